@@ -1,1 +1,16 @@
-//! drydock-models.
+//! The simulated cluster: kube-apiserver with etcd, controller-manager, scheduler, kubelet,
+//! containerd, multus, macvlan and node CPU, each a synchronous state machine on the event queue.
+//! It knows no allocator: an IPAM plugs in through [`cni::Ipam`].
+//!
+//! Code map, in reading order:
+//! - [`cluster`]: the world; owns every component and routes each event to one of them.
+//! - [`event`]: the closed set of events; [`context`]: what a component may touch while it runs.
+//! - [`parameters`]: every constant, with unit, source and kind.
+//! - [`objects`], [`request`]: the Kubernetes objects and the API calls on them.
+//! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
+//! - [`machine`], [`kubelet`], [`containerd`], [`multus`], [`macvlan`]: a node.
+//! - [`cni`], [`peers`]: the boundary to an IPAM, and the IPAMs modelled here.
+//! - [`observation`]: what the world tells the record and the ledger.
+#![cfg_attr(not(madsim), allow(unused))]
+#[cfg(not(madsim))]
+compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");

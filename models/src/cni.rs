@@ -1,0 +1,114 @@
+//! The boundary between the cluster and an IPAM: what a CNI plugin is asked on a node, and what
+//! processes of the IPAM may do. Implemented by the peers and, outside this crate, by the
+//! adapter of the allocator under test.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use drydock_engine::time::SimInstant;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid, WatchId};
+use crate::request::{Change, Response};
+
+/// CNI verb that reaches the IPAM plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Verb {
+    /// ADD.
+    Add,
+    /// DEL.
+    Del,
+}
+
+/// One execution of the IPAM plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IpamCall {
+    /// Its number.
+    pub id: IpamCallId,
+    /// Machine it runs on.
+    pub node: NodeIndex,
+    /// Verb.
+    pub verb: Verb,
+    /// CNI_CONTAINERID.
+    pub container: ContainerId,
+    /// CNI_NETNS; `None` = empty, as in the DELs of garbage collection.
+    pub netns: Option<NetnsId>,
+    /// K8S_POD_NAMESPACE in CNI_ARGS.
+    pub pod_namespace: Rc<str>,
+    /// K8S_POD_NAME in CNI_ARGS.
+    pub pod_name: Rc<str>,
+    /// K8S_POD_UID in CNI_ARGS.
+    pub pod: PodUid,
+    /// When the caller kills it.
+    pub deadline: SimInstant,
+}
+
+/// Addresses that an ADD answered, in the order of the result's `ips`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Assigned {
+    /// One address per family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A CNI error result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CniError {
+    /// CNI error code.
+    pub code: u32,
+    /// `msg`.
+    pub message: String,
+}
+
+/// Answer of the plugin; a DEL answers with no addresses.
+pub type IpamAnswer = Result<Assigned, CniError>;
+
+/// An IPAM: its plugin executions, node processes and controllers. One value serves the whole
+/// cluster; every call names the machine it concerns.
+///
+/// Time passes only through the context: CPU ([`Context::cpu`]), API calls ([`Context::call`]),
+/// timers ([`Context::ipam_timer`]). Each [`IpamCall`] must be answered by exactly one
+/// [`Context::ipam_exit`], unless the process was killed before ([`Ipam::killed`]).
+pub trait Ipam {
+    /// Name as on the command line.
+    fn name(&self) -> &'static str;
+    /// Before the workload: install objects, start processes. Runs at time zero.
+    fn start(&mut self, context: &mut Context<'_>);
+    /// The workload starts once this is true (pools approved, agents serving).
+    fn ready(&self) -> bool;
+    /// The plugin was executed on a node; its exec is not yet paid for.
+    fn call(&mut self, call: IpamCall, context: &mut Context<'_>);
+    /// A plugin process was killed by its parent's deadline; it answers no more. What it asked
+    /// of others (an agent, the apiserver) goes on.
+    fn killed(&mut self, node: NodeIndex, call: IpamCallId, context: &mut Context<'_>);
+    /// An API call made with `ReplyTo::Ipam` ended.
+    fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>);
+    /// A watch opened with `WatchOwner::Ipam` delivered.
+    fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>);
+    /// A timer fired.
+    fn timer(&mut self, node: NodeIndex, token: u64, context: &mut Context<'_>);
+    /// CPU asked for with `CpuToken::Ipam` was served.
+    fn cpu_done(&mut self, node: NodeIndex, token: u64, context: &mut Context<'_>);
+    /// The machine's truth changed (a namespace appeared or went, a sandbox came or went, the
+    /// machine stopped or booted): an IPAM that watches directories is woken here.
+    fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>);
+    /// After asynchronous code ran: turn what it asked for into events. Models have nothing here.
+    fn after_tasks(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+}
+
+/// A change on a machine that a process on it could notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NodeChange {
+    /// The file of a namespace appeared.
+    NetnsPresent(NetnsId),
+    /// The file of a namespace is gone.
+    NetnsGone(NetnsId),
+    /// The machine lost power or began to reboot: every process on it is dead.
+    Down,
+    /// The machine booted (new boot ID); its processes start afresh.
+    Up,
+    /// A machine joined the cluster while it ran (replacement under an old node name).
+    Joined,
+}
