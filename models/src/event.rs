@@ -4,6 +4,7 @@
 use drydock_engine::queue::{Event as QueueEvent, Lane};
 use serde::Serialize;
 
+use crate::cni::{IpamCall, NodeChange};
 use crate::ids::{CallId, IpamCallId, NodeIndex};
 
 pub use crate::apiserver::ApiEvent;
@@ -45,6 +46,22 @@ pub enum Event {
         /// Which execution.
         call: IpamCallId,
     },
+    /// The IPAM plugin is executed on a machine (by macvlan or any other delegate).
+    IpamExec(IpamCall),
+    /// The IPAM plugin process is killed by its parent.
+    IpamKill {
+        /// Machine.
+        node: NodeIndex,
+        /// Which execution.
+        call: IpamCallId,
+    },
+    /// The truth of a machine changed in a way that a process on it could notice.
+    NodeChanged {
+        /// Machine.
+        node: NodeIndex,
+        /// What changed.
+        change: NodeChange,
+    },
     /// The workload driver acts (creation or deletion by a user).
     Driver {
         /// Meaning known to the driver.
@@ -79,9 +96,11 @@ impl QueueEvent for Event {
             Event::Api(event) => event.lane(),
             Event::Control(event) => event.lane(),
             Event::Node { node, .. } => Lane::new("node", u64::from(node.0)),
-            Event::IpamTimer { node, .. } | Event::IpamExit { node, .. } => {
-                Lane::new("ipam", u64::from(node.0))
-            }
+            Event::IpamTimer { node, .. }
+            | Event::IpamExit { node, .. }
+            | Event::IpamKill { node, .. }
+            | Event::NodeChanged { node, .. } => Lane::new("ipam", u64::from(node.0)),
+            Event::IpamExec(call) => Lane::new("ipam", u64::from(call.node.0)),
             Event::Driver { .. } => Lane::new("driver", 0),
             Event::Fault { .. } => Lane::new("fault", 0),
         }
