@@ -14,3 +14,13 @@
 #![cfg_attr(not(madsim), allow(unused))]
 #[cfg(not(madsim))]
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
+
+pub mod cni;
+pub mod event;
+pub mod ids;
+pub mod machine;
+pub mod node_event;
+pub mod node_parameters;
+pub mod node_side;
+pub mod objects;
+pub mod observation;
