@@ -16,11 +16,18 @@
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
 
 pub mod cni;
+pub mod containerd;
 pub mod event;
 pub mod ids;
+pub mod kubelet;
 pub mod machine;
 pub mod node_event;
 pub mod node_parameters;
 pub mod node_side;
 pub mod objects;
 pub mod observation;
+pub mod peers;
+
+mod cni_exec;
+mod macvlan;
+mod multus;
