@@ -9,9 +9,21 @@ use drydock_engine::server::{FifoServer, ProcessorSharing};
 
 use crate::event::CpuToken;
 use crate::ids::{ContainerId, NetnsId, PodUid};
+use crate::parameters::Millicores;
+
+crate::parameter_group! {
+    /// Size of the machines.
+    MachineParameters = "machine" {
+        /// Cores of each machine.
+        cores: Millicores,
+        /// Cores that an idle machine with an apiserver spends.
+        base_master: Millicores,
+        /// Cores that any other idle machine spends.
+        base_worker: Millicores,
+    }
+}
 
 /// One machine.
-#[derive(Debug)]
 pub struct Machine {
     /// Name that its kubelet registers under.
     pub node_name: Rc<str>,
