@@ -15,31 +15,20 @@
 #[cfg(not(madsim))]
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
 
-#[cfg(madsim)]
 pub mod apiserver;
-#[cfg(madsim)]
 pub mod client_go;
-#[cfg(madsim)]
 pub mod cluster;
-#[cfg(madsim)]
 pub mod cni;
-#[cfg(madsim)]
 pub mod context;
-#[cfg(madsim)]
 pub mod controllers;
-#[cfg(madsim)]
 pub mod driver;
-#[cfg(madsim)]
 pub mod event;
-#[cfg(madsim)]
 pub mod ids;
-#[cfg(madsim)]
 pub mod machine;
-#[cfg(madsim)]
+pub mod node_event;
+pub mod node_parameters;
+pub mod node_side;
 pub mod objects;
-#[cfg(madsim)]
 pub mod observation;
-#[cfg(madsim)]
 pub mod parameters;
-#[cfg(madsim)]
 pub mod request;

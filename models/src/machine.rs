@@ -9,19 +9,6 @@ use drydock_engine::server::{FifoServer, ProcessorSharing};
 
 use crate::event::CpuToken;
 use crate::ids::{ContainerId, NetnsId, PodUid};
-use crate::parameters::Millicores;
-
-crate::parameter_group! {
-    /// Size of the machines.
-    MachineParameters = "machine" {
-        /// Cores of each machine.
-        cores: Millicores,
-        /// Cores that an idle machine with an apiserver spends.
-        base_master: Millicores,
-        /// Cores that any other idle machine spends.
-        base_worker: Millicores,
-    }
-}
 
 /// One machine.
 pub struct Machine {

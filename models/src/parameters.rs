@@ -21,9 +21,10 @@ use crate::apiserver::{ApiParameters, CostParameters, EtcdParameters, NetParamet
 use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
-use crate::machine::MachineParameters;
+use crate::node_parameters::{self, NodeSideParameters};
 
-/// The built-in parameter files: name and text. One line a file.
+/// The built-in parameter files of the control plane, one line a file; those of a node stand in
+/// [`node_parameters::FILES`].
 const BUILT_IN: &[(&str, &str)] = &[
     ("api.toml", include_str!("../parameters/api.toml")),
     ("controllers.toml", include_str!("../parameters/controllers.toml")),
@@ -47,12 +48,6 @@ macro_rules! parameters {
             fn read_groups(table: &Table) -> Result<Parameters, ParameterError> {
                 Ok(Parameters { $($field: <$ty>::read(table)?,)* })
             }
-            /// Names of all parameters that a group reads. Shape: by group, then by field.
-            pub fn keys() -> Vec<&'static str> {
-                let mut keys = Vec::new();
-                $(keys.extend_from_slice(<$ty>::KEYS);)*
-                keys
-            }
         }
     };
 }
@@ -70,10 +65,10 @@ parameters! {
     etcd: EtcdParameters,
     /// `kcm.*`
     kcm: KcmParameters,
-    /// `machine.*`
-    machine: MachineParameters,
     /// `net.*`
     net: NetParameters,
+    /// The groups of a node: `kubelet.*`, `containerd.*` and so on.
+    node_side: NodeSideParameters,
     /// `sched.*`
     sched: SchedParameters,
 }
@@ -97,18 +92,19 @@ impl Parameters {
         let refuse = |key: &str, given: String, expected: &str| {
             Err(ParameterError::Value { key: key.to_owned(), given, expected: expected.to_owned() })
         };
-        let machine = &self.machine;
+        let node = &self.node_side.node;
         for (key, base) in [
-            ("machine.base_master", machine.base_master),
-            ("machine.base_worker", machine.base_worker),
+            ("node.base_control_plane", node.base_control_plane),
+            ("node.base_worker", node.base_worker),
         ] {
-            if base.0 >= machine.cores.0 {
-                return refuse(key, format!("{} millicores", base.0), "below machine.cores");
+            if base.0 >= node.cores.0 {
+                return refuse(key, format!("{} millicores", base.0), "below node.cores");
             }
         }
-        if self.sched.system_pods >= self.sched.max_pods {
-            let given = self.sched.system_pods.to_string();
-            return refuse("sched.system_pods", given, "below sched.max_pods");
+        let kubelet = &self.node_side.kubelet;
+        if kubelet.system_pods >= kubelet.max_pods {
+            let given = kubelet.system_pods.to_string();
+            return refuse("kubelet.system_pods", given, "below kubelet.max_pods");
         }
         if self.sched.backoff_initial > self.sched.backoff_max {
             let given = format!("{:?}", self.sched.backoff_initial);
@@ -472,7 +468,7 @@ impl Table {
     /// The built-in values, before any profile or override.
     pub fn released() -> Table {
         let mut all = Table { entries: BTreeMap::new() };
-        for (name, text) in BUILT_IN {
+        for (name, text) in BUILT_IN.iter().chain(node_parameters::FILES) {
             let file = Table::parse(name, text).expect("a built-in parameter file is well formed");
             for (key, entry) in file.entries {
                 let previous = all.entries.insert(key.clone(), entry);
