@@ -15,8 +15,14 @@
 #[cfg(not(madsim))]
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
 
+pub mod apiserver;
+pub mod client_go;
+pub mod cluster;
 pub mod cni;
 pub mod containerd;
+pub mod context;
+pub mod controllers;
+pub mod driver;
 pub mod event;
 pub mod ids;
 pub mod kubelet;
@@ -26,7 +32,9 @@ pub mod node_parameters;
 pub mod node_side;
 pub mod objects;
 pub mod observation;
+pub mod parameters;
 pub mod peers;
+pub mod request;
 
 mod cni_exec;
 mod macvlan;
