@@ -217,6 +217,16 @@ impl Nodes {
         }
     }
 
+    /// Statuses that a kubelet has sent.
+    pub fn status_patch_count(&self, node: NodeIndex) -> u64 {
+        self.nodes[node.index()].kubelet.status.patch_count
+    }
+
+    /// Relists that a kubelet has finished.
+    pub fn relist_count(&self, node: NodeIndex) -> u64 {
+        self.nodes[node.index()].kubelet.pleg.relist_count
+    }
+
     /// Link deletions of macvlan fail from the `nth` DEL from now (1 = the next), `count` times.
     pub fn fail_link_deletions(&mut self, node: NodeIndex, nth: u32, count: u32) {
         self.nodes[node.index()].link_failures = (nth, count);

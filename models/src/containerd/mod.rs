@@ -385,6 +385,9 @@ impl Node {
     /// A sandbox is no longer ready.
     pub(crate) fn sandbox_stopped(&mut self, container: ContainerId, context: &mut Context<'_>) {
         let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) else { return };
+        if sandbox.state == SandboxState::NotReady {
+            return;
+        }
         sandbox.state = SandboxState::NotReady;
         if matches!(sandbox.workload, ContainerState::Created | ContainerState::Running) {
             sandbox.workload = ContainerState::Exited { completed: false };
