@@ -7,6 +7,8 @@
 //! - [`seed`]: the number that a run is drawn from.
 //! - [`corpus`]: the benchmark, the burst and the measured curve, embedded.
 
+pub mod corpus;
+pub mod manifest;
 pub mod plan;
 pub mod run_record;
 pub mod seed;

@@ -176,7 +176,7 @@ fn a_wrong_value_names_its_key_and_what_is_allowed() {
             "this program reads `drydock.dev/plan/v1`",
         ),
         ("stack = \"dual\"", "", "missing field `stack`"),
-        ("nodes = 3", "nodes = \"three\"", "line 10"),
+        ("nodes = 3", "nodes = \"three\"", "line 9"),
     ] {
         assert!(text.contains(from), "{from}");
         let error = Plan::from_toml(&text.replacen(from, to, 1))

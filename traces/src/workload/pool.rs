@@ -22,8 +22,12 @@ pub struct AddressPool {
     pub ipv4: Option<FamilyPool>,
     /// IPv6 addresses.
     pub ipv6: Option<FamilyPool>,
+    /// Routes of each Pod.
+    pub routes: Vec<Route>,
     /// Ordinals per block; none leaves it to the allocator.
     pub block_size: Option<u32>,
+    /// The whole spec as it stands in the manifest, for the allocator that defines it.
+    pub spec: serde_json::Value,
 }
 
 impl AddressPool {
@@ -76,11 +80,16 @@ pub struct FamilyPool {
     pub exclude: Vec<AddressRange>,
     /// The gateway: nobody gets it.
     pub gateway: Option<IpAddr>,
-    /// Routes of each Pod.
-    pub routes: Vec<Route>,
+    /// The network whose prefix length an interface gets; none means that of the first range.
+    pub subnet: Option<ipnet::IpNet>,
 }
 
 impl FamilyPool {
+    /// Whether its addresses are IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        self.ranges.first().is_some_and(AddressRange::is_ipv4)
+    }
+
     /// Addresses in the ranges, masked ones included.
     pub fn raw_count(&self) -> u128 {
         self.ranges
@@ -271,7 +280,7 @@ mod tests {
             ranges: parse(ranges),
             exclude: parse(exclude),
             gateway: gateway.map(|text| text.parse().unwrap()),
-            routes: Vec::new(),
+            subnet: None,
         }
     }
 
@@ -287,6 +296,8 @@ mod tests {
             ipv4,
             ipv6,
             block_size: None,
+            routes: Vec::new(),
+            spec: serde_json::Value::Null,
         }
     }
 
