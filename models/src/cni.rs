@@ -135,17 +135,6 @@ pub enum IpamFault {
         /// Kill the agent there, until it starts again after this long.
         kill: Option<Duration>,
     },
-    /// Spoil the n-th write of the node agent.
-    ArmWrite {
-        /// Machine.
-        node: NodeIndex,
-        /// 1-based count of its writes.
-        write: u64,
-        /// Hold the write in flight for so long; `None` = it commits, its answer is lost.
-        hold: Option<Duration>,
-        /// Position in the plan.
-        fault: u32,
-    },
     /// The operator states that the machine is off.
     Bury {
         /// Machine.

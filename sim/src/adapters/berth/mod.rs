@@ -7,13 +7,14 @@ mod plugins;
 mod processes;
 pub mod records;
 mod requests;
+mod setup;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use berth::core::objects::AddressPool;
-use drydock_engine::Tasks;
+use drydock_engine::{SimInstant, Tasks};
 use drydock_models::cni::{Ipam, IpamCall, IpamFault, NodeChange};
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
@@ -99,15 +100,6 @@ impl Token {
     }
 }
 
-/// A write of an agent that the fault plan spoils.
-#[derive(Clone, Copy, Debug)]
-struct ArmedWrite {
-    node: NodeIndex,
-    write: u64,
-    hold: Option<std::time::Duration>,
-    fault: u32,
-}
-
 /// Berth as the cluster sees it.
 pub struct BerthIpam {
     setup: Setup,
@@ -121,7 +113,8 @@ pub struct BerthIpam {
     watches: BTreeMap<u32, OpenWatch>,
     next_slot: u32,
     admin: Option<ClientId>,
-    armed_writes: Vec<ArmedWrite>,
+    /// When machines booted; absent = at the start of the run.
+    booted: BTreeMap<NodeIndex, SimInstant>,
     triggered: Vec<u32>,
     agents_ready: usize,
     agents_wanted: usize,
@@ -149,7 +142,7 @@ impl BerthIpam {
             watches: BTreeMap::new(),
             next_slot: 0,
             admin: None,
-            armed_writes: Vec::new(),
+            booted: BTreeMap::new(),
             triggered: Vec::new(),
             agents_ready: 0,
             agents_wanted: 0,
@@ -165,6 +158,11 @@ impl BerthIpam {
     fn slot(&mut self) -> u32 {
         self.next_slot += 1;
         self.next_slot
+    }
+
+    /// When a machine booted.
+    fn booted(&self, node: NodeIndex) -> SimInstant {
+        self.booted.get(&node).copied().unwrap_or(SimInstant::ZERO)
     }
 
     /// The process of a machine's agent.
@@ -196,7 +194,7 @@ impl Ipam for BerthIpam {
         let names: std::collections::BTreeSet<_> =
             context.core.machines.iter().map(|machine| machine.node_name.clone()).collect();
         for name in names {
-            let node = objects::to_custom(objects::node(&name).into());
+            let node = objects::to_custom(setup::node(&name).into());
             let reply = ReplyTo::Ipam { token: Token::Install.pack() };
             context.call(admin, Request::Create(node.into()), reply);
         }
@@ -281,13 +279,17 @@ impl Ipam for BerthIpam {
                 }
             }
             NodeChange::Up => {
+                self.booted.insert(node, context.now());
                 for process in 0..self.processes.len() {
                     if self.processes[process].role.node() == node {
                         self.start_process(process, context);
                     }
                 }
             }
-            NodeChange::Joined => self.add_process(Role::Agent(node), context),
+            NodeChange::Joined => {
+                self.booted.insert(node, context.now());
+                self.add_process(Role::Agent(node), context);
+            }
         }
     }
 
@@ -305,9 +307,6 @@ impl Ipam for BerthIpam {
                 if let Some(agent) = self.agent_of(node) {
                     self.arm_port_call(agent, call, before, fault, kill);
                 }
-            }
-            IpamFault::ArmWrite { node, write, hold, fault } => {
-                self.armed_writes.push(ArmedWrite { node, write, hold, fault });
             }
             IpamFault::Bury { node } => self.bury(node, context),
         }

@@ -32,7 +32,7 @@ pub struct Execution {
 impl BerthIpam {
     /// The runtime executes the plugin.
     pub(super) fn execute(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        let booted = context.core.machines[call.node.index()].booted;
+        let booted = self.booted(call.node);
         let verb = match call.verb {
             Verb::Add => PluginVerb::Add,
             Verb::Del => PluginVerb::Del,
@@ -141,7 +141,7 @@ impl BerthIpam {
     fn step(&mut self, id: IpamCallId, input: PluginInput, context: &mut Context<'_>) {
         let Some(execution) = self.executions.get(&id) else { return };
         let (node, plugin) = (execution.call.node, execution.plugin);
-        let now = boot_time(context.now(), context.core.machines[node.index()].booted);
+        let now = boot_time(context.now(), self.booted(node));
         match plugin.handle(now, input) {
             PluginOutput::Connect => {
                 let token = CpuToken::Ipam(Token::Serve(id).pack());
@@ -190,9 +190,6 @@ fn boot_time(now: SimInstant, booted: SimInstant) -> BootTime {
     BootTime::new(now.saturating_since(booted))
 }
 
-/// The name of the network in the plugin's configuration.
-const NETWORK: &str = "macvlan";
-
 fn asked(call: &IpamCall) -> Asked {
     let attachment =
         Attachment { container: call.container.text(), interface: "eth0".to_owned() };
@@ -206,7 +203,7 @@ fn asked(call: &IpamCall) -> Asked {
                 name: call.pod_name.to_string(),
                 uid: Some(Uid::new(&call.pod.text())),
             },
-            network: NETWORK.to_owned(),
+            network: super::setup::NETWORK.to_owned(),
             pools: Vec::new(),
             ips: Vec::new(),
         }),

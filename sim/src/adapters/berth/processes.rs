@@ -56,8 +56,6 @@ pub struct Process {
     pub client: Option<ClientId>,
     /// When its machine booted.
     pub booted: SimInstant,
-    /// Writes to the apiserver so far, over all lives.
-    pub writes: u64,
     /// It said once that it serves.
     pub served: bool,
     /// How long it stays dead after a trigger of the plan, by position in the plan.
@@ -75,7 +73,6 @@ impl BerthIpam {
             disk: Arc::default(),
             client: None,
             booted: context.now(),
-            writes: 0,
             served: false,
             restart_after: Vec::new(),
         });
@@ -91,7 +88,7 @@ impl BerthIpam {
         }
         let (node_name, machine_id) = (machine.node_name.to_string(), machine.machine_id.to_string());
         let boot_id = format!("{machine_id}-boot-{}", machine.boot);
-        let booted = machine.booted;
+        let booted = self.booted(role.node());
         let class = match role {
             Role::Controller(_) => ClientClass::IpamController,
             Role::Agent(_) => ClientClass::IpamNode,

@@ -17,7 +17,7 @@ use super::objects::{
     custom_kind, from_custom, from_pod, metadata_of, stored_name, to_custom, uid_number,
 };
 use super::ports::Call;
-use super::{BerthIpam, Role, Token};
+use super::{BerthIpam, Token};
 
 /// A request under way.
 pub struct Waiting {
@@ -72,42 +72,11 @@ impl BerthIpam {
             Call::Watch(query, post) => return self.open_watch(process, &query, post, context),
             other => unreachable!("{other:?} is no request to the apiserver"),
         };
-        let is_write = matches!(
-            request,
-            Request::Create(_) | Request::Replace { .. } | Request::Delete { .. }
-        );
         let slot = self.slot();
         self.waiting.insert(slot, Waiting { process, done });
         let client = self.processes[process].client.expect("a live process has a client");
         let token = Token::Api(slot).pack();
-        let call = context.call(client, request, ReplyTo::Ipam { token });
-        if is_write {
-            self.spoil_write(process, call, context);
-        }
-    }
-
-    /// Lets the fault plan have its way with a write.
-    fn spoil_write(
-        &mut self,
-        process: usize,
-        call: drydock_models::ids::CallId,
-        context: &mut Context<'_>,
-    ) {
-        let process = &mut self.processes[process];
-        let Role::Agent(node) = process.role else { return };
-        process.writes += 1;
-        let writes = process.writes;
-        let armed = self
-            .armed_writes
-            .iter()
-            .position(|armed| armed.node == node && armed.write == writes);
-        let Some(place) = armed else { return };
-        let armed = self.armed_writes.remove(place);
-        match armed.hold {
-            None => context.api.lose_response(call),
-            Some(hold) => context.api.hold_write(call, hold),
-        }
-        self.triggered.push(armed.fault);
+        context.call(client, request, ReplyTo::Ipam { token });
     }
 
     /// The apiserver answered a request, or gave up on it.
@@ -186,8 +155,8 @@ impl BerthIpam {
     pub(super) fn bury(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let machine_id = context.core.machines[node.index()].machine_id.clone();
         let kind = kind_of(Kind::BerthNode);
-        let stored = context.api.stored(kind, &machine_id);
-        let Some(Ok(Object::BerthNode(mut berth_node))) = stored.map(|s| from_custom(&s)) else {
+        let stored = context.api.custom(kind, &machine_id).map(|stored| from_custom(stored));
+        let Some(Ok(Object::BerthNode(mut berth_node))) = stored else {
             return;
         };
         let annotations = &mut berth_node.metadata.annotations;
