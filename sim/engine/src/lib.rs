@@ -9,6 +9,8 @@ pub mod completion;
 #[cfg(madsim)]
 pub mod drive;
 #[cfg(madsim)]
+pub mod link;
+#[cfg(madsim)]
 pub mod log;
 #[cfg(madsim)]
 pub mod progress;
@@ -16,6 +18,8 @@ pub mod progress;
 pub mod queue;
 #[cfg(madsim)]
 pub mod runtime;
+#[cfg(madsim)]
+pub mod self_test;
 #[cfg(madsim)]
 pub mod server;
 #[cfg(madsim)]
@@ -34,6 +38,7 @@ mod hash;
 pub use crate::{
     completion::{Abandoned, Completer, Completion, Mailbox, Post, completion, mailbox},
     drive::{Limits, StopReason, World, drive},
+    link::{HostId, Links},
     log::{Checkpoint, Digest, EventLog},
     progress::{Progress, Snapshot, Stalled, Watch, run_watched},
     queue::{Event, Lane, Queue, TieBreak},

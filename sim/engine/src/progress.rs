@@ -128,17 +128,17 @@ where
     let mut still_ticks = 0;
     while !run.is_finished() {
         thread::park_timeout(watch.tick);
-        let seen = progress.snapshot();
-        on_tick(seen);
-        still_ticks = if (seen.at, seen.events) == (last.at, last.events) {
+        let present = progress.snapshot();
+        on_tick(present);
+        still_ticks = if (present.at, present.events) == (last.at, last.events) {
             still_ticks + 1
         } else {
             0
         };
-        last = seen;
+        last = present;
         if still_ticks >= watch.patience_ticks && !run.is_finished() {
             return Err(Stalled {
-                at: seen,
+                at: present,
                 stood_still: watch.tick * still_ticks,
             });
         }
@@ -146,5 +146,92 @@ where
     match run.join() {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(panic)) | Err(panic) => panic::resume_unwind(panic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use super::{Progress, Watch, run_watched};
+    use crate::time::SimInstant;
+
+    const TICK: Duration = Duration::from_millis(1);
+    /// For runs that must not count as stuck however slow the machine is.
+    const PATIENT: Watch = Watch {
+        tick: TICK,
+        patience_ticks: u32::MAX,
+    };
+    const STRICT: Watch = Watch {
+        tick: TICK,
+        patience_ticks: 20,
+    };
+
+    #[test]
+    fn a_run_that_ends_hands_back_its_result() {
+        let progress = Arc::new(Progress::default());
+        let seed = run_watched(
+            7,
+            &progress,
+            PATIENT,
+            |_| (),
+            async |runtime| runtime.seed(),
+        );
+        assert_eq!(seed, Ok(7));
+    }
+
+    #[test]
+    fn a_run_that_stands_still_is_reported_where_it_stands() {
+        let progress = Arc::new(Progress::default());
+        let release = Arc::new(AtomicBool::new(false));
+        let (inside, until) = (progress.clone(), release.clone());
+        let stalled = run_watched(
+            7,
+            &progress,
+            STRICT,
+            |_| (),
+            async move |_| {
+                inside.report(SimInstant::from_nanos(5), 3);
+                while !until.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            },
+        );
+        release.store(true, Ordering::Relaxed);
+        let stalled = stalled.unwrap_err();
+        assert_eq!((stalled.at.at.as_nanos(), stalled.at.events), (5, 3));
+        assert!(
+            stalled.to_string().contains("0.000000005 s after 3 events"),
+            "{stalled}"
+        );
+    }
+
+    #[test]
+    fn a_panic_of_the_run_is_the_callers() {
+        let progress = Arc::new(Progress::default());
+        let panic = std::panic::catch_unwind(|| {
+            run_watched(
+                7,
+                &progress,
+                PATIENT,
+                |_| (),
+                async |_| {
+                    assert!(std::hint::black_box(false), "named");
+                },
+            )
+        });
+        assert!(
+            panic
+                .unwrap_err()
+                .downcast_ref::<&str>()
+                .unwrap()
+                .contains("named")
+        );
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     fn a_run_hands_back_its_result_and_its_panic() {
         assert_eq!(run(1, async |runtime| runtime.seed()), 1);
         let panic = std::panic::catch_unwind(|| {
-            run(1, async |_| assert!(std::hint::black_box(false), "named"))
+            run(1, async |_| assert!(std::hint::black_box(false), "named"));
         });
         let panic = panic.unwrap_err();
         assert!(panic.downcast_ref::<&str>().unwrap().contains("named"));

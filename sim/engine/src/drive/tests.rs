@@ -128,10 +128,15 @@ fn small(madsim_seed: u64, last_tick: u64, limits: &Limits) -> (StopReason, Dige
 
 #[test]
 fn a_fixed_scenario_has_the_same_digest_on_every_build_and_madsim_seed() {
-    for madsim_seed in 0..5 {
-        let (stop, digest, count) = small(madsim_seed, 50, &limits());
-        assert_eq!(stop, StopReason::Finished);
-        expect_test::expect!["451 events, 00d27073061def8c380a8cd84a554769"51 events, 00d27073061def8c380a8cd84a554769"51 events, 00d27073061def8c380a8cd84a554769"51 events, 00d27073061def8c380a8cd84a554769"51 events, 00d27073061def8c380a8cd84a554769"].assert_eq(&format!("{count} events, {digest}"));
+    let (stop, digest, count) = small(0, 50, &limits());
+    assert_eq!(stop, StopReason::Finished);
+    expect_test::expect!["451 events, 00d27073061def8c380a8cd84a554769"]
+        .assert_eq(&format!("{count} events, {digest}"));
+    for madsim_seed in 1..5 {
+        assert_eq!(
+            small(madsim_seed, 50, &limits()),
+            (stop.clone(), digest, count)
+        );
     }
 }
 

@@ -192,7 +192,7 @@ fn a_restarted_host_runs_new_tasks_at_once() {
         let epitaph = Epitaph(diary.clone(), "old".to_owned());
         host.spawn(async move {
             let _epitaph = epitaph;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         tasks.settle().await.unwrap();
         host.kill();
@@ -250,7 +250,7 @@ fn the_end_of_a_run_drops_every_task() {
             let epitaph = Epitaph(diary.clone(), number.to_string());
             host.spawn(async move {
                 let _epitaph = epitaph;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
         tasks.settle().await.unwrap();
