@@ -17,7 +17,6 @@ use crate::parameters::Parameters;
 use crate::request::{ClientSpec, ReplyTo, Request, WatchOwner, WatchTarget};
 
 /// Everything but the API: what the apiservers themselves may touch.
-#[derive(Debug)]
 pub struct Core<'a> {
     /// Time of the event being handled.
     pub now: SimInstant,
@@ -36,7 +35,6 @@ pub struct Core<'a> {
 }
 
 /// What every component but the apiservers gets.
-#[derive(Debug)]
 pub struct Context<'a> {
     /// Time, queue, streams, parameters, machines, observations.
     pub core: Core<'a>,

@@ -31,11 +31,13 @@ index! {
     PodUid(u32)
 }
 index! {
-    /// One sandbox (container ID in the runtime), numbered by creation over the whole cluster.
+    /// One sandbox (container ID in the runtime): unique over the cluster, and a function of its
+    /// node and the sandboxes before it there alone, so that other nodes do not change it.
     ContainerId(u32)
 }
 index! {
-    /// One network namespace (the file under /run/netns), numbered by creation.
+    /// One network namespace (the file under /run/netns), unique over the cluster like
+    /// [`ContainerId`].
     NetnsId(u32)
 }
 index! {
@@ -51,7 +53,8 @@ index! {
     WatchId(u32)
 }
 index! {
-    /// One execution of the IPAM plugin (a verb on one container and interface).
+    /// One execution of the IPAM plugin (a verb on one container and interface), unique over the
+    /// cluster like [`ContainerId`].
     IpamCallId(u32)
 }
 

@@ -14,3 +14,28 @@
 #![cfg_attr(not(madsim), allow(unused))]
 #[cfg(not(madsim))]
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
+
+pub mod apiserver;
+pub mod client_go;
+pub mod cluster;
+pub mod cni;
+pub mod containerd;
+pub mod context;
+pub mod controllers;
+pub mod driver;
+pub mod event;
+pub mod ids;
+pub mod kubelet;
+pub mod machine;
+pub mod node_event;
+pub mod node_parameters;
+pub mod node_side;
+pub mod objects;
+pub mod observation;
+pub mod parameters;
+pub mod peers;
+pub mod request;
+
+mod cni_exec;
+mod macvlan;
+mod multus;

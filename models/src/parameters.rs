@@ -17,6 +17,123 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::apiserver::{ApiParameters, CostParameters, EtcdParameters, NetParameters};
+use crate::client_go::ClientParameters;
+use crate::controllers::{KcmParameters, SchedParameters};
+use crate::driver::DriverParameters;
+use crate::node_parameters::{self, NodeSideParameters};
+
+/// The built-in parameter files of the control plane, one line a file; those of a node stand in
+/// [`node_parameters::FILES`].
+const BUILT_IN: &[(&str, &str)] = &[
+    ("api.toml", include_str!("../parameters/api.toml")),
+    ("controllers.toml", include_str!("../parameters/controllers.toml")),
+    ("cost.toml", include_str!("../parameters/cost.toml")),
+];
+
+/// The built-in profiles, laid over the built-in values: name and text. One line a profile;
+/// `measured`, the default, lays nothing over them.
+const PROFILES: &[(&str, &str)] = &[
+    ("measured", ""),
+    ("event-model-check", include_str!("../parameters/profiles/event-model-check.toml")),
+];
+
+/// Declares [`Parameters`]: all groups, one line a group.
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $field:ident: $ty:ty,)*) => {
+        /// All constants of the world.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Parameters { $($(#[$doc])* pub $field: $ty,)* }
+        impl Parameters {
+            fn read_groups(table: &Table) -> Result<Parameters, ParameterError> {
+                Ok(Parameters { $($field: <$ty>::read(table)?,)* })
+            }
+        }
+    };
+}
+
+parameters! {
+    /// `api.*`
+    api: ApiParameters,
+    /// `client.*`
+    client: ClientParameters,
+    /// `cost.*`
+    cost: CostParameters,
+    /// `driver.*`
+    driver: DriverParameters,
+    /// `etcd.*`
+    etcd: EtcdParameters,
+    /// `kcm.*`
+    kcm: KcmParameters,
+    /// `net.*`
+    net: NetParameters,
+    /// The groups of a node: `kubelet.*`, `containerd.*` and so on.
+    node_side: NodeSideParameters,
+    /// `sched.*`
+    sched: SchedParameters,
+}
+
+impl Parameters {
+    /// Reads every group and checks the relations between values.
+    /// Errors: a missing or unreadable entry, values that contradict each other.
+    pub fn read(table: &Table) -> Result<Parameters, ParameterError> {
+        let all = Parameters::read_groups(table)?;
+        all.check()?;
+        Ok(all)
+    }
+
+    /// The constants of a built-in profile.
+    /// Errors: no such profile.
+    pub fn profile(name: &str) -> Result<Parameters, ParameterError> {
+        Parameters::read(&Table::profile(name)?)
+    }
+
+    fn check(&self) -> Result<(), ParameterError> {
+        let refuse = |key: &str, given: String, expected: &str| {
+            Err(ParameterError::Value { key: key.to_owned(), given, expected: expected.to_owned() })
+        };
+        let node = &self.node_side.node;
+        for (key, base) in [
+            ("node.base_control_plane", node.base_control_plane),
+            ("node.base_worker", node.base_worker),
+        ] {
+            if base.0 >= node.cores.0 {
+                return refuse(key, format!("{} millicores", base.0), "below node.cores");
+            }
+        }
+        let kubelet = &self.node_side.kubelet;
+        if kubelet.system_pods >= kubelet.max_pods {
+            let given = kubelet.system_pods.to_string();
+            return refuse("kubelet.system_pods", given, "below kubelet.max_pods");
+        }
+        if self.sched.backoff_initial > self.sched.backoff_max {
+            let given = format!("{:?}", self.sched.backoff_initial);
+            return refuse("sched.backoff_initial", given, "at most sched.backoff_max");
+        }
+        if self.kcm.retry_base > self.kcm.retry_max {
+            let given = format!("{:?}", self.kcm.retry_base);
+            return refuse("kcm.retry_base", given, "at most kcm.retry_max");
+        }
+        if self.api.history_min > self.api.history_max {
+            let given = self.api.history_min.to_string();
+            return refuse("api.history_min", given, "at most api.history_max");
+        }
+        for (key, count) in [
+            ("kcm.workers", self.kcm.workers),
+            ("kcm.burst", self.kcm.burst),
+            ("kcm.slow_start_initial", self.kcm.slow_start_initial),
+            ("sched.burst", self.sched.burst),
+            ("api.list_seat_objects", self.api.list_seat_objects),
+            ("sched.node_memory", self.sched.node_memory),
+        ] {
+            if count == 0 {
+                return refuse(key, "0".to_owned(), "above 0");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A rate, exact to a thousandth per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -229,6 +346,71 @@ impl ParameterValue for Millicores {
     }
 }
 
+/// What one request costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Median latency at an idle server, disk included.
+    pub latency: Duration,
+    /// CPU time of the apiserver.
+    pub apiserver: Duration,
+    /// CPU time of the etcd member that it asks.
+    pub etcd: Duration,
+}
+
+/// Prices by the number of records in the object.
+/// Shape: at least one point, records strictly increasing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prices(Vec<(u32, Price)>);
+
+impl Prices {
+    /// The price at a number of records: linear between the points, the first point below them,
+    /// and the slope of the last two above them.
+    pub fn at(&self, record_count: u32) -> Price {
+        let points = &self.0;
+        let upper = points.partition_point(|(records, _)| *records < record_count);
+        if points.len() == 1 || upper == 0 {
+            return points[0].1;
+        }
+        let upper = upper.min(points.len() - 1);
+        let ((low, from), (high, to)) = (points[upper - 1], points[upper]);
+        let (part, whole) = (i128::from(record_count - low), i128::from(high - low));
+        let line = |from: Duration, to: Duration| {
+            let (from, to) = (from.as_nanos() as i128, to.as_nanos() as i128);
+            let nanos = (from + (to - from) * part / whole).max(0);
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        Price {
+            latency: line(from.latency, to.latency),
+            apiserver: line(from.apiserver, to.apiserver),
+            etcd: line(from.etcd, to.etcd),
+        }
+    }
+}
+
+impl ParameterValue for Prices {
+    const UNITS: &'static [&'static str] = &["ms", "us"];
+    fn read(text: &str, unit: &str) -> Result<Self, String> {
+        let expected =
+            || format!("LATENCY/APISERVER/ETCD in {unit}, or RECORDS:LATENCY/APISERVER/ETCD …");
+        let price = |text: &str| {
+            let mut parts = text.split('/').map(|part| Duration::read(part, unit).ok());
+            let mut next = || parts.next().flatten();
+            let (latency, apiserver, etcd) = (next()?, next()?, next()?);
+            parts.next().is_none().then_some(Price { latency, apiserver, etcd })
+        };
+        let mut points: Vec<(u32, Price)> = Vec::new();
+        for point in text.split_whitespace() {
+            let (records, rest) = point.split_once(':').unwrap_or(("1", point));
+            let records = records.parse().map_err(|_| expected())?;
+            if points.last().is_some_and(|(last, _)| *last >= records) {
+                return Err(expected());
+            }
+            points.push((records, price(rest).ok_or_else(expected)?));
+        }
+        if points.is_empty() { Err(expected()) } else { Ok(Prices(points)) }
+    }
+}
+
 impl ParameterValue for u64 {
     const UNITS: &'static [&'static str] = &["count", "bytes"];
     fn read(text: &str, unit: &str) -> Result<Self, String> {
@@ -286,7 +468,7 @@ impl Table {
     /// The built-in values, before any profile or override.
     pub fn released() -> Table {
         let mut all = Table { entries: BTreeMap::new() };
-        for (name, text) in BUILT_IN {
+        for (name, text) in BUILT_IN.iter().chain(node_parameters::FILES) {
             let file = Table::parse(name, text).expect("a built-in parameter file is well formed");
             for (key, entry) in file.entries {
                 let previous = all.entries.insert(key.clone(), entry);
@@ -294,6 +476,23 @@ impl Table {
             }
         }
         all
+    }
+
+    /// The values of a built-in profile.
+    /// Errors: no such profile.
+    pub fn profile(name: &str) -> Result<Table, ParameterError> {
+        let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = Table::profile_names().collect();
+            return Err(ParameterError::Profile { name: name.to_owned(), known: known.join(", ") });
+        };
+        let mut table = Table::released();
+        table.overlay(Table::parse(name, text)?)?;
+        Ok(table)
+    }
+
+    /// Names of the built-in profiles; the first is the default.
+    pub fn profile_names() -> impl Iterator<Item = &'static str> {
+        PROFILES.iter().map(|(name, _)| *name)
     }
 
     /// Lays another table over this one.
@@ -368,3 +567,6 @@ impl fmt::Display for Table {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! What client-go adds to a call: the client's limiter, retries, deadlines, and the back-off of
+//! reflectors. The calls themselves wait in [`crate::apiserver`]; a limiter is a token bucket by
+//! reservation, first come first served (client-go/util/flowcontrol/throttle.go:125-131).
+//!
+//! Modelled: retries of 429 with Retry-After, each taking a token again; GET retried once on a reset
+//! connection; HTTP/2 health checks that end a silent connection; `RetryOnConflict` constants.
+//! Not modelled: connection pools, HTTP/2 stream limits, protobuf against JSON.
+//!
+//! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go, client-go/util/retry/util.go.
+
+use std::time::Duration;
+
+use crate::parameters::Span;
+
+crate::parameter_group! {
+    /// Constants of every client.
+    ClientParameters = "client" {
+        /// Silence after which a connection counts as dead.
+        h2_dead: Duration,
+        /// Retries of one call.
+        max_retries: u64,
+        /// First wait of a reflector before it watches again.
+        reflector_backoff: Span,
+    }
+}
+
+/// `retry.DefaultRetry`, for conflicts on an object (client-go/util/retry/util.go:28-33).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryOnConflict;
+
+impl RetryOnConflict {
+    /// Tries, the first included.
+    pub const STEPS: u32 = 5;
+    /// Wait before a further try.
+    pub const WAIT: Duration = Duration::from_millis(10);
+    /// Largest addition to the wait: a tenth of it.
+    pub const JITTER: Duration = Duration::from_millis(1);
+}
