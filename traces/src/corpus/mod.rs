@@ -75,3 +75,6 @@ impl StoredFile {
 pub fn real_node_curve() -> Result<MeasuredCurve, CurveError> {
     MeasuredCurve::from_toml(REAL_NODE_CURVE)
 }
+
+#[cfg(test)]
+mod tests;

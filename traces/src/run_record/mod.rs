@@ -211,3 +211,6 @@ pub struct Host {
     #[serde(deserialize_with = "codec::nullable")]
     pub memory_peak_bytes: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;
