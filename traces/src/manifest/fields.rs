@@ -1,6 +1,11 @@
 //! Typed reading of one map: every access names its key path in errors, and what nobody asked for
 //! is either listed as not simulated or refused as unknown.
 
+#![expect(
+    clippy::unnecessary_box_returns,
+    reason = "the error is large, and every caller returns it"
+)]
+
 use super::tree::{Entry, Node, Position, Value};
 use super::{Failure, ManifestError};
 use crate::workload::{DocumentRef, NotSimulated, StringMap};

@@ -152,7 +152,7 @@ impl Reader {
     ) -> Result<(), Failure> {
         let mut fields = Fields::of(context, String::new(), node)?;
         let kind = kinds::read_kind(context, &mut fields)?;
-        context.kind = kind.name.to_owned();
+        kind.name.clone_into(&mut context.kind);
         if kind.role == kinds::Role::List {
             if depth >= LIST_DEPTH_MAX {
                 return Err(fields.error(context, "a List in too many Lists".to_owned()));

@@ -1,6 +1,11 @@
 //! YAML text as a tree in which every key and value knows its line and column. It resolves plain
 //! scalars as kubectl does (YAML 1.1), and bounds depth and size; it knows nothing of Kubernetes.
 
+#![expect(
+    clippy::unnecessary_box_returns,
+    reason = "the error is large, and every caller returns it"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};

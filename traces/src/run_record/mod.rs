@@ -19,7 +19,7 @@ pub use self::traffic::{
     AllocatorRequests, ApiRequests, RequestCount, RequestResult, RequestsPerPod, Verb,
 };
 use crate::seed::Seed;
-use crate::workload::NotSimulatedGroup;
+pub use crate::workload::NotSimulatedGroup;
 pub use crate::workload::Stack;
 
 /// Everything that one run has to say.
