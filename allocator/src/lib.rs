@@ -1,1 +1,10 @@
-//! berth.
+//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need and the shells between.
+//! The adapters to a real cluster are not here.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`core`] | the state machines and the data they agree on |
+//! | [`ports`] | what they need from the world, as traits |
+
+pub mod core;
+pub mod ports;

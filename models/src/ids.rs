@@ -31,11 +31,13 @@ index! {
     PodUid(u32)
 }
 index! {
-    /// One sandbox (container ID in the runtime), numbered by creation over the whole cluster.
+    /// One sandbox (container ID in the runtime): unique over the cluster, and a function of its
+    /// node and the sandboxes before it there alone, so that other nodes do not change it.
     ContainerId(u32)
 }
 index! {
-    /// One network namespace (the file under /run/netns), numbered by creation.
+    /// One network namespace (the file under /run/netns), unique over the cluster like
+    /// [`ContainerId`].
     NetnsId(u32)
 }
 index! {
@@ -51,7 +53,8 @@ index! {
     WatchId(u32)
 }
 index! {
-    /// One execution of the IPAM plugin (a verb on one container and interface).
+    /// One execution of the IPAM plugin (a verb on one container and interface), unique over the
+    /// cluster like [`ContainerId`].
     IpamCallId(u32)
 }
 
@@ -59,6 +62,12 @@ impl PodUid {
     /// The UID as Kubernetes prints one; injective, so that logs can be read back.
     pub fn text(self) -> String {
         format!("00000000-0000-4000-8000-{:012x}", self.0)
+    }
+
+    /// The Pod that [`PodUid::text`] names.
+    pub fn from_text(text: &str) -> Option<PodUid> {
+        let digits = text.strip_prefix("00000000-0000-4000-8000-")?;
+        u32::from_str_radix(digits, 16).ok().map(PodUid)
     }
 }
 
@@ -73,5 +82,10 @@ impl NetnsId {
     /// The path of the namespace's file, as CNI_NETNS carries it.
     pub fn path(self) -> String {
         format!("/run/netns/cni-{:08x}", self.0)
+    }
+
+    /// The namespace that [`NetnsId::path`] names.
+    pub fn from_path(path: &str) -> Option<NetnsId> {
+        u32::from_str_radix(path.strip_prefix("/run/netns/cni-")?, 16).ok().map(NetnsId)
     }
 }

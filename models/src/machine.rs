@@ -2,6 +2,7 @@
 //! nothing; kubelet, containerd and plugins change it, processes and the ledger look at it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -9,6 +10,8 @@ use drydock_engine::server::{FifoServer, ProcessorSharing};
 
 use crate::event::CpuToken;
 use crate::ids::{ContainerId, NetnsId, PodUid};
+use crate::node_parameters::NodeParameters;
+use crate::parameters::Millicores;
 
 /// One machine.
 pub struct Machine {
@@ -26,10 +29,51 @@ pub struct Machine {
     pub cpu: ProcessorSharing<CpuToken>,
     /// The one bbolt writer of its runtime.
     pub bbolt: FifoServer,
+    /// The kernel's lock around namespaces and links.
+    pub network_lock: FifoServer,
     /// Files under /run/netns.
     pub namespaces: BTreeMap<NetnsId, Namespace>,
     /// What the runtime lists as sandboxes (ready or not).
     pub sandboxes: BTreeMap<ContainerId, ListedSandbox>,
+}
+
+impl Machine {
+    /// A machine that is up and idle. Its cores are what the parameters leave after the base load
+    /// of its kind.
+    pub fn new(
+        node_name: Rc<str>,
+        machine_id: Rc<str>,
+        control_plane: bool,
+        parameters: &NodeParameters,
+    ) -> Self {
+        let base =
+            if control_plane { parameters.base_control_plane } else { parameters.base_worker };
+        let Millicores(cores) = parameters.cores;
+        Self {
+            node_name,
+            machine_id,
+            boot: 1,
+            control_plane,
+            up: true,
+            cpu: ProcessorSharing::new(cores.saturating_sub(base.0)),
+            bbolt: FifoServer::new(1),
+            network_lock: FifoServer::new(1),
+            namespaces: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("node_name", &self.node_name)
+            .field("boot", &self.boot)
+            .field("up", &self.up)
+            .field("namespaces", &self.namespaces)
+            .field("sandboxes", &self.sandboxes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A network namespace.
@@ -39,6 +83,8 @@ pub struct Namespace {
     pub container: ContainerId,
     /// Pod of the sandbox.
     pub pod: PodUid,
+    /// It holds the Pod's interface.
+    pub link: bool,
     /// Addresses of its interface, empty while it has none.
     pub addresses: Vec<IpAddr>,
 }

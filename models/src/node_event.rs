@@ -55,6 +55,11 @@ pub enum NodeToken {
         /// Which wait.
         ticket: u32,
     },
+    /// The kubelet's container garbage collector.
+    Collector {
+        /// Which wait.
+        ticket: u32,
+    },
     /// The kubelet's list of its Pods.
     PodList {
         /// Which wait.
@@ -74,6 +79,11 @@ pub enum NodeToken {
 pub enum NodeEvent {
     /// A timer or a disk of an actor.
     Wake(NodeToken),
+    /// The kubelet lists its Pods again after its watch closed.
+    ListAgain {
+        /// Which wait.
+        ticket: u32,
+    },
     /// The client's deadline of a CRI call.
     CriDeadline {
         /// Which call.

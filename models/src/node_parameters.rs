@@ -102,6 +102,8 @@ parameter_group! {
         image_pull: Duration,
         /// Every Pod's image is asked for at the registry.
         pull_always: bool,
+        /// Pause before a closed watch or a failed list is tried again.
+        list_retry: Span,
         /// Downtime of a kubelet that restarts.
         restart: Span,
     }
