@@ -5,6 +5,8 @@
 //! |---|---|
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
+//! | [`shell`] | the loops that carry outputs to ports and results back |
 
 pub mod core;
 pub mod ports;
+pub mod shell;
