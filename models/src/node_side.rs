@@ -445,3 +445,6 @@ fn identity(node: NodeIndex, count: u32) -> u32 {
     assert!(count < 1 << NODE_SHIFT, "fewer than 2^20 sandboxes on one machine");
     node.0 << NODE_SHIFT | count
 }
+
+#[cfg(test)]
+mod tests;
