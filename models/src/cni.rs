@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 use serde::Serialize;
@@ -92,10 +93,53 @@ pub trait Ipam {
     /// The machine's truth changed (a namespace appeared or went, a sandbox came or went, the
     /// machine stopped or booted): an IPAM that watches directories is woken here.
     fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>);
+    /// A fault strikes the IPAM's own processes. An IPAM without such processes has none.
+    fn inject(&mut self, fault: IpamFault, context: &mut Context<'_>) {
+        let _ = (fault, context);
+    }
+    /// Positions in the fault plan of the triggers that fired since the last look.
+    fn triggered(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
+    /// Processes of the IPAM on a machine that are not running now.
+    fn is_down(&self, node: NodeIndex) -> bool {
+        let _ = node;
+        false
+    }
     /// After asynchronous code ran: turn what it asked for into events. Models have nothing here.
     fn after_tasks(&mut self, context: &mut Context<'_>) {
         let _ = context;
     }
+}
+
+/// A fault of an IPAM's own processes, by machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum IpamFault {
+    /// The node agent dies and starts again after a while.
+    KillAgent {
+        /// Machine.
+        node: NodeIndex,
+        /// Until it starts again.
+        restart_after: Duration,
+    },
+    /// Tell ([`Ipam::triggered`]) when the node agent makes its n-th port call.
+    ArmPortCall {
+        /// Machine.
+        node: NodeIndex,
+        /// 1-based count of its port calls.
+        call: u64,
+        /// Before the call, or after it.
+        before: bool,
+        /// Position in the plan.
+        fault: u32,
+        /// Kill the agent there, until it starts again after this long.
+        kill: Option<Duration>,
+    },
+    /// The operator states that the machine is off.
+    Bury {
+        /// Machine.
+        node: NodeIndex,
+    },
 }
 
 /// A change on a machine that a process on it could notice.

@@ -63,6 +63,12 @@ impl PodUid {
     pub fn text(self) -> String {
         format!("00000000-0000-4000-8000-{:012x}", self.0)
     }
+
+    /// The Pod that [`PodUid::text`] names.
+    pub fn from_text(text: &str) -> Option<PodUid> {
+        let digits = text.strip_prefix("00000000-0000-4000-8000-")?;
+        u32::from_str_radix(digits, 16).ok().map(PodUid)
+    }
 }
 
 impl ContainerId {
@@ -76,5 +82,10 @@ impl NetnsId {
     /// The path of the namespace's file, as CNI_NETNS carries it.
     pub fn path(self) -> String {
         format!("/run/netns/cni-{:08x}", self.0)
+    }
+
+    /// The namespace that [`NetnsId::path`] names.
+    pub fn from_path(path: &str) -> Option<NetnsId> {
+        u32::from_str_radix(path.strip_prefix("/run/netns/cni-")?, 16).ok().map(NetnsId)
     }
 }

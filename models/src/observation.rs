@@ -2,11 +2,12 @@
 //! the time of the event that caused it. Hashed into the event log with the events.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use serde::Serialize;
 
 use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
-use crate::request::{ApiError, ClientClass};
+use crate::request::{ApiError, ClientClass, Custom};
 
 /// A fact about the world. Times are those of the enclosing event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,6 +145,16 @@ pub enum Observation {
         result: Result<(), ApiError>,
         /// The write was committed, whatever the client saw.
         committed: bool,
+    },
+    /// A custom object was stored.
+    CustomStored {
+        /// As stored.
+        object: Rc<Custom>,
+    },
+    /// A custom object is gone from the store.
+    CustomGone {
+        /// Its last state.
+        object: Rc<Custom>,
     },
     /// A sandbox could not be made; the kubelet will try again.
     SandboxFailed {

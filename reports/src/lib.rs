@@ -1,1 +1,13 @@
-//! drydock-reports.
+//! Turns run records into something that a person can check: tables, summaries, plots and the
+//! comparison with published and measured numbers. It never starts a run, and the same records
+//! always give the same bytes.
+
+pub mod curve;
+pub mod plot;
+pub mod quantity;
+pub mod reference;
+#[cfg(test)]
+mod sample;
+pub mod summary;
+mod svg;
+pub mod table;

@@ -244,7 +244,9 @@ impl QuantileTable {
 
     /// Checks and keeps the points.
     ///
-    /// Errors: see [`QuantileError`].
+    /// # Errors
+    ///
+    /// See [`QuantileError`].
     pub fn new(points: Vec<(u64, u64)>) -> Result<Self, QuantileError> {
         let ends = (
             points.first().map(|point| point.0),

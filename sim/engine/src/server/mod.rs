@@ -26,3 +26,6 @@ pub struct Wake {
     /// What to hand back; a server ignores all but its latest generation.
     pub generation: u64,
 }
+
+#[cfg(test)]
+mod tests;

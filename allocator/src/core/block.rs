@@ -1,0 +1,196 @@
+//! A block of a pool: ordinals with their records, as a value. What one compare-and-swap replaces;
+//! when to write it is the agent's business.
+
+use super::holder::{Record, RecordError, decode_records, encode_record};
+use super::objects::{AddressBlock, AddressBlockSpec, FINALIZER, LABEL_POOL, LABEL_ROOM, Metadata};
+use super::pool::{Mask, Pool, block_name};
+
+/// The layout of records that this code writes.
+pub const SCHEMA: u32 = 1;
+
+/// Why a block must be left alone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// A later layout: read only.
+    #[error("the block has schema {0}, which is newer than this program")]
+    NewerSchema(u32),
+    /// Another pool of the same name, another size, or other addresses.
+    #[error("the block belongs to another pool or geometry")]
+    Geometry,
+    /// Records that cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Two records at one ordinal, or one outside the block.
+    #[error("ordinal {0} is stated twice or outside the block")]
+    Ordinal(u16),
+}
+
+/// The slot is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ordinal {0} is not free")]
+pub struct Taken(pub u16);
+
+/// The records of one block, by ordinal within it. At most one record per ordinal, by shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    slots: Vec<Option<Record>>,
+    usable: u16,
+}
+
+impl Block {
+    /// Block `index` of the pool as it is when nobody holds anything: masks alone.
+    pub fn empty(pool: &Pool, index: u64) -> Self {
+        let mut block = Self {
+            slots: vec![None; usize::from(pool.block_size)],
+            usable: pool.ordinals_in(index),
+        };
+        let begin = index.saturating_mul(u64::from(pool.block_size));
+        for ordinal in 0..block.usable {
+            block.slots[usize::from(ordinal)] =
+                pool.mask(begin + u64::from(ordinal))
+                    .map(|mask| match mask {
+                        Mask::Excluded => Record::Excluded,
+                        Mask::Gateway => Record::Gateway,
+                    });
+        }
+        block
+    }
+
+    /// Reads the block from its object.
+    ///
+    /// Errors: when it must be left alone.
+    pub fn read(object: &AddressBlock, pool: &Pool) -> Result<Self, BlockError> {
+        let spec = &object.spec;
+        if spec.schema > SCHEMA {
+            return Err(BlockError::NewerSchema(spec.schema));
+        }
+        if spec.pool_uid != pool.uid
+            || spec.size != pool.block_size
+            || spec.first != pool.first_addresses(spec.index)
+            || object.metadata.name != block_name(&pool.name, spec.index)
+        {
+            return Err(BlockError::Geometry);
+        }
+        Self::read_records(&spec.records, spec.size, pool.ordinals_in(spec.index))
+    }
+
+    /// Reads the records of a block of `size` ordinals of which `usable` may be handed out.
+    pub fn read_records(records: &str, size: u16, usable: u16) -> Result<Self, BlockError> {
+        let mut slots = vec![None; usize::from(size)];
+        for entry in decode_records(records) {
+            let (ordinal, record) = entry?;
+            match slots.get_mut(usize::from(ordinal)) {
+                Some(slot @ None) => *slot = Some(record),
+                _ => return Err(BlockError::Ordinal(ordinal)),
+            }
+        }
+        Ok(Self { slots, usable })
+    }
+
+    /// The records in their compact form.
+    pub fn records(&self) -> String {
+        let mut text = String::with_capacity(self.slots.len() * 128);
+        for (ordinal, record) in self.iter() {
+            encode_record(&mut text, ordinal, record);
+        }
+        text
+    }
+
+    /// The object that states this block. `metadata` is that of the version it replaces, or fresh.
+    pub fn write(
+        &self,
+        pool: &Pool,
+        index: u64,
+        mut metadata: Metadata,
+        writer: String,
+    ) -> AddressBlock {
+        metadata.name = block_name(&pool.name, index);
+        metadata
+            .labels
+            .insert(LABEL_POOL.to_owned(), pool.name.clone());
+        if self.may_have_room() {
+            metadata
+                .labels
+                .insert(LABEL_ROOM.to_owned(), "true".to_owned());
+        } else {
+            metadata.labels.remove(LABEL_ROOM);
+        }
+        metadata
+            .finalizers
+            .retain(|finalizer| finalizer != FINALIZER);
+        if self.iter().any(|(_, record)| record.holder().is_some()) {
+            metadata.finalizers.push(FINALIZER.to_owned());
+        }
+        AddressBlock {
+            metadata,
+            spec: AddressBlockSpec {
+                schema: SCHEMA,
+                pool: pool.name.clone(),
+                pool_uid: pool.uid.clone(),
+                index,
+                size: pool.block_size,
+                first: pool.first_addresses(index),
+                writer,
+                records: self.records(),
+            },
+        }
+    }
+
+    /// The records, ascending by ordinal.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &Record)> {
+        (0_u16..)
+            .zip(&self.slots)
+            .filter_map(|(ordinal, slot)| Some((ordinal, slot.as_ref()?)))
+    }
+
+    /// What stands at an ordinal.
+    pub fn get(&self, ordinal: u16) -> Option<&Record> {
+        self.slots.get(usize::from(ordinal))?.as_ref()
+    }
+
+    /// Whether a claim could take the ordinal: within the capacity, and free or cooling.
+    pub fn is_available(&self, ordinal: u16) -> bool {
+        ordinal < self.usable && matches!(self.get(ordinal), None | Some(Record::Cooling))
+    }
+
+    /// The ordinals that a claim could take: free ones first, then cooling ones, each ascending.
+    pub fn available(&self) -> impl Iterator<Item = u16> {
+        let free = (0..self.usable).filter(|ordinal| self.get(*ordinal).is_none());
+        let cooling = (0..self.usable).filter(|o| matches!(self.get(*o), Some(Record::Cooling)));
+        free.chain(cooling)
+    }
+
+    /// How many ordinals a claim could take.
+    pub fn available_count(&self) -> usize {
+        (0..self.usable)
+            .filter(|ordinal| self.is_available(*ordinal))
+            .count()
+    }
+
+    /// The value of the label: some ordinal is not held by anybody. Wider than
+    /// [`Self::available`], so that a mask that is lifted or a range that is appended is found.
+    pub fn may_have_room(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| !matches!(slot, Some(Record::Pod(_) | Record::Reserved(_))))
+    }
+
+    /// Puts a record where a claim may: the ordinal is available.
+    pub fn claim(&mut self, ordinal: u16, record: Record) -> Result<(), Taken> {
+        if !self.is_available(ordinal) {
+            return Err(Taken(ordinal));
+        }
+        self.slots[usize::from(ordinal)] = Some(record);
+        Ok(())
+    }
+
+    /// Replaces what stands at an ordinal of the block; outside of it nothing happens.
+    pub fn set(&mut self, ordinal: u16, record: Option<Record>) {
+        if let Some(slot) = self.slots.get_mut(usize::from(ordinal)) {
+            *slot = record;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

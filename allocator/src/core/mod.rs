@@ -1,0 +1,30 @@
+//! The sans-IO cores: agent and controller as state machines, and the data they agree on. Nothing
+//! here waits, logs, reads a clock or knows of sockets and files.
+
+pub mod agent;
+pub mod block;
+pub mod call;
+pub mod exchange;
+pub mod hash;
+pub mod holder;
+pub mod identity;
+pub mod journal;
+#[cfg(feature = "mutants")]
+mod mutant;
+pub mod objects;
+pub mod ordinal;
+pub mod pool;
+pub mod retry;
+pub mod time;
+
+#[cfg(feature = "mutants")]
+pub use mutant::{Mutant, UnknownMutant};
+
+/// Whether `now` is an older resourceVersion than `before`: the one comparison that Berth makes,
+/// to notice a restored backup. Versions that are not numbers are never found older.
+pub fn version_went_back(before: &str, now: &str) -> bool {
+    match (before.parse::<u64>(), now.parse::<u64>()) {
+        (Ok(before), Ok(now)) => now < before,
+        _ => false,
+    }
+}

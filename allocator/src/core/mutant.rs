@@ -1,0 +1,63 @@
+//! Deliberately wrong variants of five rules, compiled in only with the feature `mutants`: a
+//! testbed that does not notice them does not see.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// A rule to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// Blocks are written without the version they replace.
+    NoResourceVersion,
+    /// A Pod that is gone from the API frees its bound address.
+    ReleaseOnPodAbsent,
+    /// A read settles a write of unknown outcome.
+    ReadSettlesUnknown,
+    /// DEL frees the address although the namespace may live.
+    FreeAtDel,
+    /// The incarnation is named after the node instead of the machine.
+    NodeNameIdentity,
+}
+
+impl Mutant {
+    /// Every mutant.
+    pub const ALL: [Self; 5] = [
+        Self::NoResourceVersion,
+        Self::ReleaseOnPodAbsent,
+        Self::ReadSettlesUnknown,
+        Self::FreeAtDel,
+        Self::NodeNameIdentity,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoResourceVersion => "no-resource-version",
+            Self::ReleaseOnPodAbsent => "release-on-pod-absent",
+            Self::ReadSettlesUnknown => "read-settles-unknown",
+            Self::FreeAtDel => "free-at-del",
+            Self::NodeNameIdentity => "node-name-identity",
+        }
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No mutant has that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no mutant is called {0:?}")]
+pub struct UnknownMutant(pub String);
+
+impl FromStr for Mutant {
+    type Err = UnknownMutant;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMutant> {
+        Self::ALL
+            .into_iter()
+            .find(|mutant| mutant.name() == text)
+            .ok_or_else(|| UnknownMutant(text.to_owned()))
+    }
+}

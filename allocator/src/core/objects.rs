@@ -1,0 +1,581 @@
+//! The Kubernetes objects that Berth reads and writes, as plain data: their JSON is what the
+//! apiserver stores. Fields that Berth never looks at are left out, so only Berth's own kinds and
+//! its Lease may be written back.
+
+use core::fmt;
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The API group of Berth's own kinds.
+pub const GROUP: &str = "berth.dev";
+/// The version of Berth's own kinds.
+pub const VERSION: &str = "v1alpha1";
+/// Label on an `AddressBlock`: the name of its pool.
+pub const LABEL_POOL: &str = "berth.dev/pool";
+/// Label on an `AddressBlock`, present with value `true` while some ordinal of it is not held.
+pub const LABEL_ROOM: &str = "berth.dev/may-have-room";
+/// Finalizer on pools, and on blocks that are not empty.
+pub const FINALIZER: &str = "berth.dev/in-use";
+/// Annotation on a `BerthNode`, set by `kubectl berth bury`: the operator's word that the machine
+/// is off.
+pub const ANNOTATION_BURY: &str = "berth.dev/bury";
+/// Annotation on a Pod that names the pool of its default network.
+pub const ANNOTATION_POOL: &str = "berth.dev/pool";
+/// Annotation that the kubelet puts on mirror Pods.
+pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
+/// Taint by which an operator states that a node is off (Kubernetes non-graceful shutdown).
+pub const TAINT_OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// The UID of an object. Any string: a static Pod's manifest may set it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uid(Arc<str>);
+
+impl Uid {
+    /// The UID with this text.
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Uid {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What every object carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// Unique within kind and namespace.
+    pub name: String,
+    /// Empty for cluster-scoped kinds.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Unique for ever; set by the apiserver.
+    #[serde(skip_serializing_if = "is_empty_uid")]
+    pub uid: Uid,
+    /// Opaque: equal or different, and nothing else (but see [`crate::core::version_went_back`]).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// For selectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For people and plugins.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The object stays, with a deletion timestamp, until this is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub finalizers: Vec<String>,
+    /// Set once deletion was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+    /// Who owns the object.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
+fn is_empty_uid(uid: &Uid) -> bool {
+    uid.as_str().is_empty()
+}
+
+/// One owner of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    /// Kind of the owner, `StatefulSet` for instance.
+    pub kind: String,
+    /// Name of the owner.
+    pub name: String,
+    /// UID of the owner.
+    pub uid: Uid,
+}
+
+/// A condition in a status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    /// What is claimed, `Approved` for instance.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, for machines.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// An operator's pool of addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressPool {
+    /// Name, version, labels.
+    pub metadata: Metadata,
+    /// What the operator wants.
+    pub spec: AddressPoolSpec,
+    /// What the controller found.
+    pub status: AddressPoolStatus,
+}
+
+/// What an operator states about a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AddressPoolSpec {
+    /// The first family's addresses; with two families ordinal `o` is the o-th of each.
+    pub families: Vec<FamilySpec>,
+    /// Ordinals per block; immutable; by default a function of the capacity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u16>,
+    /// The layer-2 domain: pools of different domains may overlap.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// Pods that no other rule sends elsewhere draw from a default pool.
+    #[serde(rename = "default", skip_serializing_if = "core::ops::Not::not")]
+    pub is_default: bool,
+    /// No new claims.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub disabled: bool,
+    /// Units: seconds. How long a freed address rests while others are to be had.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cool_down_seconds: u32,
+    /// Labels that a Node must carry for its Pods to draw from this pool.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Namespaces whose Pods may draw from this pool; empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// Labels that a Pod must carry to draw from this pool.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_selector: BTreeMap<String, String>,
+    /// Networks (CNI network names) that may draw from this pool; empty means all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// Routes handed to the Pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Name servers handed to the Pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde calls"
+)]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// One family's part of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct FamilySpec {
+    /// `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`, in the order of their ordinals. A later
+    /// list must begin with the earlier one.
+    pub ranges: Vec<String>,
+    /// Same notation; a mask, which renumbers nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Never handed out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// The subnet whose prefix length the interface gets; by default that of the first range.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<IpNet>,
+}
+
+/// A route for the Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Destination.
+    pub dst: IpNet,
+    /// Next hop; the gateway of the family when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gw: Option<IpAddr>,
+}
+
+/// What the controller states about a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressPoolStatus {
+    /// The fingerprint of the approved spec; agents use the pool only when it is the spec's.
+    pub approved: String,
+    /// Units: ordinals.
+    pub capacity: u64,
+    /// Units: ordinals that some record holds.
+    pub held: u64,
+    /// The generation of the excludes that are in force in the blocks.
+    pub masked: String,
+    /// `Approved`, `ExcludeHeld`.
+    pub conditions: Vec<Condition>,
+}
+
+/// A run of ordinals of one pool with their holders: what one compare-and-swap covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressBlock {
+    /// Name `<pool>-<index>`.
+    pub metadata: Metadata,
+    /// The records.
+    pub spec: AddressBlockSpec,
+}
+
+/// What a block says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressBlockSpec {
+    /// Layout of `records`; an agent that knows only lower ones must not write the block.
+    pub schema: u32,
+    /// Name of the pool.
+    pub pool: String,
+    /// UID of the pool: a pool made anew under the same name is another pool.
+    pub pool_uid: Uid,
+    /// The block's ordinals begin at `index * size`.
+    pub index: u64,
+    /// Ordinals in the block.
+    pub size: u16,
+    /// The literal first address of each family; a reader that computes others must refuse.
+    pub first: Vec<IpAddr>,
+    /// Who wrote last: differs with each write, so that no write is a no-op to the apiserver (a
+    /// no-op would leave the resourceVersion, and a delayed earlier write, alive).
+    pub writer: String,
+    /// All records, in the compact form of [`crate::core::holder`].
+    pub records: String,
+}
+
+/// An address kept for somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AddressReservation {
+    /// Name.
+    pub metadata: Metadata,
+    /// For whom.
+    pub spec: AddressReservationSpec,
+}
+
+/// For whom an address is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AddressReservationSpec {
+    /// The pool.
+    pub pool: String,
+    /// One address of the pool, of either family; its pair is kept with it.
+    pub address: Option<IpAddr>,
+    /// Namespace of the Pod.
+    pub pod_namespace: String,
+    /// Name of the Pod.
+    pub pod_name: String,
+    /// UID of the StatefulSet; the reservation goes when this owner is gone. Empty: static.
+    #[serde(skip_serializing_if = "is_empty_uid")]
+    pub owner_uid: Uid,
+    /// Name of the StatefulSet.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub owner_name: String,
+}
+
+/// An incarnation of a machine. Named after the machine ID, not after the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BerthNode {
+    /// Name = machine ID.
+    pub metadata: Metadata,
+    /// The incarnations.
+    pub spec: BerthNodeSpec,
+}
+
+/// The incarnations of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BerthNodeSpec {
+    /// The node's name.
+    pub node_name: String,
+    /// The Node object's UID.
+    pub node_uid: Uid,
+    /// The machine's boot.
+    pub boot_id: String,
+    /// Rises with each incarnation.
+    pub epoch: u64,
+    /// State of `epoch`.
+    pub state: EpochState,
+    /// Earlier epochs whose records are not all cleared, with their state, ascending.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerEpoch>,
+    /// Names of the blocks that may hold records of this machine, ascending.
+    pub blocks: Vec<String>,
+    /// Differs with each write, as `AddressBlockSpec::writer` does.
+    pub writer: String,
+    /// What an operator should see.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// An earlier epoch of the same machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerEpoch {
+    /// The epoch.
+    pub epoch: u64,
+    /// `Dying` or `Dead`.
+    pub state: EpochState,
+}
+
+/// Where an epoch stands. Dead is final.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EpochState {
+    /// Its agent may answer.
+    #[default]
+    Live,
+    /// Burial was asked for; its agent may contest.
+    Dying,
+    /// Its records may be freed.
+    Dead,
+}
+
+/// The approved pools of one layer-2 domain: overlap is decided by one compare-and-swap here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DomainApproval {
+    /// Name = domain, `default` for the unnamed one.
+    pub metadata: Metadata,
+    /// The approved pools.
+    pub spec: DomainApprovalSpec,
+}
+
+/// The approved pools of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DomainApprovalSpec {
+    /// One entry per pool, ascending by name.
+    pub pools: Vec<ApprovedPool>,
+}
+
+/// One approved pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ApprovedPool {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: Uid,
+    /// Block size, fixed at approval.
+    pub block_size: u16,
+    /// The approved ranges, per family.
+    pub ranges: Vec<Vec<String>>,
+}
+
+/// `coordination.k8s.io/v1` Lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lease {
+    /// Namespaced.
+    pub metadata: Metadata,
+    /// Who leads.
+    pub spec: LeaseSpec,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaseSpec {
+    /// The leader.
+    pub holder_identity: String,
+    /// How long others wait after the last change that they saw.
+    pub lease_duration_seconds: u32,
+    /// For people.
+    pub acquire_time: String,
+    /// For people; differs with each renewal.
+    pub renew_time: String,
+    /// Changes of leader.
+    pub lease_transitions: u32,
+}
+
+/// The part of a Node that Berth reads. Never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Node {
+    /// Name, UID, labels.
+    pub metadata: Metadata,
+    /// Taints.
+    pub spec: NodeSpec,
+}
+
+/// The part of a Node's spec that Berth reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeSpec {
+    /// Taints.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+}
+
+/// A taint of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// `NoExecute` and so on.
+    pub effect: String,
+}
+
+/// The part of a Pod that Berth reads. Never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    /// Name, UID, annotations, owner.
+    pub metadata: Metadata,
+    /// Node and network mode.
+    pub spec: PodSpec,
+    /// Phase.
+    pub status: PodStatus,
+}
+
+/// The part of a Pod's spec that Berth reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Empty until bound.
+    pub node_name: String,
+    /// Uses the node's network: never gets an address from Berth.
+    pub host_network: bool,
+}
+
+/// The part of a Pod's status that Berth reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: String,
+}
+
+impl Pod {
+    /// Whether a finished Pod: `Succeeded` or `Failed`.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether the kubelet made it as the mirror of a static Pod.
+    pub fn is_mirror(&self) -> bool {
+        self.metadata.annotations.contains_key(ANNOTATION_MIRROR)
+    }
+}
+
+macro_rules! kinds {
+    ($($kind:ident),+ $(,)?) => {
+        /// The closed set of kinds that Berth touches.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind,)+
+        }
+
+        /// One object of any of these kinds. Its JSON carries `kind`; adapters add `apiVersion`.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Object {
+            $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind(Box<$kind>),)+
+        }
+
+        impl Object {
+            /// Which kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind,)+ }
+            }
+
+            /// Its metadata.
+            pub fn metadata(&self) -> &Metadata {
+                match self { $(Self::$kind(object) => &object.metadata,)+ }
+            }
+
+            /// Its metadata, to change.
+            pub fn metadata_mut(&mut self) -> &mut Metadata {
+                match self { $(Self::$kind(object) => &mut object.metadata,)+ }
+            }
+        }
+
+        $(impl From<$kind> for Object {
+            fn from(object: $kind) -> Self {
+                Self::$kind(Box::new(object))
+            }
+        })+
+    };
+}
+
+kinds!(
+    AddressPool,
+    AddressBlock,
+    AddressReservation,
+    BerthNode,
+    DomainApproval,
+    Lease,
+    Node,
+    Pod,
+);
+
+impl Object {
+    /// What names it.
+    pub fn key(&self) -> ObjectKey {
+        let metadata = self.metadata();
+        ObjectKey {
+            kind: self.kind(),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+        }
+    }
+}
+
+/// What names an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Kind.
+    pub kind: Kind,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of a cluster-scoped object.
+    pub fn cluster(kind: Kind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            namespace: String::new(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ", self.kind)?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}

@@ -1,0 +1,375 @@
+//! A pool as the cores use it: parsed, with its geometry. The approval of pools is the
+//! controller's.
+
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::exchange::{AllocatedAddress, Allocation};
+use super::hash::fnv1a;
+use super::objects::{AddressPool, AddressPoolSpec, FamilySpec, Uid};
+use super::ordinal::{AddressRange, OrdinalRanges, RangeError};
+
+/// Why a pool cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// A range cannot be read.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// No family, two of the same kind, or one with ranges of the other kind.
+    #[error("a pool has one IPv4 family, one IPv6 family, or one of each")]
+    Families,
+    /// No address at all.
+    #[error("the pool has no address")]
+    Empty,
+    /// Two ordinals would be one address.
+    #[error("ranges of the pool overlap")]
+    Overlap,
+    /// Block size outside 2..=64.
+    #[error("a block has between 2 and 64 ordinals")]
+    BlockSize,
+}
+
+/// One family of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Family {
+    ranges: OrdinalRanges,
+    exclude: Vec<AddressRange>,
+    gateway: Option<IpAddr>,
+    prefix_length: u8,
+}
+
+/// Where a pool's ordinals lie and what they are worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Name of the object.
+    pub name: String,
+    /// Its UID: a pool made anew is another pool.
+    pub uid: Uid,
+    /// Ordinals per block.
+    pub block_size: u16,
+    /// Units: ordinals; that of the shorter family.
+    pub capacity: u64,
+    /// The spec it was read from.
+    pub spec: AddressPoolSpec,
+    families: Vec<Family>,
+}
+
+/// Why an ordinal is never handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Excluded by the operator.
+    Excluded,
+    /// A gateway.
+    Gateway,
+}
+
+/// The block size of a pool that states none: 32, or smaller so that a pool has at least twenty
+/// blocks, which gives ten nodes two each. A record costs the apiserver next to nothing in the
+/// compact form, so the size is a choice between fewer writes in a burst and fewer nodes per block.
+pub fn default_block_size(capacity: u64) -> u16 {
+    match capacity {
+        0..160 => 4,
+        160..320 => 8,
+        320..640 => 16,
+        _ => 32,
+    }
+}
+
+/// The fingerprint of the part of a spec that decides which address an ordinal is. Approval covers
+/// this part; a changed route needs no approval.
+pub fn fingerprint(uid: &Uid, spec: &AddressPoolSpec) -> String {
+    let mut text = format!("{uid}\n{}\n", spec.domain);
+    for family in &spec.families {
+        text.push_str(&family.ranges.join(","));
+        text.push('\n');
+    }
+    format!("{:016x}", fnv1a(text.as_bytes()))
+}
+
+/// The value of `status.approved` for a pool with this fingerprint and block size.
+pub fn approval(fingerprint: &str, block_size: u16) -> String {
+    format!("{fingerprint}/{block_size}")
+}
+
+/// The block size in a `status.approved` that approves exactly this object, if it does.
+pub fn approved_block_size(object: &AddressPool) -> Option<u16> {
+    let (approved, size) = object.status.approved.rsplit_once('/')?;
+    (approved == fingerprint(&object.metadata.uid, &object.spec)).then(|| size.parse().ok())?
+}
+
+impl Family {
+    fn parse(spec: &FamilySpec) -> Result<Self, PoolError> {
+        let parse = |texts: &[String]| {
+            texts
+                .iter()
+                .map(|text| AddressRange::parse(text))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let ranges = parse(&spec.ranges)?;
+        let Some(first) = ranges.first() else {
+            return Err(PoolError::Empty);
+        };
+        let v6 = first.is_v6();
+        if ranges.iter().any(|range| range.is_v6() != v6) {
+            return Err(PoolError::Families);
+        }
+        for (index, range) in ranges.iter().enumerate() {
+            if ranges[..index]
+                .iter()
+                .any(|earlier| earlier.overlaps(range))
+            {
+                return Err(PoolError::Overlap);
+            }
+        }
+        let of_first = spec.ranges[0].parse::<IpNet>().ok();
+        let prefix_length = spec
+            .subnet
+            .or(of_first)
+            .map_or(if v6 { 128 } else { 32 }, |net| net.prefix_len());
+        Ok(Self {
+            exclude: parse(&spec.exclude)?,
+            gateway: spec.gateway,
+            prefix_length,
+            ranges: OrdinalRanges::new(ranges),
+        })
+    }
+
+    fn is_v6(&self) -> bool {
+        self.ranges.ranges()[0].is_v6()
+    }
+}
+
+impl Pool {
+    /// Reads a pool.
+    ///
+    /// Errors: what a controller must refuse to approve.
+    pub fn parse(object: &AddressPool, block_size: Option<u16>) -> Result<Self, PoolError> {
+        let families = object
+            .spec
+            .families
+            .iter()
+            .map(Family::parse)
+            .collect::<Result<Vec<_>, _>>()?;
+        match families.as_slice() {
+            [_] => {}
+            [first, second] if first.is_v6() != second.is_v6() => {}
+            _ => return Err(PoolError::Families),
+        }
+        let capacity = families
+            .iter()
+            .map(|family| family.ranges.len())
+            .min()
+            .unwrap_or(0);
+        let block_size = block_size
+            .or(object.spec.block_size)
+            .unwrap_or_else(|| default_block_size(capacity));
+        if !(2..=64).contains(&block_size) {
+            return Err(PoolError::BlockSize);
+        }
+        Ok(Self {
+            name: object.metadata.name.clone(),
+            uid: object.metadata.uid.clone(),
+            block_size,
+            capacity,
+            spec: object.spec.clone(),
+            families,
+        })
+    }
+
+    /// How many blocks cover the capacity.
+    pub fn block_count(&self) -> u64 {
+        self.capacity.div_ceil(u64::from(self.block_size))
+    }
+
+    /// How many ordinals of block `index` lie within the capacity.
+    pub fn ordinals_in(&self, index: u64) -> u16 {
+        let begin = index.saturating_mul(u64::from(self.block_size));
+        self.capacity
+            .saturating_sub(begin)
+            .min(u64::from(self.block_size)) as u16
+    }
+
+    /// The literal first address of each family in block `index`.
+    pub fn first_addresses(&self, index: u64) -> Vec<IpAddr> {
+        self.addresses(index.saturating_mul(u64::from(self.block_size)))
+    }
+
+    /// The address of each family with this ordinal; empty beyond the shorter family.
+    pub fn addresses(&self, ordinal: u64) -> Vec<IpAddr> {
+        if ordinal >= self.capacity {
+            return Vec::new();
+        }
+        self.families
+            .iter()
+            .filter_map(|family| family.ranges.address(ordinal))
+            .collect()
+    }
+
+    /// The ordinal of an address of any family.
+    pub fn ordinal_of(&self, address: IpAddr) -> Option<u64> {
+        let found = self
+            .families
+            .iter()
+            .find_map(|family| family.ranges.ordinal(address))?;
+        (found < self.capacity).then_some(found)
+    }
+
+    /// Whether and why the spec withholds this ordinal. It is in force only once it stands in the
+    /// block.
+    pub fn mask(&self, ordinal: u64) -> Option<Mask> {
+        for family in &self.families {
+            let address = family.ranges.address(ordinal)?;
+            if family.gateway == Some(address) {
+                return Some(Mask::Gateway);
+            }
+            if family.exclude.iter().any(|range| range.contains(address)) {
+                return Some(Mask::Excluded);
+            }
+        }
+        None
+    }
+
+    /// What a Pod with this ordinal is told.
+    pub fn allocation(&self, ordinal: u64) -> Option<Allocation> {
+        let mut addresses = Vec::with_capacity(self.families.len());
+        for family in &self.families {
+            let address = family.ranges.address(ordinal)?;
+            let address = IpNet::new(address, family.prefix_length).ok()?;
+            addresses.push(AllocatedAddress {
+                address,
+                gateway: family.gateway,
+            });
+        }
+        Some(Allocation {
+            pool: self.name.clone(),
+            addresses,
+            routes: self.spec.routes.clone(),
+            dns: self.spec.dns.clone(),
+        })
+    }
+
+    /// Whether the two pools have an address in common, whatever their domains.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let all = |pool: &Self| -> Vec<AddressRange> {
+            pool.families
+                .iter()
+                .flat_map(|family| family.ranges.ranges().iter().copied())
+                .collect()
+        };
+        let others = all(other);
+        all(self)
+            .iter()
+            .any(|range| others.iter().any(|other| range.overlaps(other)))
+    }
+
+    /// Whether a Pod may draw from this pool by its selectors.
+    pub fn admits(
+        &self,
+        node_labels: &BTreeMap<String, String>,
+        namespace: &str,
+        pod_labels: Option<&BTreeMap<String, String>>,
+        network: &str,
+    ) -> bool {
+        let spec = &self.spec;
+        let covers = |wanted: &BTreeMap<String, String>, has: &BTreeMap<String, String>| {
+            wanted
+                .iter()
+                .all(|(key, value)| has.get(key) == Some(value))
+        };
+        !spec.disabled
+            && covers(&spec.node_selector, node_labels)
+            && (spec.namespaces.is_empty() || spec.namespaces.iter().any(|name| name == namespace))
+            && (spec.networks.is_empty() || spec.networks.iter().any(|name| name == network))
+            && (spec.pod_selector.is_empty()
+                || pod_labels.is_some_and(|labels| covers(&spec.pod_selector, labels)))
+    }
+}
+
+/// The name of block `index` of a pool.
+pub fn block_name(pool: &str, index: u64) -> String {
+    format!("{pool}-{index}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(families: &[(&[&str], &[&str], Option<&str>)]) -> Result<Pool, PoolError> {
+        let mut object = AddressPool::default();
+        object.metadata.name = "p".into();
+        object.spec.families = families
+            .iter()
+            .map(|(ranges, exclude, gateway)| FamilySpec {
+                ranges: ranges.iter().map(ToString::to_string).collect(),
+                exclude: exclude.iter().map(ToString::to_string).collect(),
+                gateway: gateway.map(|text| text.parse().unwrap()),
+                subnet: None,
+            })
+            .collect();
+        Pool::parse(&object, None)
+    }
+
+    #[test]
+    fn capacity_is_that_of_the_shorter_family() {
+        let dual = pool(&[(&["10.0.0.0/28"], &[], None), (&["fd00::/64"], &[], None)]).unwrap();
+        assert_eq!(dual.capacity, 16);
+        assert_eq!(dual.addresses(15).len(), 2);
+        assert!(dual.addresses(16).is_empty());
+    }
+
+    #[test]
+    fn masks_never_renumber_and_mask_the_pair() {
+        let plain = pool(&[(&["10.0.0.0/28"], &[], None), (&["fd00::/64"], &[], None)]).unwrap();
+        let masked = pool(&[
+            (&["10.0.0.0/28"], &["10.0.0.3"], None),
+            (&["fd00::/64"], &[], Some("fd00::5")),
+        ])
+        .unwrap();
+        for ordinal in 0..16 {
+            assert_eq!(plain.addresses(ordinal), masked.addresses(ordinal));
+        }
+        assert_eq!(masked.mask(3), Some(Mask::Excluded));
+        assert_eq!(masked.mask(5), Some(Mask::Gateway));
+        assert_eq!(masked.mask(4), None);
+    }
+
+    #[test]
+    fn overlap_inside_one_pool_is_refused() {
+        let error = pool(&[(&["10.0.0.0/24", "10.0.0.128/25"], &[], None)]).unwrap_err();
+        assert_eq!(error, PoolError::Overlap);
+    }
+
+    #[test]
+    fn a_pool_of_two_families_of_one_kind_is_refused() {
+        let error = pool(&[(&["10.0.0.0/24"], &[], None), (&["10.1.0.0/24"], &[], None)]);
+        assert_eq!(error.unwrap_err(), PoolError::Families);
+    }
+
+    #[test]
+    fn approval_follows_geometry_and_nothing_else() {
+        let mut object = AddressPool::default();
+        object.spec.families = vec![FamilySpec {
+            ranges: vec!["10.0.0.0/24".into()],
+            ..FamilySpec::default()
+        }];
+        object.status.approved = approval(&fingerprint(&object.metadata.uid, &object.spec), 16);
+        assert_eq!(approved_block_size(&object), Some(16));
+        object.spec.dns = vec!["10.0.0.1".parse().unwrap()];
+        object.spec.families[0].exclude = vec!["10.0.0.9".into()];
+        assert_eq!(approved_block_size(&object), Some(16));
+        object.spec.families[0].ranges.push("10.0.1.0/24".into());
+        assert_eq!(approved_block_size(&object), None);
+    }
+
+    #[test]
+    fn the_default_block_size_leaves_twenty_blocks_where_it_can() {
+        for capacity in [80, 100, 200, 500, 1000, 2000] {
+            assert!(
+                capacity / u64::from(default_block_size(capacity)) >= 20,
+                "{capacity}"
+            );
+        }
+    }
+}

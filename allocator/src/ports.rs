@@ -1,0 +1,384 @@
+//! The ports: what the shells need from the world, as traits over futures that need no runtime.
+//! No policy is here, and no implementation.
+//!
+//! Every request to the world is exactly one method call; the shells call them in the order of the
+//! core's outputs and poll each at once, so an implementation can number its calls (a simulator
+//! that kills an agent before or after its k-th call does).
+
+use core::fmt;
+use core::future::Future;
+use core::time::Duration;
+
+use crate::core::exchange::{DelRequest, PluginRequest, Probe, RequestId, Response, Sandbox};
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::time::{BootTime, WallTime};
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Linearizable: shows every write that was acknowledged before it was sent.
+    Quorum,
+    /// `resourceVersion=0`: whatever some cache holds.
+    Cache,
+}
+
+/// Which objects a list or watch is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selection {
+    /// Kind.
+    pub kind: Kind,
+    /// Labels that must have these values.
+    pub labels: Vec<(String, String)>,
+    /// `spec.nodeName`, for Pods.
+    pub node_name: Option<String>,
+}
+
+/// A list request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Which objects.
+    pub selection: Selection,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// At most so many items; 0 for all.
+    pub limit: u32,
+    /// The previous page's token; empty for the first page.
+    pub continue_token: String,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPage {
+    /// The objects, ascending by key.
+    pub items: Vec<Object>,
+    /// The version of the whole list, to watch from.
+    pub resource_version: String,
+    /// Empty on the last page.
+    pub continue_token: String,
+}
+
+/// A watch request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchQuery {
+    /// Which objects.
+    pub selection: Selection,
+    /// Events after this version.
+    pub resource_version: String,
+}
+
+/// What a watch delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchEvent {
+    /// The object is new in the selection.
+    Added(Object),
+    /// The object changed.
+    Modified(Object),
+    /// The object left the selection; its last state.
+    Deleted(Object),
+    /// Nothing happened until this version.
+    Bookmark(String),
+    /// The version asked for is too old (410): list again.
+    Expired,
+    /// The stream ended; it may be opened again from the last version seen.
+    Closed,
+}
+
+/// Which part of an object a replace writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Metadata and spec.
+    Main,
+    /// The status subresource.
+    Status,
+}
+
+/// What must hold for a delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preconditions {
+    /// The object's UID.
+    pub uid: Uid,
+    /// The object's version.
+    pub resource_version: String,
+}
+
+/// Whether a request that got no proper answer was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Certainly not, now or later.
+    Not,
+    /// No telling; it may even be carried out later.
+    Unknown,
+}
+
+/// Why a request to the apiserver failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// 409: the object's version is another.
+    #[error("the object changed")]
+    Conflict,
+    /// 409 on create: there is one of that name.
+    #[error("the object exists")]
+    AlreadyExists,
+    /// 410: the version or continue token is too old.
+    #[error("the version is too old")]
+    Gone,
+    /// 404.
+    #[error("no such object")]
+    NotFound,
+    /// 429: not carried out.
+    #[error("too many requests")]
+    TooManyRequests {
+        /// What the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// 400, 403 or 422: refused for what it says; not carried out.
+    #[error("refused: {message}")]
+    Invalid {
+        /// The server's words.
+        message: String,
+    },
+    /// No answer, or 5xx.
+    #[error("unavailable")]
+    Unavailable(
+        /// Whether it was carried out.
+        Applied,
+    ),
+}
+
+/// The Kubernetes API.
+pub trait ApiServer: Sync {
+    /// An open watch.
+    type Watch: Watch;
+
+    /// Reads one object.
+    fn get(
+        &self,
+        key: &ObjectKey,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Object, ApiError>> + Send;
+
+    /// Lists objects.
+    fn list(&self, query: &ListQuery) -> impl Future<Output = Result<ListPage, ApiError>> + Send;
+
+    /// Opens a watch.
+    fn watch(
+        &self,
+        query: &WatchQuery,
+    ) -> impl Future<Output = Result<Self::Watch, ApiError>> + Send;
+
+    /// Creates an object; answers with its metadata as stored.
+    fn create(&self, object: Object) -> impl Future<Output = Result<Metadata, ApiError>> + Send;
+
+    /// Replaces an object whose version is the one in its metadata; answers with the new metadata.
+    fn replace(
+        &self,
+        object: Object,
+        part: Part,
+    ) -> impl Future<Output = Result<Metadata, ApiError>> + Send;
+
+    /// Deletes an object under preconditions.
+    fn delete(
+        &self,
+        key: &ObjectKey,
+        preconditions: &Preconditions,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+/// An open watch; dropping it closes it.
+pub trait Watch: Send {
+    /// The next event. After `Expired` or `Closed` there is none.
+    fn next(&mut self) -> impl Future<Output = WatchEvent> + Send;
+}
+
+/// Time.
+pub trait Clock: Sync {
+    /// Time since boot, sleep included.
+    fn now(&self) -> BootTime;
+
+    /// The wall clock, for people.
+    fn wall(&self) -> WallTime;
+
+    /// Completes at or after `at`.
+    fn sleep_until(&self, at: BootTime) -> impl Future<Output = ()> + Send;
+}
+
+/// Randomness.
+pub trait Entropy: Sync {
+    /// Eight unpredictable bytes.
+    fn draw(&self) -> u64;
+}
+
+/// A failure of the local disk, directory or runtime.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LocalError {
+    /// What the operating system said.
+    pub message: String,
+}
+
+impl LocalError {
+    /// An error with this message.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A file on the host's own disk, locked for the life of the process. It stores bytes; their form
+/// is the core's. Appends need no fsync: a boot that ended voids what it said of containers.
+pub trait Journal: Sync {
+    /// Takes the lock (waiting for it) and reads all bytes; empty when there is no file.
+    fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send;
+
+    /// Appends. After an error the tail may be torn.
+    fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send;
+
+    /// Replaces the whole content atomically (write aside, rename).
+    fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send;
+}
+
+/// Names one file of the spool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpoolId(pub String);
+
+/// One file of the spool: a DEL that met no agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolEntry {
+    /// The file.
+    pub id: SpoolId,
+    /// What it says; `None` when it cannot be read (the core sets it aside).
+    pub request: Option<DelRequest>,
+}
+
+/// The directory where plugins leave DELs that met no agent.
+pub trait Spool: Sync {
+    /// All entries, ascending by file name.
+    fn list(&self) -> impl Future<Output = Result<Vec<SpoolEntry>, LocalError>> + Send;
+
+    /// Removes an entry.
+    fn remove(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send;
+
+    /// Moves an unreadable entry out of the way.
+    fn set_aside(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send;
+
+    /// Completes when an entry may have been added since the last `list` (inotify or a poll of the
+    /// adapter's own; it may never complete where plugins always reach the agent).
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The network namespaces of the host.
+pub trait Namespaces: Sync {
+    /// Looks at a path, and then at the canary in its directory.
+    fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send;
+
+    /// Completes when a path may have vanished since the last call (inotify). It may never
+    /// complete; the core also probes on a timer.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The container runtime's list of sandboxes.
+pub trait Sandboxes: Sync {
+    /// All Pod sandboxes that the runtime knows, ready or not.
+    fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send;
+}
+
+/// What the socket delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboxEvent {
+    /// A plugin asks.
+    Request(Box<PluginRequest>),
+    /// The plugin of that request is gone; no answer will be read.
+    Closed(RequestId),
+}
+
+/// The agent's side of the socket.
+pub trait Inbox: Sync {
+    /// The next event; `None` when no more will come, which ends the agent.
+    fn next(&self) -> impl Future<Output = Option<InboxEvent>> + Send;
+
+    /// Answers a request. To one that is closed or answered: nothing happens.
+    fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send;
+}
+
+/// A number for the metrics endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// `berth_...`.
+    pub name: &'static str,
+    /// Label value, or empty.
+    pub label: String,
+    /// Added to the counter.
+    pub increment: u64,
+}
+
+/// Where reports for people go.
+pub trait Observer: Sync {
+    /// A counter moved.
+    fn metric(&self, metric: Metric);
+
+    /// Something that an operator should see: reason and message of a Kubernetes Event.
+    fn event(&self, reason: &'static str, message: String);
+}
+
+/// Every port of an agent.
+pub trait AgentPorts: Sync {
+    /// See [`ApiServer`].
+    type Api: ApiServer;
+    /// See [`Clock`].
+    type Clock: Clock;
+    /// See [`Entropy`].
+    type Entropy: Entropy;
+    /// See [`Journal`].
+    type Journal: Journal;
+    /// See [`Spool`].
+    type Spool: Spool;
+    /// See [`Namespaces`].
+    type Namespaces: Namespaces;
+    /// See [`Sandboxes`].
+    type Sandboxes: Sandboxes;
+    /// See [`Inbox`].
+    type Inbox: Inbox;
+    /// See [`Observer`].
+    type Observer: Observer;
+
+    /// The apiserver.
+    fn api(&self) -> &Self::Api;
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+    /// Randomness.
+    fn entropy(&self) -> &Self::Entropy;
+    /// The journal.
+    fn journal(&self) -> &Self::Journal;
+    /// The spool.
+    fn spool(&self) -> &Self::Spool;
+    /// The namespaces.
+    fn namespaces(&self) -> &Self::Namespaces;
+    /// The runtime.
+    fn sandboxes(&self) -> &Self::Sandboxes;
+    /// The socket.
+    fn inbox(&self) -> &Self::Inbox;
+    /// Metrics and Events.
+    fn observer(&self) -> &Self::Observer;
+}
+
+/// Every port of a controller.
+pub trait ControllerPorts: Sync {
+    /// See [`ApiServer`].
+    type Api: ApiServer;
+    /// See [`Clock`].
+    type Clock: Clock;
+    /// See [`Entropy`].
+    type Entropy: Entropy;
+    /// See [`Observer`].
+    type Observer: Observer;
+
+    /// The apiserver.
+    fn api(&self) -> &Self::Api;
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+    /// Randomness.
+    fn entropy(&self) -> &Self::Entropy;
+    /// Metrics and Events.
+    fn observer(&self) -> &Self::Observer;
+}

@@ -1,0 +1,427 @@
+//! kube-apiserver (up to three) with etcd behind it, as clients see them over a network.
+//!
+//! A call is four events at most: it arrives ([`ApiEvent::Arrive`]), its CPU is served by the cores
+//! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer reaches the
+//! client ([`ApiEvent::Answer`]). Links are looked at when a call departs, arrives and is answered.
+//! A lost answer leaves a write committed and the client with
+//! [`ApiError::Unavailable`]`{ unknown: true }` at its deadline.
+//!
+//! Modelled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
+//! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single calls),
+//! client limiters, retries of 429 and of GETs on a reset connection, client, handler and HTTP/2
+//! deadlines, restarts, partitions, loss of the etcd quorum, slow disks.
+//! etcd: an apiserver asks the member on its own machine, as kubeadm sets it up, so the measured CPU of
+//! etcd is paid there; each other member pays `etcd.replica_cpu` per write. A write is durable once the leader
+//! and the faster follower have synced. Not modelled: leader elections, compaction, NOSPACE.
+//!
+//! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}, client-go/rest;
+//! etcd v3.5.9 server/etcdserver/v3_server.go.
+
+pub mod cost;
+pub mod fault;
+pub mod flow_control;
+pub mod store;
+
+mod call;
+mod etcd;
+mod outage;
+mod parameters;
+mod watch;
+mod watching;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use drydock_engine::queue::Lane;
+use drydock_engine::server::TokenBucket;
+use drydock_engine::stream::{Stream, Streams};
+use drydock_engine::time::SimInstant;
+use serde::Serialize;
+
+use crate::context::Core;
+use crate::event::Event;
+use crate::ids::{CallId, ClientId, NodeIndex, PodUid, WatchId};
+use crate::objects::{Pod, ResourceVersion};
+use crate::request::{
+    ApiError, Change, ClientClass, ClientSpec, Custom, CustomKind, ReplyTo, Request, Response,
+    WatchOwner,
+};
+
+pub use self::cost::CostParameters;
+pub use self::fault::{CallEffect, CallFault, CallSelector, FaultId, FiredFault};
+pub use self::parameters::{ApiParameters, EtcdParameters, NetParameters};
+
+use self::call::Calls;
+use self::etcd::Etcd;
+use self::fault::ArmedFaults;
+use self::flow_control::FlowControl;
+use self::store::{Limits, SERVERS_MAX, Store};
+use self::watch::Watches;
+
+/// Events of the API path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum ApiEvent {
+    /// A request reaches its apiserver.
+    Arrive {
+        /// Which call.
+        call: CallId,
+    },
+    /// A held write goes on to etcd.
+    Release {
+        /// Which call.
+        call: CallId,
+    },
+    /// A batch of etcd's log is durable.
+    Fsync {
+        /// Which batch.
+        generation: u64,
+    },
+    /// The client learns the outcome.
+    Answer {
+        /// Which call.
+        call: CallId,
+    },
+    /// Changes reach a watcher.
+    Watch {
+        /// Which watch.
+        watch: WatchId,
+    },
+    /// The earliest deadline of a waiting call passes.
+    Sweep,
+    /// Bookmarks are sent.
+    Bookmark,
+    /// An apiserver serves again.
+    Ready {
+        /// Which apiserver.
+        server: u32,
+        /// Which outage ended.
+        outage: u32,
+    },
+    /// HTTP/2 finds that a machine's connections are dead.
+    ConnectionsDead {
+        /// Machine.
+        node: NodeIndex,
+        /// Which cut.
+        cut: u32,
+    },
+}
+
+impl ApiEvent {
+    /// The sequential actor that the event belongs to.
+    pub fn lane(&self) -> Lane {
+        match self {
+            ApiEvent::Watch { watch } => Lane::new("watch", u64::from(watch.0)),
+            ApiEvent::Fsync { .. } => Lane::new("etcd", 0),
+            ApiEvent::Arrive { call } | ApiEvent::Release { call } | ApiEvent::Answer { call } => {
+                Lane::new("call", u64::from(call.0))
+            }
+            ApiEvent::Ready { server, .. } => Lane::new("apiserver", u64::from(*server)),
+            ApiEvent::Sweep | ApiEvent::Bookmark | ApiEvent::ConnectionsDead { .. } => {
+                Lane::new("api", 0)
+            }
+        }
+    }
+}
+
+/// What an event of the API path brings to a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Nothing yet.
+    Nothing,
+    /// A call ended.
+    Response(ReplyTo, Response),
+    /// A watch brought changes, in order.
+    Changes(WatchOwner, WatchId, Vec<Change>),
+}
+
+/// One apiserver process.
+#[derive(Debug)]
+struct Server {
+    node: NodeIndex,
+    up: bool,
+    /// Counts outages, so that the end of an older one does not end a newer one.
+    outage: u32,
+    flow: FlowControl,
+    /// Watches from before this revision must list again: the cache was rebuilt at it.
+    floor: ResourceVersion,
+    last_visible: SimInstant,
+    frozen_until: SimInstant,
+    cache_delays: Stream,
+    background: std::time::Duration,
+}
+
+/// One client.
+#[derive(Debug)]
+struct Client {
+    spec: ClientSpec,
+    limiter: Option<TokenBucket>,
+    server: usize,
+    connected: bool,
+    entity: u64,
+    latency: Option<Stream>,
+}
+
+/// The link of one machine to the apiservers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    cut: bool,
+    /// Counts cuts.
+    cuts: u32,
+    healed_at: Option<SimInstant>,
+}
+
+/// All apiservers, etcd, and what clients have under way.
+pub struct ApiServers {
+    store: Store,
+    watches: Watches,
+    servers: Vec<Server>,
+    clients: Vec<Option<Client>>,
+    ordinals: BTreeMap<(NodeIndex, ClientClass), u64>,
+    calls: Calls,
+    etcd: Etcd,
+    links: Vec<Link>,
+    nodes: BTreeMap<Rc<str>, NodeIndex>,
+    armed: ArmedFaults,
+    deadlines: BTreeSet<(SimInstant, CallId)>,
+    sweep_at: Option<SimInstant>,
+    /// Scratch space.
+    wake: Vec<(WatchId, SimInstant)>,
+}
+
+impl std::fmt::Debug for ApiServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServers")
+            .field("revision", &self.store.revision())
+            .field("calls", &self.calls.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApiServers {
+    /// One apiserver and etcd member on each of the given machines.
+    ///
+    /// Panics: with no machine, or more than three.
+    pub fn new(masters: &[NodeIndex], parameters: &crate::parameters::Parameters, streams: &Streams) -> Self {
+        assert!(
+            (1..=SERVERS_MAX).contains(&masters.len()),
+            "a cluster has 1 to {SERVERS_MAX} apiservers"
+        );
+        let api = &parameters.api;
+        let servers = masters
+            .iter()
+            .enumerate()
+            .map(|(index, node)| Server {
+                node: *node,
+                up: true,
+                outage: 0,
+                flow: FlowControl::new(
+                    api.system_seats as u32,
+                    api.workload_high_seats as u32,
+                    api.queue_length as usize,
+                ),
+                floor: 0,
+                last_visible: SimInstant::ZERO,
+                frozen_until: SimInstant::ZERO,
+                cache_delays: streams.stream("apiserver", index as u64, "cache delay"),
+                background: std::time::Duration::ZERO,
+            })
+            .collect();
+        let store = Store::new(Limits {
+            history_age: api.history_age,
+            history_min: api.history_min as usize,
+            history_max: api.history_max as usize,
+            body_bytes_max: parameters.etcd.max_request as usize,
+        });
+        Self {
+            store,
+            watches: Watches::default(),
+            servers,
+            clients: Vec::new(),
+            ordinals: BTreeMap::new(),
+            calls: Calls::default(),
+            etcd: Etcd::new(masters.len(), streams),
+            links: Vec::new(),
+            nodes: BTreeMap::new(),
+            armed: ArmedFaults::default(),
+            deadlines: BTreeSet::new(),
+            sweep_at: None,
+            wake: Vec::new(),
+        }
+    }
+
+    /// Starts what runs by itself: bookmarks.
+    pub fn start(&mut self, core: &mut Core<'_>) {
+        let period = core.parameters.api.bookmark_period;
+        core.after(period, Event::Api(ApiEvent::Bookmark));
+    }
+
+    /// Says which machine's kubelet registers a node name.
+    pub fn set_node(&mut self, node_name: Rc<str>, node: NodeIndex) {
+        self.nodes.insert(node_name, node);
+    }
+
+    /// The machine that runs under a node name.
+    pub fn node(&self, node_name: &str) -> Option<NodeIndex> {
+        self.nodes.get(node_name).copied()
+    }
+
+    /// Registers an API client; see [`crate::context::Context::client`].
+    pub fn client(&mut self, spec: ClientSpec, core: &mut Core<'_>) -> ClientId {
+        let ordinal = self.ordinals.entry((spec.node, spec.class)).or_insert(0);
+        let entity = u64::from(spec.node.0) << 40 | (spec.class as u64) << 32 | *ordinal;
+        *ordinal += 1;
+        // A kubelet on a master would ask its own apiserver; here all go through one balanced
+        // address, which the draw stands for.
+        let server = if self.servers.len() == 1 {
+            0
+        } else {
+            core.streams.stream("client", entity, "apiserver").below(self.servers.len() as u64)
+                as usize
+        };
+        let latency =
+            core.parameters.api.fixed_latency.then(|| core.streams.stream("client", entity, "latency"));
+        let id = ClientId(self.clients.len() as u32);
+        self.clients.push(Some(Client {
+            spec,
+            limiter: spec.limiter.map(|(rate, burst)| TokenBucket::new(rate, burst)),
+            server,
+            connected: !spec.fresh_connection,
+            entity,
+            latency,
+        }));
+        id
+    }
+
+    /// Forgets a client; see [`crate::context::Context::drop_client`].
+    pub fn drop_client(&mut self, client: ClientId, core: &mut Core<'_>) {
+        if let Some(slot) = self.clients.get_mut(client.index()) {
+            *slot = None;
+        }
+        for watch in self.watches.matching(|watcher| watcher.client == client) {
+            self.watches.remove(watch);
+        }
+        self.abandon_calls(client, core);
+    }
+
+    /// An event of the API path.
+    pub fn handle(&mut self, event: ApiEvent, core: &mut Core<'_>) -> Delivery {
+        match event {
+            ApiEvent::Arrive { call } => self.arrive(call, core),
+            ApiEvent::Release { call } => self.to_etcd(call, core),
+            ApiEvent::Fsync { generation } => self.synced(generation, core),
+            ApiEvent::Answer { call } => return self.answer(call, core),
+            ApiEvent::Watch { watch } => return self.deliver(watch, core),
+            ApiEvent::Sweep => self.sweep(core),
+            ApiEvent::Bookmark => self.bookmark(core),
+            ApiEvent::Ready { server, outage } => self.ready(server as usize, outage, core),
+            ApiEvent::ConnectionsDead { node, cut } => self.connections_dead(node, cut, core),
+        }
+        Delivery::Nothing
+    }
+
+    /// Puts an object into the store without a call: the state of the world before the run.
+    /// Errors: as the write itself.
+    pub fn install(&mut self, request: &Request, core: &mut Core<'_>) -> Response {
+        let before = self.store.revision();
+        let response = self.store.write(request, core.now, &self.nodes, core.observed);
+        self.publish_from(before, core);
+        response
+    }
+
+    /// Arms a fault on a coming call.
+    pub fn arm(&mut self, fault: CallFault) -> FaultId {
+        self.armed.arm(fault)
+    }
+
+    /// Takes back a fault that has not fired; whether it had not.
+    pub fn disarm(&mut self, fault: FaultId) -> bool {
+        self.armed.disarm(fault)
+    }
+
+    /// Faults that found their call, in order.
+    pub fn fired(&self) -> &[FiredFault] {
+        &self.armed.fired
+    }
+
+    /// A Pod as stored now. For the outside only: components read through calls.
+    pub fn pod(&self, pod: PodUid) -> Option<&Rc<Pod>> {
+        self.store.pod(pod)
+    }
+
+    /// Every stored Pod, by UID. For the outside only.
+    pub fn pods(&self) -> impl Iterator<Item = &Rc<Pod>> {
+        self.store.pods()
+    }
+
+    /// A custom object as stored now. For the outside only.
+    pub fn custom(&self, kind: CustomKind, name: &str) -> Option<&Rc<Custom>> {
+        self.store.custom(kind, name)
+    }
+
+    /// Every custom object of a kind as stored now, by name. For the outside only.
+    pub fn customs(&self, kind: CustomKind) -> Vec<Rc<Custom>> {
+        self.store.customs_at(kind, &[], self.store.revision())
+    }
+
+    /// The latest revision.
+    pub fn revision(&self) -> ResourceVersion {
+        self.store.revision()
+    }
+
+    /// Calls that a client waits for or a server works on.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Requests that flow control turned away.
+    pub fn rejected(&self) -> u64 {
+        self.servers.iter().map(|server| server.flow.rejected()).sum()
+    }
+
+    /// Batches that etcd has begun.
+    pub fn fsync_batches(&self) -> u64 {
+        self.etcd.batches()
+    }
+
+    /// Number of apiservers.
+    pub fn server_count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The machine of an apiserver.
+    pub fn server_node(&self, server: usize) -> NodeIndex {
+        self.servers[server].node
+    }
+
+    fn link(&mut self, node: NodeIndex) -> &mut Link {
+        if self.links.len() <= node.index() {
+            self.links.resize(node.index() + 1, Link::default());
+        }
+        &mut self.links[node.index()]
+    }
+
+    fn is_cut(&self, node: NodeIndex) -> bool {
+        self.links.get(node.index()).is_some_and(|link| link.cut)
+    }
+
+    /// Whether something under way since an instant was lost on a machine's link.
+    fn was_cut(&self, node: NodeIndex, since: SimInstant) -> bool {
+        self.links
+            .get(node.index())
+            .is_some_and(|link| link.cut || link.healed_at.is_some_and(|healed| healed > since))
+    }
+
+    /// The first apiserver that serves, counted from the given one.
+    fn serving_from(&self, server: usize) -> Option<usize> {
+        let count = self.servers.len();
+        (0..count).map(|step| (server + step) % count).find(|index| self.servers[*index].up)
+    }
+
+    /// What a client is told when nobody answers.
+    fn silence(write: bool) -> Response {
+        Err(ApiError::Unavailable { unknown: write })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The deployment controller: one ReplicaSet per Deployment, then its status.
+//!
+//! Modelled: the first sync is POST ReplicaSet with the full count, PUT status (revision,
+//! Progressing), and a second PUT from the stale object, which conflicts and brings the key back
+//! after 5 ms; later one PUT per observed change, merged by the queue. Not modelled: rolling updates, scaling.
+//!
+//! Source: kubernetes v1.26.5 pkg/controller/deployment/sync.go:216-223,280-288, progress.go:117.
+
+use crate::context::Context;
+use crate::event::Event;
+use crate::ids::ClientId;
+use crate::request::{ApiError, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
+
+use super::event_sink::EventSink;
+use super::work_queue::WorkQueue;
+use super::{ControlEvent, ControlToken, Recorder, informer_delay};
+
+/// Which sub-step of a sync a response belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub enum DeploymentStep {
+    /// The ReplicaSet was posted.
+    ReplicaSetCreated,
+    /// Revision and Progressing were written.
+    Progressing,
+    /// The write from the stale object came back.
+    StaleWrite,
+    /// The status was written from a fresh object.
+    StatusWritten,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deployment {
+    replica_set: u32,
+    created: bool,
+    known: bool,
+    /// Replicas and ready as last written; `None` before the first complete status.
+    published: Option<(u32, u32)>,
+    writing: (u32, u32),
+}
+
+/// The deployment controller.
+#[derive(Debug)]
+pub struct Deployments {
+    objects: Vec<Deployment>,
+    queue: WorkQueue,
+    client: Option<ClientId>,
+    sink: EventSink,
+}
+
+impl Deployments {
+    /// No Deployment yet.
+    pub fn new(workers: u32) -> Self {
+        Self {
+            objects: Vec::new(),
+            queue: WorkQueue::new(workers),
+            client: None,
+            sink: EventSink::of(Recorder::Deployment),
+        }
+    }
+
+    /// The process starts; see `Replicas::start`.
+    pub fn start(&mut self, client: ClientId) {
+        self.client = Some(client);
+        self.sink.start(client);
+        self.queue.reset();
+        for (index, deployment) in self.objects.iter().enumerate() {
+            if deployment.known {
+                self.queue.add(index as u32);
+            }
+        }
+    }
+
+    /// Registers a Deployment that will be created; returns its index.
+    pub fn register(&mut self, replica_set: u32) -> u32 {
+        self.objects.push(Deployment {
+            replica_set,
+            created: false,
+            known: false,
+            published: None,
+            writing: (0, 0),
+        });
+        self.objects.len() as u32 - 1
+    }
+
+    /// Names the ReplicaSet of a Deployment that was registered before it.
+    pub fn set_replica_set(&mut self, index: u32, replica_set: u32) {
+        self.objects[index as usize].replica_set = replica_set;
+    }
+
+    /// The informer shows the Deployment or a change of its ReplicaSet, or its back-off is over.
+    pub fn enqueue(
+        &mut self,
+        index: u32,
+        published: &dyn Fn(u32) -> (u32, u32),
+        context: &mut Context<'_>,
+    ) {
+        self.objects[index as usize].known = true;
+        self.queue.add(index);
+        self.work(published, context);
+    }
+
+    fn work(&mut self, published: &dyn Fn(u32) -> (u32, u32), context: &mut Context<'_>) {
+        while self.client.is_some()
+            && let Some(index) = self.queue.next()
+        {
+            let deployment = &mut self.objects[index as usize];
+            if !deployment.created {
+                let object = WorkloadObject::ReplicaSet(deployment.replica_set);
+                let write = WorkloadWrite::Create;
+                let request = Request::WriteWorkload { object, write };
+                self.send(index, request, DeploymentStep::ReplicaSetCreated, context);
+                continue;
+            }
+            let seen = published(deployment.replica_set);
+            if deployment.published == Some(seen) {
+                self.queue.done(index);
+                continue;
+            }
+            deployment.writing = seen;
+            self.put(index, WorkloadWrite::Status, DeploymentStep::StatusWritten, context);
+        }
+    }
+
+    fn put(
+        &mut self,
+        index: u32,
+        write: WorkloadWrite,
+        step: DeploymentStep,
+        context: &mut Context<'_>,
+    ) {
+        let object = WorkloadObject::Deployment(index);
+        self.send(index, Request::WriteWorkload { object, write }, step, context);
+    }
+
+    fn send(
+        &mut self,
+        index: u32,
+        request: Request,
+        step: DeploymentStep,
+        context: &mut Context<'_>,
+    ) {
+        let Some(client) = self.client else { return };
+        let token = ControlToken::Deployment { index, step };
+        context.call(client, request, ReplyTo::Controllers { token });
+    }
+
+    /// A call of a sync ended.
+    pub fn response(
+        &mut self,
+        index: u32,
+        step: DeploymentStep,
+        response: &Response,
+        published: &dyn Fn(u32) -> (u32, u32),
+        context: &mut Context<'_>,
+    ) {
+        let ok = response.is_ok();
+        let deployment = &mut self.objects[index as usize];
+        match step {
+            DeploymentStep::ReplicaSetCreated
+                if ok || *response == Err(ApiError::AlreadyExists) =>
+            {
+                deployment.created = true;
+                let event =
+                    ControlEvent::Changed(WorkloadObject::ReplicaSet(deployment.replica_set));
+                let delay = informer_delay(&context.core);
+                context.core.after(delay, Event::Control(event));
+                self.sink.emit(context);
+                self.put(index, WorkloadWrite::Status, DeploymentStep::Progressing, context);
+            }
+            DeploymentStep::Progressing if ok => {
+                self.put(index, WorkloadWrite::StaleStatus, DeploymentStep::StaleWrite, context);
+            }
+            DeploymentStep::StatusWritten if ok => {
+                deployment.published = Some(deployment.writing);
+                self.queue.forget(index);
+                self.queue.done(index);
+                self.work(published, context);
+            }
+            _ => {
+                let kcm = &context.core.parameters.kcm;
+                let wait = self.queue.back_off(index, kcm.retry_base, kcm.retry_max);
+                let event = ControlEvent::Changed(WorkloadObject::Deployment(index));
+                context.core.after(wait, Event::Control(event));
+                self.queue.done(index);
+                self.work(published, context);
+            }
+        }
+    }
+
+    /// The event that was under way ended.
+    pub fn event_sent(&mut self, context: &mut Context<'_>) {
+        self.sink.sent(context);
+    }
+}

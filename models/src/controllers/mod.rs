@@ -1,0 +1,491 @@
+//! kube-controller-manager: one process on one master at a time, with a work queue, a client and a
+//! limiter per controller. The scheduler stands in [`scheduler`].
+//!
+//! Modelled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle controller ([`node_lifecycle`]), and
+//! leader election as its outcome: the lease runs out, another master starts from a fresh list.
+//! Not modelled: the Lease requests themselves (part of the idle CPU), garbage collection by owner, PodGC, quotas,
+//! endpoints, service accounts.
+//!
+//! Clients: 20/30 per controller, shared by its event recorder (kubernetes v1.26.5
+//! pkg/controller/apis/config/v1alpha1/defaults.go:56-61, cmd/kube-controller-manager/app/apps.go:69,80).
+
+pub mod deployment;
+pub mod event_sink;
+pub mod job;
+pub mod node_lifecycle;
+pub mod replica_set;
+pub mod replicas;
+pub mod scheduler;
+pub mod stateful_set;
+pub mod work_queue;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use drydock_engine::queue::Lane;
+use drydock_engine::stream::Stream;
+use serde::Serialize;
+
+use crate::context::{Context, Core};
+use crate::event::Event;
+use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
+use crate::objects::{OwnerKind, Pod, PodSpec};
+use crate::parameters::{Rate, Span};
+use crate::request::{
+    Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget, WorkloadObject,
+};
+
+pub use self::deployment::DeploymentStep;
+pub use self::replicas::ReplicasStep;
+pub use self::scheduler::SchedParameters;
+pub use self::stateful_set::StatefulSetStep;
+
+use self::deployment::Deployments;
+use self::node_lifecycle::NodeLifecycle;
+use self::replicas::{Replicas, Wanted};
+use self::stateful_set::StatefulSets;
+
+crate::parameter_group! {
+    /// kube-controller-manager.
+    KcmParameters = "kcm" {
+        /// Rate of each controller's client.
+        qps: Rate,
+        /// Its burst.
+        burst: u64,
+        /// Workers of each controller.
+        workers: u64,
+        /// Pods of the first batch.
+        slow_start_initial: u64,
+        /// Pods of one sync.
+        burst_replicas: u64,
+        /// First wait of a key that failed.
+        retry_base: Duration,
+        /// Longest wait of a key that failed.
+        retry_max: Duration,
+        /// CPU of the process per Pod created.
+        cpu_per_pod: Duration,
+        /// Time after which a silent leader is replaced.
+        lease: Duration,
+        /// How often a candidate looks.
+        lease_retry: Span,
+        /// Silence after which a node is not ready.
+        node_grace: Duration,
+        /// How long Pods stay on a node that is not ready.
+        node_toleration: Duration,
+    }
+}
+
+/// Who records events here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Recorder {
+    /// The deployment controller.
+    Deployment,
+    /// The controller of a kind of owner.
+    Owner(OwnerKind),
+    /// The scheduler.
+    Scheduler,
+}
+
+/// Meaning of a response to a call of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum ControlToken {
+    /// A step of a Deployment's sync.
+    Deployment {
+        /// Which Deployment.
+        index: u32,
+        /// Which step.
+        step: DeploymentStep,
+    },
+    /// A step of a ReplicaSet's or Job's sync.
+    Replicas {
+        /// Which of the two.
+        kind: OwnerKind,
+        /// Which object.
+        index: u32,
+        /// Which step.
+        step: ReplicasStep,
+    },
+    /// A step of a StatefulSet's sync.
+    StatefulSet {
+        /// Which StatefulSet.
+        index: u32,
+        /// Which step.
+        step: StatefulSetStep,
+    },
+    /// An event was recorded.
+    Event(Recorder),
+    /// A Pod of a lost node was deleted.
+    Evicted {
+        /// The Pod.
+        pod: PodUid,
+    },
+}
+
+/// One process of the control plane that runs on one master at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Role {
+    /// kube-controller-manager.
+    Controllers,
+    /// kube-scheduler.
+    Scheduler,
+}
+
+/// Events of controller-manager and scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum ControlEvent {
+    /// The informer shows a change of an object, or its back-off is over.
+    Changed(WorkloadObject),
+    /// The scheduler's cycle for a Pod ends.
+    Cycle {
+        /// The Pod.
+        pod: PodUid,
+        /// Which life of the scheduler.
+        life: u32,
+    },
+    /// A Pod's back-off in the scheduler is over.
+    BackedOff {
+        /// The Pod.
+        pod: PodUid,
+        /// Which life of the scheduler.
+        life: u32,
+    },
+    /// A lease has run out.
+    Elect {
+        /// Of whom.
+        role: Role,
+        /// Which loss of the leader.
+        loss: u32,
+    },
+    /// A reflector watches again.
+    WatchAgain {
+        /// Whose.
+        role: Role,
+        /// Which life.
+        life: u32,
+    },
+    /// A node was silent for its grace period.
+    NodeSilent {
+        /// Machine.
+        node: NodeIndex,
+        /// Which silence.
+        silence: u32,
+    },
+    /// A node's Pods have tolerated the taint long enough.
+    NodeEvicts {
+        /// Machine.
+        node: NodeIndex,
+        /// Which silence.
+        silence: u32,
+    },
+}
+
+impl ControlEvent {
+    /// The sequential actor that the event belongs to.
+    pub fn lane(&self) -> Lane {
+        match self {
+            ControlEvent::Changed(object) => match object {
+                WorkloadObject::Deployment(index) => Lane::new("deployment", u64::from(*index)),
+                WorkloadObject::ReplicaSet(index) => Lane::new("replica set", u64::from(*index)),
+                WorkloadObject::StatefulSet(index) => Lane::new("stateful set", u64::from(*index)),
+                WorkloadObject::Job(index) => Lane::new("job", u64::from(*index)),
+            },
+            ControlEvent::Cycle { .. } | ControlEvent::BackedOff { .. } => {
+                Lane::new("scheduler", 0)
+            }
+            _ => Lane::new("control", 0),
+        }
+    }
+}
+
+/// What the Pods of a workload object look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodTemplate {
+    /// Namespace.
+    pub namespace: Rc<str>,
+    /// Name of the object that makes the Pods.
+    pub name: Rc<str>,
+    /// Labels, sorted.
+    pub labels: Rc<[(Rc<str>, Rc<str>)]>,
+    /// Annotations, sorted.
+    pub annotations: Rc<[(Rc<str>, Rc<str>)]>,
+    /// Spec.
+    pub spec: Rc<PodSpec>,
+}
+
+/// The characters of generated names (apimachinery/pkg/util/rand/rand.go).
+const NAME_CHARACTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The five characters that `generateName` appends.
+pub fn random_suffix(names: &mut Stream) -> String {
+    let mut draw = names.u64();
+    (0..5)
+        .map(|_| {
+            let character = NAME_CHARACTERS[(draw % 27) as usize];
+            draw /= 27;
+            char::from(character)
+        })
+        .collect()
+}
+
+/// How long an informer lags behind a write on a workload object: the middle of the two delays that
+/// a watched change has. Workload objects are not stored, so their changes are events.
+pub fn informer_delay(core: &Core<'_>) -> Duration {
+    let api = &core.parameters.api;
+    let middle = |span: Span| (span.min + span.max) / 2;
+    middle(api.cache_delay) + middle(api.watch_delay)
+}
+
+/// kube-controller-manager.
+#[derive(Debug)]
+pub struct Controllers {
+    deployments: Deployments,
+    replica_sets: Replicas,
+    stateful_sets: StatefulSets,
+    jobs: Replicas,
+    lifecycle: NodeLifecycle,
+    node: Option<NodeIndex>,
+    clients: Vec<ClientId>,
+    watcher: Option<ClientId>,
+    watch: Option<WatchId>,
+    life: u32,
+}
+
+impl Controllers {
+    /// Registered nowhere yet.
+    pub fn new(parameters: &KcmParameters) -> Self {
+        let workers = parameters.workers as u32;
+        Self {
+            deployments: Deployments::new(workers),
+            replica_sets: Replicas::new(OwnerKind::ReplicaSet, workers),
+            stateful_sets: StatefulSets::new(workers),
+            jobs: Replicas::new(OwnerKind::Job, workers),
+            lifecycle: NodeLifecycle::default(),
+            node: None,
+            clients: Vec::new(),
+            watcher: None,
+            watch: None,
+            life: 0,
+        }
+    }
+
+    /// The machine that the process runs on.
+    pub fn node(&self) -> Option<NodeIndex> {
+        self.node
+    }
+
+    /// The process starts on a master, from a fresh list.
+    pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        self.node = Some(node);
+        let limiter = {
+            let kcm = &context.core.parameters.kcm;
+            Some((kcm.qps.milli_per_s, kcm.burst))
+        };
+        let mut client = |class: ClientClass, limiter| {
+            let spec = ClientSpec { node, class, limiter, timeout: None, fresh_connection: false };
+            let client = context.client(spec);
+            self.clients.push(client);
+            client
+        };
+        let deployments = client(ClientClass::DeploymentController, limiter);
+        let replica_sets = client(ClientClass::ReplicaSetController, limiter);
+        let stateful_sets = client(ClientClass::OtherControllers, limiter);
+        let jobs = client(ClientClass::OtherControllers, limiter);
+        let lifecycle = client(ClientClass::OtherControllers, limiter);
+        let watcher = client(ClientClass::OtherControllers, None);
+        self.deployments.start(deployments);
+        self.replica_sets.start(node, replica_sets);
+        self.stateful_sets.start(node, stateful_sets);
+        self.jobs.start(node, jobs);
+        self.lifecycle.start(lifecycle, context);
+        self.watcher = Some(watcher);
+        self.watch_pods(context);
+    }
+
+    /// The process is dead, or has lost its lease.
+    pub fn stop(&mut self, context: &mut Context<'_>) {
+        self.node = None;
+        self.life += 1;
+        self.watch = None;
+        self.watcher = None;
+        for client in self.clients.drain(..) {
+            context.drop_client(client);
+        }
+    }
+
+    fn watch_pods(&mut self, context: &mut Context<'_>) {
+        let Some(client) = self.watcher else { return };
+        let target = WatchTarget::Pods { node_name: None };
+        self.watch = Some(context.watch(client, target, 0, WatchOwner::Controllers));
+    }
+
+    /// Registers a Deployment of so many replicas; the object that the driver has to create.
+    pub fn add_deployment(
+        &mut self,
+        replicas: u32,
+        template: PodTemplate,
+        context: &mut Context<'_>,
+    ) -> WorkloadObject {
+        let next = self.deployments.register(0);
+        let hash = replica_set::template_hash(&template);
+        let name = Rc::from(format!("{}-{hash}", template.name));
+        let template = PodTemplate { name, ..template };
+        let replica_set = self.replica_sets.register(
+            Wanted::Replicas(replicas),
+            Some(next),
+            template,
+            context,
+        );
+        self.deployments.set_replica_set(next, replica_set);
+        WorkloadObject::Deployment(next)
+    }
+
+    /// Registers a ReplicaSet.
+    pub fn add_replica_set(
+        &mut self,
+        replicas: u32,
+        template: PodTemplate,
+        context: &mut Context<'_>,
+    ) -> WorkloadObject {
+        let wanted = replica_set::wanted(replicas);
+        WorkloadObject::ReplicaSet(self.replica_sets.register(wanted, None, template, context))
+    }
+
+    /// Registers a StatefulSet.
+    pub fn add_stateful_set(
+        &mut self,
+        replicas: u32,
+        parallel: bool,
+        template: PodTemplate,
+    ) -> WorkloadObject {
+        WorkloadObject::StatefulSet(self.stateful_sets.register(replicas, parallel, template))
+    }
+
+    /// Registers a Job.
+    pub fn add_job(
+        &mut self,
+        parallelism: u32,
+        completions: Option<u32>,
+        template: PodTemplate,
+        context: &mut Context<'_>,
+    ) -> WorkloadObject {
+        let wanted = job::wanted(parallelism, completions);
+        WorkloadObject::Job(self.jobs.register(wanted, None, template, context))
+    }
+
+    /// The driver's POST of an object succeeded: informers show it a little later.
+    pub fn object_created(&mut self, object: WorkloadObject, context: &mut Context<'_>) {
+        let delay = informer_delay(&context.core);
+        context.core.after(delay, Event::Control(ControlEvent::Changed(object)));
+    }
+
+    /// An event of the control plane, except the scheduler's.
+    pub fn handle(&mut self, event: ControlEvent, context: &mut Context<'_>) {
+        match event {
+            ControlEvent::Changed(object) => self.changed(object, context),
+            ControlEvent::WatchAgain { role: Role::Controllers, life } if life == self.life => {
+                self.watch_pods(context);
+            }
+            ControlEvent::NodeSilent { node, silence } => {
+                self.lifecycle.silent(node, silence, context);
+            }
+            ControlEvent::NodeEvicts { node, silence } => {
+                self.lifecycle.evict(node, silence, context);
+            }
+            _ => {}
+        }
+    }
+
+    fn changed(&mut self, object: WorkloadObject, context: &mut Context<'_>) {
+        match object {
+            WorkloadObject::Deployment(index) => {
+                let published = |replica_set| self.replica_sets.published(replica_set);
+                self.deployments.enqueue(index, &published, context);
+            }
+            WorkloadObject::ReplicaSet(index) => self.replica_sets.enqueue(index, context),
+            WorkloadObject::StatefulSet(index) => self.stateful_sets.enqueue(index, context),
+            WorkloadObject::Job(index) => self.jobs.enqueue(index, context),
+        }
+    }
+
+    /// The informer of Pods got changes.
+    pub fn watch(&mut self, watch: WatchId, change: &Change, context: &mut Context<'_>) {
+        if self.watch != Some(watch) {
+            return;
+        }
+        match change {
+            Change::Pod(pod) | Change::PodGone(pod) => self.pod_changed(pod, change, context),
+            Change::Closed(_) => {
+                // The reflector lists again; everything known is replaced by the list.
+                self.watch = None;
+                let span = context.core.parameters.client.reflector_backoff;
+                let life = self.life;
+                let wait = context
+                    .core
+                    .streams
+                    .stream("controllers", u64::from(watch.0), "reflector back-off")
+                    .duration(span.min..=span.max);
+                let event = ControlEvent::WatchAgain { role: Role::Controllers, life };
+                context.core.after(wait, Event::Control(event));
+            }
+            _ => {}
+        }
+    }
+
+    fn pod_changed(&mut self, pod: &Rc<Pod>, change: &Change, context: &mut Context<'_>) {
+        self.lifecycle.pod_changed(pod, matches!(change, Change::PodGone(_)));
+        let Some(owner) = &pod.owner else { return };
+        match owner.kind {
+            OwnerKind::ReplicaSet => self.replica_sets.pod_changed(owner.index, change, context),
+            OwnerKind::StatefulSet => self.stateful_sets.pod_changed(owner.index, change, context),
+            OwnerKind::Job => self.jobs.pod_changed(owner.index, change, context),
+        }
+    }
+
+    /// A call of a controller ended.
+    pub fn response(
+        &mut self,
+        token: ControlToken,
+        response: &Response,
+        context: &mut Context<'_>,
+    ) {
+        match token {
+            ControlToken::Deployment { index, step } => {
+                let published = |replica_set| self.replica_sets.published(replica_set);
+                self.deployments.response(index, step, response, &published, context);
+            }
+            ControlToken::Replicas { kind: OwnerKind::Job, index, step } => {
+                self.jobs.response(index, step, response, context);
+            }
+            ControlToken::Replicas { index, step, .. } => {
+                self.replica_sets.response(index, step, response, context);
+            }
+            ControlToken::StatefulSet { index, step } => {
+                self.stateful_sets.response(index, step, response, context);
+            }
+            ControlToken::Evicted { pod } => self.lifecycle.evicted(pod, response, context),
+            ControlToken::Event(recorder) => match recorder {
+                Recorder::Deployment => self.deployments.event_sent(context),
+                Recorder::Owner(OwnerKind::ReplicaSet) => self.replica_sets.event_sent(context),
+                Recorder::Owner(OwnerKind::StatefulSet) => self.stateful_sets.event_sent(context),
+                Recorder::Owner(OwnerKind::Job) => self.jobs.event_sent(context),
+                Recorder::Scheduler => {}
+            },
+        }
+    }
+
+    /// A node's Lease is no longer renewed (down or cut off), or is again.
+    pub fn node_silence(
+        &mut self,
+        node: NodeIndex,
+        node_name: &Rc<str>,
+        silent: bool,
+        context: &mut Context<'_>,
+    ) {
+        self.lifecycle.heard(node, node_name, !silent, context);
+    }
+
+    /// Whether a node is ready as the API shows it.
+    pub fn node_ready(&self, node: NodeIndex) -> bool {
+        self.lifecycle.ready(node)
+    }
+}

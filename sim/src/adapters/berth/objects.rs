@@ -1,0 +1,173 @@
+//! Berth's objects as the simulated apiserver stores them, and back. Berth's kinds are JSON text,
+//! as in a real apiserver; Pods are typed there and lose here what Berth never reads.
+
+use std::rc::Rc;
+
+use berth::core::objects::{Kind, Metadata, Object, OwnerReference, Pod, PodSpec, PodStatus, Uid};
+use drydock_models::objects::{OwnerKind, Phase, Pod as WorldPod};
+use drydock_models::request::{Custom, CustomKind, Shape};
+
+/// The kind as the apiserver names it; none for Pods, which are typed there.
+pub fn custom_kind(kind: Kind) -> Option<CustomKind> {
+    let (resource, shape) = match kind {
+        Kind::AddressPool => ("addresspools", Shape::Flat),
+        Kind::AddressBlock => ("addressblocks", Shape::OneString),
+        Kind::AddressReservation => ("addressreservations", Shape::Flat),
+        Kind::BerthNode => ("berthnodes", Shape::Flat),
+        Kind::DomainApproval => ("domainapprovals", Shape::Flat),
+        Kind::Lease => ("leases", Shape::Flat),
+        Kind::Node => ("nodes", Shape::Flat),
+        Kind::Pod => return None,
+    };
+    Some(CustomKind { resource, shape })
+}
+
+/// The name in the store: `namespace/name`, or the name alone.
+pub fn stored_name(namespace: &str, name: &str) -> Rc<str> {
+    if namespace.is_empty() { name.into() } else { format!("{namespace}/{name}").into() }
+}
+
+/// The UID text of a stored object.
+pub fn uid_text(uid: u32) -> String {
+    format!("00000000-0000-4000-9000-{uid:012x}")
+}
+
+/// The number in a UID text of [`uid_text`].
+pub fn uid_number(uid: &Uid) -> Option<u32> {
+    let digits = uid.as_str().strip_prefix("00000000-0000-4000-9000-")?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
+/// Berth's object as a stored one. What the apiserver owns (uid, resourceVersion, labels,
+/// finalizers, deletion) leaves the body.
+pub fn to_custom(mut object: Object) -> Custom {
+    let kind = custom_kind(object.kind()).expect("Berth never writes a Pod");
+    let record_count = match &object {
+        Object::AddressBlock(block) => {
+            block.spec.records.split(';').filter(|record| !record.is_empty()).count() as u32
+        }
+        _ => 0,
+    };
+    let metadata = object.metadata_mut();
+    let name = stored_name(&metadata.namespace, &metadata.name);
+    let uid = uid_number(&metadata.uid).unwrap_or_default();
+    let resource_version = metadata.resource_version.parse().unwrap_or_default();
+    let labels = std::mem::take(&mut metadata.labels).into_iter().collect();
+    let finalizers = std::mem::take(&mut metadata.finalizers);
+    let deleting = metadata.deletion_timestamp.take().is_some();
+    metadata.uid = Uid::default();
+    metadata.resource_version = String::new();
+    let body = serde_json::to_string(&object).expect("Berth's objects are plain JSON");
+    Custom {
+        kind,
+        name,
+        uid,
+        resource_version,
+        labels,
+        finalizers,
+        deleting,
+        body: body.into(),
+        record_count,
+    }
+}
+
+/// A stored object as Berth reads it.
+/// Errors: the JSON error, for a body that Berth did not write.
+pub fn from_custom(custom: &Custom) -> Result<Object, serde_json::Error> {
+    let mut object: Object = serde_json::from_str(&custom.body)?;
+    fill(object.metadata_mut(), custom);
+    Ok(object)
+}
+
+/// The metadata that the apiserver answers with.
+pub fn metadata_of(custom: &Custom) -> Metadata {
+    let (namespace, name) = custom.name.split_once('/').unwrap_or(("", &custom.name));
+    let mut metadata = Metadata {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        ..Metadata::default()
+    };
+    fill(&mut metadata, custom);
+    metadata
+}
+
+fn fill(metadata: &mut Metadata, custom: &Custom) {
+    metadata.uid = Uid::new(&uid_text(custom.uid));
+    metadata.resource_version = custom.resource_version.to_string();
+    metadata.labels = custom.labels.iter().cloned().collect();
+    metadata.finalizers.clone_from(&custom.finalizers);
+    metadata.deletion_timestamp = custom.deleting.then(|| DELETED.to_owned());
+}
+
+/// A deletion timestamp; Berth looks only at whether there is one.
+const DELETED: &str = "2000-01-01T00:00:00Z";
+
+/// A Pod as Berth reads it.
+pub fn from_pod(pod: &WorldPod) -> Object {
+    let owner_references = pod.owner.iter().map(|owner| {
+        let kind = match owner.kind {
+            OwnerKind::ReplicaSet => "ReplicaSet",
+            OwnerKind::StatefulSet => "StatefulSet",
+            OwnerKind::Job => "Job",
+        };
+        OwnerReference {
+            kind: kind.to_owned(),
+            name: owner.name.to_string(),
+            uid: Uid::new(&format!("{kind}-{}", owner.index)),
+        }
+    });
+    let phase = match pod.status.phase {
+        Phase::Pending => "Pending",
+        Phase::Running => "Running",
+        Phase::Succeeded => "Succeeded",
+        Phase::Failed => "Failed",
+    };
+    Object::from(Pod {
+        metadata: Metadata {
+            name: pod.name.to_string(),
+            namespace: pod.namespace.to_string(),
+            uid: Uid::new(&pod.uid.text()),
+            resource_version: pod.resource_version.to_string(),
+            labels: texts(&pod.labels),
+            annotations: texts(&pod.annotations),
+            finalizers: Vec::new(),
+            deletion_timestamp: pod.deletion.is_some().then(|| DELETED.to_owned()),
+            owner_references: owner_references.collect(),
+        },
+        spec: PodSpec {
+            node_name: pod.node_name.as_deref().unwrap_or_default().to_owned(),
+            host_network: pod.spec.host_network,
+        },
+        status: PodStatus { phase: phase.to_owned() },
+    })
+}
+
+fn texts(pairs: &[(Rc<str>, Rc<str>)]) -> std::collections::BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use berth::core::objects::{AddressBlock, AddressBlockSpec};
+
+    use super::*;
+
+    #[test]
+    fn an_object_comes_back_from_the_store_as_it_went_in() {
+        let block = Object::from(AddressBlock {
+            metadata: Metadata {
+                name: "pool-3".into(),
+                uid: Uid::new(&uid_text(9)),
+                resource_version: "77".into(),
+                labels: [("a".to_owned(), "b".to_owned())].into(),
+                finalizers: vec!["berth.dev/in-use".into()],
+                ..Metadata::default()
+            },
+            spec: AddressBlockSpec { index: 3, size: 16, ..AddressBlockSpec::default() },
+        });
+        let custom = to_custom(block.clone());
+        assert_eq!((custom.uid, custom.resource_version), (9, 77));
+        assert!(!custom.body.contains("77"), "{}", custom.body);
+        assert_eq!(from_custom(&custom).unwrap(), block);
+    }
+}

@@ -1,0 +1,89 @@
+//! What Berth's blocks in the store say about who holds what, as facts for the ledger. It reads
+//! the stored objects and nothing of Berth's processes.
+
+use std::collections::BTreeMap;
+
+use berth::core::holder::{Record, decode_records};
+use berth::core::objects::{AddressPool, Object};
+use berth::core::pool::Pool;
+use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::observation::Observation;
+use drydock_models::request::Custom;
+
+use super::objects::from_custom;
+use crate::oracle::{Fact, Holder};
+
+/// Holders by block and ordinal, as last stored.
+#[derive(Debug, Default)]
+pub struct Records {
+    pools: BTreeMap<String, Pool>,
+    blocks: BTreeMap<String, BTreeMap<u16, Holder>>,
+    machines: BTreeMap<String, NodeIndex>,
+}
+
+impl Records {
+    /// Nothing stored yet.
+    /// Errors: a pool that Berth would refuse.
+    pub fn new(
+        pools: &[AddressPool],
+        machines: BTreeMap<String, NodeIndex>,
+    ) -> Result<Records, berth::core::pool::PoolError> {
+        let pools = pools
+            .iter()
+            .map(|pool| Ok((pool.metadata.name.clone(), Pool::parse(pool, None)?)))
+            .collect::<Result<_, _>>()?;
+        Ok(Records { pools, blocks: BTreeMap::new(), machines })
+    }
+
+    /// A machine joined.
+    pub fn add_machine(&mut self, machine_id: &str, node: NodeIndex) {
+        self.machines.insert(machine_id.to_owned(), node);
+    }
+
+    /// The facts in an observation; empty unless a block was stored or removed.
+    pub fn facts(&mut self, observation: &Observation) -> Vec<Fact<'static>> {
+        match observation {
+            Observation::CustomStored { object } => self.stored(object, true),
+            Observation::CustomGone { object } => self.stored(object, false),
+            _ => Vec::new(),
+        }
+    }
+
+    fn stored(&mut self, custom: &Custom, exists: bool) -> Vec<Fact<'static>> {
+        if custom.kind.resource != "addressblocks" {
+            return Vec::new();
+        }
+        let Ok(Object::AddressBlock(block)) = from_custom(custom) else { return Vec::new() };
+        let Some(pool) = self.pools.get(&block.spec.pool) else { return Vec::new() };
+        let mut now: BTreeMap<u16, Holder> = BTreeMap::new();
+        if exists {
+            for (ordinal, record) in decode_records(&block.spec.records).flatten() {
+                if let Record::Pod(holder) = record
+                    && let Some(pod) = PodUid::from_text(holder.pod_uid.as_str())
+                {
+                    let node = self.machines.get(holder.epoch.machine()).copied();
+                    now.insert(ordinal, Holder { pod, node });
+                }
+            }
+        }
+        let before = self.blocks.insert(custom.name.to_string(), now.clone()).unwrap_or_default();
+        let base = block.spec.index * u64::from(block.spec.size);
+        let mut facts = Vec::new();
+        for ordinal in 0..block.spec.size {
+            let (was, is) = (before.get(&ordinal), now.get(&ordinal));
+            if was != is {
+                facts.push(Fact::Record {
+                    addresses: pool.addresses(base + u64::from(ordinal)),
+                    before: was.copied(),
+                    after: is.copied(),
+                });
+            }
+        }
+        facts
+    }
+
+    /// Ordinals that some record holds.
+    pub fn held(&self) -> usize {
+        self.blocks.values().map(BTreeMap::len).sum()
+    }
+}

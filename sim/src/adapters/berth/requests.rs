@@ -1,0 +1,280 @@
+//! Berth's API requests as calls of the simulated apiserver, and their answers back. One request
+//! is one call; retries are Berth's own.
+
+use berth::core::objects::{Kind, Metadata, Object, ObjectKey};
+use berth::ports::{
+    ApiError, Applied, Consistency, ListPage, ListQuery, Selection, WatchEvent, WatchQuery,
+};
+use drydock_engine::{Completer, Post};
+use drydock_models::context::Context;
+use drydock_models::ids::{NodeIndex, WatchId};
+use drydock_models::request::{
+    Answer, ApiError as WorldError, Change, Consistency as WorldConsistency, CustomKind, ReplyTo,
+    Request, Response, Selector, WatchOwner, WatchTarget,
+};
+
+use super::objects::{
+    custom_kind, from_custom, from_pod, metadata_of, stored_name, to_custom, uid_number,
+};
+use super::ports::Call;
+use super::{BerthIpam, Token};
+
+/// A request under way.
+pub struct Waiting {
+    /// Whose.
+    pub process: usize,
+    /// What to do with the answer.
+    pub done: Done,
+}
+
+/// Who waits for which form of answer.
+pub enum Done {
+    /// An object.
+    Object(Completer<Result<Object, ApiError>>),
+    /// A page.
+    Page(Completer<Result<ListPage, ApiError>>),
+    /// Metadata.
+    Metadata(Completer<Result<Metadata, ApiError>>),
+    /// Nothing but success.
+    Nothing(Completer<Result<(), ApiError>>),
+}
+
+/// A watch of a process.
+pub struct OpenWatch {
+    process: usize,
+    watch: WatchId,
+    post: Post<WatchEvent>,
+}
+
+impl BerthIpam {
+    /// Sends a process' request to the apiserver.
+    pub(super) fn request(&mut self, process: usize, call: Call, context: &mut Context<'_>) {
+        let (request, done) = match call {
+            Call::Get(key, consistency, done) => (get(&key, consistency), Done::Object(done)),
+            Call::List(query, done) => (list(&query), Done::Page(done)),
+            Call::Create(object, done) => {
+                (Request::Create(to_custom(object).into()), Done::Metadata(done))
+            }
+            Call::Replace(object, done) => {
+                let guarded = !object.metadata().resource_version.is_empty();
+                let object = to_custom(object).into();
+                (Request::Replace { object, guarded }, Done::Metadata(done))
+            }
+            Call::Delete(key, preconditions, done) => {
+                let request = Request::Delete {
+                    kind: kind_of(key.kind),
+                    name: stored_name(&key.namespace, &key.name),
+                    uid: uid_number(&preconditions.uid),
+                    resource_version: preconditions.resource_version.parse().ok(),
+                };
+                (request, Done::Nothing(done))
+            }
+            Call::Watch(query, post) => return self.open_watch(process, &query, post, context),
+            other => unreachable!("{other:?} is no request to the apiserver"),
+        };
+        let slot = self.slot();
+        self.waiting.insert(slot, Waiting { process, done });
+        let client = self.processes[process].client.expect("a live process has a client");
+        let token = Token::Api(slot).pack();
+        context.call(client, request, ReplyTo::Ipam { token });
+    }
+
+    /// The apiserver answered a request, or gave up on it.
+    pub(super) fn answered(&mut self, slot: u32, response: Response) {
+        let Some(waiting) = self.waiting.remove(&slot) else { return };
+        let response = response.map_err(api_error);
+        // A completion that nobody awaits any more belongs to a process that was killed.
+        match waiting.done {
+            Done::Object(done) => drop(done.complete(response.and_then(object))),
+            Done::Page(done) => drop(done.complete(response.and_then(page))),
+            Done::Metadata(done) => drop(done.complete(response.and_then(metadata))),
+            Done::Nothing(done) => drop(done.complete(response.map(|_| ()))),
+        }
+    }
+
+    fn open_watch(
+        &mut self,
+        process: usize,
+        query: &WatchQuery,
+        post: Post<WatchEvent>,
+        context: &mut Context<'_>,
+    ) {
+        let slot = self.slot();
+        let target = target(&query.selection);
+        let client = self.processes[process].client.expect("a live process has a client");
+        let owner = WatchOwner::Ipam { token: Token::Watch(slot).pack() };
+        let from = query.resource_version.parse().unwrap_or_default();
+        let watch = context.watch(client, target, from, owner);
+        self.watches.insert(slot, OpenWatch { process, watch, post });
+    }
+
+    /// A watch delivered.
+    pub(super) fn delivered(
+        &mut self,
+        slot: u32,
+        watch: WatchId,
+        change: &Change,
+        context: &mut Context<'_>,
+    ) {
+        let Some(open) = self.watches.get(&slot) else { return };
+        let event = match change {
+            Change::Pod(pod) => WatchEvent::Modified(from_pod(pod)),
+            Change::PodGone(pod) => WatchEvent::Deleted(from_pod(pod)),
+            Change::Custom(custom) => match from_custom(custom) {
+                Ok(object) => WatchEvent::Modified(object),
+                Err(_) => return,
+            },
+            Change::CustomGone(custom) => match from_custom(custom) {
+                Ok(object) => WatchEvent::Deleted(object),
+                Err(_) => return,
+            },
+            Change::Bookmark(revision) => WatchEvent::Bookmark(revision.to_string()),
+            Change::Closed(WorldError::Gone) => WatchEvent::Expired,
+            Change::Closed(_) => WatchEvent::Closed,
+        };
+        let closed = matches!(change, Change::Closed(_));
+        if open.post.send(event).is_err() {
+            context.close_watch(watch);
+            self.watches.remove(&slot);
+        } else if closed {
+            self.watches.remove(&slot);
+        }
+    }
+
+    /// A process died: its watches are closed.
+    pub(super) fn close_watches(&mut self, process: usize, context: &mut Context<'_>) {
+        self.watches.retain(|_, open| {
+            if open.process == process {
+                context.close_watch(open.watch);
+            }
+            open.process != process
+        });
+    }
+
+    /// The operator states that a machine is off: the annotation that the command line sets.
+    pub(super) fn bury(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        let machine_id = context.core.machines[node.index()].machine_id.clone();
+        let kind = kind_of(Kind::BerthNode);
+        let stored = context.api.custom(kind, &machine_id).map(|stored| from_custom(stored));
+        let Some(Ok(Object::BerthNode(mut berth_node))) = stored else {
+            return;
+        };
+        let annotations = &mut berth_node.metadata.annotations;
+        annotations.insert(berth::core::objects::ANNOTATION_BURY.to_owned(), "true".to_owned());
+        let object = to_custom(Object::BerthNode(berth_node)).into();
+        let admin = self.admin.expect("the administrator came first");
+        let reply = ReplyTo::Ipam { token: Token::Install.pack() };
+        context.call(admin, Request::Replace { object, guarded: true }, reply);
+    }
+}
+
+fn kind_of(kind: Kind) -> CustomKind {
+    custom_kind(kind).expect("Pods are never written")
+}
+
+fn consistency(consistency: Consistency) -> WorldConsistency {
+    match consistency {
+        Consistency::Quorum => WorldConsistency::Quorum,
+        Consistency::Cache => WorldConsistency::Cache,
+    }
+}
+
+fn get(key: &ObjectKey, how: Consistency) -> Request {
+    match custom_kind(key.kind) {
+        None => Request::GetPod {
+            namespace: key.namespace.as_str().into(),
+            name: key.name.as_str().into(),
+            consistency: consistency(how),
+        },
+        Some(kind) => Request::Get {
+            kind,
+            name: stored_name(&key.namespace, &key.name),
+            consistency: consistency(how),
+        },
+    }
+}
+
+fn selectors(selection: &Selection) -> Vec<Selector> {
+    let labels = selection.labels.iter();
+    labels.map(|(key, value)| Selector::Is(key.clone(), value.clone())).collect()
+}
+
+fn list(query: &ListQuery) -> Request {
+    match custom_kind(query.selection.kind) {
+        None => Request::ListPods {
+            node_name: query.selection.node_name.as_deref().map(Into::into),
+            consistency: consistency(query.consistency),
+        },
+        Some(kind) => Request::List {
+            kind,
+            selectors: selectors(&query.selection),
+            consistency: consistency(query.consistency),
+            limit: query.limit,
+            after: (!query.continue_token.is_empty())
+                .then(|| query.continue_token.as_str().into()),
+        },
+    }
+}
+
+fn target(selection: &Selection) -> WatchTarget {
+    match custom_kind(selection.kind) {
+        None => WatchTarget::Pods { node_name: selection.node_name.as_deref().map(Into::into) },
+        Some(kind) => {
+            WatchTarget::Customs { kind, selectors: selectors(selection), name: None }
+        }
+    }
+}
+
+fn api_error(error: WorldError) -> ApiError {
+    match error {
+        WorldError::NotFound => ApiError::NotFound,
+        WorldError::Conflict => ApiError::Conflict,
+        WorldError::AlreadyExists => ApiError::AlreadyExists,
+        WorldError::Gone => ApiError::Gone,
+        WorldError::Invalid => ApiError::Invalid { message: "refused by validation".to_owned() },
+        WorldError::TooManyRequests { retry_after_s } => ApiError::TooManyRequests {
+            retry_after: Some(std::time::Duration::from_secs(retry_after_s.into())),
+        },
+        WorldError::Unavailable { unknown: true } => ApiError::Unavailable(Applied::Unknown),
+        WorldError::Unavailable { unknown: false } => ApiError::Unavailable(Applied::Not),
+    }
+}
+
+fn unreadable<T>(_: T) -> ApiError {
+    ApiError::Invalid { message: "the stored object is not Berth's".to_owned() }
+}
+
+fn object(answer: Answer) -> Result<Object, ApiError> {
+    match answer {
+        Answer::Pod(pod) => Ok(from_pod(&pod)),
+        Answer::Custom(custom) => from_custom(&custom).map_err(unreadable),
+        other => unreachable!("a GET is not answered with {other:?}"),
+    }
+}
+
+fn metadata(answer: Answer) -> Result<Metadata, ApiError> {
+    match answer {
+        Answer::Custom(custom) => Ok(metadata_of(&custom)),
+        other => unreachable!("a write is not answered with {other:?}"),
+    }
+}
+
+fn page(answer: Answer) -> Result<ListPage, ApiError> {
+    match answer {
+        Answer::Pods(pods, revision) => Ok(ListPage {
+            items: pods.iter().map(|pod| from_pod(pod)).collect(),
+            resource_version: revision.to_string(),
+            continue_token: String::new(),
+        }),
+        Answer::Customs(customs, revision, next) => Ok(ListPage {
+            items: customs
+                .iter()
+                .map(|custom| from_custom(custom))
+                .collect::<Result<_, _>>()
+                .map_err(unreadable)?,
+            resource_version: revision.to_string(),
+            continue_token: next.map(|name| name.to_string()).unwrap_or_default(),
+        }),
+        other => unreachable!("a LIST is not answered with {other:?}"),
+    }
+}

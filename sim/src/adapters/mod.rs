@@ -1,0 +1,3 @@
+//! Where the allocator under test meets the simulated cluster: the only place that sees both.
+
+pub mod berth;

@@ -1,0 +1,86 @@
+//! The commands, one file each: arguments in, work done by the library, words and files out.
+
+pub mod bench;
+pub mod hunt;
+pub mod params;
+pub mod readme;
+pub mod replay;
+pub mod run;
+pub mod verify;
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use drydock_traces::run_record::ExitClass;
+
+use crate::runner::RunError;
+use crate::scenario::ScenarioError;
+
+/// What an error means to a script: configuration is the user's, the rest is ours.
+pub fn class_of(error: &anyhow::Error) -> ExitClass {
+    let usage = error.is::<ScenarioError>()
+        || error.is::<UsageError>()
+        || matches!(error.downcast_ref(), Some(RunError::Scenario(_)))
+        || error.is::<drydock_models::parameters::ParameterError>()
+        || error.chain().any(|cause| cause.is::<std::io::Error>());
+    if usage { ExitClass::Usage } else { ExitClass::Internal }
+}
+
+/// A wrong argument that only the command can see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Opens a file for writing before the work starts, so that a wrong path costs nothing.
+/// Errors: the path and the system's words.
+pub fn create(path: &Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a text to a file, or to standard output for `-`.
+/// Errors: the path and the system's words.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        return print(text);
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Prints; a closed pipe is the reader's choice and no error.
+/// Errors: any other failure of standard output.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set; the second one ends the process at once.
+pub fn interrupt_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let inner = flag.clone();
+    let handler = move || {
+        if inner.swap(true, Ordering::Relaxed) {
+            std::process::exit(ExitClass::Interrupted.code().into());
+        }
+    };
+    // Without a handler the default action ends the process, which is all that is lost.
+    let _ = ctrlc::set_handler(handler);
+    flag
+}
+
+/// Whether a person is looking at standard error.
+pub fn has_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// This program, to be run again in a process of its own.
+/// Errors: the system does not tell where it is.
+pub fn this_program() -> anyhow::Result<std::process::Command> {
+    let path = std::env::current_exe().context("cannot find the path of this program")?;
+    Ok(std::process::Command::new(path))
+}

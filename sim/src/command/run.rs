@@ -1,0 +1,82 @@
+//! `run`: one scenario, its record, its table and its plot.
+
+use drydock_reports::plot;
+use drydock_reports::summary;
+use drydock_traces::run_record::{ExitClass, RunRecord};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::RunArgs;
+use crate::command::{create, has_terminal, interrupt_flag, print, write};
+use crate::runner::{GAUGE_RUNNING, RunOptions, run};
+use crate::scenario::Scenario;
+
+/// Runs the command.
+/// Errors: usage, configuration, files, or the testbed's own.
+pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
+    let scenario = Scenario::from_args(&args.scenario)?;
+    if !args.quiet {
+        for entry in scenario.workload.not_simulated_groups() {
+            eprintln!(
+                "not simulated: {} {} ({} documents, first {}): {}",
+                entry.kind, entry.field, entry.document_count, entry.first, entry.reason
+            );
+        }
+    }
+    let trace = args.trace.as_deref().map(create).transpose()?;
+    let options =
+        RunOptions { trace, interrupt: interrupt_flag(), ..RunOptions::default() };
+    let record = with_progress(scenario, options, !args.quiet)?;
+    if let Some(path) = &args.json {
+        write(path, &record.to_json())?;
+    }
+    if let Some(path) = &args.svg {
+        write(path, &plot::running(&[&record]))?;
+    }
+    if args.json.as_deref() != Some(std::path::Path::new("-")) {
+        let text = if args.quiet { line(&record) } else { summary::text(&record) };
+        print(&text)?;
+    }
+    Ok(record.outcome.exit_class)
+}
+
+/// Runs with a progress bar on a terminal and nothing elsewhere.
+/// Errors: as for [`run`].
+pub fn with_progress(
+    scenario: Scenario,
+    options: RunOptions,
+    visible: bool,
+) -> Result<RunRecord, crate::runner::RunError> {
+    let bar = if visible && has_terminal() {
+        let bar = ProgressBar::new(scenario.workload.pod_count());
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} Pods Running, {msg}");
+        bar.set_style(style.expect("the template is constant and well formed"));
+        bar
+    } else {
+        ProgressBar::hidden()
+    };
+    let result = run(scenario, options, |snapshot| {
+        bar.set_position(snapshot.gauges[GAUGE_RUNNING]);
+        let seconds = snapshot.at.as_nanos() / 1_000_000_000;
+        bar.set_message(format!("{seconds} s simulated, {} events", snapshot.events));
+    });
+    bar.finish_and_clear();
+    result
+}
+
+/// The result in one line.
+fn line(record: &RunRecord) -> String {
+    let outcome = &record.outcome;
+    let time = outcome
+        .all_running_s
+        .map_or("never".to_owned(), |seconds| format!("{seconds} s"));
+    format!(
+        "{} {} {} seed {}: {}/{} Running, all after {time}, hash {}\n",
+        record.scenario.allocator,
+        record.scenario.addresses,
+        record.scenario.stack,
+        record.seed,
+        outcome.pods_running,
+        outcome.pods_total,
+        record.certificate.event_log_hash
+    )
+}

@@ -1,0 +1,207 @@
+//! The ledger: an omniscient book of who holds which address, kept from the world's truth, and
+//! the invariants over it, one file each. It only watches: no oracle delays, repairs, draws, or
+//! looks inside the allocator.
+//!
+//! | | claim | file |
+//! |---|---|---|
+//! | U | no two live interfaces of different Pods have one address | [`unique`] |
+//! | B | no address outside its pool, excluded, or a gateway | [`in_pool`] |
+//! | R | from the end of its namespace, an address is free within a bound | [`released`] |
+//! | I | DEL is idempotent, succeeds, and frees only its own | [`idempotent`] |
+//! | K | what ADD answered stays recorded while the interface lives | [`recorded`] |
+//! | L | with room and no fault, every Pod gets its address within a bound | [`live`] |
+//! | S | the same ADD again gets the same answer | [`same_answer`] |
+//! | H | an unbound holder's Pod is bound to that node | [`no_hoarding`] |
+
+pub mod idempotent;
+pub mod in_pool;
+pub mod live;
+pub mod no_hoarding;
+pub mod recorded;
+pub mod released;
+pub mod same_answer;
+pub mod truth;
+pub mod unique;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use drydock_engine::time::SimInstant;
+use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::observation::Observation;
+use serde::Serialize;
+
+pub use truth::Truth;
+
+/// Name of an invariant, as in the table above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[expect(missing_docs, reason = "the table of the module says what each letter claims")]
+pub enum Invariant {
+    U,
+    B,
+    R,
+    I,
+    K,
+    L,
+    S,
+    H,
+}
+
+impl Invariant {
+    /// Whether a breach harms at once (safety) or is a promise not kept in time (liveness).
+    pub fn is_safety(self) -> bool {
+        !matches!(self, Invariant::R | Invariant::L)
+    }
+}
+
+/// One breach. The first one of a run is the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which claim.
+    pub invariant: Invariant,
+    /// When the violating event happened.
+    pub at: SimInstant,
+    /// What it is about: an address, a Pod.
+    pub subject: String,
+    /// The breach in words that a user would use.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ns = self.at.as_nanos();
+        write!(
+            f,
+            "{:?} at {}.{:09} s: {}",
+            self.invariant,
+            ns / 1_000_000_000,
+            ns % 1_000_000_000,
+            self.text
+        )
+    }
+}
+
+/// Holder of an ordinal as the allocator recorded it in the apiserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Pod.
+    pub pod: PodUid,
+    /// Machine whose incarnation holds it; `None` if the record names an unknown one.
+    pub node: Option<NodeIndex>,
+}
+
+/// What the ledger hears, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<'a> {
+    /// A fact of the world.
+    World(&'a Observation),
+    /// A committed write changed the holder of an ordinal.
+    Record {
+        /// The ordinal's addresses.
+        addresses: Vec<IpAddr>,
+        /// Holder before the write.
+        before: Option<Holder>,
+        /// Holder after it.
+        after: Option<Holder>,
+    },
+    /// The agent of a machine cannot act: it is down, or cut off, or faults are on.
+    Hindered(NodeIndex),
+    /// It can act again.
+    Unhindered(NodeIndex),
+    /// All faults are over: promises of liveness count from here.
+    Healed,
+}
+
+/// Published bounds of the promises that take time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// R: from the end of the namespace to the free record, with the agent able to act.
+    pub release: Duration,
+    /// H: how long after its Pod is gone an unbound holder may still stand.
+    pub unbound: Duration,
+    /// L: from the end of all faults to the last Pod Running.
+    pub converge: Duration,
+}
+
+/// Addresses that may be handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// Usable addresses, sorted.
+    pub usable: std::collections::BTreeSet<IpAddr>,
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    truth: Truth,
+    allowed: Allowed,
+    bounds: Bounds,
+    answers: same_answer::Answers,
+    pending: released::Pending,
+    violations: Vec<Violation>,
+}
+
+impl Ledger {
+    /// An empty book over the addresses that the pools allow.
+    pub fn new(allowed: Allowed, bounds: Bounds) -> Ledger {
+        Ledger {
+            truth: Truth::default(),
+            allowed,
+            bounds,
+            answers: same_answer::Answers::default(),
+            pending: released::Pending::default(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// Enters a fact and checks every claim that it can break. `true` = still clean.
+    pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) -> bool {
+        self.truth.enter(at, fact);
+        let truth = &self.truth;
+        let found = unique::check(truth, fact)
+            .or_else(|| in_pool::check(&self.allowed, fact))
+            .or_else(|| recorded::check(truth, fact))
+            .or_else(|| idempotent::check(fact))
+            .or_else(|| self.answers.check(fact))
+            .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
+            .or_else(|| self.pending.check(truth, at, self.bounds.release, fact));
+        if let Some((invariant, subject, text)) = found {
+            self.violations.push(Violation { invariant, at, subject, text });
+        }
+        self.violations.is_empty()
+    }
+
+    /// Checks what must hold when a run ended by itself: nothing leaked, nobody waits for a free
+    /// address.
+    pub fn close(&mut self, at: SimInstant, waiting: &[PodUid], free: usize) {
+        if let Some(leak) = self.pending.overdue(&self.truth, at, self.bounds.release) {
+            self.push(at, leak);
+        }
+        if let Some(stuck) = live::check(&self.truth, at, self.bounds.converge, waiting, free) {
+            self.push(at, stuck);
+        }
+    }
+
+    fn push(&mut self, at: SimInstant, (invariant, subject, text): Breach) {
+        self.violations.push(Violation { invariant, at, subject, text });
+    }
+
+    /// What was found; empty = clean.
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// The book itself.
+    pub fn truth(&self) -> &Truth {
+        &self.truth
+    }
+
+    /// Longest time from the end of a namespace to the free record, with the agent able to act.
+    pub fn longest_release(&self) -> Duration {
+        self.pending.longest()
+    }
+}
+
+/// A breach before it has its time: claim, subject, words.
+pub type Breach = (Invariant, String, String);

@@ -1,0 +1,95 @@
+//! R. Claim: from the end of a namespace, with its agent able to act, its addresses are free (or
+//! another's) within the published bound; the same for a reservation whose Pod ended without a
+//! namespace. Watches: ends of namespaces and Pods, records, hindrances. Suspended: while the
+//! agent of the machine is down or cut off, and while the Pod is still wanted there (its next
+//! sandbox gets the same address).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use drydock_engine::time::SimInstant;
+use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::observation::Observation;
+
+use super::{Breach, Fact, Holder, Invariant, Truth};
+
+/// Addresses on their way to be free: since when the promise runs.
+#[derive(Clone, Debug, Default)]
+pub struct Pending {
+    since: BTreeMap<IpAddr, (Holder, SimInstant)>,
+    longest: Duration,
+}
+
+impl Pending {
+    /// Enters a fact; finds the first address whose time is over.
+    pub fn check(
+        &mut self,
+        truth: &Truth,
+        at: SimInstant,
+        bound: Duration,
+        fact: &Fact<'_>,
+    ) -> Option<Breach> {
+        match fact {
+            Fact::World(
+                Observation::PodGone { pod } | Observation::PodTerminal { pod },
+            ) => self.start(truth, at, |holder| holder.pod == *pod),
+            Fact::World(Observation::NetnsGone { node, .. }) => {
+                self.start(truth, at, |holder| holder.node == Some(*node));
+            }
+            Fact::Unhindered(node) => self.start(truth, at, |h| h.node == Some(*node)),
+            Fact::Hindered(node) => self.since.retain(|_, (h, _)| h.node != Some(*node)),
+            Fact::Record { addresses, after, .. } => {
+                for address in addresses {
+                    if let Some((holder, since)) = self.since.get(address)
+                        && after.is_none_or(|after| after.pod != holder.pod)
+                    {
+                        self.longest = self.longest.max(at.saturating_since(*since));
+                        self.since.remove(address);
+                    }
+                }
+            }
+            Fact::World(_) | Fact::Healed => {}
+        }
+        if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
+            return None;
+        }
+        self.overdue(truth, at, bound)
+    }
+
+    /// Starts the clock for the recorded addresses that nobody needs any more.
+    fn start(&mut self, truth: &Truth, at: SimInstant, of: impl Fn(&Holder) -> bool) {
+        for (address, holder) in truth.records.iter().filter(|(_, holder)| of(holder)) {
+            if is_owed(truth, *address, holder) {
+                self.since.entry(*address).or_insert((*holder, at));
+            }
+        }
+    }
+
+    /// The first address that is overdue now.
+    pub fn overdue(&self, truth: &Truth, at: SimInstant, bound: Duration) -> Option<Breach> {
+        self.since.iter().find_map(|(address, (holder, since))| {
+            if at.saturating_since(*since) <= bound || !is_owed(truth, *address, holder) {
+                return None;
+            }
+            let text = format!(
+                "{address} is still recorded for Pod {} {} s after nobody needed it",
+                holder.pod,
+                at.saturating_since(*since).as_secs()
+            );
+            Some((Invariant::R, address.to_string(), text))
+        })
+    }
+
+    /// Longest time that a release took.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
+/// The Pod is over, no interface has the address, and the holder's agent can act.
+fn is_owed(truth: &Truth, address: IpAddr, holder: &Holder) -> bool {
+    let over = |pod: PodUid| truth.ended(pod).is_some();
+    let able = |node: NodeIndex| !truth.hindered.contains_key(&node);
+    over(holder.pod) && !truth.by_address.contains_key(&address) && holder.node.is_some_and(able)
+}

@@ -1,0 +1,155 @@
+//! The book that all oracles read: Pods, live interfaces, recorded holders. It judges nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use drydock_engine::time::SimInstant;
+use drydock_models::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
+use drydock_models::observation::Observation;
+
+use super::{Fact, Holder};
+
+/// A live interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Machine.
+    pub node: NodeIndex,
+    /// Sandbox.
+    pub container: ContainerId,
+    /// Pod.
+    pub pod: PodUid,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What is known of a Pod object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Machine it is bound to.
+    pub node: Option<NodeIndex>,
+    /// When it stopped to want an address: object gone or terminal.
+    pub ended: Option<SimInstant>,
+}
+
+/// The book.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    /// Pods by UID, gone ones too.
+    pub pods: BTreeMap<PodUid, PodFacts>,
+    /// Interfaces by (machine, namespace) while they live.
+    pub interfaces: BTreeMap<(NodeIndex, NetnsId), Interface>,
+    /// Live interfaces by address.
+    pub by_address: BTreeMap<IpAddr, BTreeSet<(NodeIndex, NetnsId)>>,
+    /// Recorded holder of each address, for allocators that record.
+    pub records: BTreeMap<IpAddr, Holder>,
+    /// Whether any record was ever seen: an allocator without records makes no such promise.
+    pub has_records: bool,
+    /// Pods for which an ADD was ever answered, with the machine.
+    pub answered: BTreeSet<(NodeIndex, PodUid)>,
+    /// Machines whose agent cannot act, with the count of reasons.
+    pub hindered: BTreeMap<NodeIndex, u32>,
+    /// When all faults were over; `None` while a plan still has some.
+    pub healed: Option<SimInstant>,
+    /// Most addresses in use at one moment.
+    pub peak_in_use: usize,
+    /// Two sandboxes of one Pod had one address: reported, not a breach of U.
+    pub same_pod_overlaps: u64,
+}
+
+impl Truth {
+    /// Enters a fact.
+    pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) {
+        match fact {
+            Fact::World(observation) => self.observe(at, observation),
+            Fact::Record { addresses, after, .. } => {
+                self.has_records = true;
+                for address in addresses {
+                    match after {
+                        Some(holder) => self.records.insert(*address, *holder),
+                        None => self.records.remove(address),
+                    };
+                }
+            }
+            Fact::Hindered(node) => *self.hindered.entry(*node).or_default() += 1,
+            Fact::Unhindered(node) => {
+                let count = self.hindered.get_mut(node).expect("a hindrance ends after it began");
+                *count -= 1;
+                if *count == 0 {
+                    self.hindered.remove(node);
+                }
+            }
+            Fact::Healed => self.healed = Some(at),
+        }
+    }
+
+    fn observe(&mut self, at: SimInstant, observation: &Observation) {
+        match observation {
+            Observation::PodCreated { pod } => {
+                self.pods.insert(*pod, PodFacts { node: None, ended: None });
+            }
+            Observation::PodBound { pod, node } => {
+                if let Some(facts) = self.pods.get_mut(pod) {
+                    facts.node = *node;
+                }
+            }
+            Observation::PodGone { pod } | Observation::PodTerminal { pod } => {
+                if let Some(facts) = self.pods.get_mut(pod) {
+                    facts.ended.get_or_insert(at);
+                }
+            }
+            Observation::IpamAddEnded { node, pod, result: Ok(_), .. } => {
+                self.answered.insert((*node, *pod));
+            }
+            Observation::AddressUp { node, netns, container, pod, addresses } => {
+                let key = (*node, *netns);
+                for address in addresses {
+                    let users = self.by_address.entry(*address).or_default();
+                    users.insert(key);
+                    if users.len() > 1 {
+                        self.same_pod_overlaps += 1;
+                    }
+                }
+                self.interfaces.insert(
+                    key,
+                    Interface {
+                        node: *node,
+                        container: *container,
+                        pod: *pod,
+                        addresses: addresses.clone(),
+                    },
+                );
+                self.peak_in_use = self.peak_in_use.max(self.by_address.len());
+            }
+            Observation::AddressDown { node, netns } | Observation::NetnsGone { node, netns } => {
+                self.down((*node, *netns));
+            }
+            Observation::MachineDown { node } => {
+                let dead = self
+                    .interfaces
+                    .range((*node, NetnsId(0))..=(*node, NetnsId(u32::MAX)));
+                let dead: Vec<_> = dead.map(|(key, _)| *key).collect();
+                for key in dead {
+                    self.down(key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn down(&mut self, key: (NodeIndex, NetnsId)) {
+        let Some(interface) = self.interfaces.remove(&key) else { return };
+        for address in interface.addresses {
+            if let Some(users) = self.by_address.get_mut(&address) {
+                users.remove(&key);
+                if users.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// The Pod wants no address any more, since when.
+    pub fn ended(&self, pod: PodUid) -> Option<SimInstant> {
+        self.pods.get(&pod).and_then(|facts| facts.ended)
+    }
+}

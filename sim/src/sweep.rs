@@ -1,0 +1,192 @@
+//! Many small worlds at a time, one per seed, each in a thread of its own. The result does not
+//! depend on how many run at once: the lowest failing seed is the one that is reported.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use drydock_traces::plan::{Plan, Trigger};
+use drydock_traces::run_record::{ExitClass, FaultCount, RunRecord};
+use drydock_traces::seed::Seed;
+
+use crate::cli::Allocator;
+use crate::faults::draw::storm;
+use crate::runner::{RunError, RunOptions, run};
+use crate::scenario::Scenario;
+use crate::seed_range::SeedRange;
+
+/// What is hunted: an allocator, perhaps with a known mistake built in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The allocator.
+    pub allocator: Allocator,
+    /// The mistake.
+    pub mutant: Option<String>,
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.allocator.name())?;
+        self.mutant.iter().try_for_each(|mutant| write!(f, "+{mutant}"))
+    }
+}
+
+/// The subject that a plan names: `berth`, `instant`, or `berth+MUTANT`.
+pub fn subject(name: &str) -> Option<(Allocator, Option<String>)> {
+    let (allocator, mutant) = match name.split_once('+') {
+        Some((allocator, mutant)) => (allocator, Some(mutant.to_owned())),
+        None => (name, None),
+    };
+    let allocator =
+        [Allocator::Berth, Allocator::Instant].into_iter().find(|a| a.name() == allocator)?;
+    Some((allocator, mutant))
+}
+
+/// What all seeds of a sweep came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Seeds that ran to their end.
+    pub seeds: u64,
+    /// Seeds in which a fault fired inside an ADD or a DEL.
+    pub struck_inside_cni: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<String, FaultCount>,
+    /// Probes by name.
+    pub probes: BTreeMap<String, u64>,
+    /// Events of all runs.
+    pub events: u64,
+    /// Longest time from the end of a namespace to the free record. Units: simulated ns.
+    pub longest_release_ns: u64,
+}
+
+impl Tally {
+    fn add(&mut self, record: &RunRecord) {
+        self.seeds += 1;
+        self.events += record.certificate.event_count;
+        for (kind, count) in &record.faults {
+            let sum = self.faults.entry(kind.clone()).or_insert(FaultCount { drawn: 0, fired: 0 });
+            sum.drawn += count.drawn;
+            sum.fired += count.fired;
+        }
+        for (probe, count) in &record.probes {
+            if probe == "longest-release-ns" {
+                self.longest_release_ns = self.longest_release_ns.max(*count);
+            } else {
+                *self.probes.entry(probe.clone()).or_default() += count;
+            }
+        }
+        if record.probes.get("fault-inside-cni").is_some_and(|count| *count > 0) {
+            self.struck_inside_cni += 1;
+        }
+    }
+}
+
+/// How a sweep ended.
+#[derive(Debug)]
+pub struct Swept {
+    /// Sums over the seeds that ran.
+    pub tally: Tally,
+    /// The lowest seed that violated an invariant.
+    pub failure: Option<(Seed, RunRecord)>,
+    /// The lowest seed in which the testbed itself failed.
+    pub broken: Option<(Seed, RunError)>,
+    /// It was interrupted.
+    pub interrupted: bool,
+}
+
+/// Runs the storms of a range of seeds.
+#[expect(clippy::disallowed_methods, reason = "threads carry whole worlds, which share nothing")]
+pub fn sweep(
+    subject: &Subject,
+    seeds: SeedRange,
+    jobs: u32,
+    interrupt: &Arc<AtomicBool>,
+    on_done: impl Fn(u64) + Sync,
+) -> Swept {
+    let next = AtomicU64::new(seeds.first);
+    // Seeds from here on need not be run: a lower one has failed.
+    let bound = AtomicU64::new(seeds.end);
+    let results: Mutex<(Tally, BTreeMap<u64, Result<RunRecord, RunError>>)> = Mutex::default();
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= bound.load(Ordering::Relaxed) || interrupt.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let result = one(subject, Seed(seed), interrupt);
+                    let failed = match &result {
+                        Ok(record) => record.outcome.exit_class == ExitClass::Violation,
+                        Err(_) => true,
+                    };
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failed {
+                        bound.fetch_min(seed, Ordering::Relaxed);
+                        results.1.insert(seed, result);
+                    } else if let Ok(record) = &result {
+                        results.0.add(record);
+                    }
+                    drop(results);
+                    on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+            });
+        }
+    });
+    let (tally, mut failed) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut failure, mut broken) = (None, None);
+    match failed.pop_first() {
+        Some((seed, Ok(record))) => failure = Some((Seed(seed), record)),
+        Some((seed, Err(error))) => broken = Some((Seed(seed), error)),
+        None => {}
+    }
+    Swept { tally, failure, broken, interrupted: interrupt.load(Ordering::Relaxed) }
+}
+
+/// Runs the storm of one seed.
+/// Errors: the testbed's own.
+pub fn one(
+    subject: &Subject,
+    seed: Seed,
+    interrupt: &Arc<AtomicBool>,
+) -> Result<RunRecord, RunError> {
+    let plan = storm(seed, &subject.to_string());
+    let scenario = Scenario::from_plan(&plan, subject.allocator, subject.mutant.clone())?;
+    let options = RunOptions { interrupt: interrupt.clone(), ..RunOptions::default() };
+    run(scenario, options, |_| ())
+}
+
+/// Whether a fault of a plan strikes inside an ADD or a DEL.
+pub fn strikes_inside_cni(plan: &Plan, index: usize) -> bool {
+    plan.faults.get(index).is_some_and(|fault| matches!(fault.at, Trigger::Cni { .. }))
+}
+
+/// Runs scenarios, several at a time. Shape: records in the order of the scenarios.
+/// Errors: the first one, in that order.
+#[expect(clippy::disallowed_methods, reason = "threads carry whole worlds, which share nothing")]
+pub fn run_all(
+    scenarios: &[Scenario],
+    jobs: u32,
+    on_done: impl Fn(u64) + Sync,
+) -> Result<Vec<RunRecord>, RunError> {
+    let next = AtomicU64::new(0);
+    let done = AtomicU64::new(0);
+    let results: Mutex<BTreeMap<u64, Result<RunRecord, RunError>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = scenarios.get(index as usize) else { break };
+                    let result = run(scenario.clone(), RunOptions::default(), |_| ());
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.insert(index, result);
+                    drop(results);
+                    on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}

@@ -1,0 +1,337 @@
+//! One fault: what, to whom, when, how long; and for each kind which of these fit.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PlanError, TIME_NS_MAX, World, in_range};
+
+/// Control-plane instances that a world can have.
+const APISERVERS_MAX: u64 = 3;
+/// The largest count that a trigger may wait for.
+const COUNT_MAX: u64 = 1_000_000;
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// To whom.
+    pub target: Target,
+    /// When.
+    pub at: Trigger,
+    /// How long; none where the kind has no duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ns: Option<u64>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The agent dies and starts again after the duration.
+    AgentKill,
+    /// A write of the agent commits, its answer is lost.
+    ResponseLost,
+    /// A write of the agent stays in flight for the duration and commits after the agent gave up.
+    WriteDelayed,
+    /// The node cannot reach any apiserver for the duration.
+    NodePartition,
+    /// One apiserver is away for the duration.
+    ApiserverRestart,
+    /// A Pod is deleted with its grace period.
+    PodDelete,
+    /// A Pod is deleted from the API at once, while its sandbox lives.
+    PodForceDelete,
+    /// A CNI DEL fails after its IPAM DEL was done; the runtime tries again after the duration.
+    LinkDeleteFails,
+    /// Another machine joins under the node's name while the old one lives, cut off, for the
+    /// duration.
+    MachineReplaced,
+    /// The machine reboots and is back after the duration.
+    NodeReboot,
+    /// The kubelet is away for the duration.
+    KubeletRestart,
+    /// The machine is switched off, and buried by command after the duration.
+    PowerOffAndBury,
+}
+
+/// To whom something happens. Numbers are 0-based indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The agent of a node.
+    Agent(u32),
+    /// A node.
+    Node(u32),
+    /// An apiserver.
+    Apiserver(u32),
+    /// A Pod, in order of first creation.
+    Pod(u32),
+}
+
+/// When something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Trigger {
+    /// At a simulated time since the start.
+    TimeNs(u64),
+    /// At a call of an agent to any of its ports.
+    PortCall {
+        /// Node of the agent.
+        agent: u32,
+        /// 1-based count of its calls.
+        call: u64,
+        /// Before the call goes out or after its answer came.
+        edge: Edge,
+    },
+    /// At a write of an agent to the apiserver.
+    Write {
+        /// Node of the agent.
+        agent: u32,
+        /// 1-based count of its writes.
+        write: u64,
+    },
+    /// At a CNI call on a node.
+    Cni {
+        /// The node.
+        node: u32,
+        /// Which calls count.
+        verb: CniVerb,
+        /// 1-based count of them.
+        call: u64,
+        /// Before the plugin starts or after it ended.
+        edge: Edge,
+    },
+}
+
+/// Which side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Edge {
+    /// Before it.
+    Before,
+    /// After it.
+    After,
+}
+
+/// A verb of CNI that triggers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CniVerb {
+    /// ADD.
+    Add,
+    /// DEL.
+    Del,
+}
+
+/// Whether a kind has a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurationRule {
+    /// It must have one; the text says of what.
+    Required(&'static str),
+    /// It must not have one.
+    None,
+}
+
+/// What fits a kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultShape {
+    /// Name of the only target that fits: `agent`, `node`, `apiserver` or `pod`.
+    pub target: &'static str,
+    /// Name of the only trigger that fits (`write`, `cni`); none where any does.
+    pub trigger: Option<&'static str>,
+    /// Whether it has a duration.
+    pub duration: DurationRule,
+}
+
+impl FaultKind {
+    /// Every kind, in the order of the documentation.
+    pub const ALL: [Self; 12] = [
+        Self::AgentKill,
+        Self::ResponseLost,
+        Self::WriteDelayed,
+        Self::NodePartition,
+        Self::ApiserverRestart,
+        Self::PodDelete,
+        Self::PodForceDelete,
+        Self::LinkDeleteFails,
+        Self::MachineReplaced,
+        Self::NodeReboot,
+        Self::KubeletRestart,
+        Self::PowerOffAndBury,
+    ];
+
+    /// The name in plans and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentKill => "agent-kill",
+            Self::ResponseLost => "response-lost",
+            Self::WriteDelayed => "write-delayed",
+            Self::NodePartition => "node-partition",
+            Self::ApiserverRestart => "apiserver-restart",
+            Self::PodDelete => "pod-delete",
+            Self::PodForceDelete => "pod-force-delete",
+            Self::LinkDeleteFails => "link-delete-fails",
+            Self::MachineReplaced => "machine-replaced",
+            Self::NodeReboot => "node-reboot",
+            Self::KubeletRestart => "kubelet-restart",
+            Self::PowerOffAndBury => "power-off-and-bury",
+        }
+    }
+
+    /// What fits this kind.
+    pub fn shape(self) -> FaultShape {
+        let shape = |target, trigger, duration| FaultShape {
+            target,
+            trigger,
+            duration,
+        };
+        let lasts = DurationRule::Required;
+        match self {
+            Self::AgentKill => shape("agent", None, lasts("until the agent starts again")),
+            Self::ResponseLost => shape("agent", Some("write"), DurationRule::None),
+            Self::WriteDelayed => shape("agent", Some("write"), lasts("of the write's flight")),
+            Self::NodePartition => shape("node", None, lasts("of the partition")),
+            Self::ApiserverRestart => shape("apiserver", None, lasts("until it serves again")),
+            Self::PodDelete | Self::PodForceDelete => shape("pod", None, DurationRule::None),
+            Self::LinkDeleteFails => shape("node", Some("cni"), lasts("until the next try")),
+            Self::MachineReplaced => shape("node", None, lasts("that the old machine lives")),
+            Self::NodeReboot => shape("node", None, lasts("until the machine is back")),
+            Self::KubeletRestart => shape("node", None, lasts("until the kubelet is back")),
+            Self::PowerOffAndBury => shape("node", None, lasts("from power-off to burial")),
+        }
+    }
+}
+
+impl Target {
+    /// The key in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Node(_) => "node",
+            Self::Apiserver(_) => "apiserver",
+            Self::Pod(_) => "pod",
+        }
+    }
+
+    /// The 0-based index in it.
+    pub fn index(self) -> u32 {
+        match self {
+            Self::Agent(index) | Self::Node(index) | Self::Apiserver(index) | Self::Pod(index) => {
+                index
+            }
+        }
+    }
+}
+
+impl Trigger {
+    /// The key in plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TimeNs(_) => "time-ns",
+            Self::PortCall { .. } => "port-call",
+            Self::Write { .. } => "write",
+            Self::Cni { .. } => "cni",
+        }
+    }
+
+    /// The node whose calls it counts; none for a time.
+    pub fn node(self) -> Option<u32> {
+        match self {
+            Self::TimeNs(_) => None,
+            Self::PortCall { agent, .. } | Self::Write { agent, .. } => Some(agent),
+            Self::Cni { node, .. } => Some(node),
+        }
+    }
+}
+
+impl Fault {
+    /// Checks the fault against its kind and the world.
+    ///
+    /// Errors: [`PlanError::Value`] with key paths that begin with `path`.
+    pub fn check(&self, path: &str, world: &World) -> Result<(), PlanError> {
+        let refuse = |key: &str, found: String, allowed: String| {
+            Err(PlanError::Value {
+                key: format!("{path}: {key}"),
+                found,
+                allowed,
+            })
+        };
+        let (kind, shape) = (self.kind.as_str(), self.kind.shape());
+        if self.target.name() != shape.target {
+            let allowed = format!("a {kind} has the target {}", shape.target);
+            return refuse("target", self.target.name().to_owned(), allowed);
+        }
+        let index_max = match self.target {
+            Target::Agent(_) | Target::Node(_) => u64::from(world.nodes) - 1,
+            Target::Apiserver(_) => u64::from(world.nodes).min(APISERVERS_MAX) - 1,
+            Target::Pod(_) if world.pods == 0 => {
+                return refuse(
+                    "target.pod",
+                    "a Pod".to_owned(),
+                    "the world has none".to_owned(),
+                );
+            }
+            Target::Pod(_) => u64::from(world.pods) - 1,
+        };
+        let target_key = format!("{path}: target.{}", shape.target);
+        in_range(&target_key, self.target.index().into(), 0, index_max)?;
+        if let Some(trigger) = shape.trigger.filter(|name| *name != self.at.name()) {
+            let allowed = format!("a {kind} happens at a {trigger}");
+            return refuse("at", self.at.name().to_owned(), allowed);
+        }
+        self.check_trigger(path, world)?;
+        if shape.trigger.is_some() && self.at.node() != Some(self.target.index()) {
+            let found = format!("node {}", self.at.node().unwrap_or_default());
+            let allowed = format!(
+                "a {kind} counts calls on its target, {}",
+                self.target.index()
+            );
+            return refuse("at", found, allowed);
+        }
+        match (shape.duration, self.duration_ns) {
+            (DurationRule::Required(what), None) => {
+                let allowed = format!("a {kind} needs the time {what}");
+                refuse("duration-ns", "nothing".to_owned(), allowed)
+            }
+            (DurationRule::None, Some(duration_ns)) => {
+                let allowed = format!("a {kind} has no duration");
+                refuse("duration-ns", duration_ns.to_string(), allowed)
+            }
+            (DurationRule::Required(_), Some(duration_ns)) => {
+                in_range(&format!("{path}: duration-ns"), duration_ns, 0, TIME_NS_MAX)
+            }
+            (DurationRule::None, None) => Ok(()),
+        }
+    }
+
+    fn check_trigger(&self, path: &str, world: &World) -> Result<(), PlanError> {
+        let key = |key: &str| format!("{path}: at.{key}");
+        let node_max = u64::from(world.nodes) - 1;
+        match self.at {
+            Trigger::TimeNs(time_ns) => in_range(&key("time-ns"), time_ns, 0, TIME_NS_MAX),
+            Trigger::PortCall { agent, call, .. } => {
+                in_range(&key("port-call.agent"), agent.into(), 0, node_max)?;
+                in_range(&key("port-call.call"), call, 1, COUNT_MAX)
+            }
+            Trigger::Write { agent, write } => {
+                in_range(&key("write.agent"), agent.into(), 0, node_max)?;
+                in_range(&key("write.write"), write, 1, COUNT_MAX)
+            }
+            Trigger::Cni {
+                node, call, verb, ..
+            } => {
+                in_range(&key("cni.node"), node.into(), 0, node_max)?;
+                in_range(&key("cni.call"), call, 1, COUNT_MAX)?;
+                if self.kind == FaultKind::LinkDeleteFails && verb != CniVerb::Del {
+                    return Err(PlanError::Value {
+                        key: key("cni.verb"),
+                        found: "add".to_owned(),
+                        allowed: "a link-delete-fails happens in a del".to_owned(),
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+}
