@@ -75,6 +75,8 @@ parameter_group! {
         pleg_pod_cpu: Duration,
         /// CPU of a Pod's first sync.
         cpu_first_sync: Duration,
+        /// CPU between the mount of a Pod's volumes and its sandbox.
+        cpu_mount: Duration,
         /// CPU of each later sync.
         cpu_later_sync: Duration,
         /// CPU of one status update.

@@ -34,6 +34,8 @@ pub(crate) enum Step {
     Certificate,
     /// The next look at its volumes.
     VolumePoll,
+    /// CPU between its volumes and its sandbox.
+    Mounted,
     /// StopPodSandbox of an old sandbox, before a new one.
     StopOld,
     /// RunPodSandbox.
@@ -184,6 +186,7 @@ impl Node {
             // The certificate did not come in time.
             (Step::Certificate, _) => self.volumes_retry(pod, context),
             (Step::VolumePoll, _) => self.volumes_seen(pod, context),
+            (Step::Mounted, _) => self.sync_runtime(pod, context),
             (Step::StopOld, Signal::Cri(result)) => self.old_stopped(pod, result, context),
             (Step::Sandbox, Signal::Cri(result)) => self.sandbox_made(pod, result, context),
             (Step::Pull(container), _) => self.create_container(pod, container, context),
@@ -273,10 +276,11 @@ impl Node {
         let limit = self.node_side(context).kubelet.volume_timeout;
         let waited = context.now() - self.worker_mut(pod).volumes_since;
         if waited > limit {
-            self.sync_failed(pod, "volumes timed out", context);
-        } else {
-            self.sync_runtime(pod, context);
+            return self.sync_failed(pod, "volumes timed out", context);
         }
+        let demand = self.node_side(context).kubelet.cpu_mount;
+        let token = self.worker_enter(pod, Step::Mounted);
+        self.compute(demand, token, context);
     }
 
     /// The runtime part: what is listed decides what is made.
