@@ -90,12 +90,12 @@ pub async fn simulate(
         None => TieBreak::Fifo,
     };
     let tasks = runtime.tasks(order);
-    let mut queue = Queue::new(order);
     let mut log = match options.trace {
         Some(file) => EventLog::with_sink(Box::new(file)),
         None => EventLog::new(),
     };
-    let mut world = World::new(scenario, &tasks, options.progress.clone(), &mut queue)?;
+    let (mut world, mut queue) =
+        World::new(scenario, &tasks, options.progress.clone(), order, &mut log)?;
     let limits = Limits {
         until: SimInstant::ZERO + scenario.until,
         events: EVENTS_MAX,

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use berth::core::mutant::Mutant;
 use drydock_reports::summary;
 use drydock_traces::run_record::ExitClass;
 use drydock_traces::seed::Seed;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::adapters::mutants;
 use crate::cli::{Allocator, HuntArgs};
 use crate::command::{UsageError, has_terminal, interrupt_flag, print, this_program, write};
 use crate::faults::draw::storm;
@@ -43,12 +43,12 @@ pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
 /// Refuses a mutant that does not exist, or of an allocator that has none.
 fn check(subject: &Subject) -> anyhow::Result<()> {
     let Some(name) = &subject.mutant else { return Ok(()) };
-    let known: Vec<String> = Mutant::ALL.iter().map(ToString::to_string).collect();
-    let known = known.join(", ");
+    let mutants = mutants();
+    let known = mutants.join(", ");
     if subject.allocator != Allocator::Berth {
         return Err(UsageError(format!("--mutant is for berth; its mutants are {known}")).into());
     }
-    if name.parse::<Mutant>().is_err() {
+    if !mutants.contains(name) {
         let unknown = format!("unknown mutant `{name}`: known ones are {known}");
         return Err(UsageError(unknown).into());
     }
