@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use super::carry;
 use crate::core::agent::{Agent, Input, Output};
@@ -25,7 +25,7 @@ enum Done<W> {
     Inbox(Option<InboxEvent>),
     NamespacesChanged,
     SpoolChanged,
-    Watch(WatchId, WatchEvent, Option<W>),
+    Watch(WatchId, Vec<WatchEvent>, Option<W>),
 }
 
 struct Shell<'p, P: AgentPorts> {
@@ -34,6 +34,29 @@ struct Shell<'p, P: AgentPorts> {
     watches: BTreeMap<WatchId, AbortHandle>,
     sleep: Option<(BootTime, BoxFuture<'p, ()>)>,
     inputs: VecDeque<Input>,
+}
+
+/// At most so many events become one input.
+const EVENTS_TOGETHER: usize = 1024;
+
+/// Waits for one event and takes those that are ready after it; and whether the watch goes on.
+async fn ready_events<W: Watch>(watch: &mut W) -> (Vec<WatchEvent>, bool) {
+    let mut events = vec![watch.next().await];
+    loop {
+        if matches!(
+            events.last(),
+            Some(WatchEvent::Closed | WatchEvent::Expired)
+        ) {
+            return (events, false);
+        }
+        if events.len() >= EVENTS_TOGETHER {
+            return (events, true);
+        }
+        match watch.next().now_or_never() {
+            Some(event) => events.push(event),
+            None => return (events, true),
+        }
+    }
 }
 
 /// Runs an agent until its inbox ends. One future, without spawns: dropping it is a kill.
@@ -93,13 +116,13 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                 self.await_spool();
                 self.inputs.push_back(Input::SpoolChanged);
             }
-            Some(Done::Watch(id, event, watch)) => {
+            Some(Done::Watch(id, events, watch)) => {
                 if self.watches.contains_key(&id) {
                     match watch {
                         Some(watch) => self.await_watch(id, watch),
                         None => drop(self.watches.remove(&id)),
                     }
-                    self.inputs.push_back(Input::Watch { watch: id, event });
+                    self.inputs.push_back(Input::Watch { watch: id, events });
                 }
             }
         }
@@ -160,9 +183,8 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
         self.watches.insert(id, handle);
         let next = Abortable::new(
             async move {
-                let event = watch.next().await;
-                let open = !matches!(event, WatchEvent::Closed | WatchEvent::Expired);
-                Done::Watch(id, event, open.then_some(watch))
+                let (events, open) = ready_events(&mut watch).await;
+                Done::Watch(id, events, open.then_some(watch))
             },
             registration,
         );
@@ -177,12 +199,11 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
             async move {
                 match ports.api().watch(&query).await {
                     Ok(mut watch) => {
-                        let event = watch.next().await;
-                        let open = !matches!(event, WatchEvent::Closed | WatchEvent::Expired);
-                        Done::Watch(id, event, open.then_some(watch))
+                        let (events, open) = ready_events(&mut watch).await;
+                        Done::Watch(id, events, open.then_some(watch))
                     }
-                    Err(ApiError::Gone) => Done::Watch(id, WatchEvent::Expired, None),
-                    Err(_) => Done::Watch(id, WatchEvent::Closed, None),
+                    Err(ApiError::Gone) => Done::Watch(id, vec![WatchEvent::Expired], None),
+                    Err(_) => Done::Watch(id, vec![WatchEvent::Closed], None),
                 }
             },
             registration,
