@@ -36,7 +36,8 @@ pub(super) struct Scripted {
 
 impl Scripted {
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        self.calls.push((context.now(), call.verb, call.container, call.netns));
+        self.calls
+            .push((context.now(), call.verb, call.container, call.netns));
         let (failing, hanging) = match call.verb {
             Verb::Add => (&mut self.failing_adds, false),
             Verb::Del => {
@@ -50,7 +51,10 @@ impl Scripted {
         }
         if *failing > 0 {
             *failing -= 1;
-            let error = CniError { code: 999, message: "scripted failure".to_owned() };
+            let error = CniError {
+                code: 999,
+                message: "scripted failure".to_owned(),
+            };
             return context.ipam_exit(call.node, call.id, Err(error));
         }
         if call.verb == Verb::Add && !self.add_delay.is_zero() {
@@ -90,11 +94,27 @@ pub(super) struct World {
 macro_rules! with_context {
     ($world:expr, $context:ident => $body:expr) => {{
         let World {
-            queue, streams, parameters, machines, observed, answers, api, nodes, ipam, ..
+            queue,
+            streams,
+            parameters,
+            machines,
+            observed,
+            answers,
+            api,
+            nodes,
+            ipam,
+            ..
         } = &mut *$world;
         let now = queue.now();
-        let core =
-            Core { now, queue, streams, parameters, machines, observed, ipam_answers: answers };
+        let core = Core {
+            now,
+            queue,
+            streams,
+            parameters,
+            machines,
+            observed,
+            ipam_answers: answers,
+        };
         #[allow(unused_mut)]
         let mut $context = Context { core, api };
         let _ = (&nodes, &ipam);
@@ -194,7 +214,9 @@ impl World {
             spec: Rc::new(spec),
         }));
         let answer = self.install(&request);
-        let Answer::Pod(pod) = answer else { panic!("a created Pod is answered") };
+        let Answer::Pod(pod) = answer else {
+            panic!("a created Pod is answered")
+        };
         pod.uid
     }
 
@@ -205,17 +227,17 @@ impl World {
     }
 
     fn install(&mut self, request: &Request) -> Answer {
-        self.act(|_, context| context.api.install(request, &mut context.core)).unwrap()
+        self.act(|_, context| context.api.install(request, &mut context.core))
+            .unwrap()
     }
 
     fn drain(&mut self) {
         let now = self.queue.now();
-        self.log.extend(self.observed.drain(..).map(|observation| (now, observation)));
-    }
-
-    /// Runs until an instant, in seconds.
-    pub(super) fn run_until(&mut self, second: u64) {
-        self.run_to(SimInstant::ZERO + Duration::from_secs(second));
+        self.log.extend(
+            self.observed
+                .drain(..)
+                .map(|observation| (now, observation)),
+        );
     }
 
     /// Runs for some seconds.
@@ -264,7 +286,11 @@ impl World {
 
     /// Times of observations that satisfy the predicate.
     pub(super) fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<SimInstant> {
-        self.log.iter().filter(|(_, o)| wanted(o)).map(|(at, _)| *at).collect()
+        self.log
+            .iter()
+            .filter(|(_, o)| wanted(o))
+            .map(|(at, _)| *at)
+            .collect()
     }
 }
 
@@ -273,9 +299,16 @@ fn route(event: Event, nodes: &mut Nodes, ipam: &mut Scripted, context: &mut Con
         Event::Cpu { node, generation } => {
             let mut done = Vec::new();
             let now = context.now();
-            let wake = context.core.machine(node).cpu.wake(now, generation, &mut done);
+            let wake = context
+                .core
+                .machine(node)
+                .cpu
+                .wake(now, generation, &mut done);
             if let Some(wake) = wake {
-                let event = Event::Cpu { node, generation: wake.generation };
+                let event = Event::Cpu {
+                    node,
+                    generation: wake.generation,
+                };
                 context.core.queue.at(wake.at, event);
             }
             for token in done {
@@ -301,7 +334,11 @@ fn route(event: Event, nodes: &mut Nodes, ipam: &mut Scripted, context: &mut Con
         Event::IpamExec(call) => ipam.call(call, context),
         Event::IpamTimer { node, token } => ipam.timer(node, token, context),
         Event::IpamExit { node, call } => {
-            let answer = context.core.ipam_answers.remove(&call).expect("an exit has its answer");
+            let answer = context
+                .core
+                .ipam_answers
+                .remove(&call)
+                .expect("an exit has its answer");
             nodes.ipam_exit(node, call, answer, context);
         }
         Event::NodeChanged { node, change } => ipam.inner.node_changed(node, change, context),
