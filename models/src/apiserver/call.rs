@@ -461,7 +461,9 @@ impl ApiServers {
     fn redirect(&mut self, id: CallId, core: &mut Core<'_>) {
         let Some(call) = self.calls.get(id) else { return };
         let (server, client, back) = (call.server, call.client, call.way_back);
-        if let Some(other) = self.serving_from(server) {
+        let serving = self.serving_from(server);
+        let Some(call) = self.calls.get(id) else { return };
+        if let Some(other) = serving {
             call.server = other;
             call.new_connection = true;
             if let Some(client) = self.clients[client.index()].as_mut() {
@@ -515,13 +517,12 @@ impl ApiServers {
             self.depart(id, core.now + wait, core);
             return Delivery::Nothing;
         }
-        let (reply, stage, client) = (call.reply, call.stage, call.client);
+        let (reply, stage) = (call.reply, call.stage);
         call.client_done = true;
         self.unindex(id);
         if stage == Stage::Done {
             self.calls.remove(id);
         }
-        let _ = client;
         match reply {
             ReplyTo::Nobody => Delivery::Nothing,
             reply => Delivery::Response(reply, response),

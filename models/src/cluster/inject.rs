@@ -1,0 +1,328 @@
+//! What the outside can do to the cluster: the handles of a fault plan. Each acts at the present
+//! instant; a plan in the cluster's description acts through events, so it is part of the log.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use drydock_engine::log::EventLog;
+use drydock_engine::queue::Queue;
+use drydock_engine::time::SimInstant;
+
+use crate::apiserver::{CallFault, FaultId};
+use crate::controllers::{ControlEvent, Role};
+use crate::event::Event;
+use crate::ids::{NodeIndex, PodUid};
+use crate::node_event::NodeEvent;
+
+use super::{Cluster, election_time, machine};
+
+/// One thing that can be done to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A machine is cut off all apiservers; packets vanish.
+    Cut(NodeIndex),
+    /// The cut ends.
+    Heal(NodeIndex),
+    /// An apiserver ends, and serves again after a while (`None` = until it is started).
+    StopApiserver {
+        /// Which apiserver.
+        server: usize,
+        /// For how long.
+        down: Option<Duration>,
+    },
+    /// An apiserver that was stopped is started.
+    StartApiserver {
+        /// Which apiserver.
+        server: usize,
+    },
+    /// An apiserver's watch cache gets no news for a while.
+    FreezeCache {
+        /// Which apiserver.
+        server: usize,
+        /// For how long.
+        time: Duration,
+    },
+    /// Each sync of etcd's log takes longer for a while.
+    SlowDisk {
+        /// How much longer.
+        by: Duration,
+        /// For how long.
+        time: Duration,
+    },
+    /// A fault waits for a coming API call.
+    Arm(CallFault),
+    /// A user deletes a Pod; grace zero is a forced deletion.
+    DeletePod {
+        /// Pod.
+        pod: PodUid,
+        /// `gracePeriodSeconds`; `None` = the Pod's own.
+        grace: Option<Duration>,
+    },
+    /// A user deletes the Pod of a name, if it exists then.
+    DeleteNamed {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// `gracePeriodSeconds`; `None` = the Pod's own.
+        grace: Option<Duration>,
+    },
+    /// A machine loses power.
+    PowerOff {
+        /// Machine.
+        node: NodeIndex,
+        /// It boots again after this time, if given.
+        return_after: Option<Duration>,
+    },
+    /// A machine without power boots.
+    Boot(NodeIndex),
+    /// A new machine joins under the name of an existing node; the old machine is left as it is.
+    ReplaceMachine {
+        /// Node name.
+        node_name: String,
+    },
+    /// The kubelet of a machine restarts.
+    RestartKubelet(NodeIndex),
+    /// containerd of a machine restarts.
+    RestartContainerd(NodeIndex),
+    /// Link deletions of macvlan fail.
+    FailLinkDeletions {
+        /// Machine.
+        node: NodeIndex,
+        /// From which DEL on (1 = the next).
+        nth: u32,
+        /// How many.
+        count: u32,
+    },
+    /// An event of a machine's own is delivered now.
+    Node {
+        /// Machine.
+        node: NodeIndex,
+        /// Which.
+        event: NodeEvent,
+    },
+}
+
+/// An action at a time, and what ends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAction {
+    /// When.
+    pub at: SimInstant,
+    /// What.
+    pub action: Action,
+    /// What ends it, and how long after it began.
+    pub end: Option<(Duration, Action)>,
+}
+
+/// What an action has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// It was done.
+    Done,
+    /// A fault waits; it fires when its call comes.
+    Armed(FaultId),
+    /// A machine joined.
+    Joined(NodeIndex),
+    /// There was nothing to do it to.
+    Nothing,
+}
+
+impl Cluster {
+    /// Does something to the cluster now.
+    pub fn inject(
+        &mut self,
+        action: &Action,
+        queue: &mut Queue<Event>,
+        log: &mut EventLog,
+    ) -> Injected {
+        let injected = self.act(action, queue);
+        self.settle(queue, log);
+        injected
+    }
+
+    pub(super) fn planned(&mut self, index: u32, heal: bool, queue: &mut Queue<Event>) {
+        let Some(planned) = self.plan.get(index as usize).cloned() else { return };
+        match planned.end {
+            Some((after, _)) if !heal => {
+                queue.after(after, Event::Fault { index, heal: true });
+                self.act(&planned.action, queue);
+            }
+            Some((_, end)) => {
+                self.act(&end, queue);
+            }
+            None => {
+                self.act(&planned.action, queue);
+            }
+        }
+    }
+
+    fn act(&mut self, action: &Action, queue: &mut Queue<Event>) -> Injected {
+        match action {
+            Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
+            Action::ReplaceMachine { node_name } => return self.replace_machine(node_name, queue),
+            Action::DeleteNamed { namespace, name, grace } => {
+                let found = self
+                    .api
+                    .pods()
+                    .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
+                    .map(|pod| pod.uid);
+                let Some(pod) = found else { return Injected::Nothing };
+                return self.act(&Action::DeletePod { pod, grace: *grace }, queue);
+            }
+            Action::Cut(node) => self.cut(*node, true, queue),
+            Action::Heal(node) => self.cut(*node, false, queue),
+            _ => {}
+        }
+        self.with(queue, |parts, context| match action {
+            Action::StopApiserver { server, down } => {
+                context.api.stop_server(*server, *down, &mut context.core);
+            }
+            Action::StartApiserver { server } => {
+                context.api.start_server(*server, &mut context.core);
+            }
+            Action::FreezeCache { server, time } => {
+                context.api.freeze_cache(*server, *time, &mut context.core);
+            }
+            Action::SlowDisk { by, time } => context.api.slow_disk(*by, *time, &mut context.core),
+            Action::DeletePod { pod, grace } => parts.driver.delete_pod(*pod, *grace, context),
+            Action::PowerOff { node, return_after } => {
+                parts.nodes.power_off(*node, *return_after, context);
+            }
+            Action::Boot(node) => parts.nodes.boot(*node, context),
+            Action::RestartKubelet(node) => parts.nodes.restart_kubelet(*node, context),
+            Action::RestartContainerd(node) => parts.nodes.restart_containerd(*node, context),
+            Action::FailLinkDeletions { node, nth, count } => {
+                parts.nodes.fail_link_deletions(*node, *nth, *count);
+            }
+            Action::Node { node, event } => parts.nodes.handle(*node, *event, context),
+            Action::Cut(_)
+            | Action::Heal(_)
+            | Action::Arm(_)
+            | Action::ReplaceMachine { .. }
+            | Action::DeleteNamed { .. } => {}
+        });
+        Injected::Done
+    }
+
+    fn cut(&mut self, node: NodeIndex, cut: bool, queue: &mut Queue<Event>) {
+        if self.api.cut_off(node) == cut {
+            return;
+        }
+        self.with(queue, |_, context| {
+            if cut {
+                context.api.cut(node, &mut context.core);
+            } else {
+                context.api.heal(node, &mut context.core);
+            }
+        });
+        self.silence(node, cut, queue);
+        if cut {
+            self.leaders_lost(node, queue);
+        }
+    }
+
+    fn silence(&mut self, node: NodeIndex, silent: bool, queue: &mut Queue<Event>) {
+        let name = self.machines[node.index()].node_name.clone();
+        let silent = silent || !self.machines[node.index()].up || self.api.cut_off(node);
+        self.with(queue, |parts, context| {
+            parts.controllers.node_silence(node, &name, silent, context);
+            let ready = parts.controllers.node_ready(node);
+            parts.scheduler.node_ready(node, ready, context);
+        });
+    }
+
+    /// What a dead machine means for the control plane.
+    pub(super) fn machine_down(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
+        if let Some(server) = self.server_on(node) {
+            self.with(queue, |_, context| {
+                context.api.stop_server(server, None, &mut context.core);
+                context.api.set_member(server, false, &mut context.core);
+            });
+        }
+        self.silence(node, true, queue);
+        self.leaders_lost(node, queue);
+    }
+
+    /// What a machine that is back means for the control plane.
+    pub(super) fn machine_up(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
+        if let Some(server) = self.server_on(node) {
+            self.with(queue, |_, context| {
+                context.api.set_member(server, true, &mut context.core);
+                context.api.start_server(server, &mut context.core);
+            });
+        }
+        self.silence(node, false, queue);
+    }
+
+    fn server_on(&self, node: NodeIndex) -> Option<usize> {
+        (0..self.api.server_count()).find(|server| self.api.server_node(*server) == node)
+    }
+
+    /// The processes that led from this machine lose their leases when those run out.
+    fn leaders_lost(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
+        let led = [
+            (Role::Controllers, self.controllers.node()),
+            (Role::Scheduler, self.scheduler.node()),
+        ];
+        for (role, leader) in led {
+            if leader == Some(node) {
+                let loss = self.losses.entry(role).or_insert(0);
+                *loss += 1;
+                let loss = *loss;
+                let time = election_time(role, loss, &self.parameters, &self.streams);
+                queue.after(time, Event::Control(ControlEvent::Elect { role, loss }));
+            }
+        }
+    }
+
+    /// A lease has run out: another master takes over, unless the leader was back in time.
+    pub(super) fn elect(&mut self, role: Role, loss: u32, queue: &mut Queue<Event>) {
+        if self.losses.get(&role) != Some(&loss) {
+            return;
+        }
+        let fit = |cluster: &Cluster, node: NodeIndex| {
+            cluster.machines[node.index()].up && !cluster.api.cut_off(node)
+        };
+        let leader = match role {
+            Role::Controllers => self.controllers.node(),
+            Role::Scheduler => self.scheduler.node(),
+        };
+        // A cut that healed in time: the lease was renewed and nothing changed. A machine that
+        // rebooted in time has lost the process all the same.
+        let candidates: Vec<NodeIndex> = (0..self.api.server_count())
+            .map(|server| self.api.server_node(server))
+            .filter(|node| fit(self, *node))
+            .collect();
+        let Some(next) = candidates
+            .iter()
+            .find(|node| Some(**node) != leader)
+            .or_else(|| candidates.first())
+            .copied()
+        else {
+            let retry = self.parameters.kcm.lease_retry.max.max(Duration::from_millis(1));
+            queue.after(retry, Event::Control(ControlEvent::Elect { role, loss }));
+            return;
+        };
+        self.with(queue, |parts, context| match role {
+            Role::Controllers => {
+                parts.controllers.stop(context);
+                parts.controllers.start(next, context);
+            }
+            Role::Scheduler => {
+                parts.scheduler.stop(context);
+                parts.scheduler.start(next, context);
+            }
+        });
+    }
+
+    fn replace_machine(&mut self, node_name: &str, queue: &mut Queue<Event>) -> Injected {
+        let Some(old) = self.api.node(node_name) else { return Injected::Nothing };
+        let name: Rc<str> = self.machines[old.index()].node_name.clone();
+        let node = NodeIndex(self.machines.len() as u32);
+        self.machines.push(machine(&name, node, false, &self.parameters));
+        self.api.set_node(name.clone(), node);
+        self.scheduler.set_node(&name, node, false);
+        self.with(queue, |parts, context| parts.nodes.join(node, context));
+        Injected::Joined(node)
+    }
+}

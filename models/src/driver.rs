@@ -1,0 +1,295 @@
+//! The workload driver: what a user does. It creates the objects of a workload one after another,
+//! deletes Pods when the plan says so, and can churn Pods at a steady pace.
+//!
+//! Not modelled: kubectl's own calls beside the POST (discovery, OpenAPI), `kubectl wait`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use drydock_engine::stream::{Stream, Streams};
+use drydock_traces::workload::{
+    Controller, ImagePullPolicy, PodManagement, PodTemplate as Template, Workload,
+    WorkloadObject as Document,
+};
+
+use crate::context::Context;
+use crate::controllers::{Controllers, PodTemplate};
+use crate::event::Event;
+use crate::ids::{ClientId, NodeIndex, PodUid};
+use crate::objects::{Phase, PodSpec};
+use crate::request::{
+    ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadObject,
+    WorkloadWrite,
+};
+
+crate::parameter_group! {
+    /// The user.
+    DriverParameters = "driver" {
+        /// Between the answer to one POST and the next POST.
+        create_gap: Duration,
+        /// Bare Pods are in the store from the start.
+        preload_pods: bool,
+    }
+}
+
+/// How often the driver looks whether the IPAM is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
+/// Pause before a POST that failed is repeated: a user's script, not a constant of Kubernetes.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Steady deletion of running Pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Churn {
+    /// Between two deletions.
+    pub period: Duration,
+    /// How many deletions; the churn starts once all objects are created.
+    pub count: u32,
+    /// `gracePeriodSeconds`; `None` = the Pod's own.
+    pub grace: Option<Duration>,
+}
+
+/// Meaning of the driver's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Look,
+    Create,
+    Churn,
+    Deleted,
+}
+
+impl Step {
+    const ALL: [Step; 4] = [Step::Look, Step::Create, Step::Churn, Step::Deleted];
+
+    fn token(self) -> u64 {
+        self as u64
+    }
+
+    fn of(token: u64) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| step.token() == token)
+    }
+}
+
+#[derive(Debug)]
+enum Creation {
+    Object(WorkloadObject),
+    Pod(Rc<NewPod>),
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Driver {
+    creations: Vec<Creation>,
+    next: usize,
+    started: bool,
+    client: Option<ClientId>,
+    churn: Option<Churn>,
+    churned: u32,
+    victims: Stream,
+}
+
+impl Driver {
+    /// Prepares a workload: every object gets its place in its controller's table.
+    pub fn new(
+        workload: &Workload,
+        controllers: &mut Controllers,
+        churn: Option<Churn>,
+        context: &mut Context<'_>,
+    ) -> Self {
+        let creations = workload
+            .objects
+            .iter()
+            .map(|document| creation(document, controllers, context))
+            .collect();
+        Self {
+            creations,
+            next: 0,
+            started: false,
+            client: None,
+            churn,
+            churned: 0,
+            victims: context.core.streams.stream("driver", 0, "victims"),
+        }
+    }
+
+    /// Starts to look whether the IPAM is ready.
+    pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        self.client = Some(context.client(ClientSpec {
+            node,
+            class: ClientClass::User,
+            limiter: None,
+            timeout: None,
+            fresh_connection: false,
+        }));
+        context.core.queue.soon(Event::Driver { token: Step::Look.token() });
+    }
+
+    /// Whether everything was created, and every churned Pod deleted.
+    pub fn done(&self) -> bool {
+        self.started
+            && self.next >= self.creations.len()
+            && self.churn.is_none_or(|churn| self.churned >= churn.count)
+    }
+
+    /// An event of the driver.
+    pub fn handle(&mut self, token: u64, ipam_ready: bool, context: &mut Context<'_>) {
+        match Step::of(token) {
+            Some(Step::Look) if self.started => {}
+            Some(Step::Look) if ipam_ready => {
+                self.started = true;
+                if context.core.parameters.driver.preload_pods {
+                    self.preload(context);
+                }
+                self.create(context);
+            }
+            Some(Step::Look) => {
+                context.core.after(READY_POLL, Event::Driver { token: Step::Look.token() });
+            }
+            Some(Step::Create) => self.create(context),
+            Some(Step::Churn) => self.churn(context),
+            Some(Step::Deleted) | None => {}
+        }
+    }
+
+    fn preload(&mut self, context: &mut Context<'_>) {
+        for creation in &self.creations {
+            if let Creation::Pod(pod) = creation {
+                // A name that is taken already is the user's mistake, and has no effect, as in life.
+                let _ = context.api.install(&Request::CreatePod(pod.clone()), &mut context.core);
+            }
+        }
+        self.creations.retain(|creation| !matches!(creation, Creation::Pod(_)));
+    }
+
+    fn create(&mut self, context: &mut Context<'_>) {
+        let Some(client) = self.client else { return };
+        let Some(creation) = self.creations.get(self.next) else {
+            if self.churn.is_some() {
+                context.core.queue.soon(Event::Driver { token: Step::Churn.token() });
+            }
+            return;
+        };
+        let request = match creation {
+            Creation::Object(object) => {
+                Request::WriteWorkload { object: *object, write: WorkloadWrite::Create }
+            }
+            Creation::Pod(pod) => Request::CreatePod(pod.clone()),
+        };
+        context.call(client, request, ReplyTo::Driver { token: Step::Create.token() });
+    }
+
+    /// A call of the driver ended.
+    pub fn response(
+        &mut self,
+        token: u64,
+        response: &Response,
+        controllers: &mut Controllers,
+        context: &mut Context<'_>,
+    ) {
+        if Step::of(token) != Some(Step::Create) {
+            return;
+        }
+        let done = response.is_ok() || *response == Err(ApiError::AlreadyExists);
+        let mut wait = RETRY;
+        if done {
+            if let Some(Creation::Object(object)) = self.creations.get(self.next) {
+                controllers.object_created(*object, context);
+            }
+            self.next += 1;
+            wait = context.core.parameters.driver.create_gap;
+        }
+        context.core.after(wait, Event::Driver { token: Step::Create.token() });
+    }
+
+    /// A user deletes a Pod. With a grace of zero this is `kubectl delete --force`.
+    pub fn delete_pod(
+        &mut self,
+        pod: PodUid,
+        grace: Option<Duration>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(client) = self.client else { return };
+        let reply = ReplyTo::Driver { token: Step::Deleted.token() };
+        context.call(client, Request::DeletePod { pod, grace }, reply);
+    }
+
+    fn churn(&mut self, context: &mut Context<'_>) {
+        let Some(churn) = self.churn else { return };
+        if self.churned >= churn.count {
+            return;
+        }
+        let running: Vec<PodUid> = context
+            .api
+            .pods()
+            .filter(|pod| pod.status.phase == Phase::Running && pod.deletion.is_none())
+            .map(|pod| pod.uid)
+            .collect();
+        if !running.is_empty() {
+            let victim = *self.victims.pick(&running);
+            self.churned += 1;
+            self.delete_pod(victim, churn.grace, context);
+        }
+        context.core.after(churn.period, Event::Driver { token: Step::Churn.token() });
+    }
+}
+
+fn creation(
+    document: &Document,
+    controllers: &mut Controllers,
+    context: &mut Context<'_>,
+) -> Creation {
+    let run = match document.controller {
+        Controller::Job { run_seconds: Some(seconds), .. } => {
+            Some(Duration::from_secs(u64::from(seconds)))
+        }
+        _ => None,
+    };
+    let template = template(document, run);
+    Creation::Object(match document.controller {
+        Controller::Deployment { replicas } => {
+            controllers.add_deployment(replicas, template, context)
+        }
+        Controller::ReplicaSet { replicas } => {
+            controllers.add_replica_set(replicas, template, context)
+        }
+        Controller::StatefulSet { replicas, pod_management } => {
+            let parallel = pod_management == PodManagement::Parallel;
+            controllers.add_stateful_set(replicas, parallel, template)
+        }
+        Controller::Job { parallelism, completions, .. } => {
+            controllers.add_job(parallelism, completions, template, context)
+        }
+        Controller::Pod => {
+            let name = template.name.clone();
+            return Creation::Pod(Rc::new(template.pod(name, 0, None)));
+        }
+    })
+}
+
+fn template(document: &Document, run: Option<Duration>) -> PodTemplate {
+    let shared = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| (Rc::from(&**key), Rc::from(&**value))).collect::<Vec<_>>()
+    };
+    let pod: &Template = &document.template;
+    PodTemplate {
+        namespace: Rc::from(&*document.namespace),
+        name: Rc::from(&*document.name),
+        labels: shared(&pod.labels).into(),
+        annotations: shared(&pod.annotations).into(),
+        spec: Rc::new(PodSpec {
+            host_network: pod.host_network,
+            node_name: pod.node_name.as_deref().map(Rc::from),
+            node_selector: shared(&pod.node_selector),
+            grace: Duration::from_secs(u64::from(pod.termination_grace_period_seconds)),
+            pull_always: pod
+                .containers
+                .iter()
+                .any(|container| container.image_pull_policy == ImagePullPolicy::Always),
+            run,
+        }),
+    }
+}
+
+/// The stream entity of a bare Pod, for tests and plans.
+pub fn pod_entity(namespace: &str, name: &str) -> u64 {
+    Streams::entity(&format!("{namespace}/{name}/0"))
+}
