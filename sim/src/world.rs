@@ -14,6 +14,7 @@ use drydock_models::cni::Verb;
 use drydock_models::event::Event;
 use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::observation::Observation;
+use drydock_models::request::ClientClass;
 use drydock_traces::run_record::{
     EndReason, FaultCount, Invariant as RecordedInvariant, ResourceUse, Violation, WaitingPod,
 };
@@ -35,6 +36,9 @@ const BOUNDS: Bounds = Bounds {
     converge: Duration::from_mins(20),
 };
 
+/// What a user creates, as resources of the API.
+const WORKLOAD: [&str; 5] = ["deployments", "replicasets", "statefulsets", "jobs", "pods"];
+
 /// Everybody who listens to the world.
 struct Listeners {
     recorder: Recorder,
@@ -42,6 +46,9 @@ struct Listeners {
     watcher: Watcher,
     progress: Arc<Progress>,
     plugins_ended: Vec<(NodeIndex, Verb)>,
+    /// When the user last began something, until the first object of the workload was stored.
+    user_acts: SimInstant,
+    workload_started: Option<SimInstant>,
     log_ordinal: u64,
     first_violation_event: Option<u64>,
 }
@@ -56,6 +63,11 @@ impl Listeners {
         match observation {
             Observation::IpamAddEnded { node, .. } => self.plugins_ended.push((*node, Verb::Add)),
             Observation::IpamDelEnded { node, .. } => self.plugins_ended.push((*node, Verb::Del)),
+            Observation::ApiCall { class: ClientClass::User, what, .. }
+                if self.workload_started.is_none() && WORKLOAD.contains(&what.resource) =>
+            {
+                self.workload_started = Some(self.user_acts);
+            }
             Observation::PodRunning { .. } => {
                 let running = self.recorder.running_curve_ns.len() as u64;
                 self.progress.set_gauge(GAUGE_RUNNING, running);
@@ -103,6 +115,8 @@ impl World {
             watcher,
             progress,
             plugins_ended: Vec::new(),
+            user_acts: SimInstant::ZERO,
+            workload_started: None,
             log_ordinal: 0,
             first_violation_event: None,
         }));
@@ -236,6 +250,11 @@ impl World {
         listeners.ledger.close(at, &waiting, free);
     }
 
+    /// When the user began to create the workload.
+    pub fn workload_started(&self) -> SimInstant {
+        self.listeners.borrow().workload_started.unwrap_or(SimInstant::ZERO)
+    }
+
     /// What was measured.
     pub fn recorder(&self) -> std::cell::Ref<'_, Recorder> {
         std::cell::Ref::map(self.listeners.borrow(), |listeners| &listeners.recorder)
@@ -291,10 +310,12 @@ impl World {
             let cpu = &machine.cpu;
             uses.push(ResourceUse {
                 name: format!("node/{name}/cpu"),
-                busy_ppm: cpu.busy_ppm(now),
+                busy_ppm: (u128::from(cpu.busy_core_nanos(now)) * 1_000_000
+                    / u128::from(elapsed)
+                    / 3) as u64,
                 queue_peak: cpu.peak() as u64,
             });
-            let busy = machine.bbolt.busy().as_nanos() as u64;
+            let busy = machine.bbolt.busy_nanos();
             uses.push(ResourceUse {
                 name: format!("node/{name}/bbolt"),
                 busy_ppm: (u128::from(busy) * 1_000_000 / u128::from(elapsed)) as u64,
@@ -351,6 +372,9 @@ impl Drive for World {
         if let Event::Fault { index, heal } = event {
             self.inject(queue, log, |injector, hands| injector.event(index, heal, hands));
         } else {
+            if matches!(event, Event::Driver { .. }) {
+                self.listeners.borrow_mut().user_acts = at;
+            }
             if self.injector.is_some() {
                 self.inject(queue, log, |injector, hands| injector.before(&event, hands));
             }

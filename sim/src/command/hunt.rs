@@ -78,7 +78,7 @@ fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<E
     if let Some(path) = &args.plan {
         write(path, &plan.to_toml().expect("a drawn plan is valid"))?;
     }
-    print(&format!("{plan}\n{}", summary::text(record)))?;
+    print(&format!("{plan}\n{}", summary::summary(record)))?;
     if args.seeds.count() > 1 && !repeats(subject, *seed, record.certificate.event_log_hash)? {
         print("NOT DETERMINISTIC: the failing seed gave another run in another process\n")?;
         return Ok(ExitClass::NotDeterministic);

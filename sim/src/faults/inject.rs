@@ -34,7 +34,6 @@ pub struct Notice {
 }
 
 /// What an injector acts with: the cluster at the present instant.
-#[derive(Debug)]
 pub struct Hands<'a> {
     /// The cluster.
     pub cluster: &'a mut Cluster,
@@ -493,7 +492,11 @@ impl Injector {
             _ => {}
         }
         self.open -= 1;
-        self.notices.push(Notice { whom, begins: false });
+        // A machine that stays off has no agent that could act, now or later.
+        let gone = matches!(fault.kind, FaultKind::MachineReplaced | FaultKind::PowerOffAndBury);
+        if !gone {
+            self.notices.push(Notice { whom, begins: false });
+        }
     }
 
     /// The machine that a fault struck; a replaced one is not the one that stands there now.

@@ -38,7 +38,7 @@ pub struct Setup {
     /// What Berth's processes cost.
     pub costs: Costs,
     /// One known mistake built in.
-    pub mutant: Option<berth::core::mutant::Mutant>,
+    pub mutant: Option<berth::core::Mutant>,
 }
 
 /// Berth as a scenario wants it.

@@ -28,7 +28,7 @@ impl Records {
     ) -> Result<Records, berth::core::pool::PoolError> {
         let pools = pools
             .iter()
-            .map(|pool| Ok((pool.metadata.name.clone(), Pool::parse(pool, None)?)))
+            .map(|pool| Pool::parse(pool, None).map(|read| (pool.metadata.name.clone(), read)))
             .collect::<Result<_, _>>()?;
         Ok(Records { pools, blocks: BTreeMap::new() })
     }

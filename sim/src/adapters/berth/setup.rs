@@ -2,8 +2,7 @@
 //! would have applied.
 
 use berth::core::agent::{Agent, AgentConfig};
-use berth::core::controller::{Controller, ControllerConfig};
-use berth::core::mutant::Mutant;
+use berth::core::Mutant;
 use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
 use drydock_traces::workload::AddressPool as Manifest;
 
@@ -16,11 +15,6 @@ pub fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>
     NETWORK.clone_into(&mut config.default_network);
     config.mutant = mutant;
     Agent::new(config)
-}
-
-/// The controller.
-pub fn controller(identity: &str) -> Controller {
-    Controller::new(ControllerConfig::new(identity))
 }
 
 /// The Node object of a name.
