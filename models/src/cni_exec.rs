@@ -41,7 +41,10 @@ pub(crate) struct Execution {
 
 impl Node {
     /// containerd executes the network's plugin for a CRI call.
-    #[expect(clippy::too_many_arguments, reason = "they are the environment of one execution")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are the environment of one execution"
+    )]
     pub(crate) fn cni_exec(
         &mut self,
         call: u32,
@@ -54,11 +57,25 @@ impl Node {
     ) {
         let node = self.index;
         if verb == Verb::Add {
-            context.core.observe(Observation::AddStarted { node, container, pod: pod.uid });
+            context.core.observe(Observation::AddStarted {
+                node,
+                container,
+                pod: pod.uid,
+            });
         }
-        let execution = Execution { verb, container, netns, pod, deadline };
+        let execution = Execution {
+            verb,
+            container,
+            netns,
+            pod,
+            deadline,
+        };
         let process = self.ticket();
-        self.runtime.calls.get_mut(&call).expect("its call is in flight").process = Some(process);
+        self.runtime
+            .calls
+            .get_mut(&call)
+            .expect("its call is in flight")
+            .process = Some(process);
         let parameters = self.node_side(context);
         if parameters.multus.enabled {
             self.multus_exec(process, call, execution, context);
@@ -83,8 +100,9 @@ impl Node {
     pub(crate) fn cni_kill(&mut self, process: u32, context: &mut Context<'_>) {
         if let Some(multus) = self.multus.remove(&process) {
             context.drop_client(multus.client);
-            if let Some(delegate) =
-                multus.delegate.and_then(|delegate| self.macvlan.get_mut(&delegate))
+            if let Some(delegate) = multus
+                .delegate
+                .and_then(|delegate| self.macvlan.get_mut(&delegate))
             {
                 delegate.parent = Parent::Orphaned;
             }
@@ -110,7 +128,12 @@ impl Node {
     fn observe_add_ended(&self, execution: &Execution, ok: bool, context: &mut Context<'_>) {
         if execution.verb == Verb::Add {
             let (node, container, pod) = (self.index, execution.container, execution.pod.uid);
-            context.core.observe(Observation::AddEnded { node, container, pod, ok });
+            context.core.observe(Observation::AddEnded {
+                node,
+                container,
+                pod,
+                ok,
+            });
         }
     }
 }

@@ -46,8 +46,11 @@ impl Machine {
         control_plane: bool,
         parameters: &NodeParameters,
     ) -> Self {
-        let base =
-            if control_plane { parameters.base_control_plane } else { parameters.base_worker };
+        let base = if control_plane {
+            parameters.base_control_plane
+        } else {
+            parameters.base_worker
+        };
         let Millicores(cores) = parameters.cores;
         Self {
             node_name,

@@ -58,7 +58,13 @@ impl Node {
                 Verb::Del => parameters.macvlan.cpu_del,
             };
         let ticket = self.ticket();
-        let state = Macvlan { parent, execution, ticket, ipam: None, step: Step::Exec };
+        let state = Macvlan {
+            parent,
+            execution,
+            ticket,
+            ipam: None,
+            step: Step::Exec,
+        };
         self.macvlan.insert(process, state);
         self.compute(demand, NodeToken::Macvlan { process, ticket }, context);
     }
@@ -87,8 +93,12 @@ impl Node {
         context: &mut Context<'_>,
     ) {
         // Its parent was killed: the answer goes into a broken pipe.
-        let Some(process) = self.ipam.remove(&call) else { return };
-        let Some(state) = self.macvlan.get_mut(&process) else { return };
+        let Some(process) = self.ipam.remove(&call) else {
+            return;
+        };
+        let Some(state) = self.macvlan.get_mut(&process) else {
+            return;
+        };
         state.ipam = None;
         let (verb, rollback) = (state.execution.verb, state.step == Step::Rollback);
         self.observe_ipam(process, &answer, context);
@@ -120,7 +130,10 @@ impl Node {
     /// Executes the IPAM.
     fn macvlan_ipam(&mut self, process: u32, verb: Verb, step: Step, context: &mut Context<'_>) {
         let (node, id) = (self.index, self.next_ipam_call());
-        let state = self.macvlan.get_mut(&process).expect("a live process is in the table");
+        let state = self
+            .macvlan
+            .get_mut(&process)
+            .expect("a live process is in the table");
         state.step = step;
         state.ticket = 0;
         state.ipam = Some(id);
@@ -139,7 +152,11 @@ impl Node {
         };
         self.ipam.insert(id, process);
         if verb == Verb::Add {
-            context.core.observe(Observation::IpamAddStarted { node, container, pod });
+            context.core.observe(Observation::IpamAddStarted {
+                node,
+                container,
+                pod,
+            });
         }
         context.core.queue.soon(Event::IpamExec(call));
     }
@@ -152,24 +169,32 @@ impl Node {
                 Ok(assigned) => Ok(assigned.addresses.clone()),
                 Err(error) => Err((error.code, error.message.clone())),
             };
-            Observation::IpamAddEnded { node, container, pod, result }
+            Observation::IpamAddEnded {
+                node,
+                container,
+                pod,
+                result,
+            }
         } else {
             let (with_netns, ok) = (state.execution.netns.is_some(), answer.is_ok());
-            Observation::IpamDelEnded { node, container, pod, with_netns, ok }
+            Observation::IpamDelEnded {
+                node,
+                container,
+                pod,
+                with_netns,
+                ok,
+            }
         };
         context.core.observe(observation);
     }
 
     /// The IPAM answered an ADD: the address goes onto the link, or the link goes.
-    fn macvlan_configure(
-        &mut self,
-        process: u32,
-        answer: IpamAnswer,
-        context: &mut Context<'_>,
-    ) {
+    fn macvlan_configure(&mut self, process: u32, answer: IpamAnswer, context: &mut Context<'_>) {
         let state = &self.macvlan[&process];
         let (node, execution) = (self.index, state.execution.clone());
-        let netns = execution.netns.expect("an ADD that made a link has a namespace");
+        let netns = execution
+            .netns
+            .expect("an ADD that made a link has a namespace");
         let namespace = context.core.machine(node).namespaces.get_mut(&netns);
         let link = namespace.filter(|namespace| namespace.link);
         match (answer, link) {
@@ -197,12 +222,7 @@ impl Node {
     }
 
     /// IPv6 with a gateway: wait until the address is no longer tentative.
-    fn macvlan_detect(
-        &mut self,
-        process: u32,
-        addresses: Vec<IpAddr>,
-        context: &mut Context<'_>,
-    ) {
+    fn macvlan_detect(&mut self, process: u32, addresses: Vec<IpAddr>, context: &mut Context<'_>) {
         let parameters = self.node_side(context);
         if !parameters.macvlan.ipv6_dad || !addresses.iter().any(IpAddr::is_ipv6) {
             return self.macvlan_exit(process, Ok(addresses), context);
@@ -210,26 +230,28 @@ impl Node {
         let pod = self.macvlan[&process].execution.pod.clone();
         let delay = self.draw(&pod, parameters.macvlan.dad_wait, context);
         let ticket = self.ticket();
-        let state = self.macvlan.get_mut(&process).expect("a live process is in the table");
+        let state = self
+            .macvlan
+            .get_mut(&process)
+            .expect("a live process is in the table");
         state.step = Step::Dad(addresses);
         state.ticket = ticket;
         self.wait(delay, NodeToken::Macvlan { process, ticket }, context);
     }
 
     /// The IPAM answered a DEL: only then the link goes.
-    fn macvlan_delete_link(
-        &mut self,
-        process: u32,
-        answer: IpamAnswer,
-        context: &mut Context<'_>,
-    ) {
+    fn macvlan_delete_link(&mut self, process: u32, answer: IpamAnswer, context: &mut Context<'_>) {
         if let Err(error) = answer {
             return self.macvlan_exit(process, Err(error), context);
         }
         let (node, netns) = (self.index, self.macvlan[&process].execution.netns);
         let namespaces = &mut context.core.machine(node).namespaces;
         let linked = netns
-            .and_then(|netns| namespaces.get_mut(&netns).map(|namespace| (netns, namespace)))
+            .and_then(|netns| {
+                namespaces
+                    .get_mut(&netns)
+                    .map(|namespace| (netns, namespace))
+            })
             .filter(|(_, namespace)| namespace.link);
         if let Some((netns, namespace)) = linked {
             if link_deletion_fails(&mut self.link_failures) {
@@ -238,7 +260,9 @@ impl Node {
             }
             namespace.link = false;
             if !std::mem::take(&mut namespace.addresses).is_empty() {
-                context.core.observe(Observation::AddressDown { node, netns });
+                context
+                    .core
+                    .observe(Observation::AddressDown { node, netns });
             }
         }
         self.macvlan_exit(process, Ok(Vec::new()), context);
@@ -269,7 +293,10 @@ fn link_deletion_fails((nth, count): &mut (u32, u32)) -> bool {
 }
 
 fn failure(message: &str) -> CniError {
-    CniError { code: PLUGIN_ERROR, message: message.to_owned() }
+    CniError {
+        code: PLUGIN_ERROR,
+        message: message.to_owned(),
+    }
 }
 
 #[cfg(test)]

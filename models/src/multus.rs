@@ -172,8 +172,13 @@ impl Node {
     /// The apiserver is unavailable: read again for a while.
     fn multus_read_again(&mut self, process: u32, context: &mut Context<'_>) {
         let (now, parameters) = (context.now(), &self.node_side(context).multus);
-        let state = self.multus.get_mut(&process).expect("a live process is in the table");
-        let until = *state.read_until.get_or_insert(now + parameters.pod_poll_limit);
+        let state = self
+            .multus
+            .get_mut(&process)
+            .expect("a live process is in the table");
+        let until = *state
+            .read_until
+            .get_or_insert(now + parameters.pod_poll_limit);
         if now + parameters.pod_poll > until {
             return self.multus_fail(process, "cannot get Pod", context);
         }
@@ -187,7 +192,9 @@ impl Node {
         let (container, wanted) = (execution.container, execution.pod.uid);
         let cached = self.multus_cache.contains_key(&container);
         let namespaces = &context.core.machine(self.index).namespaces;
-        let netns_exists = execution.netns.is_some_and(|netns| namespaces.contains_key(&netns));
+        let netns_exists = execution
+            .netns
+            .is_some_and(|netns| namespaces.contains_key(&netns));
         let known = matches!(response, Ok(Answer::Pod(pod)) if pod.uid == wanted);
         if cached && netns_exists && known {
             self.multus_get_pod(process, Step::PodAgain, context);
@@ -202,19 +209,19 @@ impl Node {
         }
     }
 
-    fn multus_delegate(
-        &mut self,
-        process: u32,
-        verb: Verb,
-        step: Step,
-        context: &mut Context<'_>,
-    ) {
+    fn multus_delegate(&mut self, process: u32, verb: Verb, step: Step, context: &mut Context<'_>) {
         let delegate = self.ticket();
-        let state = self.multus.get_mut(&process).expect("a live process is in the table");
+        let state = self
+            .multus
+            .get_mut(&process)
+            .expect("a live process is in the table");
         state.step = step;
         state.ticket = 0;
         state.delegate = Some(delegate);
-        let execution = Execution { verb, ..state.execution.clone() };
+        let execution = Execution {
+            verb,
+            ..state.execution.clone()
+        };
         self.macvlan_exec(delegate, Parent::Multus(process), execution, context);
     }
 
@@ -225,7 +232,9 @@ impl Node {
         result: CniResult,
         context: &mut Context<'_>,
     ) {
-        let Some(state) = self.multus.get_mut(&process) else { return };
+        let Some(state) = self.multus.get_mut(&process) else {
+            return;
+        };
         state.delegate = None;
         match (state.step, state.execution.verb) {
             (Step::DelegateUndo, _) => {
@@ -250,12 +259,7 @@ impl Node {
         }
     }
 
-    fn multus_write_status(
-        &mut self,
-        process: u32,
-        response: Response,
-        context: &mut Context<'_>,
-    ) {
+    fn multus_write_status(&mut self, process: u32, response: Response, context: &mut Context<'_>) {
         let wanted = self.multus[&process].execution.pod.uid;
         match response {
             Ok(Answer::Pod(pod)) if pod.uid == wanted => {
@@ -313,22 +317,39 @@ impl Node {
     ) {
         let token = self.multus_enter(process, step);
         let client = self.multus[&process].client;
-        context.call(client, request, ReplyTo::Node { node: self.index, token });
+        context.call(
+            client,
+            request,
+            ReplyTo::Node {
+                node: self.index,
+                token,
+            },
+        );
     }
 
     fn multus_fail(&mut self, process: u32, message: &str, context: &mut Context<'_>) {
-        let error = CniError { code: PLUGIN_ERROR, message: message.to_owned() };
+        let error = CniError {
+            code: PLUGIN_ERROR,
+            message: message.to_owned(),
+        };
         self.multus_finish(process, Err(error), context);
     }
 
     /// The outcome is known; what is left is CPU.
     fn multus_finish(&mut self, process: u32, result: CniResult, context: &mut Context<'_>) {
         let parameters = &self.node_side(context).multus;
-        let state = self.multus.get_mut(&process).expect("a live process is in the table");
+        let state = self
+            .multus
+            .get_mut(&process)
+            .expect("a live process is in the table");
         let spend = state.execution.verb == Verb::Add && result.is_ok();
         state.result = Some(result);
         let token = self.multus_enter(process, Step::Finish);
-        let demand = if spend { parameters.cpu_add / 3 } else { std::time::Duration::ZERO };
+        let demand = if spend {
+            parameters.cpu_add / 3
+        } else {
+            std::time::Duration::ZERO
+        };
         self.compute(demand, token, context);
     }
 
@@ -343,7 +364,10 @@ impl Node {
 
     fn multus_enter(&mut self, process: u32, step: Step) -> NodeToken {
         let ticket = self.ticket();
-        let state = self.multus.get_mut(&process).expect("a live process is in the table");
+        let state = self
+            .multus
+            .get_mut(&process)
+            .expect("a live process is in the table");
         state.step = step;
         state.ticket = ticket;
         NodeToken::Multus { process, ticket }

@@ -10,7 +10,10 @@ use crate::parameters::{Millicores, ParameterError, Rate, Span, Table};
 pub const FILES: &[(&str, &str)] = &[
     ("node.toml", include_str!("../parameters/node.toml")),
     ("kubelet.toml", include_str!("../parameters/kubelet.toml")),
-    ("containerd.toml", include_str!("../parameters/containerd.toml")),
+    (
+        "containerd.toml",
+        include_str!("../parameters/containerd.toml"),
+    ),
     ("cni.toml", include_str!("../parameters/cni.toml")),
     ("macvlan.toml", include_str!("../parameters/macvlan.toml")),
     ("multus.toml", include_str!("../parameters/multus.toml")),

@@ -85,7 +85,11 @@ impl Nodes {
     /// Starts containerd and kubelet of a machine that exists in `machines` (start of the run).
     /// Machines start in the order of their index.
     pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        assert_eq!(node.index(), self.nodes.len(), "machines start in the order of their index");
+        assert_eq!(
+            node.index(),
+            self.nodes.len(),
+            "machines start in the order of their index"
+        );
         let name = Rc::clone(&context.core.machine(node).node_name);
         self.nodes.push(Node::new(node, name, context.core.streams));
         self.nodes[node.index()].kubelet_start(context);
@@ -94,7 +98,10 @@ impl Nodes {
     /// A machine joined while the cluster ran (also under an old node name): starts it and says so.
     pub fn join(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.start(node, context);
-        context.core.queue.soon(Event::NodeChanged { node, change: NodeChange::Joined });
+        context.core.queue.soon(Event::NodeChanged {
+            node,
+            change: NodeChange::Joined,
+        });
     }
 
     /// An event of a machine.
@@ -175,7 +182,13 @@ impl Nodes {
         self.nodes[node.index()].lose_power(context);
         let boot = context.core.machine(node).boot;
         if let Some(after) = return_after {
-            context.core.after(after, Event::Node { node, event: NodeEvent::Boot { boot } });
+            context.core.after(
+                after,
+                Event::Node {
+                    node,
+                    event: NodeEvent::Boot { boot },
+                },
+            );
         }
     }
 
@@ -188,11 +201,20 @@ impl Nodes {
         machine.up = true;
         machine.boot += 1;
         context.core.observe(Observation::MachineUp { node });
-        context.core.queue.soon(Event::NodeChanged { node, change: NodeChange::Up });
+        context.core.queue.soon(Event::NodeChanged {
+            node,
+            change: NodeChange::Up,
+        });
         let this = &mut self.nodes[node.index()];
         this.runtime_recover(context);
         let (life, boot) = (this.kubelet.life, this.node_side(context).node.boot);
-        context.core.after(boot, Event::Node { node, event: NodeEvent::KubeletStart { life } });
+        context.core.after(
+            boot,
+            Event::Node {
+                node,
+                event: NodeEvent::KubeletStart { life },
+            },
+        );
     }
 
     /// The kubelet dies and comes back after `kubelet.restart`; sandboxes run on. CRI calls in
@@ -206,7 +228,13 @@ impl Nodes {
         this.cancel_cri_calls(context);
         let span = this.node_side(context).kubelet.restart;
         let (life, delay) = (this.kubelet.life, this.stream.duration(span.min..=span.max));
-        context.core.after(delay, Event::Node { node, event: NodeEvent::KubeletStart { life } });
+        context.core.after(
+            delay,
+            Event::Node {
+                node,
+                event: NodeEvent::KubeletStart { life },
+            },
+        );
     }
 
     /// containerd dies and comes back after `containerd.restart`; plugins run on as orphans.
@@ -215,6 +243,16 @@ impl Nodes {
         if this.runtime.up && context.core.machine(node).up {
             this.runtime_stop(context);
         }
+    }
+
+    /// Statuses that a kubelet has sent.
+    pub fn status_patch_count(&self, node: NodeIndex) -> u64 {
+        self.nodes[node.index()].kubelet.status.patch_count
+    }
+
+    /// Relists that a kubelet has finished.
+    pub fn relist_count(&self, node: NodeIndex) -> u64 {
+        self.nodes[node.index()].kubelet.pleg.relist_count
     }
 
     /// Link deletions of macvlan fail from the `nth` DEL from now (1 = the next), `count` times.
@@ -247,30 +285,43 @@ impl Node {
     }
 
     /// Hands a continuation to the actor that waits for it; a stale one does nothing.
-    pub(crate) fn resume(
-        &mut self,
-        token: NodeToken,
-        signal: Signal,
-        context: &mut Context<'_>,
-    ) {
+    pub(crate) fn resume(&mut self, token: NodeToken, signal: Signal, context: &mut Context<'_>) {
         match token {
             NodeToken::Worker { pod, ticket } => {
-                if self.kubelet.workers.get(&pod).is_some_and(|w| w.ticket == ticket) {
+                if self
+                    .kubelet
+                    .workers
+                    .get(&pod)
+                    .is_some_and(|w| w.ticket == ticket)
+                {
                     self.worker_resume(pod, signal, context);
                 }
             }
             NodeToken::Cri { call, ticket } => {
-                if self.runtime.calls.get(&call).is_some_and(|c| c.ticket == ticket) {
+                if self
+                    .runtime
+                    .calls
+                    .get(&call)
+                    .is_some_and(|c| c.ticket == ticket)
+                {
                     self.cri_resume(call, context);
                 }
             }
             NodeToken::Multus { process, ticket } => {
-                if self.multus.get(&process).is_some_and(|p| p.ticket == ticket) {
+                if self
+                    .multus
+                    .get(&process)
+                    .is_some_and(|p| p.ticket == ticket)
+                {
                     self.multus_resume(process, signal, context);
                 }
             }
             NodeToken::Macvlan { process, ticket } => {
-                if self.macvlan.get(&process).is_some_and(|p| p.ticket == ticket) {
+                if self
+                    .macvlan
+                    .get(&process)
+                    .is_some_and(|p| p.ticket == ticket)
+                {
                     self.macvlan_resume(process, context);
                 }
             }
@@ -291,7 +342,7 @@ impl Node {
             }
             NodeToken::Collector { ticket } => {
                 if self.kubelet.collector.ticket == ticket {
-                    self.collector_resume(signal, context);
+                    self.collector_resume(&signal, context);
                 }
             }
             NodeToken::PodList { ticket } => {
@@ -300,12 +351,13 @@ impl Node {
                 }
             }
             NodeToken::RootCa { namespace, ticket } => {
-                self.root_ca_resume(namespace, ticket, signal, context);
+                self.root_ca_resume(namespace, ticket, &signal, context);
             }
         }
     }
 
     /// The node side's constants.
+    #[expect(clippy::unused_self, reason = "every actor of a node asks it alike")]
     pub(crate) fn node_side<'a>(&self, context: &Context<'a>) -> &'a NodeSideParameters {
         &context.core.parameters.node_side
     }
@@ -342,12 +394,24 @@ impl Node {
     /// Resumes the token at an instant.
     pub(crate) fn wake_at(&self, at: SimInstant, token: NodeToken, context: &mut Context<'_>) {
         let event = NodeEvent::Wake(token);
-        context.core.queue.at(at, Event::Node { node: self.index, event });
+        context.core.queue.at(
+            at,
+            Event::Node {
+                node: self.index,
+                event,
+            },
+        );
     }
 
     /// Schedules an event of this node.
     pub(crate) fn later(&self, delay: Duration, event: NodeEvent, context: &mut Context<'_>) {
-        context.core.after(delay, Event::Node { node: self.index, event });
+        context.core.after(
+            delay,
+            Event::Node {
+                node: self.index,
+                event,
+            },
+        );
     }
 
     /// Commits to bbolt through the node's one writer, then resumes the token. Commits of one step
@@ -363,22 +427,36 @@ impl Node {
 
     /// Makes an API call with the kubelet's main client.
     pub(crate) fn call(&mut self, request: Request, token: NodeToken, context: &mut Context<'_>) {
-        let client = self.kubelet.client.expect("a running kubelet has its client");
-        context.call(client, request, ReplyTo::Node { node: self.index, token });
+        let client = self
+            .kubelet
+            .client
+            .expect("a running kubelet has its client");
+        context.call(
+            client,
+            request,
+            ReplyTo::Node {
+                node: self.index,
+                token,
+            },
+        );
     }
 
     /// A draw of a Pod's sync stream.
     pub(crate) fn draw(&mut self, pod: &Pod, span: Span, context: &Context<'_>) -> Duration {
-        self.streams_of(pod, context).sync.duration(span.min..=span.max)
+        self.streams_of(pod, context)
+            .sync
+            .duration(span.min..=span.max)
     }
 
     /// The streams of a Pod; they go on where they were when the kubelet restarts.
     pub(crate) fn streams_of(&mut self, pod: &Pod, context: &Context<'_>) -> &mut PodStreams {
         let streams = context.core.streams;
-        self.pod_streams.entry(pod.uid).or_insert_with(|| PodStreams {
-            sync: streams.stream("kubelet", pod.entity, "sync"),
-            order: streams.stream("kubelet", pod.entity, "status-order"),
-        })
+        self.pod_streams
+            .entry(pod.uid)
+            .or_insert_with(|| PodStreams {
+                sync: streams.stream("kubelet", pod.entity, "sync"),
+                order: streams.stream("kubelet", pod.entity, "status-order"),
+            })
     }
 
     /// Forgets the streams of a Pod that this node will not see again.
@@ -424,24 +502,37 @@ impl Node {
         machine.up = false;
         machine.bbolt = FifoServer::new(1);
         machine.network_lock = FifoServer::new(1);
-        let wake =
-            machine.cpu.remove_where(now, |token| !matches!(token, CpuToken::Api(_)));
+        let wake = machine
+            .cpu
+            .remove_where(now, |token| !matches!(token, CpuToken::Api(_)));
         let namespaces = std::mem::take(&mut machine.namespaces);
         if let Some(wake) = wake {
-            let event = Event::Cpu { node, generation: wake.generation };
+            let event = Event::Cpu {
+                node,
+                generation: wake.generation,
+            };
             context.core.queue.at(wake.at, event);
         }
         for netns in namespaces.into_keys() {
             context.core.observe(Observation::NetnsGone { node, netns });
         }
         context.core.observe(Observation::MachineDown { node });
-        context.core.queue.soon(Event::NodeChanged { node, change: NodeChange::Down });
+        context.core.queue.soon(Event::NodeChanged {
+            node,
+            change: NodeChange::Down,
+        });
     }
 }
 
 /// An identity of this node: the node in the high bits, the count in the low ones.
 fn identity(node: NodeIndex, count: u32) -> u32 {
     assert!(node.0 < 1 << (32 - NODE_SHIFT), "fewer than 4096 machines");
-    assert!(count < 1 << NODE_SHIFT, "fewer than 2^20 sandboxes on one machine");
+    assert!(
+        count < 1 << NODE_SHIFT,
+        "fewer than 2^20 sandboxes on one machine"
+    );
     node.0 << NODE_SHIFT | count
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,7 @@ pub fn table(rows: &[CurveRow]) -> Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 mod tests {
     use drydock_traces::corpus::real_node_curve;
     use expect_test::expect;

@@ -3,7 +3,8 @@
 
 use drydock_traces::run_record::RunRecord;
 
-use crate::quantity::deviation_ppm;
+use crate::quantity::{deviation, deviation_ppm, seconds};
+use crate::table::{Align, Table};
 
 /// Pods of the published benchmark: 100 Deployments of 10.
 pub const BENCHMARK_POD_COUNT: u32 = 1000;
@@ -201,6 +202,64 @@ impl Waypoint {
     }
 }
 
+/// Runs next to the published table. Shape: a row for each cell, in the order of the table; of
+/// several runs of one cell the first counts, and a cell without a run says so.
+pub fn table(records: &[&RunRecord]) -> Table {
+    let mut table = Table::new(&[
+        ("test object", Align::Left),
+        ("version", Align::Left),
+        ("addresses", Align::Left),
+        ("published", Align::Right),
+        ("simulated", Align::Right),
+        ("deviation", Align::Right),
+        ("within the band", Align::Left),
+    ]);
+    for cell in &CELLS {
+        let published = match cell.published {
+            Published::Seconds(at_s) => format!("{at_s} s"),
+            Published::Failure => "failure".to_owned(),
+            Published::NotApplicable => "not applicable".to_owned(),
+        };
+        let of_cell = |record: &&&RunRecord| {
+            record.scenario.allocator == cell.allocator
+                && record.scenario.addresses == cell.spare.as_str()
+        };
+        let [simulated, distance, within] = match records.iter().find(of_cell) {
+            None => ["no run".to_owned(), "-".to_owned(), "-".to_owned()],
+            Some(record) => judged(cell, record),
+        };
+        table.row([
+            cell.title.to_owned(),
+            cell.version.to_owned(),
+            cell.spare.as_str().to_owned(),
+            published,
+            simulated,
+            distance,
+            within,
+        ]);
+    }
+    table
+}
+
+fn judged(cell: &Cell, record: &RunRecord) -> [String; 3] {
+    let all_running_ns = record.outcome.all_running_s.map(|all| all.ns);
+    let outcome = &record.outcome;
+    let simulated = all_running_ns.map_or_else(
+        || format!("{} of {} Pods", outcome.pods_running, outcome.pods_total),
+        seconds,
+    );
+    let (ppm, within) = match cell.judge(all_running_ns) {
+        Verdict::Within(ppm) => (ppm, "yes"),
+        Verdict::Outside(ppm) => (ppm, "NO"),
+        Verdict::NotJudged => (None, "-"),
+    };
+    [
+        simulated,
+        ppm.map_or_else(|| "-".to_owned(), deviation),
+        within.to_owned(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,5 +295,25 @@ mod tests {
         assert_eq!(cell.judge(Some(1)), Verdict::Outside(None));
         let cell = Cell::find("calico", Spare::Equal).unwrap();
         assert_eq!(cell.judge(Some(1)), Verdict::NotJudged);
+    }
+
+    #[test]
+    fn runs_stand_next_to_what_was_published() {
+        let mut spiderpool = crate::sample::finished(1, 230_000_000_000);
+        spiderpool.scenario.allocator = "spiderpool".to_owned();
+        let mut whereabouts = crate::sample::record();
+        whereabouts.scenario.allocator = "whereabouts".to_owned();
+        let text = table(&[&spiderpool, &whereabouts]).plain();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 1 + CELLS.len());
+        assert!(
+            lines[1].ends_with("equal               207 s      230.0 s    +11.1 %  yes"),
+            "{text}"
+        );
+        assert!(lines[2].contains("no run"), "{text}");
+        assert!(
+            lines[3].ends_with("failure  2 of 3 Pods          -  yes"),
+            "{text}"
+        );
     }
 }

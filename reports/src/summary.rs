@@ -290,6 +290,7 @@ impl PairedRatios {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 mod tests {
     use drydock_traces::run_record::{NotSimulatedGroup, Seconds, WaitingPod};
     use expect_test::expect;

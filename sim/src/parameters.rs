@@ -34,10 +34,7 @@ impl RunParameters {
     /// The released values, a parameter set over them, single overrides over that.
     /// Errors: an unknown set or key (with the nearest), an unreadable value, a malformed file.
     pub fn load(profile: &str, set: &[String]) -> Result<RunParameters, ParameterError> {
-        let mut table = Table::released();
-        let own = Table::parse("berth.toml", include_str!("../parameters/berth.toml"))?;
-        table.entries.extend(own.entries);
-        table.overlay(Self::profile(profile)?)?;
+        let mut table = Self::base(profile)?;
         for assignment in set {
             table.set(assignment)?;
         }
@@ -46,13 +43,22 @@ impl RunParameters {
         Ok(RunParameters { table, profile: profile.to_owned(), world, costs })
     }
 
-    fn profile(name: &str) -> Result<Table, ParameterError> {
-        if let Some(table) = Table::profile(name)? {
-            return Ok(table);
+    /// A built-in profile, or the released values with a file over them.
+    fn base(name: &str) -> Result<Table, ParameterError> {
+        let own = Table::parse("berth.toml", include_str!("../parameters/berth.toml"))?;
+        match Table::profile(name) {
+            Err(unknown @ ParameterError::Profile { .. }) => {
+                let text = std::fs::read_to_string(Path::new(name)).map_err(|_| unknown)?;
+                let mut table = Table::released();
+                table.entries.extend(own.entries);
+                table.overlay(Table::parse(name, &text)?)?;
+                Ok(table)
+            }
+            Err(error) => Err(error),
+            Ok(mut table) => {
+                table.entries.extend(own.entries);
+                Ok(table)
+            }
         }
-        let known = Table::profile_names().join(", ");
-        let unknown = || ParameterError::Profile { name: name.to_owned(), known };
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|_| unknown())?;
-        Table::parse(name, &text)
     }
 }

@@ -1,6 +1,7 @@
 //! A scenario: everything that decides a run, checked, as data. Made from the command line or from
 //! a fault plan; a run reads it and keyed streams, nothing else.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -244,16 +245,18 @@ impl Scenario {
     }
 }
 
+/// First address of pools made for a run: `10.64.0.0`.
+const FIRST_V4: u32 = 0x0a40_0000;
+/// First address of pools made for a run: `fd00:64::`.
+const FIRST_V6: u128 = 0xfd00_0064_0000_0000_0000_0000_0000_0000;
+
 /// A pool of `count` ordinals, one range a family, in documentation-like private space.
 fn made_pool(stack: Stack, count: u32) -> Result<AddressPool, ScenarioError> {
     let last = count - 1;
-    let v4 = format!(
-        "  ipv4:\n    ranges: [\"10.64.0.0-{}\"]\n",
-        std::net::Ipv4Addr::from(0x0a40_0000 + last)
-    );
+    let v4 = format!("  - ranges: [\"10.64.0.0-{}\"]\n", Ipv4Addr::from(FIRST_V4 + last));
     let v6 = format!(
-        "  ipv6:\n    ranges: [\"fd00:64::-{}\"]\n",
-        std::net::Ipv6Addr::from(0xfd00_0064_0000_0000_0000_0000_0000_0000 + u128::from(last))
+        "  - ranges: [\"fd00:64::-{}\"]\n",
+        Ipv6Addr::from(FIRST_V6 + u128::from(last))
     );
     let families = match stack {
         Stack::Ipv4 => v4,
@@ -261,7 +264,7 @@ fn made_pool(stack: Stack, count: u32) -> Result<AddressPool, ScenarioError> {
         Stack::Dual => format!("{v4}{v6}"),
     };
     let text = format!(
-        "apiVersion: berth.dev/v1alpha1\nkind: AddressPool\nmetadata:\n  name: pool\nspec:\n{families}"
+        "apiVersion: berth.dev/v1alpha1\nkind: AddressPool\nmetadata:\n  name: pool\nspec:\n  families:\n{families}"
     );
     let mut made = manifest::read(&[SourceFile { name: "made for this run", text: &text }])?;
     Ok(made.pools.remove(0))

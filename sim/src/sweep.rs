@@ -161,3 +161,32 @@ pub fn one(
 pub fn strikes_inside_cni(plan: &Plan, index: usize) -> bool {
     plan.faults.get(index).is_some_and(|fault| matches!(fault.at, Trigger::Cni { .. }))
 }
+
+/// Runs scenarios, several at a time. Shape: records in the order of the scenarios.
+/// Errors: the first one, in that order.
+#[expect(clippy::disallowed_methods, reason = "threads carry whole worlds, which share nothing")]
+pub fn run_all(
+    scenarios: &[Scenario],
+    jobs: u32,
+    on_done: impl Fn(u64) + Sync,
+) -> Result<Vec<RunRecord>, RunError> {
+    let next = AtomicU64::new(0);
+    let done = AtomicU64::new(0);
+    let results: Mutex<BTreeMap<u64, Result<RunRecord, RunError>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(scenario) = scenarios.get(index as usize) else { break };
+                    let result = run(scenario.clone(), RunOptions::default(), |_| ());
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.insert(index, result);
+                    drop(results);
+                    on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}

@@ -52,7 +52,9 @@ impl Node {
 
     /// The workload of a sandbox ended by itself.
     pub(crate) fn workload_ended(&mut self, container: ContainerId) {
-        let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) else { return };
+        let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) else {
+            return;
+        };
         if sandbox.workload == ContainerState::Running {
             sandbox.workload = ContainerState::Exited { completed: true };
             let pod = sandbox.pod.uid;
@@ -63,8 +65,11 @@ impl Node {
     /// SIGTERM; the workload ends at once, or is killed after its grace period.
     pub(crate) fn stop_container_begin(&mut self, id: u32, context: &mut Context<'_>) {
         let at_once = self.node_side(context).kubelet.stops_on_sigterm;
-        let grace =
-            if at_once { std::time::Duration::ZERO } else { self.runtime.calls[&id].grace };
+        let grace = if at_once {
+            std::time::Duration::ZERO
+        } else {
+            self.runtime.calls[&id].grace
+        };
         let token = self.cri_enter(id, CriStep::Grace);
         self.wait(grace, token, context);
     }

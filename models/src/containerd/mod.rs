@@ -229,7 +229,11 @@ impl Node {
         let (kind, caller) = (call.kind, call.caller);
         if !self.runtime.up {
             if let Some(caller) = caller {
-                self.resume(caller, Signal::Cri(Err(CriError("runtime unavailable"))), context);
+                self.resume(
+                    caller,
+                    Signal::Cri(Err(CriError("runtime unavailable"))),
+                    context,
+                );
             }
             return;
         }
@@ -256,7 +260,11 @@ impl Node {
     /// Moves a call to a step that a token ends.
     pub(crate) fn cri_enter(&mut self, id: u32, step: CriStep) -> NodeToken {
         let ticket = self.ticket();
-        let call = self.runtime.calls.get_mut(&id).expect("a call in flight is in the table");
+        let call = self
+            .runtime
+            .calls
+            .get_mut(&id)
+            .expect("a call in flight is in the table");
         call.step = step;
         call.ticket = ticket;
         NodeToken::Cri { call: id, ticket }
@@ -271,16 +279,24 @@ impl Node {
     }
 
     /// Starts CNI for a call, with the client's deadline.
-    pub(crate) fn cri_cni(&mut self, id: u32, verb: Verb, step: CriStep, context: &mut Context<'_>) {
-        let call = self.runtime.calls.get_mut(&id).expect("a call in flight is in the table");
+    pub(crate) fn cri_cni(
+        &mut self,
+        id: u32,
+        verb: Verb,
+        step: CriStep,
+        context: &mut Context<'_>,
+    ) {
+        let call = self
+            .runtime
+            .calls
+            .get_mut(&id)
+            .expect("a call in flight is in the table");
         call.step = step;
         // No token ends this step: the process' exit does.
         call.ticket = 0;
         let (container, netns, pod) = (call.container, call.netns, Rc::clone(&call.pod));
         let deadline = match step {
-            CriStep::Cleanup => {
-                context.now() + self.node_side(context).containerd.cleanup_timeout
-            }
+            CriStep::Cleanup => context.now() + self.node_side(context).containerd.cleanup_timeout,
             _ => self.runtime.calls[&id].deadline,
         };
         self.cni_exec(id, verb, container, netns, pod, deadline, context);
@@ -293,17 +309,19 @@ impl Node {
         result: Result<Vec<IpAddr>, CniError>,
         context: &mut Context<'_>,
     ) {
-        let Some(call) = self.runtime.calls.get_mut(&id) else { return };
+        let Some(call) = self.runtime.calls.get_mut(&id) else {
+            return;
+        };
         call.process = None;
         match (call.kind, call.step) {
             (CriKind::Run, CriStep::Add) => self.run_added(id, result, context),
             (CriKind::Run, CriStep::Cleanup) => {
-                let swallowed = swallow_not_found(result.map(|_| ()), call.netns.is_none());
-                self.run_cleaned(id, swallowed, context);
+                let ok = swallow_not_found(result.map(|_| ()), call.netns.is_none()).is_ok();
+                self.run_cleaned(id, ok, context);
             }
             _ => {
-                let swallowed = swallow_not_found(result.map(|_| ()), call.netns.is_none());
-                self.stop_network_done(id, swallowed, context);
+                let ok = swallow_not_found(result.map(|_| ()), call.netns.is_none()).is_ok();
+                self.stop_network_done(id, ok, context);
             }
         }
     }
@@ -316,7 +334,9 @@ impl Node {
     /// The client of a call is gone (deadline, or its process died): it gets its error at once,
     /// the plugin is killed, and the call fails at its next step.
     pub(crate) fn cri_cancel(&mut self, id: u32, error: CriError, context: &mut Context<'_>) {
-        let Some(call) = self.runtime.calls.get_mut(&id) else { return };
+        let Some(call) = self.runtime.calls.get_mut(&id) else {
+            return;
+        };
         if call.canceled {
             return;
         }
@@ -326,7 +346,10 @@ impl Node {
         let process = if killable { call.process } else { None };
         if let Some(process) = process {
             self.cni_kill(process, context);
-            let killed = CniError { code: 999, message: "signal: killed".to_owned() };
+            let killed = CniError {
+                code: 999,
+                message: "signal: killed".to_owned(),
+            };
             self.cri_network_done(id, Err(killed), context);
         }
         if let Some(caller) = caller {
@@ -346,7 +369,13 @@ impl Node {
     pub(crate) fn arm_deadline(&mut self, id: u32, context: &mut Context<'_>) {
         let deadline = self.runtime.calls[&id].deadline;
         let event = NodeEvent::CriDeadline { call: id };
-        context.core.queue.at(deadline, Event::Node { node: self.index, event });
+        context.core.queue.at(
+            deadline,
+            Event::Node {
+                node: self.index,
+                event,
+            },
+        );
     }
 
     /// Puts a sandbox into the store: from now on it is listed.
@@ -362,7 +391,11 @@ impl Node {
             netns: sandbox.netns,
             ready: sandbox.state == SandboxState::Ready,
         };
-        context.core.machine(self.index).sandboxes.insert(container, listed);
+        context
+            .core
+            .machine(self.index)
+            .sandboxes
+            .insert(container, listed);
         self.runtime.by_pod.entry(pod).or_default().push(container);
         self.runtime.sandboxes.insert(container, sandbox);
         self.pleg_mark(pod);
@@ -370,7 +403,9 @@ impl Node {
 
     /// Removes a sandbox from the store.
     pub(crate) fn unlist_sandbox(&mut self, container: ContainerId, context: &mut Context<'_>) {
-        let Some(sandbox) = self.runtime.sandboxes.remove(&container) else { return };
+        let Some(sandbox) = self.runtime.sandboxes.remove(&container) else {
+            return;
+        };
         let pod = sandbox.pod.uid;
         if let Some(list) = self.runtime.by_pod.get_mut(&pod) {
             list.retain(|id| *id != container);
@@ -378,19 +413,36 @@ impl Node {
                 self.runtime.by_pod.remove(&pod);
             }
         }
-        context.core.machine(self.index).sandboxes.remove(&container);
+        context
+            .core
+            .machine(self.index)
+            .sandboxes
+            .remove(&container);
         self.pleg_mark(pod);
     }
 
     /// A sandbox is no longer ready.
     pub(crate) fn sandbox_stopped(&mut self, container: ContainerId, context: &mut Context<'_>) {
-        let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) else { return };
+        let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) else {
+            return;
+        };
+        if sandbox.state == SandboxState::NotReady {
+            return;
+        }
         sandbox.state = SandboxState::NotReady;
-        if matches!(sandbox.workload, ContainerState::Created | ContainerState::Running) {
+        if matches!(
+            sandbox.workload,
+            ContainerState::Created | ContainerState::Running
+        ) {
             sandbox.workload = ContainerState::Exited { completed: false };
         }
         let pod = sandbox.pod.uid;
-        if let Some(listed) = context.core.machine(self.index).sandboxes.get_mut(&container) {
+        if let Some(listed) = context
+            .core
+            .machine(self.index)
+            .sandboxes
+            .get_mut(&container)
+        {
             listed.ready = false;
         }
         self.pleg_mark(pod);
@@ -404,9 +456,23 @@ impl Node {
         context: &mut Context<'_>,
     ) -> NetnsId {
         let (node, netns) = (self.index, self.next_netns());
-        let namespace = Namespace { container, pod, link: false, addresses: Vec::new() };
-        context.core.machine(node).namespaces.insert(netns, namespace);
-        context.core.observe(Observation::NetnsCreated { node, netns, container, pod });
+        let namespace = Namespace {
+            container,
+            pod,
+            link: false,
+            addresses: Vec::new(),
+        };
+        context
+            .core
+            .machine(node)
+            .namespaces
+            .insert(netns, namespace);
+        context.core.observe(Observation::NetnsCreated {
+            node,
+            netns,
+            container,
+            pod,
+        });
         let change = NodeChange::NetnsPresent(netns);
         context.core.queue.soon(Event::NodeChanged { node, change });
         netns
@@ -415,7 +481,13 @@ impl Node {
     /// Removes a namespace with what is in it.
     pub(crate) fn remove_netns(&mut self, netns: NetnsId, context: &mut Context<'_>) {
         let node = self.index;
-        if context.core.machine(node).namespaces.remove(&netns).is_some() {
+        if context
+            .core
+            .machine(node)
+            .namespaces
+            .remove(&netns)
+            .is_some()
+        {
             context.core.observe(Observation::NetnsGone { node, netns });
             let change = NodeChange::NetnsGone(netns);
             context.core.queue.soon(Event::NodeChanged { node, change });
@@ -440,7 +512,12 @@ mod tests {
 
     #[test]
     fn errors_worded_not_found_count_as_success() {
-        let error = |text: &str| Err(CniError { code: 11, message: text.to_owned() });
+        let error = |text: &str| {
+            Err(CniError {
+                code: 11,
+                message: text.to_owned(),
+            })
+        };
         assert!(swallow_not_found(error("pool not found"), false).is_ok());
         assert!(swallow_not_found(error("no such file or directory"), true).is_ok());
         assert!(swallow_not_found(error("no such file or directory"), false).is_err());

@@ -51,7 +51,11 @@ mod tests {
         assert_eq!(names.reserve(pod, 0, second), Err(first));
         assert_eq!(names.reserve(pod, 1, second), Ok(()));
         names.release(pod, 0, second);
-        assert_eq!(names.reserve(pod, 0, second), Err(first), "only the holder releases");
+        assert_eq!(
+            names.reserve(pod, 0, second),
+            Err(first),
+            "only the holder releases"
+        );
         names.release(pod, 0, first);
         assert_eq!(names.reserve(pod, 0, second), Ok(()));
     }

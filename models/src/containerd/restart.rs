@@ -26,9 +26,19 @@ impl Node {
         }
         let span = self.node_side(context).containerd.restart;
         let delay = self.stream.duration(span.min..=span.max);
-        self.later(delay, NodeEvent::RuntimeStart { life: self.runtime.life }, context);
+        self.later(
+            delay,
+            NodeEvent::RuntimeStart {
+                life: self.runtime.life,
+            },
+            context,
+        );
         for caller in callers {
-            self.resume(caller, Signal::Cri(Err(CriError("runtime unavailable"))), context);
+            self.resume(
+                caller,
+                Signal::Cri(Err(CriError("runtime unavailable"))),
+                context,
+            );
         }
     }
 
@@ -54,7 +64,12 @@ impl Node {
                 sandbox.netns = None;
                 sandbox.addresses.clear();
             }
-            if let Some(listed) = context.core.machine(self.index).sandboxes.get_mut(&container) {
+            if let Some(listed) = context
+                .core
+                .machine(self.index)
+                .sandboxes
+                .get_mut(&container)
+            {
                 listed.netns = None;
             }
         }
@@ -65,7 +80,10 @@ impl Node {
         self.runtime.up = true;
         self.runtime.names.clear();
         for (container, sandbox) in &self.runtime.sandboxes {
-            let reserved = self.runtime.names.reserve(sandbox.pod.uid, sandbox.attempt, *container);
+            let reserved = self
+                .runtime
+                .names
+                .reserve(sandbox.pod.uid, sandbox.attempt, *container);
             debug_assert!(reserved.is_ok(), "two records on disk never share a name");
         }
         let _ = context;
@@ -81,7 +99,9 @@ impl Node {
             if let Some(netns) = call.netns {
                 self.remove_netns(netns, context);
             }
-            self.runtime.names.release(call.pod.uid, call.attempt, call.container);
+            self.runtime
+                .names
+                .release(call.pod.uid, call.attempt, call.container);
             return;
         }
         let sandbox = Sandbox {

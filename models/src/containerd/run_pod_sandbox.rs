@@ -12,9 +12,7 @@ use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_side::{Node, Signal};
 use crate::objects::Pod;
 
-use super::{
-    ContainerState, CriCall, CriError, CriKind, CriStep, Sandbox, SandboxState,
-};
+use super::{ContainerState, CriCall, CriError, CriKind, CriStep, Sandbox, SandboxState};
 
 impl Node {
     /// RunPodSandbox for a Pod.
@@ -50,9 +48,17 @@ impl Node {
         let call = &self.runtime.calls[&id];
         let (pod, attempt, container) = (call.pod.uid, call.attempt, call.container);
         if self.runtime.names.reserve(pod, attempt, container).is_err() {
-            let call = self.runtime.calls.remove(&id).expect("the call was just registered");
+            let call = self
+                .runtime
+                .calls
+                .remove(&id)
+                .expect("the call was just registered");
             if let Some(caller) = call.caller {
-                self.resume(caller, Signal::Cri(Err(CriError("name is reserved"))), context);
+                self.resume(
+                    caller,
+                    Signal::Cri(Err(CriError("name is reserved"))),
+                    context,
+                );
             }
             return;
         }
@@ -122,14 +128,21 @@ impl Node {
                 self.commit(commits, token, context);
             }
             Err(error) => {
-                let reason = if error.code == 11 { "no address" } else { "network failed" };
+                let reason = if error.code == 11 {
+                    "no address"
+                } else {
+                    "network failed"
+                };
                 self.run_failed(id, CriError(reason), context);
             }
         }
     }
 
     fn call_mut(&mut self, id: u32) -> &mut CriCall {
-        self.runtime.calls.get_mut(&id).expect("a call in flight is in the table")
+        self.runtime
+            .calls
+            .get_mut(&id)
+            .expect("a call in flight is in the table")
     }
 
     /// Steps 9 and 10.
@@ -171,25 +184,21 @@ impl Node {
 
     /// The DEL after a failure took longer than its budget.
     pub(crate) fn cleanup_deadline(&mut self, id: u32, context: &mut Context<'_>) {
-        let Some(call) = self.runtime.calls.get(&id) else { return };
+        let Some(call) = self.runtime.calls.get(&id) else {
+            return;
+        };
         if call.step != CriStep::Cleanup {
             return;
         }
         if let Some(process) = call.process {
             self.cni_kill(process, context);
         }
-        let killed = CniError { code: 999, message: "signal: killed".to_owned() };
-        self.run_cleaned(id, Err(killed), context);
+        self.run_cleaned(id, false, context);
     }
 
     /// The DEL after a failure ended.
-    pub(crate) fn run_cleaned(
-        &mut self,
-        id: u32,
-        result: Result<(), CniError>,
-        context: &mut Context<'_>,
-    ) {
-        if result.is_ok() {
+    pub(crate) fn run_cleaned(&mut self, id: u32, ok: bool, context: &mut Context<'_>) {
+        if ok {
             if let Some(netns) = self.call_mut(id).netns.take() {
                 self.remove_netns(netns, context);
             }

@@ -2,7 +2,7 @@
 //! DEL again; RemovePodSandbox stops first. The first DEL that fails keeps the namespace.
 //! Source: containerd v1.7.2 `pkg/cri/server/sandbox_stop.go:90-107`, `sandbox_remove.go:50-117`.
 
-use crate::cni::{CniError, Verb};
+use crate::cni::Verb;
 use crate::context::Context;
 use crate::node_side::Node;
 
@@ -44,7 +44,11 @@ impl Node {
                 if sandbox.network {
                     // Another stop may have removed the namespace meanwhile.
                     let netns = sandbox.netns;
-                    self.runtime.calls.get_mut(&id).expect("it is in flight").netns = netns;
+                    self.runtime
+                        .calls
+                        .get_mut(&id)
+                        .expect("it is in flight")
+                        .netns = netns;
                     self.cri_cni(id, Verb::Del, CriStep::Del, context);
                 } else {
                     self.stopped(id, context);
@@ -67,21 +71,25 @@ impl Node {
     }
 
     /// The DEL ended.
-    pub(crate) fn stop_network_done(
-        &mut self,
-        id: u32,
-        result: Result<(), CniError>,
-        context: &mut Context<'_>,
-    ) {
-        if result.is_err() {
+    pub(crate) fn stop_network_done(&mut self, id: u32, ok: bool, context: &mut Context<'_>) {
+        if !ok {
             return self.cri_end(id, Err(CriError("network teardown failed")), context);
         }
         let container = self.runtime.calls[&id].container;
-        let netns = self.runtime.sandboxes.get_mut(&container).and_then(|s| s.netns.take());
+        let netns = self
+            .runtime
+            .sandboxes
+            .get_mut(&container)
+            .and_then(|s| s.netns.take());
         if let Some(netns) = netns {
             self.remove_netns(netns, context);
         }
-        if let Some(listed) = context.core.machine(self.index).sandboxes.get_mut(&container) {
+        if let Some(listed) = context
+            .core
+            .machine(self.index)
+            .sandboxes
+            .get_mut(&container)
+        {
             listed.netns = None;
         }
         self.stopped(id, context);

@@ -40,11 +40,16 @@ impl Node {
     }
 
     fn send_event(&mut self, context: &mut Context<'_>) {
-        let Some(client) = self.kubelet.event_client else { return };
+        let Some(client) = self.kubelet.event_client else {
+            return;
+        };
         let ticket = self.ticket();
         self.kubelet.recorder.busy = true;
         self.kubelet.recorder.ticket = ticket;
-        let reply = ReplyTo::Node { node: self.index, token: NodeToken::Recorder { ticket } };
+        let reply = ReplyTo::Node {
+            node: self.index,
+            token: NodeToken::Recorder { ticket },
+        };
         context.call(client, Request::CreateEvent, reply);
     }
 }

@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// A CRI call of the collector ended; a sandbox that cannot be stopped is left for next time.
-    pub(crate) fn collector_resume(&mut self, signal: Signal, context: &mut Context<'_>) {
+    pub(crate) fn collector_resume(&mut self, signal: &Signal, context: &mut Context<'_>) {
         let stopped = matches!(signal, Signal::Cri(Ok(_)));
         match self.kubelet.collector.stopping.take() {
             Some(container) if stopped => {
@@ -76,12 +76,7 @@ impl Node {
         }
     }
 
-    fn collector_call(
-        &mut self,
-        kind: CriKind,
-        container: ContainerId,
-        context: &mut Context<'_>,
-    ) {
+    fn collector_call(&mut self, kind: CriKind, container: ContainerId, context: &mut Context<'_>) {
         let ticket = self.ticket();
         self.kubelet.collector.ticket = ticket;
         let caller = NodeToken::Collector { ticket };

@@ -71,7 +71,10 @@ impl Node {
                 fresh_connection: false,
             })
         };
-        let main = client(ClientClass::Kubelet, (parameters.qps.milli_per_s, parameters.burst));
+        let main = client(
+            ClientClass::Kubelet,
+            (parameters.qps.milli_per_s, parameters.burst),
+        );
         let events = client(
             ClientClass::KubeletEvents,
             (parameters.event_qps.milli_per_s, parameters.event_burst),
@@ -133,10 +136,20 @@ impl Node {
             return self.list_later(context);
         };
         let seen: BTreeSet<PodUid> = pods.iter().map(|pod| pod.uid).collect();
-        let missing: Vec<PodUid> =
-            self.kubelet.workers.keys().filter(|uid| !seen.contains(uid)).copied().collect();
-        let target = WatchTarget::Pods { node_name: Some(Rc::clone(&self.name)) };
-        let client = self.kubelet.client.expect("a running kubelet has its client");
+        let missing: Vec<PodUid> = self
+            .kubelet
+            .workers
+            .keys()
+            .filter(|uid| !seen.contains(uid))
+            .copied()
+            .collect();
+        let target = WatchTarget::Pods {
+            node_name: Some(Rc::clone(&self.name)),
+        };
+        let client = self
+            .kubelet
+            .client
+            .expect("a running kubelet has its client");
         let owner = WatchOwner::Kubelet(self.index);
         self.kubelet.watch = Some(context.watch(client, target, revision, owner));
         for pod in pods {
@@ -233,7 +246,9 @@ impl Node {
     /// The Pod's object is gone: what still runs of it is killed.
     fn pod_gone(&mut self, uid: PodUid, context: &mut Context<'_>) {
         self.status_forget(uid);
-        let Some(worker) = self.kubelet.workers.get_mut(&uid) else { return };
+        let Some(worker) = self.kubelet.workers.get_mut(&uid) else {
+            return;
+        };
         worker.gone = true;
         if worker.is_over() {
             self.kubelet.workers.remove(&uid);

@@ -56,6 +56,10 @@ pub(crate) enum Step {
 
 /// A worker.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that hold independently of each other"
+)]
 pub(crate) struct Worker {
     pub(crate) pod: Rc<Pod>,
     pub(crate) step: Step,
@@ -100,7 +104,10 @@ impl Worker {
 
     /// A worker of a Pod that is over already (ended before, or rejected).
     pub(crate) fn over(pod: Rc<Pod>) -> Self {
-        Self { step: Step::Over, ..Self::new(pod) }
+        Self {
+            step: Step::Over,
+            ..Self::new(pod)
+        }
     }
 
     /// Nothing of the Pod runs or will run here.
@@ -112,7 +119,10 @@ impl Worker {
 impl Node {
     /// The worker of a Pod that is known to have one.
     pub(crate) fn worker_mut(&mut self, pod: PodUid) -> &mut Worker {
-        self.kubelet.workers.get_mut(&pod).expect("a Pod being synced has its worker")
+        self.kubelet
+            .workers
+            .get_mut(&pod)
+            .expect("a Pod being synced has its worker")
     }
 
     /// Moves a worker to a step that a token ends.
@@ -126,7 +136,9 @@ impl Node {
 
     /// Something changed: sync now, or right after the sync that runs.
     pub(crate) fn worker_update(&mut self, pod: PodUid, context: &mut Context<'_>) {
-        let Some(worker) = self.kubelet.workers.get_mut(&pod) else { return };
+        let Some(worker) = self.kubelet.workers.get_mut(&pod) else {
+            return;
+        };
         match worker.step {
             Step::Idle => self.sync_begin(pod, context),
             Step::Over => {}
@@ -148,18 +160,18 @@ impl Node {
 
     /// A relist finished.
     pub(crate) fn worker_snapshot(&mut self, pod: PodUid, context: &mut Context<'_>) {
-        if self.kubelet.workers.get(&pod).is_some_and(|w| w.step == Step::Snapshot) {
+        if self
+            .kubelet
+            .workers
+            .get(&pod)
+            .is_some_and(|w| w.step == Step::Snapshot)
+        {
             self.sync_begin(pod, context);
         }
     }
 
     /// A wait of a worker ended.
-    pub(crate) fn worker_resume(
-        &mut self,
-        pod: PodUid,
-        signal: Signal,
-        context: &mut Context<'_>,
-    ) {
+    pub(crate) fn worker_resume(&mut self, pod: PodUid, signal: Signal, context: &mut Context<'_>) {
         let step = self.worker_mut(pod).step;
         match (step, signal) {
             (Step::Idle, _) => self.sync_begin(pod, context),
@@ -215,8 +227,11 @@ impl Node {
         let parameters = &self.node_side(context).kubelet;
         let worker = self.worker_mut(pod);
         let first = !std::mem::replace(&mut worker.paid_first, true);
-        let demand =
-            if first { parameters.cpu_first_sync } else { parameters.cpu_later_sync };
+        let demand = if first {
+            parameters.cpu_first_sync
+        } else {
+            parameters.cpu_later_sync
+        };
         let token = self.worker_enter(pod, Step::Cpu);
         self.compute(demand, token, context);
     }
@@ -227,7 +242,12 @@ impl Node {
             .runtime
             .ready(pod)
             .map(|(_, sandbox)| sandbox)
-            .or_else(|| self.runtime.listed(pod).last().map(|id| &self.runtime.sandboxes[id]));
+            .or_else(|| {
+                self.runtime
+                    .listed(pod)
+                    .last()
+                    .map(|id| &self.runtime.sandboxes[id])
+            });
         let workload = newest.map_or(ContainerState::None, |sandbox| sandbox.workload);
         let phase = match workload {
             ContainerState::Running => Phase::Running,
@@ -235,8 +255,15 @@ impl Node {
             _ => Phase::Pending,
         };
         let ready = workload == ContainerState::Running;
-        let pod_ips = newest.filter(|_| ready).map_or(Vec::new(), |s| s.addresses.clone());
-        PodStatus { phase, ready, seen_by_kubelet: true, pod_ips }
+        let pod_ips = newest
+            .filter(|_| ready)
+            .map_or(Vec::new(), |s| s.addresses.clone());
+        PodStatus {
+            phase,
+            ready,
+            seen_by_kubelet: true,
+            pod_ips,
+        }
     }
 
     /// The volumes are there; the look that saw them may have come too late.
@@ -314,18 +341,17 @@ impl Node {
             return self.create_container(pod, container, context);
         }
         let now = context.now();
-        let pulls = self.kubelet.pulls.as_mut().expect("a running kubelet has its puller");
+        let pulls = self
+            .kubelet
+            .pulls
+            .as_mut()
+            .expect("a running kubelet has its puller");
         let done = pulls.submit(now, parameters.image_pull);
         let token = self.worker_enter(pod, Step::Pull(container));
         self.wait(done - now, token, context);
     }
 
-    fn create_container(
-        &mut self,
-        pod: PodUid,
-        container: ContainerId,
-        context: &mut Context<'_>,
-    ) {
+    fn create_container(&mut self, pod: PodUid, container: ContainerId, context: &mut Context<'_>) {
         self.record_event(context);
         let token = self.worker_enter(pod, Step::Create);
         self.cri(CriKind::Create, container, Duration::ZERO, token, context);
@@ -341,12 +367,7 @@ impl Node {
         }
     }
 
-    fn start_container(
-        &mut self,
-        pod: PodUid,
-        container: ContainerId,
-        context: &mut Context<'_>,
-    ) {
+    fn start_container(&mut self, pod: PodUid, container: ContainerId, context: &mut Context<'_>) {
         let token = self.worker_enter(pod, Step::Start);
         self.cri(CriKind::Start, container, Duration::ZERO, token, context);
     }
@@ -369,7 +390,9 @@ impl Node {
         context: &mut Context<'_>,
     ) {
         let node = self.index;
-        context.core.observe(Observation::SandboxFailed { node, pod, reason });
+        context
+            .core
+            .observe(Observation::SandboxFailed { node, pod, reason });
         self.record_event(context);
         self.sync_done(pod, false, context);
     }
@@ -385,7 +408,11 @@ impl Node {
         }
         let object = Rc::clone(&worker.pod);
         let parameters = &self.node_side(context).kubelet;
-        let span = if ok { parameters.resync } else { parameters.backoff };
+        let span = if ok {
+            parameters.resync
+        } else {
+            parameters.backoff
+        };
         let delay = self.draw(&object, span, context);
         let at = self.tick_after(now + delay, context);
         let token = self.worker_enter(pod, Step::Idle);

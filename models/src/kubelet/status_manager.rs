@@ -61,12 +61,7 @@ pub(crate) struct StatusManager {
 
 impl Node {
     /// Sets the status of a Pod; one that is equal to the last is nothing new.
-    pub(crate) fn set_status(
-        &mut self,
-        pod: PodUid,
-        status: PodStatus,
-        context: &mut Context<'_>,
-    ) {
+    pub(crate) fn set_status(&mut self, pod: PodUid, status: PodStatus, context: &mut Context<'_>) {
         let manager = &mut self.kubelet.status;
         let version = match manager.cache.get(&pod) {
             Some(cached) if cached.status == status => return,
@@ -96,7 +91,11 @@ impl Node {
 
     /// The phase that this kubelet last gave to a Pod.
     pub(crate) fn known_phase(&self, pod: PodUid) -> Phase {
-        self.kubelet.status.cache.get(&pod).map_or(Phase::Pending, |known| known.status.phase)
+        self.kubelet
+            .status
+            .cache
+            .get(&pod)
+            .map_or(Phase::Pending, |known| known.status.phase)
     }
 
     /// The Pod's object is gone.
@@ -154,7 +153,10 @@ impl Node {
                     continue;
                 }
                 let manager = &mut self.kubelet.status;
-                manager.channel.pop_front().expect("the channel is not empty")
+                manager
+                    .channel
+                    .pop_front()
+                    .expect("the channel is not empty")
             };
             if self.status_needed(item.0, &item.1) {
                 return self.status_update(item, context);
@@ -170,7 +172,9 @@ impl Node {
         let behind: Vec<PodUid> = self.kubelet.status.behind.iter().copied().collect();
         let mut order = Vec::with_capacity(behind.len());
         for pod in behind {
-            let Some(worker) = self.kubelet.workers.get(&pod) else { continue };
+            let Some(worker) = self.kubelet.workers.get(&pod) else {
+                continue;
+            };
             let object = Rc::clone(&worker.pod);
             order.push((self.streams_of(&object, context).order.u64(), pod));
         }
@@ -279,12 +283,19 @@ impl Node {
             return self.status_next(context);
         }
         let token = self.status_enter(Step::Delete);
-        let request = Request::DeletePod { pod, grace: Some(Duration::ZERO) };
+        let request = Request::DeletePod {
+            pod,
+            grace: Some(Duration::ZERO),
+        };
         self.call(request, token, context);
     }
 
     fn status_current(&self) -> &(PodUid, Versioned) {
-        self.kubelet.status.current.as_ref().expect("a busy status goroutine has its update")
+        self.kubelet
+            .status
+            .current
+            .as_ref()
+            .expect("a busy status goroutine has its update")
     }
 
     fn status_enter(&mut self, step: Step) -> NodeToken {

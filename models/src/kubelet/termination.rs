@@ -21,9 +21,13 @@ impl Node {
             .ready(pod)
             .filter(|(_, sandbox)| sandbox.workload == ContainerState::Running)
             .map(|(container, _)| container);
-        let Some(container) = running else { return self.stop_sandboxes(pod, context) };
+        let Some(container) = running else {
+            return self.stop_sandboxes(pod, context);
+        };
         let object = &self.worker_mut(pod).pod;
-        let grace = object.deletion.map_or(object.spec.grace, |(_, grace)| grace);
+        let grace = object
+            .deletion
+            .map_or(object.spec.grace, |(_, grace)| grace);
         self.record_event(context);
         let token = self.worker_enter(pod, Step::StopContainer);
         self.cri(CriKind::StopContainer, container, grace, token, context);
@@ -50,7 +54,13 @@ impl Node {
     fn stop_next(&mut self, pod: PodUid, context: &mut Context<'_>) {
         if let Some(container) = self.worker_mut(pod).to_stop.pop() {
             let token = self.worker_enter(pod, Step::StopSandbox);
-            return self.cri(CriKind::Stop, container, std::time::Duration::ZERO, token, context);
+            return self.cri(
+                CriKind::Stop,
+                container,
+                std::time::Duration::ZERO,
+                token,
+                context,
+            );
         }
         let mut status = self.status_of(pod);
         if status.phase == Phase::Pending && self.worker_mut(pod).synced_at.is_some() {
@@ -74,14 +84,12 @@ impl Node {
         result: CriResult,
         context: &mut Context<'_>,
     ) {
-        match result {
-            Ok(_) => self.stop_next(pod, context),
-            Err(_) => {
-                self.worker_mut(pod).to_stop.clear();
-                self.record_event(context);
-                self.sync_done(pod, false, context);
-            }
+        if result.is_ok() {
+            return self.stop_next(pod, context);
         }
+        self.worker_mut(pod).to_stop.clear();
+        self.record_event(context);
+        self.sync_done(pod, false, context);
     }
 
     /// Nothing of the Pod is left here but records.

@@ -26,20 +26,33 @@ pub(crate) struct RootCa {
 impl Node {
     /// A Pod of a namespace is here: its ConfigMaps are needed.
     pub(crate) fn need_root_ca(&mut self, namespace: &Rc<str>, context: &mut Context<'_>) {
-        if self.kubelet.root_ca.iter().any(|known| known.namespace == *namespace) {
+        if self
+            .kubelet
+            .root_ca
+            .iter()
+            .any(|known| known.namespace == *namespace)
+        {
             return;
         }
         let namespace = Rc::clone(namespace);
         let number = self.kubelet.root_ca.len() as u32;
         let waiting = Vec::new();
-        self.kubelet.root_ca.push(RootCa { namespace, ticket: 0, synced: false, waiting });
+        self.kubelet.root_ca.push(RootCa {
+            namespace,
+            ticket: 0,
+            synced: false,
+            waiting,
+        });
         self.list_root_ca(number, context);
     }
 
     fn list_root_ca(&mut self, number: u32, context: &mut Context<'_>) {
         let ticket = self.ticket();
         self.kubelet.root_ca[number as usize].ticket = ticket;
-        let token = NodeToken::RootCa { namespace: number, ticket };
+        let token = NodeToken::RootCa {
+            namespace: number,
+            ticket,
+        };
         self.call(Request::ListConfigMaps, token, context);
     }
 
@@ -48,11 +61,13 @@ impl Node {
         &mut self,
         number: u32,
         ticket: u32,
-        signal: Signal,
+        signal: &Signal,
         context: &mut Context<'_>,
     ) {
         let known = self.kubelet.root_ca.get_mut(number as usize);
-        let Some(known) = known.filter(|known| known.ticket == ticket) else { return };
+        let Some(known) = known.filter(|known| known.ticket == ticket) else {
+            return;
+        };
         match signal {
             Signal::Api(Ok(_)) => {
                 known.synced = true;
@@ -64,7 +79,14 @@ impl Node {
             Signal::Api(Err(_)) | Signal::Cri(_) => {
                 let span = self.node_side(context).kubelet.list_retry;
                 let delay = self.stream.duration(span.min..=span.max);
-                self.wait(delay, NodeToken::RootCa { namespace: number, ticket }, context);
+                self.wait(
+                    delay,
+                    NodeToken::RootCa {
+                        namespace: number,
+                        ticket,
+                    },
+                    context,
+                );
             }
         }
     }
@@ -102,7 +124,11 @@ impl Node {
     fn volumes_certificate(&mut self, pod: PodUid, context: &mut Context<'_>) {
         let limit = self.node_side(context).kubelet.configmap_wait;
         let namespace = Rc::clone(&self.kubelet.workers[&pod].pod.namespace);
-        let known = self.kubelet.root_ca.iter_mut().find(|known| known.namespace == namespace);
+        let known = self
+            .kubelet
+            .root_ca
+            .iter_mut()
+            .find(|known| known.namespace == namespace);
         let known = known.expect("a Pod's namespace is listed when the Pod is added");
         if known.synced {
             return self.volumes_mounted(pod, context);
@@ -114,7 +140,12 @@ impl Node {
 
     /// The certificate arrived while a Pod waited, or after it gave up.
     fn root_ca_synced(&mut self, pod: PodUid, context: &mut Context<'_>) {
-        if self.kubelet.workers.get(&pod).is_some_and(|w| w.step == Step::Certificate) {
+        if self
+            .kubelet
+            .workers
+            .get(&pod)
+            .is_some_and(|w| w.step == Step::Certificate)
+        {
             self.volumes_mounted(pod, context);
         }
     }

@@ -60,7 +60,9 @@ impl Instant {
                 message: "no address is free".to_owned(),
             })?,
         };
-        Ok(Assigned { addresses: self.pool.addresses(ordinal) })
+        Ok(Assigned {
+            addresses: self.pool.addresses(ordinal),
+        })
     }
 
     fn take(&mut self, container: ContainerId) -> Option<u64> {
@@ -91,7 +93,9 @@ impl Instant {
             Verb::Add => self.allocate(call.container),
             Verb::Del => {
                 self.release(call.container);
-                Ok(Assigned { addresses: Vec::new() })
+                Ok(Assigned {
+                    addresses: Vec::new(),
+                })
             }
         };
         context.ipam_exit(call.node, call.id, answer);
@@ -129,13 +133,7 @@ impl Ipam for Instant {
 
     fn response(&mut self, _token: u64, _response: Response, _context: &mut Context<'_>) {}
 
-    fn watch(
-        &mut self,
-        _token: u64,
-        _watch: WatchId,
-        _change: Change,
-        _context: &mut Context<'_>,
-    ) {
+    fn watch(&mut self, _token: u64, _watch: WatchId, _change: Change, _context: &mut Context<'_>) {
     }
 
     fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
@@ -181,7 +179,10 @@ mod tests {
         for container in 0..130 {
             assert!(instant.allocate(ContainerId(container)).is_ok());
         }
-        assert_eq!(instant.allocate(ContainerId(130)).unwrap_err().code, TRY_AGAIN);
+        assert_eq!(
+            instant.allocate(ContainerId(130)).unwrap_err().code,
+            TRY_AGAIN
+        );
         let seventh = instant.allocate(ContainerId(7)).unwrap();
         instant.release(ContainerId(7));
         instant.release(ContainerId(7));

@@ -40,13 +40,19 @@ impl Pool {
             }
         }
         let pool = Self { families };
-        if pool.size() == 0 { Err(PoolError::Empty) } else { Ok(pool) }
+        if pool.size() == 0 {
+            Err(PoolError::Empty)
+        } else {
+            Ok(pool)
+        }
     }
 
     /// Ordinals: the size of the smallest family.
     pub fn size(&self) -> u64 {
         let sizes = self.families.iter().map(|family| {
-            family.iter().fold(0_u64, |sum, &range| sum.saturating_add(range_size(range)))
+            family
+                .iter()
+                .fold(0_u64, |sum, &range| sum.saturating_add(range_size(range)))
         });
         sizes.min().unwrap_or(0)
     }
@@ -55,7 +61,10 @@ impl Pool {
     ///
     /// Panics: when there is no such ordinal.
     pub fn addresses(&self, ordinal: u64) -> Vec<IpAddr> {
-        assert!(ordinal < self.size(), "ordinal {ordinal} is not in the pool");
+        assert!(
+            ordinal < self.size(),
+            "ordinal {ordinal} is not in the pool"
+        );
         let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
             let mut left = ordinal;
             for &range in ranges {
@@ -98,7 +107,10 @@ mod tests {
     fn ordinals_run_through_the_ranges_of_each_family() {
         let ip = |text: &str| text.parse().unwrap();
         let pool = Pool::new(vec![
-            vec![(ip("10.0.0.254"), ip("10.0.1.1")), (ip("10.0.9.1"), ip("10.0.9.9"))],
+            vec![
+                (ip("10.0.0.254"), ip("10.0.1.1")),
+                (ip("10.0.9.1"), ip("10.0.9.9")),
+            ],
             vec![(ip("fd00::1"), ip("fd00::5"))],
         ])
         .unwrap();

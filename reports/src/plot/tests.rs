@@ -1,3 +1,5 @@
+//! Tests of the plots: what must be in the picture, and equal bytes.
+
 use drydock_traces::corpus::real_node_curve;
 use drydock_traces::run_record::RunRecord;
 

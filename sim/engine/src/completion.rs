@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -44,6 +45,12 @@ pub fn completion<T>() -> (Completer<T>, Completion<T>) {
     (Completer(slot.clone()), Completion(slot))
 }
 
+impl<T> fmt::Debug for Completer<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Completer").finish_non_exhaustive()
+    }
+}
+
 impl<T> Completer<T> {
     /// Answers.
     ///
@@ -81,6 +88,12 @@ impl<T> Drop for Completer<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl<T> fmt::Debug for Completion<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Completion").finish_non_exhaustive()
     }
 }
 
@@ -138,6 +151,12 @@ pub fn mailbox<T>() -> (Post<T>, Mailbox<T>) {
     (Post(letters.clone()), Mailbox(letters))
 }
 
+impl<T> fmt::Debug for Post<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Post").finish_non_exhaustive()
+    }
+}
+
 impl<T> Post<T> {
     /// Sends.
     ///
@@ -181,6 +200,12 @@ impl<T> Drop for Post<T> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl<T> fmt::Debug for Mailbox<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,17 @@
 //! The discrete-event engine: time, queue, streams, servers, log and tasks. It knows no Kubernetes.
-#![cfg_attr(not(madsim), doc = "Compiles only under `--cfg madsim`.")]
+//!
+//! The engine owns the [`queue`](Queue) of events and the time in it; models are synchronous state
+//! machines that [`drive`] feeds from it, and everything they do is in the [`EventLog`], under one
+//! hash. Costs come from [`server`]s, chance from [`Streams`], the network from [`link`]s.
+//! Asynchronous code runs as madsim [`tasks`], whose ports complete through the queue, so a clock
+//! of madsim times no event and its random scheduler orders nothing.
+//!
+//! Speed, as ratios to bare madsim tasks that sleep as often (10,000 actors, 100 waits each,
+//! release build; `cargo sim bench` measures them again): timer events with log and hash on run at
+//! 4 to 5 times that rate. A wait of a task through a port and the queue runs at 0.35 to 0.45 of
+//! it: one wait costs two polls by madsim, two messages and a logged event.
+//!
+//! This is the only crate that names madsim, at a pinned version without patches.
 
 #[cfg(not(madsim))]
 compile_error!("drydock-engine simulates: build it with `cargo sim` or `cargo sim-test`");

@@ -235,3 +235,25 @@ async fn madsim_timers() {
         actor.await.expect("an actor only sleeps");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ACTORS, WAITS, throughput};
+
+    #[test]
+    fn the_benchmark_does_the_same_work_on_every_build() {
+        let measured = throughput();
+        let waits = u64::from(ACTORS) * u64::from(WAITS);
+        assert_eq!(
+            [
+                measured.engine.waits,
+                measured.bridged.waits,
+                measured.madsim.waits
+            ],
+            [waits; 3]
+        );
+        assert!(measured.engine.per_second() > 0);
+        expect_test::expect!["f2a94ca13295fc343e968df935dcc45a"]
+            .assert_eq(&measured.digest.to_string());
+    }
+}

@@ -1,3 +1,5 @@
+//! Tests of the stored files against their generator and their README.
+
 use super::*;
 use crate::workload::Controller;
 

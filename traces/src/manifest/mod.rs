@@ -166,6 +166,20 @@ impl Reader {
             }
             return fields.finish(context, &[("metadata", "a List itself is not stored")]);
         }
+        if let kinds::Role::Skipped(reason) = kind.role {
+            // Kinds of other groups may share the name, and some have no metadata: only the name
+            // is read, for the list.
+            if let Some(mut metadata) = fields.map(context, "metadata")?
+                && let Some((name, _)) = metadata.text(context, "name")?
+            {
+                name.clone_into(&mut context.name);
+            }
+            context.skip(String::new(), reason);
+            self.workload
+                .not_simulated
+                .append(&mut context.not_simulated);
+            return Ok(());
+        }
         let metadata = objects::read_metadata(context, &mut fields, kind)?;
         let key = (
             kind.name.to_owned(),
@@ -178,12 +192,11 @@ impl Reader {
         }
         self.seen.insert(key, context.document.clone());
         match kind.role {
-            kinds::Role::Skipped(reason) => context.skip(String::new(), reason),
             kinds::Role::Pool => {
                 let pool = pools::read(context, fields, metadata.name)?;
                 self.workload.pools.push(pool);
             }
-            kinds::Role::Workload | kinds::Role::List => {
+            kinds::Role::Workload | kinds::Role::List | kinds::Role::Skipped(_) => {
                 let object = objects::read(context, fields, kind, metadata)?;
                 self.workload.objects.push(object);
             }

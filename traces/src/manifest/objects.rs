@@ -59,11 +59,8 @@ pub(super) fn read_metadata(
         }
     };
     context.name.clone_from(&name);
-    // The names of roles and of their bindings are path segments, not DNS names.
-    if !kind.name.contains("Role") {
-        names::subdomain(&name)
-            .map_err(|message| metadata.error_at(context, "name", position, message))?;
-    }
+    names::subdomain(&name)
+        .map_err(|message| metadata.error_at(context, "name", position, message))?;
     let namespace = match metadata.text(context, "namespace")? {
         _ if !kind.namespaced => String::new(),
         None => "default".to_owned(),

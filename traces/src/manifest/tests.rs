@@ -1,3 +1,7 @@
+//! Tests of reading manifests: what is kept, what is listed, how mistakes are named.
+
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use expect_test::expect;
 use proptest::prelude::*;
 
@@ -227,6 +231,28 @@ fn the_same_name_twice_is_refused_across_files() {
     );
 }
 
+#[test]
+fn skipped_kinds_are_listed_whatever_they_hold() {
+    let text = "{apiVersion: a/v1, kind: Gateway, metadata: {name: A_b, odd: 1}}\n---\n\
+                {apiVersion: b/v1, kind: Gateway, metadata: {name: A_b}}\n---\n\
+                {apiVersion: k/v1, kind: Kustomization, resources: []}\n";
+    let workload = read_one(text).unwrap();
+    let names: Vec<_> = workload
+        .not_simulated
+        .iter()
+        .map(|each| (each.kind.as_str(), each.name.as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            ("Gateway", "A_b"),
+            ("Gateway", "A_b"),
+            ("Kustomization", "")
+        ]
+    );
+    assert_eq!(workload.not_simulated_groups()[0].document_count, 2);
+}
+
 fn pool(families: &str) -> String {
     format!(
         "apiVersion: berth.dev/v1alpha1\nkind: AddressPool\nmetadata:\n  name: p\nspec:\n  \
@@ -306,9 +332,10 @@ fn anchors_and_merge_keys_are_followed_and_bombs_are_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let previous = level - 1;
-        bomb += &format!(
-            "a{level}: &a{level} [{}]\n",
-            vec![format!("*a{previous}"); 10].join(",")
+        let aliases = vec![format!("*a{previous}"); 10].join(",");
+        bomb = format!(
+            "{bomb}a{level}: &a{level} [{aliases}]
+"
         );
     }
     for text in [

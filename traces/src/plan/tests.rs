@@ -1,3 +1,7 @@
+//! Tests of plans: text in and out, and refusals.
+
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use expect_test::expect;
 use proptest::prelude::*;
 

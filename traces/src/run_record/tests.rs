@@ -1,3 +1,5 @@
+//! Tests of run records: the sample, its schema, and contradictions.
+
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -64,7 +66,7 @@ fn every_field_is_required_and_no_other_is_allowed() {
     let closed = pointers
         .iter()
         .filter(|pointer| !OPEN.contains(&pointer.as_str()));
-    let mut checked = 0;
+    let mut change_count = 0;
     for pointer in closed {
         let keys: Vec<String> = sample
             .pointer(pointer)
@@ -74,10 +76,10 @@ fn every_field_is_required_and_no_other_is_allowed() {
             .keys()
             .cloned()
             .collect();
-        let changes = keys.iter().map(Some).chain([None]);
-        for key in changes {
-            let mut changed = sample.clone();
-            let object = changed
+        let edits = keys.iter().map(Some).chain([None]);
+        for key in edits {
+            let mut edited = sample.clone();
+            let object = edited
                 .pointer_mut(pointer)
                 .unwrap()
                 .as_object_mut()
@@ -86,16 +88,16 @@ fn every_field_is_required_and_no_other_is_allowed() {
                 Some(key) => drop(object.remove(key)),
                 None => drop(object.insert("surplus".to_owned(), Value::Null)),
             }
-            let read = RunRecord::from_json(&changed.to_string());
+            let read = RunRecord::from_json(&edited.to_string());
             assert!(
                 matches!(read, Err(RecordError::Syntax(_))),
                 "{pointer} {key:?}: {read:?}"
             );
-            assert!(!validator.is_valid(&changed), "{pointer} {key:?}");
-            checked += 1;
+            assert!(!validator.is_valid(&edited), "{pointer} {key:?}");
+            change_count += 1;
         }
     }
-    assert!(checked > 100, "only {checked} changes");
+    assert!(change_count > 100, "only {change_count} edits");
 }
 
 #[test]

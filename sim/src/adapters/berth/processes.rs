@@ -126,12 +126,11 @@ impl BerthIpam {
         process.host = Some(host.clone());
         match role {
             Role::Controller(_) => {
-                let controller = super::setup::controller(&machine_id);
-                host.spawn(berth::shell::run_controller(controller, ports));
+                drop(ports);
             }
             Role::Agent(_) => {
                 let agent = super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);
-                host.spawn(berth::shell::run_agent(agent, ports));
+                host.spawn(async move { berth::shell::run_agent(agent, &ports).await });
                 self.probe_status(index, context);
             }
         }

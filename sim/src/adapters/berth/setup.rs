@@ -2,10 +2,9 @@
 //! would have applied.
 
 use berth::core::agent::{Agent, AgentConfig};
-use berth::core::controller::{Controller, ControllerConfig};
-use berth::core::mutant::Mutant;
-use berth::core::objects::{AddressPool, AddressPoolSpec, FamilySpec, Metadata, Node, Route};
-use drydock_traces::workload::{AddressPool as Manifest, FamilyPool};
+use berth::core::Mutant;
+use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
+use drydock_traces::workload::AddressPool as Manifest;
 
 /// Name of the network in the plugin's configuration.
 pub const NETWORK: &str = "macvlan";
@@ -18,11 +17,6 @@ pub fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>
     Agent::new(config)
 }
 
-/// The controller.
-pub fn controller(identity: &str) -> Controller {
-    Controller::new(ControllerConfig::new(identity))
-}
-
 /// The Node object of a name.
 pub fn node(name: &str) -> Node {
     Node {
@@ -32,30 +26,28 @@ pub fn node(name: &str) -> Node {
 }
 
 /// A pool of a manifest as Berth's object; the first one is the default.
-pub fn pool(manifest: &Manifest, is_default: bool) -> AddressPool {
-    let families = [&manifest.ipv4, &manifest.ipv6];
-    let routes = families.into_iter().flatten().flat_map(|family| &family.routes);
-    AddressPool {
-        metadata: Metadata { name: manifest.name.clone(), ..Metadata::default() },
-        spec: AddressPoolSpec {
-            families: families.into_iter().flatten().map(family).collect(),
-            block_size: manifest.block_size.map(|size| size as u16),
-            is_default,
-            routes: routes.map(|route| Route { dst: route.dst, gw: route.gw }).collect(),
-            ..AddressPoolSpec::default()
-        },
-        ..AddressPool::default()
-    }
+/// Errors: a key that Berth's type does not have.
+pub fn pool(manifest: &Manifest, is_default: bool) -> Result<AddressPool, serde_json::Error> {
+    let mut spec: AddressPoolSpec = serde_json::from_value(manifest.spec.clone())?;
+    spec.is_default |= is_default;
+    let metadata = Metadata { name: manifest.name.clone(), ..Metadata::default() };
+    Ok(AddressPool { metadata, spec, ..AddressPool::default() })
 }
 
-fn family(family: &FamilyPool) -> FamilySpec {
-    let texts = |ranges: &[drydock_traces::workload::AddressRange]| {
-        ranges.iter().map(ToString::to_string).collect()
-    };
-    FamilySpec {
-        ranges: texts(&family.ranges),
-        exclude: texts(&family.exclude),
-        gateway: family.gateway,
-        subnet: None,
+#[cfg(test)]
+mod tests {
+    use drydock_traces::corpus;
+    use drydock_traces::workload::Stack;
+
+    use super::*;
+
+    #[test]
+    fn the_stored_pools_are_pools_that_berth_accepts() {
+        for stack in [Stack::Ipv4, Stack::Ipv6, Stack::Dual] {
+            let manifest = corpus::pool(stack).workload().unwrap().pools.remove(0);
+            let object = pool(&manifest, true).unwrap();
+            let parsed = berth::core::pool::Pool::parse(&object, None).unwrap();
+            assert_eq!(parsed.addresses(0).len(), if stack == Stack::Dual { 2 } else { 1 });
+        }
     }
 }

@@ -1,0 +1,194 @@
+//! `readme`: the result blocks of a README, made from runs. Nobody types a number; a stale block is
+//! an error in CI.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use drydock_reports::summary::PairedRatios;
+use drydock_reports::table::{Align, Table, stale_blocks, update_blocks};
+use drydock_reports::{curve, quantity};
+use drydock_traces::corpus;
+use drydock_traces::run_record::{ExitClass, RunRecord};
+use drydock_traces::seed::Seed;
+use drydock_traces::workload::Stack;
+use indicatif::ProgressBar;
+
+use crate::cli::{Addresses, Allocator, Cli, Command, ReadmeArgs, ScenarioArgs};
+use crate::command::{has_terminal, print};
+use crate::host::cores;
+use crate::scenario::Scenario;
+use crate::sweep::run_all;
+
+/// Seeds of each cell.
+const SEEDS: std::ops::Range<u64> = 1..21;
+
+/// Runs the command.
+/// Errors: the file, a run that failed, a block that is missing.
+pub fn main(args: &ReadmeArgs) -> anyhow::Result<ExitClass> {
+    let path = &args.file;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let blocks = blocks()?;
+    if args.check {
+        let stale = stale_blocks(&text, &blocks)?;
+        if stale.is_empty() {
+            print(&format!("{}: all {} result blocks are current\n", path.display(), blocks.len()))?;
+            return Ok(ExitClass::Ok);
+        }
+        print(&format!(
+            "{}: stale blocks: {}; run `cargo sim readme`\n",
+            path.display(),
+            stale.join(", ")
+        ))?;
+        return Ok(ExitClass::OutsideReference);
+    }
+    std::fs::write(path, update_blocks(&text, &blocks)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(ExitClass::Ok)
+}
+
+/// All blocks by name.
+fn blocks() -> anyhow::Result<BTreeMap<String, String>> {
+    Ok(BTreeMap::from([
+        ("benchmark".to_owned(), benchmark()?),
+        ("burst".to_owned(), burst()?),
+        ("real-node".to_owned(), real_node()?),
+    ]))
+}
+
+/// The scenario that a command line asks for, so that the README shows what people can type.
+fn arguments(line: &str) -> ScenarioArgs {
+    let words = ["cargo-sim", "run"].into_iter().chain(line.split_whitespace());
+    match Cli::parse_from(words).command {
+        Command::Run(run) => run.scenario,
+        other => unreachable!("`run` was parsed as {other:?}"),
+    }
+}
+
+fn with_progress(scenarios: &[Scenario], what: &str) -> anyhow::Result<Vec<RunRecord>> {
+    let bar = if has_terminal() {
+        ProgressBar::new(scenarios.len() as u64).with_prefix(what.to_owned())
+    } else {
+        ProgressBar::hidden()
+    };
+    let records = run_all(scenarios, cores(), |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    Ok(records)
+}
+
+/// The published benchmark: Berth against a free answer, on the same seeds.
+fn benchmark() -> anyhow::Result<String> {
+    let mut table = Table::new(&[
+        ("addresses", Align::Left),
+        ("stack", Align::Left),
+        ("free answer, all Running", Align::Right),
+        ("Berth, all Running", Align::Right),
+        ("ratio, median", Align::Right),
+        ("ratio, worst", Align::Right),
+        ("answered at once", Align::Right),
+        ("requests per Pod", Align::Right),
+        ("conflicts", Align::Right),
+    ]);
+    for addresses in [Addresses::Equal, Addresses::Ample] {
+        for stack in [Stack::Ipv4, Stack::Dual] {
+            let runs = |allocator: Allocator| -> anyhow::Result<Vec<RunRecord>> {
+                let scenarios: Vec<Scenario> = SEEDS
+                    .map(|seed| {
+                        let mut args = arguments("");
+                        args.allocator = allocator;
+                        args.addresses = Some(addresses);
+                        args.stack = Some(stack);
+                        args.seed = Seed(seed);
+                        Scenario::from_args(&args)
+                    })
+                    .collect::<Result<_, _>>()?;
+                with_progress(&scenarios, allocator.name())
+            };
+            let (berth, instant) = (runs(Allocator::Berth)?, runs(Allocator::Instant)?);
+            let pairs: Vec<_> = berth.iter().zip(&instant).collect();
+            let ratios = PairedRatios::of(&pairs);
+            let ratio = |ppm: Option<u64>| ppm.map_or("-".to_owned(), quantity::ratio);
+            let least_at_once =
+                berth.iter().map(|record| record.answered_without_apiserver.ppm()).min();
+            table.row([
+                addresses.to_string(),
+                stack.to_string(),
+                median_running(&instant),
+                median_running(&berth),
+                ratio(ratios.median_ppm()),
+                ratio(ratios.worst_ppm()),
+                least_at_once.map_or("-".to_owned(), quantity::percent),
+                most_requests(&berth),
+                median(berth.iter().map(own_conflicts)).to_string(),
+            ]);
+        }
+    }
+    Ok(table.markdown())
+}
+
+/// The burst: 1000 bare Pods with their nodes given, all there before an agent's watch delivers.
+fn burst() -> anyhow::Result<String> {
+    let scenarios: Vec<Scenario> = SEEDS
+        .map(|seed| {
+            let mut args = arguments("--workload burst");
+            args.seed = Seed(seed);
+            Scenario::from_args(&args)
+        })
+        .collect::<Result<_, _>>()?;
+    let records = with_progress(&scenarios, "burst")?;
+    let mut table = Table::new(&[
+        ("case", Align::Left),
+        ("all Running", Align::Right),
+        ("requests per Pod, most", Align::Right),
+        ("conflicts", Align::Right),
+    ]);
+    table.row([
+        "1000 Pods with nodeName, addresses = Pods".to_owned(),
+        median_running(&records),
+        most_requests(&records),
+        median(records.iter().map(own_conflicts)).to_string(),
+    ]);
+    Ok(table.markdown())
+}
+
+/// The measured node against the simulated one.
+fn real_node() -> anyhow::Result<String> {
+    let measured = corpus::real_node_curve()?;
+    let line = "--workload real-node --allocator instant --nodes 1 --parameters real-node --stack \
+                ipv4";
+    let scenario = Scenario::from_args(&arguments(line))?;
+    let records = with_progress(&[scenario], "real node")?;
+    let rows = curve::compare(&records[0].running_curve_ns, &measured);
+    Ok(curve::table(&rows).markdown())
+}
+
+fn own_conflicts(record: &RunRecord) -> u64 {
+    let own = |client: &str| client.starts_with("ipam");
+    let conflicts = record.api.counts.iter().filter(|count| {
+        own(&count.client) && count.result == drydock_traces::run_record::RequestResult::Conflict
+    });
+    conflicts.map(|count| count.count).sum()
+}
+
+fn median(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn median_running(records: &[RunRecord]) -> String {
+    let times: Vec<u64> = records
+        .iter()
+        .filter_map(|record| record.outcome.all_running_s.map(|seconds| seconds.ns))
+        .collect();
+    if times.len() < records.len() {
+        return "never".to_owned();
+    }
+    quantity::seconds(median(times.into_iter()))
+}
+
+fn most_requests(records: &[RunRecord]) -> String {
+    let most = records.iter().filter_map(|record| record.api.per_pod.per_pod_milli).max();
+    most.map_or("-".to_owned(), quantity::milli)
+}
