@@ -867,6 +867,13 @@ impl World {
         self.with(|inner| inner.node(node).events.clone())
     }
 
+    /// The entries of a node's journal.
+    pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
+        self.with(|inner| {
+            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
+        })
+    }
+
     /// How hostile the world is from now on.
     pub fn set_faults(&mut self, faults: Faults) {
         self.with(|inner| inner.faults = faults);

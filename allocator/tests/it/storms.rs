@@ -93,6 +93,17 @@ pub fn storm(
     let mut expected: Vec<String> = alive.iter().map(|name| format!("pod-{name}")).collect();
     expected.sort();
     let held = world.held_by();
+    if held != expected && std::env::var_os("DBG").is_some() {
+        world.with_store(|store| {
+            for block in store.of_kind(berth::core::objects::Kind::AddressBlock) {
+                println!("{block:?}");
+            }
+        });
+        for node in 0..nodes {
+            println!("n{node}: {:?}", world.events(&format!("n{node}")));
+            println!("{:?}", world.journal(&format!("n{node}")));
+        }
+    }
     if held != expected {
         return Err(format!("seed {seed}: records {held:?}, Pods {expected:?}"));
     }
@@ -102,7 +113,10 @@ pub fn storm(
 #[test]
 fn storms_leave_neither_duplicates_nor_leaks() {
     let mut failures = Vec::new();
-    for seed in 0..150 {
+    for seed in std::env::var("DBG").ok().map_or(0..150, |s| {
+        let n: u64 = s.parse().unwrap();
+        n..n + 1
+    }) {
         if let Err(text) = storm(seed, HOSTILE, false, |_| {}) {
             failures.push(text);
         }

@@ -361,10 +361,7 @@ impl Agent {
 
     pub(super) fn sandboxes_listed(&mut self, list: Result<Vec<Sandbox>, LocalError>) {
         let Ok(list) = list else {
-            if self.lost.awaits_list() {
-                let at = self.now + self.config.policy.sweep;
-                self.arm(Timer::Sandboxes, at);
-            }
+            self.lost_listed(None);
             return;
         };
         for attachment in std::mem::take(&mut self.sweep.suspects) {
@@ -379,7 +376,7 @@ impl Agent {
                 self.end_attachment(&attachment);
             }
         }
-        self.lost_listed(&list);
+        self.lost_listed(Some(&list));
     }
 
     /// GC only has the paths looked at now.
