@@ -126,7 +126,8 @@ impl BerthIpam {
         process.host = Some(host.clone());
         match role {
             Role::Controller(_) => {
-                drop(ports);
+                let controller = super::setup::controller(&machine_id);
+                host.spawn(async move { berth::shell::run_controller(controller, &ports).await });
             }
             Role::Agent(_) => {
                 let agent = super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);

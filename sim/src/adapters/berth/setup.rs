@@ -2,6 +2,7 @@
 //! would have applied.
 
 use berth::core::agent::{Agent, AgentConfig};
+use berth::core::controller::{Controller, ControllerConfig};
 use berth::core::Mutant;
 use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
 use drydock_traces::workload::AddressPool as Manifest;
@@ -15,6 +16,11 @@ pub fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>
     NETWORK.clone_into(&mut config.default_network);
     config.mutant = mutant;
     Agent::new(config)
+}
+
+/// The controller.
+pub fn controller(identity: &str) -> Controller {
+    Controller::new(ControllerConfig::new(identity))
 }
 
 /// The Node object of a name.
