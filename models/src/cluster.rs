@@ -31,7 +31,7 @@ use crate::parameters::Parameters;
 use crate::request::{Change, ReplyTo, Response, WatchOwner};
 
 pub use self::census::{Census, WaitingPod};
-pub use self::inject::{Action, PlannedAction};
+pub use self::inject::{Action, Injected, PlannedAction};
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]

@@ -35,6 +35,8 @@ pub mod observation;
 pub mod parameters;
 pub mod peers;
 pub mod request;
+#[cfg(test)]
+mod testing;
 
 mod cni_exec;
 mod macvlan;

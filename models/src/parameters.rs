@@ -36,6 +36,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 const PROFILES: &[(&str, &str)] = &[
     ("measured", ""),
     ("event-model-check", include_str!("../parameters/profiles/event-model-check.toml")),
+    ("real-node", include_str!("../parameters/profiles/real-node.toml")),
 ];
 
 /// Declares [`Parameters`]: all groups, one line a group.

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
     };
     let result = std::panic::catch_unwind(|| {
-        if let Err(error) = drydock_engine::self_test() {
+        if let Err(error) = drydock_engine::self_test::self_test(&[]) {
             eprintln!("error: {error}");
             return ExitClass::Internal;
         }

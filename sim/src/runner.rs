@@ -90,12 +90,12 @@ pub async fn simulate(
         None => TieBreak::Fifo,
     };
     let tasks = runtime.tasks(order);
-    let mut queue = Queue::new(order);
     let mut log = match options.trace {
         Some(file) => EventLog::with_sink(Box::new(file)),
         None => EventLog::new(),
     };
-    let mut world = World::new(scenario, &tasks, options.progress.clone(), &mut queue)?;
+    let (mut world, mut queue) =
+        World::new(scenario, &tasks, options.progress.clone(), order, &mut log)?;
     let limits = Limits {
         until: SimInstant::ZERO + scenario.until,
         events: EVENTS_MAX,
@@ -144,9 +144,8 @@ fn record(
         ExitClass::Violation
     };
     let all_running = recorder.running_curve_ns.get(pods_total.saturating_sub(1) as usize);
-    let first_created =
-        recorder.pods.values().filter_map(|pod| pod.created_ns).min().unwrap_or_default();
-    let started = world.workload_started_ns().unwrap_or(first_created);
+    // Times count from the first creation, as the published ones do.
+    let started = world.workload_started().as_nanos();
     RunRecord {
         schema: SCHEMA.to_owned(),
         seed: scenario.seed,
@@ -176,14 +175,14 @@ fn record(
         outcome: Outcome {
             reason,
             exit_class,
-            all_running_s: all_running.map(|at| Seconds::from_nanos(at - started)),
-            ended_at_ns: queue.now().as_nanos(),
+            all_running_s: all_running.map(|at| Seconds { ns: at - started }),
+            ended_at_ns: queue.now().as_nanos() - started,
             pods_total,
             pods_running: pods_running.min(pods_total),
             waiting: world.waiting(),
         },
-        pods: recorder.pods.iter().map(|(pod, times)| pod_times(world, *pod, times)).collect(),
-        running_curve_ns: recorder.running_curve_ns.clone(),
+        pods: recorder.pods.iter().map(|(pod, times)| pod_times(world, *pod, times, started)).collect(),
+        running_curve_ns: recorder.running_curve_ns.iter().map(|at| at - started).collect(),
         api: recorder.requests(pods_total),
         answered_without_apiserver: recorder.answered_at_once(),
         add_latency: recorder.add_latency(),
@@ -195,17 +194,23 @@ fn record(
     }
 }
 
-fn pod_times(world: &World, pod: PodUid, times: &crate::recorder::PodTimes) -> PodTimes {
+fn pod_times(
+    world: &World,
+    pod: PodUid,
+    times: &crate::recorder::PodTimes,
+    started: u64,
+) -> PodTimes {
+    let since = |at: Option<u64>| at.map(|at| at - started);
     let (namespace, name) = world.pod_name(pod);
     PodTimes {
         namespace,
         name,
         node: times.node.map(|node| world.node_name(node)),
-        created_ns: times.created_ns,
-        bound_ns: times.bound_ns,
-        add_start_ns: times.add_start_ns,
-        add_end_ns: times.add_end_ns,
-        running_ns: times.running_ns,
+        created_ns: since(times.created_ns),
+        bound_ns: since(times.bound_ns),
+        add_start_ns: since(times.add_start_ns),
+        add_end_ns: since(times.add_end_ns),
+        running_ns: since(times.running_ns),
         add_count: times.add_count,
     }
 }

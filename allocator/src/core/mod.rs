@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod block;
 pub mod call;
+pub mod controller;
 pub mod exchange;
 pub mod hash;
 pub mod holder;
@@ -13,6 +14,7 @@ pub mod journal;
 mod mutant;
 pub mod objects;
 pub mod ordinal;
+pub mod plugin;
 pub mod pool;
 pub mod retry;
 pub mod time;

@@ -6,14 +6,14 @@ use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 
-use super::carry;
+use super::{carry, ready_events};
 use crate::core::agent::{Agent, Input, Output};
 use crate::core::call::{ApiRequest, WatchId};
 use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
 use crate::core::time::BootTime;
 use crate::ports::{
     AgentPorts, ApiError, ApiServer, Applied, Clock, Entropy, Inbox, InboxEvent, Journal,
-    Namespaces, Observer, Sandboxes, Spool, Watch, WatchEvent,
+    Namespaces, Observer, Sandboxes, Spool, WatchEvent,
 };
 
 type WatchOf<P> = <<P as AgentPorts>::Api as ApiServer>::Watch;
@@ -25,7 +25,7 @@ enum Done<W> {
     Inbox(Option<InboxEvent>),
     NamespacesChanged,
     SpoolChanged,
-    Watch(WatchId, WatchEvent, Option<W>),
+    Watch(WatchId, Vec<WatchEvent>, Option<W>),
 }
 
 struct Shell<'p, P: AgentPorts> {
@@ -93,13 +93,13 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                 self.await_spool();
                 self.inputs.push_back(Input::SpoolChanged);
             }
-            Some(Done::Watch(id, event, watch)) => {
+            Some(Done::Watch(id, events, watch)) => {
                 if self.watches.contains_key(&id) {
                     match watch {
                         Some(watch) => self.await_watch(id, watch),
                         None => drop(self.watches.remove(&id)),
                     }
-                    self.inputs.push_back(Input::Watch { watch: id, event });
+                    self.inputs.push_back(Input::Watch { watch: id, events });
                 }
             }
         }
@@ -160,9 +160,8 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
         self.watches.insert(id, handle);
         let next = Abortable::new(
             async move {
-                let event = watch.next().await;
-                let open = !matches!(event, WatchEvent::Closed | WatchEvent::Expired);
-                Done::Watch(id, event, open.then_some(watch))
+                let (events, open) = ready_events(&mut watch).await;
+                Done::Watch(id, events, open.then_some(watch))
             },
             registration,
         );
@@ -177,12 +176,11 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
             async move {
                 match ports.api().watch(&query).await {
                     Ok(mut watch) => {
-                        let event = watch.next().await;
-                        let open = !matches!(event, WatchEvent::Closed | WatchEvent::Expired);
-                        Done::Watch(id, event, open.then_some(watch))
+                        let (events, open) = ready_events(&mut watch).await;
+                        Done::Watch(id, events, open.then_some(watch))
                     }
-                    Err(ApiError::Gone) => Done::Watch(id, WatchEvent::Expired, None),
-                    Err(_) => Done::Watch(id, WatchEvent::Closed, None),
+                    Err(ApiError::Gone) => Done::Watch(id, vec![WatchEvent::Expired], None),
+                    Err(_) => Done::Watch(id, vec![WatchEvent::Closed], None),
                 }
             },
             registration,

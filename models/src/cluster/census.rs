@@ -149,7 +149,7 @@ impl Census {
     }
 
     fn count(&mut self, state: State, add: bool) {
-        let mut adjust = |counter: &mut u64, applies: bool| {
+        let adjust = |counter: &mut u64, applies: bool| {
             if applies {
                 *counter = if add { *counter + 1 } else { *counter - 1 };
             }

@@ -140,6 +140,11 @@ impl Cluster {
         injected
     }
 
+    /// Takes back a fault that still waits for its call. `false`: it has fired already.
+    pub fn disarm(&mut self, fault: FaultId) -> bool {
+        self.api.disarm(fault)
+    }
+
     pub(super) fn planned(&mut self, index: u32, heal: bool, queue: &mut Queue<Event>) {
         let Some(planned) = self.plan.get(index as usize).cloned() else { return };
         match planned.end {

@@ -91,7 +91,9 @@ impl Node {
         // Tickers of different kubelets have different phases.
         let mut phase = |period: Duration| self.stream.duration(Duration::ZERO..=period);
         let (tick, relist) = (phase(parameters.sync_tick), phase(parameters.pleg_period));
-        let (status, collect) = (phase(parameters.status_period), phase(parameters.gc_period));
+        let collect = phase(parameters.gc_period);
+        let first_tick = parameters.status_phase;
+        let status = self.stream.duration(first_tick.min..=first_tick.max);
         self.kubelet.ticks_from = context.now() + tick;
         self.later(status, NodeEvent::StatusTick { life }, context);
         self.later(collect, NodeEvent::GarbageCollection { life }, context);

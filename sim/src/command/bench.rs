@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use drydock_engine::throughput;
+use drydock_engine::throughput::throughput;
 use drydock_traces::run_record::{ExitClass, RunRecord};
 
 use crate::cli::BenchArgs;

@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
-use berth::core::mutant::Mutant;
 use drydock_reports::summary;
 use drydock_traces::run_record::ExitClass;
 use drydock_traces::seed::Seed;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::adapters::mutants;
 use crate::cli::{Allocator, HuntArgs};
 use crate::command::{UsageError, has_terminal, interrupt_flag, print, this_program, write};
 use crate::faults::draw::storm;
@@ -43,12 +43,12 @@ pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
 /// Refuses a mutant that does not exist, or of an allocator that has none.
 fn check(subject: &Subject) -> anyhow::Result<()> {
     let Some(name) = &subject.mutant else { return Ok(()) };
-    let known: Vec<String> = Mutant::ALL.iter().map(ToString::to_string).collect();
-    let known = known.join(", ");
+    let mutants = mutants();
+    let known = mutants.join(", ");
     if subject.allocator != Allocator::Berth {
         return Err(UsageError(format!("--mutant is for berth; its mutants are {known}")).into());
     }
-    if name.parse::<Mutant>().is_err() {
+    if !mutants.contains(name) {
         let unknown = format!("unknown mutant `{name}`: known ones are {known}");
         return Err(UsageError(unknown).into());
     }
@@ -78,7 +78,7 @@ fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<E
     if let Some(path) = &args.plan {
         write(path, &plan.to_toml().expect("a drawn plan is valid"))?;
     }
-    print(&format!("{plan}\n{}", summary::text(record)))?;
+    print(&format!("{plan}\n{}", summary::summary(record)))?;
     if args.seeds.count() > 1 && !repeats(subject, *seed, record.certificate.event_log_hash)? {
         print("NOT DETERMINISTIC: the failing seed gave another run in another process\n")?;
         return Ok(ExitClass::NotDeterministic);

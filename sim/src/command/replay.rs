@@ -24,6 +24,6 @@ pub fn main(args: &ReplayArgs) -> anyhow::Result<ExitClass> {
     let trace = args.trace.as_deref().map(create).transpose()?;
     let options = RunOptions { trace, interrupt: interrupt_flag(), ..RunOptions::default() };
     let record = with_progress(scenario, options, true)?;
-    print(&summary::text(&record))?;
+    print(&summary::summary(&record))?;
     Ok(record.outcome.exit_class)
 }

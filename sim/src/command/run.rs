@@ -1,6 +1,6 @@
 //! `run`: one scenario, its record, its table and its plot.
 
-use drydock_reports::plot;
+use drydock_reports::plot::RunningPlot;
 use drydock_reports::summary;
 use drydock_traces::run_record::{ExitClass, RunRecord};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,10 +30,16 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
         write(path, &record.to_json())?;
     }
     if let Some(path) = &args.svg {
-        write(path, &plot::running(&[&record]))?;
+        let plot = RunningPlot {
+            title: "Pods Running over time",
+            records: &[&record],
+            measured: &[],
+            marks: &[],
+        };
+        write(path, &plot.svg())?;
     }
     if args.json.as_deref() != Some(std::path::Path::new("-")) {
-        let text = if args.quiet { line(&record) } else { summary::text(&record) };
+        let text = if args.quiet { line(&record) } else { summary::summary(&record) };
         print(&text)?;
     }
     Ok(record.outcome.exit_class)

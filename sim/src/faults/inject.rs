@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use drydock_engine::{Queue, SimInstant, Stream};
+use drydock_engine::{EventLog, Queue, SimInstant, Stream};
 use drydock_models::apiserver::{CallEffect, CallFault, CallSelector, FaultId};
-use drydock_models::cluster::Cluster;
-use drydock_models::cni::{IpamFault, Verb};
+use drydock_models::cluster::{Action, Cluster, Injected};
+use drydock_models::cni::{Ipam, IpamFault, Verb};
+use drydock_models::context::Context;
 use drydock_models::event::Event;
 use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::request::ClientClass;
@@ -30,6 +31,73 @@ pub struct Notice {
     pub whom: Hindrance,
     /// Cannot act from now on, or can again.
     pub begins: bool,
+}
+
+/// What an injector acts with: the cluster at the present instant.
+pub struct Hands<'a> {
+    /// The cluster.
+    pub cluster: &'a mut Cluster,
+    /// The queue; its present is the instant of the fault.
+    pub queue: &'a mut Queue<Event>,
+    /// The log.
+    pub log: &'a mut EventLog,
+}
+
+impl Hands<'_> {
+    fn at(&self) -> SimInstant {
+        self.queue.now()
+    }
+
+    fn act(&mut self, action: &Action) {
+        self.cluster.inject(action, self.queue, self.log);
+    }
+
+    fn arm(&mut self, fault: CallFault) -> Option<FaultId> {
+        match self.cluster.inject(&Action::Arm(fault), self.queue, self.log) {
+            Injected::Armed(fault) => Some(fault),
+            _ => None,
+        }
+    }
+
+    fn replace(&mut self, node: NodeIndex) -> Option<NodeIndex> {
+        let node_name = self.cluster.machines()[node.index()].node_name.to_string();
+        match self.cluster.inject(&Action::ReplaceMachine { node_name }, self.queue, self.log) {
+            Injected::Joined(joined) => Some(joined),
+            _ => None,
+        }
+    }
+
+    fn power_off(&mut self, node: NodeIndex, return_after: Option<Duration>) {
+        self.act(&Action::PowerOff { node, return_after });
+    }
+
+    /// The operator who buries a machine also removes its Pods from the API.
+    fn evacuate(&mut self, node: NodeIndex) {
+        let name = self.cluster.machines()[node.index()].node_name.clone();
+        let pods: Vec<PodUid> = self
+            .cluster
+            .api()
+            .pods()
+            .filter(|pod| pod.node_name.as_ref() == Some(&name))
+            .map(|pod| pod.uid)
+            .collect();
+        for pod in pods {
+            self.act(&Action::DeletePod { pod, grace: Some(Duration::ZERO) });
+        }
+    }
+
+    fn is_up(&self, node: NodeIndex) -> bool {
+        self.cluster.machines()[node.index()].up
+    }
+
+    fn ipam(&mut self, fault: IpamFault) {
+        let inject = |ipam: &mut dyn Ipam, context: &mut Context<'_>| ipam.inject(fault, context);
+        self.cluster.with_ipam(self.queue, self.log, inject);
+    }
+
+    fn triggered(&mut self) -> Vec<u32> {
+        self.cluster.with_ipam(self.queue, self.log, |ipam, _| ipam.triggered())
+    }
 }
 
 /// Where a fault stands.
@@ -91,13 +159,14 @@ impl Injector {
     }
 
     /// The workload starts: sets every trigger.
-    pub fn start(&mut self, cluster: &mut Cluster, at: SimInstant, queue: &mut Queue<Event>) {
+    pub fn start(&mut self, hands: &mut Hands<'_>) {
+        let at = hands.at();
         for (index, fault) in self.plan.faults.clone().into_iter().enumerate() {
             let position = index as u32;
             match fault.at {
                 Trigger::TimeNs(time_ns) => {
                     let when = at + Duration::from_nanos(time_ns);
-                    queue.at(when, Event::Fault { index: position, heal: false });
+                    hands.queue.at(when, Event::Fault { index: position, heal: false });
                 }
                 Trigger::PortCall { agent, call, edge } => {
                     let kill = (fault.kind == FaultKind::AgentKill)
@@ -109,7 +178,7 @@ impl Injector {
                         fault: position,
                         kill,
                     };
-                    cluster.inject_ipam(armed, at, queue);
+                    hands.ipam(armed);
                 }
                 Trigger::Write { agent, write } => {
                     let effect = match fault.kind {
@@ -124,7 +193,7 @@ impl Injector {
                         nth: write as u32,
                         effect,
                     };
-                    self.armed_writes.insert(cluster.arm(armed), index);
+                    self.armed_writes.extend(hands.arm(armed).map(|fault| (fault, index)));
                 }
                 Trigger::Cni { .. } => {}
             }
@@ -133,10 +202,10 @@ impl Injector {
             for round in 0..churn.rounds {
                 let after = Duration::from_nanos(churn.every_ns) * (round + 1);
                 let index = CHURN_BASE + round;
-                queue.at(at + after, Event::Fault { index, heal: false });
+                hands.queue.at(at + after, Event::Fault { index, heal: false });
             }
         }
-        queue.at(at + LATEST, Event::Fault { index: OVER, heal: false });
+        hands.queue.at(at + LATEST, Event::Fault { index: OVER, heal: false });
     }
 
     /// The machine that now stands for a node of the plan.
@@ -171,12 +240,10 @@ impl Injector {
     pub fn before(
         &mut self,
         event: &Event,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
         if let Event::IpamExec(call) = event {
-            self.cni_call(call.node, call.verb, Edge::Before, cluster, at, queue);
+            self.cni_call(call.node, call.verb, Edge::Before, hands);
         }
     }
 
@@ -185,11 +252,9 @@ impl Injector {
         &mut self,
         node: NodeIndex,
         verb: Verb,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
-        self.cni_call(node, verb, Edge::After, cluster, at, queue);
+        self.cni_call(node, verb, Edge::After, hands);
     }
 
     fn cni_call(
@@ -197,9 +262,7 @@ impl Injector {
         node: NodeIndex,
         verb: Verb,
         edge: Edge,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
         let verb = match verb {
             Verb::Add => CniVerb::Add,
@@ -215,30 +278,30 @@ impl Injector {
             fault.at == Trigger::Cni { node: place as u32, verb, call: seen, edge }
         });
         if let Some(index) = due
-            && self.strike(index, cluster, at, queue)
+            && self.strike(index, hands)
         {
             self.struck_inside_cni = true;
         }
     }
 
     /// After every event: triggers that others watch for.
-    pub fn poll(&mut self, cluster: &mut Cluster, at: SimInstant, queue: &mut Queue<Event>) {
-        for position in cluster.ipam_triggered() {
+    pub fn poll(&mut self, hands: &mut Hands<'_>) {
+        for position in hands.triggered() {
             let index = position as usize;
             if self.plan.faults[index].kind == FaultKind::AgentKill {
                 // The process is dead already; only the book-keeping is left.
-                self.begins(index, Hindrance::Node(self.target_machine(index)), at, queue);
+                self.begins(index, Hindrance::Node(self.target_machine(index)), hands);
             } else {
-                self.strike(index, cluster, at, queue);
+                self.strike(index, hands);
             }
         }
         let fired: Vec<FaultId> =
-            cluster.fired()[self.fired_seen..].iter().map(|fired| fired.fault).collect();
+            hands.cluster.api().fired()[self.fired_seen..].iter().map(|fired| fired.fault).collect();
         self.fired_seen += fired.len();
         for fault in fired {
             if let Some(index) = self.armed_writes.remove(&fault) {
                 let hindered = Hindrance::Node(self.target_machine(index));
-                self.begins(index, hindered, at, queue);
+                self.begins(index, hindered, hands);
             }
         }
     }
@@ -255,9 +318,7 @@ impl Injector {
         &mut self,
         position: u32,
         heal: bool,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
         if position == OVER {
             self.over = true;
@@ -267,28 +328,30 @@ impl Injector {
                 }
             }
             for fault in std::mem::take(&mut self.armed_writes).into_keys() {
-                cluster.disarm(fault);
+                hands.cluster.disarm(fault);
             }
         } else if position >= CHURN_BASE {
-            self.churn(cluster, at, queue);
+            self.churn(hands);
         } else if heal {
-            self.heal(position as usize, cluster, at, queue);
+            self.heal(position as usize, hands);
         } else {
-            self.strike(position as usize, cluster, at, queue);
+            self.strike(position as usize, hands);
         }
     }
 
     /// Deletes some running Pods, as a user would.
-    fn churn(&mut self, cluster: &mut Cluster, at: SimInstant, queue: &mut Queue<Event>) {
+    fn churn(&mut self, hands: &mut Hands<'_>) {
         let Some(churn) = self.plan.world.churn else { return };
-        let mut pods: Vec<PodUid> = cluster
+        let mut pods: Vec<PodUid> = hands
+            .cluster
+            .api()
             .pods()
             .filter(|pod| pod.deletion.is_none() && pod.node_name.is_some())
             .map(|pod| pod.uid)
             .collect();
         self.churn.shuffle(&mut pods);
         for pod in pods.into_iter().take(churn.pods_per_round as usize) {
-            cluster.delete_pod(pod, None, at, queue);
+            hands.act(&Action::DeletePod { pod, grace: None });
         }
     }
 
@@ -296,9 +359,7 @@ impl Injector {
     fn strike(
         &mut self,
         index: usize,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) -> bool {
         if self.states[index] != State::Waiting || self.over {
             return false;
@@ -307,68 +368,71 @@ impl Injector {
         let node = self.target_machine(index);
         match (fault.kind, fault.target) {
             (FaultKind::AgentKill, _) => {
-                if cluster.ipam_is_down(node) {
+                if hands.cluster.ipam().is_down(node) {
                     return self.void(index);
                 }
                 let restart_after = duration(&fault);
-                cluster.inject_ipam(IpamFault::KillAgent { node, restart_after }, at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.ipam(IpamFault::KillAgent { node, restart_after });
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::NodePartition, _) => {
-                if cluster.is_cut(node) || !cluster.is_up(node) {
+                if hands.cluster.api().cut_off(node) || !hands.is_up(node) {
                     return self.void(index);
                 }
-                cluster.cut(node, at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.act(&Action::Cut(node));
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::ApiserverRestart, Target::Apiserver(server)) => {
-                if !cluster.apiserver_serves(server) {
+                if !hands.cluster.api().serves(server as usize) {
                     return self.void(index);
                 }
-                cluster.restart_apiserver(server, duration(&fault), at, queue);
-                self.begins(index, Hindrance::All, at, queue);
+                let down = Some(duration(&fault));
+                hands.act(&Action::StopApiserver { server: server as usize, down });
+                self.begins(index, Hindrance::All, hands);
             }
             (FaultKind::PodDelete | FaultKind::PodForceDelete, Target::Pod(pod)) => {
-                let there = cluster.pod(PodUid(pod)).is_some_and(|pod| pod.deletion.is_none());
+                let there = hands.cluster.api().pod(PodUid(pod)).is_some_and(|pod| pod.deletion.is_none());
                 if !there {
                     return self.void(index);
                 }
                 let grace = (fault.kind == FaultKind::PodForceDelete).then_some(Duration::ZERO);
-                cluster.delete_pod(PodUid(pod), grace, at, queue);
+                hands.act(&Action::DeletePod { pod: PodUid(pod), grace });
                 self.states[index] = State::Fired;
             }
             (FaultKind::LinkDeleteFails, _) => {
-                cluster.fail_link_deletions(node, 1, 1, at, queue);
+                hands.act(&Action::FailLinkDeletions { node, nth: 1, count: 1 });
                 self.states[index] = State::Fired;
             }
             (FaultKind::MachineReplaced, Target::Node(place)) => {
-                if cluster.is_cut(node) || !cluster.is_up(node) {
+                if hands.cluster.api().cut_off(node) || !hands.is_up(node) {
                     return self.void(index);
                 }
-                cluster.cut(node, at, queue);
-                self.machines[place as usize] = cluster.replace_machine(node, at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.act(&Action::Cut(node));
+                if let Some(joined) = hands.replace(node) {
+                    self.machines[place as usize] = joined;
+                }
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::NodeReboot, _) => {
-                if !cluster.is_up(node) {
+                if !hands.is_up(node) {
                     return self.void(index);
                 }
-                cluster.power_off(node, Some(duration(&fault)), at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.power_off(node, Some(duration(&fault)));
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::KubeletRestart, _) => {
-                if !cluster.is_up(node) {
+                if !hands.is_up(node) {
                     return self.void(index);
                 }
-                cluster.restart_kubelet(node, at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.act(&Action::RestartKubelet(node));
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::PowerOffAndBury, _) => {
-                if !cluster.is_up(node) {
+                if !hands.is_up(node) {
                     return self.void(index);
                 }
-                cluster.power_off(node, None, at, queue);
-                self.begins(index, Hindrance::Node(node), at, queue);
+                hands.power_off(node, None);
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (kind, target) => unreachable!("{kind:?} of {target:?} passes no check of a plan"),
         }
@@ -385,8 +449,7 @@ impl Injector {
         &mut self,
         index: usize,
         whom: Hindrance,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
         if self.states[index] != State::Waiting {
             return;
@@ -397,16 +460,15 @@ impl Injector {
         let fault = &self.plan.faults[index];
         // What has no duration of its own (a lost answer) hinders until the client has given up.
         let lasts = fault.duration_ns.map_or(Duration::from_secs(10), Duration::from_nanos);
-        queue.at(at + lasts, Event::Fault { index: index as u32, heal: true });
+        let at = hands.at();
+        hands.queue.at(at + lasts, Event::Fault { index: index as u32, heal: true });
     }
 
     /// The end of a fault.
     fn heal(
         &mut self,
         index: usize,
-        cluster: &mut Cluster,
-        at: SimInstant,
-        queue: &mut Queue<Event>,
+        hands: &mut Hands<'_>,
     ) {
         let fault = self.plan.faults[index];
         let whom = match fault.kind {
@@ -414,23 +476,27 @@ impl Injector {
             _ => Hindrance::Node(self.struck_machine(index)),
         };
         match fault.kind {
-            FaultKind::NodePartition => cluster.heal(self.struck_machine(index), at, queue),
+            FaultKind::NodePartition => hands.act(&Action::Heal(self.struck_machine(index))),
             FaultKind::MachineReplaced => {
                 // The old machine is switched off, and that is the operator's word.
                 let old = self.struck_machine(index);
-                cluster.power_off(old, None, at, queue);
-                cluster.heal(old, at, queue);
-                cluster.inject_ipam(IpamFault::Bury { node: old }, at, queue);
+                hands.power_off(old, None);
+                hands.act(&Action::Heal(old));
+                hands.ipam(IpamFault::Bury { node: old });
             }
             FaultKind::PowerOffAndBury => {
                 let node = self.struck_machine(index);
-                cluster.evacuate(node, at, queue);
-                cluster.inject_ipam(IpamFault::Bury { node }, at, queue);
+                hands.evacuate(node);
+                hands.ipam(IpamFault::Bury { node });
             }
             _ => {}
         }
         self.open -= 1;
-        self.notices.push(Notice { whom, begins: false });
+        // A machine that stays off has no agent that could act, now or later.
+        let gone = matches!(fault.kind, FaultKind::MachineReplaced | FaultKind::PowerOffAndBury);
+        if !gone {
+            self.notices.push(Notice { whom, begins: false });
+        }
     }
 
     /// The machine that a fault struck; a replaced one is not the one that stands there now.

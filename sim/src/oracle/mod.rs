@@ -187,6 +187,19 @@ impl Ledger {
         self.violations.push(Violation { invariant, at, subject, text });
     }
 
+    /// Whether no address is on its way to be free.
+    pub fn nothing_owed(&self) -> bool {
+        self.pending.is_empty(&self.truth)
+    }
+
+    /// Addresses that neither a live interface nor a record has.
+    pub fn free_addresses(&self) -> usize {
+        let taken = |address: &&IpAddr| {
+            self.truth.by_address.contains_key(*address) || self.truth.records.contains_key(*address)
+        };
+        self.allowed.usable.iter().filter(|address| !taken(address)).count()
+    }
+
     /// What was found; empty = clean.
     pub fn violations(&self) -> &[Violation] {
         &self.violations

@@ -81,6 +81,11 @@ impl Pending {
         })
     }
 
+    /// Whether nobody is owed a release any more.
+    pub fn is_empty(&self, truth: &Truth) -> bool {
+        !self.since.iter().any(|(address, (holder, _))| is_owed(truth, *address, holder))
+    }
+
     /// Longest time that a release took.
     pub fn longest(&self) -> Duration {
         self.longest

@@ -109,8 +109,9 @@ pub enum Input {
     Watch {
         /// Which watch.
         watch: WatchId,
-        /// What.
-        event: WatchEvent,
+        /// What, in order. Events that are ready together should come together: the Pods of a burst
+        /// then share their writes.
+        events: Vec<WatchEvent>,
     },
     /// The time last asked for by [`Output::Wake`] is there.
     Wake,
@@ -310,6 +311,7 @@ pub struct Agent {
     phase: Phase,
     loading: BTreeSet<startup::Step>,
     early: Vec<(PluginRequest, Option<Probe>)>,
+    early_spool: Vec<SpoolEntry>,
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
@@ -356,6 +358,7 @@ impl Agent {
             phase: Phase::Opening,
             loading: BTreeSet::new(),
             early: Vec::new(),
+            early_spool: Vec::new(),
             inherited: BTreeSet::new(),
             replayed: Vec::new(),
             node_labels: BTreeMap::new(),
@@ -416,7 +419,11 @@ impl Agent {
             Input::Request { request, probe } => self.request(*request, probe),
             Input::Closed(request) => self.request_closed(request),
             Input::Api { call, result } => self.api_answered(call, result),
-            Input::Watch { watch, event } => self.watch_delivered(watch, event),
+            Input::Watch { watch, events } => {
+                for event in events {
+                    self.watch_delivered(watch, event);
+                }
+            }
             Input::Wake => self.fire_timers(),
             Input::Probed { probe, result } => self.probed(probe, result),
             Input::NamespacesChanged => self.probe_releasing(),

@@ -28,6 +28,7 @@ use self::ports::{Call, Shared, lock};
 use self::processes::{Process, Role};
 use self::requests::{OpenWatch, Waiting};
 use crate::parameters::Costs;
+use crate::scenario::{Scenario, ScenarioError};
 
 /// How Berth is set up in a run.
 #[derive(Clone, Debug)]
@@ -37,7 +38,34 @@ pub struct Setup {
     /// What Berth's processes cost.
     pub costs: Costs,
     /// One known mistake built in.
-    pub mutant: Option<berth::core::mutant::Mutant>,
+    pub mutant: Option<berth::core::Mutant>,
+}
+
+/// Berth as a scenario wants it.
+/// Errors: a pool with a key that Berth does not know, an unknown mutant.
+pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
+    let pools = scenario
+        .pools
+        .iter()
+        .enumerate()
+        .map(|(index, pool)| {
+            setup::pool(pool, index == 0).map_err(|error| ScenarioError::Pool {
+                pool: pool.name.clone(),
+                reason: error.to_string(),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let mutant = scenario
+        .mutant
+        .as_ref()
+        .map(|name| {
+            name.parse().map_err(|_| ScenarioError::Mutant {
+                name: name.clone(),
+                known: super::mutants().join(", "),
+            })
+        })
+        .transpose()?;
+    Ok(Setup { pools, costs: scenario.parameters.costs.clone(), mutant })
 }
 
 /// What a token of this adapter means, packed into the 64 bits that the world carries.

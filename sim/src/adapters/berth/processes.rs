@@ -127,11 +127,11 @@ impl BerthIpam {
         match role {
             Role::Controller(_) => {
                 let controller = super::setup::controller(&machine_id);
-                host.spawn(berth::shell::run_controller(controller, ports));
+                host.spawn(async move { berth::shell::run_controller(controller, &ports).await });
             }
             Role::Agent(_) => {
                 let agent = super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);
-                host.spawn(berth::shell::run_agent(agent, ports));
+                host.spawn(async move { berth::shell::run_agent(agent, &ports).await });
                 self.probe_status(index, context);
             }
         }

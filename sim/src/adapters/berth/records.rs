@@ -18,7 +18,6 @@ use crate::oracle::{Fact, Holder};
 pub struct Records {
     pools: BTreeMap<String, Pool>,
     blocks: BTreeMap<String, BTreeMap<u16, Holder>>,
-    machines: BTreeMap<String, NodeIndex>,
 }
 
 impl Records {
@@ -26,18 +25,12 @@ impl Records {
     /// Errors: a pool that Berth would refuse.
     pub fn new(
         pools: &[AddressPool],
-        machines: BTreeMap<String, NodeIndex>,
     ) -> Result<Records, berth::core::pool::PoolError> {
         let pools = pools
             .iter()
-            .map(|pool| Ok((pool.metadata.name.clone(), Pool::parse(pool, None)?)))
+            .map(|pool| Pool::parse(pool, None).map(|read| (pool.metadata.name.clone(), read)))
             .collect::<Result<_, _>>()?;
-        Ok(Records { pools, blocks: BTreeMap::new(), machines })
-    }
-
-    /// A machine joined.
-    pub fn add_machine(&mut self, machine_id: &str, node: NodeIndex) {
-        self.machines.insert(machine_id.to_owned(), node);
+        Ok(Records { pools, blocks: BTreeMap::new() })
     }
 
     /// The facts in an observation; empty unless a block was stored or removed.
@@ -61,7 +54,7 @@ impl Records {
                 if let Record::Pod(holder) = record
                     && let Some(pod) = PodUid::from_text(holder.pod_uid.as_str())
                 {
-                    let node = self.machines.get(holder.epoch.machine()).copied();
+                    let node = node_of(holder.epoch.machine());
                     now.insert(ordinal, Holder { pod, node });
                 }
             }
@@ -81,9 +74,9 @@ impl Records {
         }
         facts
     }
+}
 
-    /// Ordinals that some record holds.
-    pub fn held(&self) -> usize {
-        self.blocks.values().map(BTreeMap::len).sum()
-    }
+/// The machine of a machine ID (`machine-0000000a`, as the cluster names them).
+fn node_of(machine_id: &str) -> Option<NodeIndex> {
+    u32::from_str_radix(machine_id.strip_prefix("machine-")?, 16).ok().map(NodeIndex)
 }

@@ -3,7 +3,7 @@
 
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::controller::{Controller, ControllerConfig};
-use berth::core::mutant::Mutant;
+use berth::core::Mutant;
 use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
 use drydock_traces::workload::AddressPool as Manifest;
 
