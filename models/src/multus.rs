@@ -86,7 +86,7 @@ impl Node {
             fresh_connection: true,
         });
         let demand = match execution.verb {
-            Verb::Add => parameters.cpu_add - parameters.cpu_add / 3,
+            Verb::Add => parameters.cpu_add / 3 * 2,
             Verb::Del => parameters.cpu_del,
         };
         let state = Multus {

@@ -9,7 +9,7 @@ use drydock_engine::server::FifoServer;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{IpamAnswer, NodeChange};
+use crate::cni::{CniError, IpamAnswer, NodeChange};
 use crate::containerd::{CriResult, Runtime};
 use crate::context::Context;
 use crate::event::{CpuToken, Event};
@@ -242,6 +242,31 @@ impl Nodes {
         let this = &mut self.nodes[node.index()];
         if this.runtime.up && context.core.machine(node).up {
             this.runtime_stop(context);
+        }
+    }
+
+    /// Every IPAM plugin that runs on a machine is killed (out of memory): its parent sees it fail.
+    /// What it asked of others goes on.
+    pub fn kill_ipam(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        let this = &mut self.nodes[node.index()];
+        let calls: Vec<IpamCallId> = this.ipam.keys().copied().collect();
+        for call in calls {
+            context.core.queue.soon(Event::IpamKill { node, call });
+            this.ipam_exited(call, Err(killed()), context);
+        }
+    }
+
+    /// Every multus that runs on a machine is killed: its call fails, its delegate is an orphan.
+    pub fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        let this = &mut self.nodes[node.index()];
+        let processes: Vec<(u32, Option<u32>)> = (this.multus.iter())
+            .map(|(process, multus)| (*process, multus.call))
+            .collect();
+        for (process, call) in processes {
+            this.cni_kill(process, context);
+            if let Some(call) = call {
+                this.cri_network_done(call, Err(killed()), context);
+            }
         }
     }
 
@@ -521,6 +546,14 @@ impl Node {
             node,
             change: NodeChange::Down,
         });
+    }
+}
+
+/// What the parent of a process sees that was killed.
+pub(crate) fn killed() -> CniError {
+    CniError {
+        code: 999,
+        message: "signal: killed".to_owned(),
     }
 }
 

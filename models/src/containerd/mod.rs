@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::ids::{ContainerId, NetnsId, PodUid};
 use crate::machine::{ListedSandbox, Namespace};
 use crate::node_event::{NodeEvent, NodeToken};
-use crate::node_side::{Node, Signal};
+use crate::node_side::{Node, Signal, killed};
 use crate::objects::Pod;
 use crate::observation::Observation;
 
@@ -346,11 +346,7 @@ impl Node {
         let process = if killable { call.process } else { None };
         if let Some(process) = process {
             self.cni_kill(process, context);
-            let killed = CniError {
-                code: 999,
-                message: "signal: killed".to_owned(),
-            };
-            self.cri_network_done(id, Err(killed), context);
+            self.cri_network_done(id, Err(killed()), context);
         }
         if let Some(caller) = caller {
             self.resume(caller, Signal::Cri(Err(error)), context);

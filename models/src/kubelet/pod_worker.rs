@@ -252,6 +252,8 @@ impl Node {
         let phase = match workload {
             ContainerState::Running => Phase::Running,
             ContainerState::Exited { completed: true } => Phase::Succeeded,
+            // Restart policy Always: a Pod that ran stays Running, not ready.
+            _ if self.known_phase(pod) == Phase::Running => Phase::Running,
             _ => Phase::Pending,
         };
         let ready = workload == ContainerState::Running;

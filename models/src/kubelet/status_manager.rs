@@ -84,18 +84,19 @@ impl Node {
         if let Some(versioned) = manager.cache.get(&pod).cloned() {
             self.status_send(pod, versioned, context);
         } else {
-            let status = self.status_of(pod);
+            // A kubelet that restarted knows only what the API shows.
+            let status = self.worker_mut(pod).pod.status.clone();
             self.set_status(pod, status, context);
         }
     }
 
-    /// The phase that this kubelet last gave to a Pod.
+    /// The phase that this kubelet last gave to a Pod, else the one that the API shows.
     pub(crate) fn known_phase(&self, pod: PodUid) -> Phase {
-        self.kubelet
-            .status
-            .cache
-            .get(&pod)
-            .map_or(Phase::Pending, |known| known.status.phase)
+        if let Some(known) = self.kubelet.status.cache.get(&pod) {
+            return known.status.phase;
+        }
+        let worker = self.kubelet.workers.get(&pod);
+        worker.map_or(Phase::Pending, |worker| worker.pod.status.phase)
     }
 
     /// The Pod's object is gone.

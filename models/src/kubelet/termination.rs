@@ -9,7 +9,6 @@ use crate::containerd::{ContainerState, CriKind, CriResult};
 use crate::context::Context;
 use crate::ids::PodUid;
 use crate::node_side::Node;
-use crate::objects::Phase;
 
 use super::pod_worker::Step;
 
@@ -63,10 +62,6 @@ impl Node {
             );
         }
         let mut status = self.status_of(pod);
-        if status.phase == Phase::Pending && self.worker_mut(pod).synced_at.is_some() {
-            // Restart policy Always: a Pod that ran stays Running, not ready, until it is deleted.
-            status.phase = self.known_phase(pod);
-        }
         status.ready = false;
         status.pod_ips.clear();
         self.set_status(pod, status, context);

@@ -133,13 +133,16 @@ impl World {
         }
         let parameters = Parameters::read(&table).unwrap();
         let streams = Streams::new(7);
-        let mut machines = Vec::new();
-        for index in 0..count {
+        let node = &parameters.node_side.node;
+        let machine = |index: u32, master: bool| {
             let name: Rc<str> = format!("node-{index}").into();
-            let node = &parameters.node_side.node;
-            machines.push(Machine::new(Rc::clone(&name), name, false, node));
-        }
-        let mut api = ApiServers::new(&[NodeIndex(0)], &parameters, &streams);
+            Machine::new(Rc::clone(&name), name, master, node)
+        };
+        // The last machine carries the apiserver and nothing else.
+        let machines: Vec<Machine> = (0..=count)
+            .map(|index| machine(index, index == count))
+            .collect();
+        let mut api = ApiServers::new(&[NodeIndex(count)], &parameters, &streams);
         for (index, machine) in machines.iter().enumerate() {
             api.set_node(Rc::clone(&machine.node_name), NodeIndex(index as u32));
         }

@@ -130,7 +130,7 @@ fn a_failed_add_is_tried_again_after_ten_to_sixteen_seconds_and_deleted_twice() 
 #[test]
 fn a_hanging_add_is_killed_at_240_s_and_its_orphan_finishes_after_the_del() {
     let mut world = World::new("measured", &[], 1);
-    world.ipam.add_delay = Duration::from_secs(300);
+    world.ipam.add_delay = Duration::from_mins(5);
     let pod = world.create("pod", 0);
     let started = world.run_until_seen(60, |o| matches!(o, Observation::AddStarted { .. }));
     let ended = world.run_until_seen(300, |o| matches!(o, Observation::AddEnded { .. }));
@@ -391,7 +391,8 @@ fn a_job_that_ends_gives_its_address_back_before_it_is_deleted() {
     assert!(world.api.pod(job).unwrap().is_terminal());
     assert_eq!(world.ipam.inner.taken_count(), 0);
     world.delete(job, None);
-    world.run_until_seen(30, |o| matches!(o, Observation::PodGone { .. }));
+    world.run_for(30);
+    assert!(world.api.pod(job).is_none());
 }
 
 #[test]
@@ -410,4 +411,43 @@ fn serial_pulls_bound_the_node() {
     assert_eq!(times.len(), 100);
     let last = seconds(start, times[99]);
     assert!((171..=190).contains(&last), "last after {last} s");
+}
+
+#[test]
+fn a_killed_ipam_or_multus_fails_its_add_and_the_pod_recovers() {
+    for multus in [false, true] {
+        let mut world = World::new("measured", &[], 1);
+        world.ipam.add_delay = Duration::from_secs(5);
+        let pod = world.create("pod", 0);
+        world.run_until_seen(30, |o| matches!(o, Observation::IpamAddStarted { .. }));
+        world.run_for(1);
+        world.ipam.add_delay = Duration::ZERO;
+        world.act(|nodes, context| {
+            if multus {
+                nodes.kill_multus(NODE, context);
+            } else {
+                nodes.kill_ipam(NODE, context);
+            }
+        });
+        world.run_until_seen(5, |o| matches!(o, Observation::SandboxFailed { .. }));
+        world.run_until_seen(60, running(pod));
+        world.run_for(100);
+        assert_eq!(world.machines[0].namespaces.len(), 1);
+    }
+}
+
+#[test]
+fn a_pod_that_ran_stays_running_but_not_ready_through_a_reboot() {
+    let mut world = World::new("measured", &[], 1);
+    let pod = world.create("pod", 0);
+    world.run_until_seen(30, running(pod));
+    world.act(|nodes, context| nodes.power_off(NODE, Some(Duration::from_secs(1)), context));
+    world.run_for(100);
+    let status = &world.api.pod(pod).unwrap().status;
+    assert!(status.ready && status.phase == crate::objects::Phase::Running);
+    assert_eq!(
+        world.times(running(pod)).len(),
+        1,
+        "it never went back to Pending"
+    );
 }

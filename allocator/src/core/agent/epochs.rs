@@ -32,6 +32,8 @@ pub(super) struct EpochView {
     machines: BTreeSet<(u64, String)>,
     /// Blocks that the object named when this process first read it.
     pub(super) listed_blocks: Vec<String>,
+    /// This process has sent a write of the object.
+    wrote: bool,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
 }
@@ -49,6 +51,7 @@ impl EpochView {
             suspended_until: None,
             machines: BTreeSet::new(),
             listed_blocks: Vec::new(),
+            wrote: false,
             known_before: false,
         }
     }
@@ -142,6 +145,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.epoch.blocks_missing = false;
+        self.epoch.wrote = true;
         self.epoch.in_flight = true;
         self.epoch.last_sent = self.now;
         let object = Object::from(next.clone());
@@ -250,7 +254,8 @@ impl Agent {
         let known = self.epoch.id.as_ref().map(EpochId::number);
         if self.epoch.stored.is_none() {
             self.epoch.listed_blocks.clone_from(&object.spec.blocks);
-            self.epoch.known_before = same_boot;
+            // Not when it is this process's own first write, whose reply was lost.
+            self.epoch.known_before = same_boot && !self.epoch.wrote;
         }
         let foreign = match known {
             Some(number) => !same_boot || object.spec.epoch > number,

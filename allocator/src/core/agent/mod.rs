@@ -311,6 +311,7 @@ pub struct Agent {
     phase: Phase,
     loading: BTreeSet<startup::Step>,
     early: Vec<(PluginRequest, Option<Probe>)>,
+    early_spool: Vec<SpoolEntry>,
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
@@ -357,6 +358,7 @@ impl Agent {
             phase: Phase::Opening,
             loading: BTreeSet::new(),
             early: Vec::new(),
+            early_spool: Vec::new(),
             inherited: BTreeSet::new(),
             replayed: Vec::new(),
             node_labels: BTreeMap::new(),

@@ -280,6 +280,8 @@ impl Agent {
         }
         self.epoch.listed_blocks = listed;
         self.distrust_inherited();
+        let spooled = std::mem::take(&mut self.early_spool);
+        self.apply_spool(spooled);
         for (request, probe) in std::mem::take(&mut self.early) {
             self.serve(request, probe);
         }
