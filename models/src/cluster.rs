@@ -11,7 +11,6 @@ use std::time::Duration;
 use drydock_engine::drive::World;
 use drydock_engine::log::EventLog;
 use drydock_engine::queue::{Queue, TieBreak};
-use drydock_engine::server::{FifoServer, ProcessorSharing};
 use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 use drydock_traces::workload::Workload;
@@ -492,20 +491,8 @@ impl World for Cluster {
 
 /// A machine as it leaves the factory.
 fn machine(name: &Rc<str>, node: NodeIndex, master: bool, parameters: &Parameters) -> Machine {
-    let size = &parameters.node_side.node;
-    let base = if master { size.base_control_plane } else { size.base_worker };
-    Machine {
-        node_name: name.clone(),
-        machine_id: Rc::from(format!("machine-{:08x}", node.0)),
-        boot: 0,
-        control_plane: master,
-        up: true,
-        cpu: ProcessorSharing::new(size.cores.0.saturating_sub(base.0)),
-        bbolt: FifoServer::new(1),
-        network_lock: FifoServer::new(1),
-        namespaces: BTreeMap::new(),
-        sandboxes: BTreeMap::new(),
-    }
+    let id = Rc::from(format!("machine-{:08x}", node.0));
+    Machine::new(name.clone(), id, master, &parameters.node_side.node)
 }
 
 /// How long until a role that lost its leader has another one.

@@ -24,7 +24,7 @@ use crate::objects::{Phase, PodStatus};
 use crate::observation::Observation;
 use crate::parameters::{Parameters, Table};
 use crate::request::{
-    Change, ClientClass, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
+    ApiError, Change, ClientClass, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };
 
 /// What the double and the test share.
@@ -46,6 +46,8 @@ struct Double {
 
 /// Tokens of the double itself; the test's are below.
 const OWN: u64 = 1 << 40;
+/// The double's timer for a new watch, and its calls that nothing follows from.
+const AGAIN: u64 = 1 << 39;
 
 impl Ipam for Double {
     fn name(&self) -> &'static str {
@@ -67,6 +69,9 @@ impl Ipam for Double {
     fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
         if token < OWN {
             self.seen.borrow_mut().responses.push((context.now(), token, response));
+        } else if let Err(ApiError::Unavailable { .. }) = response {
+            let at = context.now() + Duration::from_secs(1);
+            context.ipam_timer(NodeIndex(0), at, token - OWN);
         }
     }
     fn watch(&mut self, token: u64, _: WatchId, change: Change, context: &mut Context<'_>) {
@@ -74,11 +79,15 @@ impl Ipam for Double {
             self.seen.borrow_mut().changes.push((context.now(), token, change));
             return;
         }
+        if let Change::Closed(_) = change {
+            let at = context.now() + Duration::from_secs(1);
+            return context.ipam_timer(NodeIndex(0), at, AGAIN);
+        }
         let Change::Pod(pod) = change else { return };
         let (Some(client), Some(delay)) = (self.client, self.run_after) else { return };
         if pod.deletion.is_some() && pod.node_name.is_some() {
             let request = Request::DeletePod { pod: pod.uid, grace: Some(Duration::ZERO) };
-            context.call(client, request, ReplyTo::Ipam { token: OWN });
+            context.call(client, request, ReplyTo::Ipam { token: OWN + AGAIN });
         } else if pod.node_name.is_some() && self.reported.insert(pod.uid) {
             let at = context.now() + delay;
             context.ipam_timer(NodeIndex(0), at, u64::from(pod.uid.0));
@@ -86,6 +95,11 @@ impl Ipam for Double {
     }
     fn timer(&mut self, _: NodeIndex, token: u64, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
+        if token == AGAIN {
+            let target = WatchTarget::Pods { node_name: None };
+            context.watch(client, target, 0, WatchOwner::Ipam { token: OWN });
+            return;
+        }
         let status = PodStatus {
             phase: Phase::Running,
             ready: true,
@@ -93,7 +107,7 @@ impl Ipam for Double {
             pod_ips: Vec::new(),
         };
         let request = Request::PatchPodStatus { pod: PodUid(token as u32), status };
-        context.call(client, request, ReplyTo::Ipam { token: OWN });
+        context.call(client, request, ReplyTo::Ipam { token: OWN + token });
     }
     fn cpu_done(&mut self, _: NodeIndex, _: u64, _: &mut Context<'_>) {}
     fn node_changed(&mut self, _: NodeIndex, _: NodeChange, _: &mut Context<'_>) {}

@@ -327,7 +327,11 @@ impl Cluster {
         self.machines.push(machine(&name, node, false, &self.parameters));
         self.api.set_node(name.clone(), node);
         self.scheduler.set_node(&name, node, false);
-        self.with(queue, |parts, context| parts.nodes.join(node, context));
+        self.with(queue, |parts, context| {
+            if parts.kubelets {
+                parts.nodes.join(node, context);
+            }
+        });
         Injected::Joined(node)
     }
 }
