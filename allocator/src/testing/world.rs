@@ -311,7 +311,8 @@ impl Inner {
         let Some(pod) = self.pods.get(uid).cloned() else {
             return;
         };
-        if pod.leaving || pod.sandbox.is_some() {
+        // A kubelet may start a Pod whose deletion it has not seen.
+        if pod.sandbox.is_some() {
             return;
         }
         let again = self.now + Duration::from_secs(1);
@@ -624,6 +625,16 @@ impl World {
             inner.node(name).machine = format!("machine-{name}");
         });
         self.start_agent(name);
+    }
+
+    /// Starts another machine, called `key` here, under the name of a node that exists.
+    pub fn add_machine(&mut self, key: &str, node_name: &str) {
+        self.with(|inner| {
+            let node = inner.node(key);
+            node.machine = format!("machine-{key}");
+            node.node_name = Some(node_name.to_owned());
+        });
+        self.start_agent(key);
     }
 
     /// Starts the agent of a node.

@@ -2,4 +2,5 @@
 
 mod burial;
 mod costs;
+mod sequences;
 mod storms;

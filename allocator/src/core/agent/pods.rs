@@ -318,7 +318,7 @@ impl Agent {
             return;
         }
         let wants = self.pods.get(&holder.pod_uid).is_some_and(|pod| {
-            pod.is_wanted()
+            (pod.is_wanted() || !pod.adds.is_empty())
                 && pod.places.is_empty()
                 && pod.claims.iter().all(|id| {
                     !self
