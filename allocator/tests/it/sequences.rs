@@ -52,6 +52,13 @@ fn u1(seed: u64, configure: fn(&mut AgentConfig)) -> bool {
     });
     world.run_for(Duration::from_millis(1000));
     world.set_faults(Faults::default());
+    let t0 = world.addresses_of("x");
+    world.run_for(Duration::from_millis(400));
+    println!(
+        "{seed} {t0:?} {:?} {:?}",
+        world.addresses_of("x"),
+        world.held_by()
+    );
     world.run_for(seconds(30));
     world.violations().is_empty()
 }

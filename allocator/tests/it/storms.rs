@@ -136,7 +136,7 @@ fn mutants_fall_in_storms() {
             (|c| c.mutant = Some(Mutant::NoResourceVersion)) as Configure,
         ),
         (Mutant::ReleaseOnPodAbsent, |c| {
-            c.mutant = Some(Mutant::ReleaseOnPodAbsent)
+            c.mutant = Some(Mutant::ReleaseOnPodAbsent);
         }),
         (Mutant::FreeAtDel, |c| c.mutant = Some(Mutant::FreeAtDel)),
     ]
