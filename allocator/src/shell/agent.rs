@@ -228,7 +228,7 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                     Done::Input(Input::Probed { probe, result })
                 }),
                 Output::ListSpool => {
-                    self.run(async move { Done::Input(Input::Spool(ports.spool().list().await)) })
+                    self.run(async move { Done::Input(Input::Spool(ports.spool().list().await)) });
                 }
                 Output::RemoveSpool(id) => self.run(async move {
                     if let Err(error) = ports.spool().remove(&id).await {

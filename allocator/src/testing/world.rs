@@ -155,7 +155,7 @@ impl Inner {
     }
 
     fn draw_between(&mut self, low: Duration, high: Duration) -> Duration {
-        let span = (high - low).as_nanos() as u64;
+        let span = high.saturating_sub(low).as_nanos() as u64;
         low + Duration::from_nanos(self.draw() % (span + 1))
     }
 
@@ -311,7 +311,8 @@ impl Inner {
         let Some(pod) = self.pods.get(uid).cloned() else {
             return;
         };
-        if pod.leaving || pod.sandbox.is_some() {
+        // A kubelet may start a Pod whose deletion it has not seen.
+        if pod.sandbox.is_some() {
             return;
         }
         let again = self.now + Duration::from_secs(1);
@@ -626,12 +627,22 @@ impl World {
         self.start_agent(name);
     }
 
+    /// Starts another machine, called `key` here, under the name of a node that exists.
+    pub fn add_machine(&mut self, key: &str, node_name: &str) {
+        self.with(|inner| {
+            let node = inner.node(key);
+            node.machine = format!("machine-{key}");
+            node.node_name = Some(node_name.to_owned());
+        });
+        self.start_agent(key);
+    }
+
     /// Starts the agent of a node.
     pub fn start_agent(&mut self, name: &str) {
         let (config, incarnation) = self.with(|inner| {
             let node = inner.node(name);
             node.incarnation += 1;
-            let boot = format!("boot-{}", node.boot);
+            let boot = format!("boot-{}-{}", node.machine, node.boot);
             (
                 AgentConfig::new(name, &node.machine, &boot),
                 node.incarnation,
@@ -747,10 +758,10 @@ impl World {
         let uid = format!("pod-{}", plan.name);
         self.with(|inner| {
             let mut pod = Pod::default();
-            pod.metadata.name = plan.name.to_owned();
+            plan.name.clone_into(&mut pod.metadata.name);
             pod.metadata.namespace = "ns".into();
             pod.metadata.uid = Uid::new(&uid);
-            pod.spec.node_name = plan.node.to_owned();
+            plan.node.clone_into(&mut pod.spec.node_name);
             pod.status.phase = "Pending".into();
             inner.store.create(pod.into()).expect("the name is free");
             inner.notify_watches();

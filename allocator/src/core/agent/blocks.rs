@@ -14,6 +14,10 @@ use crate::core::version_went_back;
 use crate::ports::{ApiError, Applied, Consistency, Part};
 
 /// A block as this agent sees it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct BlockState {
     /// Metadata of the last version seen; `None`: as far as known there is no such object.
     pub(super) stored: Option<Metadata>,
@@ -738,7 +742,7 @@ impl Agent {
         );
     }
 
-    pub(super) fn pool_checked(&mut self, id: PoolId, result: Result<ApiReply, ApiError>) {
+    pub(super) fn pool_checked(&mut self, id: PoolId, result: &Result<ApiReply, ApiError>) {
         let now = self.now;
         let entropy = self.draw();
         let Some(pool) = self.pools.get_mut(&id) else {
@@ -748,7 +752,7 @@ impl Agent {
             return;
         };
         pool.check = PoolCheck::Idle;
-        let usable = match &result {
+        let usable = match result {
             Ok(ApiReply::Object(Object::AddressPool(object))) => {
                 object.metadata.deletion_timestamp.is_none()
                     && pool.pool.as_ref().is_some_and(|pool| {

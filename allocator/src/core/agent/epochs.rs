@@ -16,6 +16,10 @@ use crate::core::time::BootTime;
 use crate::ports::{ApiError, Consistency, Part};
 
 /// What is known of the own incarnation.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct EpochView {
     id: Option<EpochId>,
     stored: Option<BerthNode>,
@@ -106,7 +110,7 @@ impl Agent {
         let waiting = !self.adds.is_empty()
             || !self.claims.is_empty()
             || self.epoch.blocks_missing
-            || self.pods.values().any(|pod| pod.awaits_add());
+            || self.pods.values().any(super::pods::PodState::awaits_add);
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
@@ -141,7 +145,7 @@ impl Agent {
     }
 
     fn write_epoch(&mut self, mut next: BerthNode) {
-        next.metadata.name = self.identity().to_owned();
+        self.identity().clone_into(&mut next.metadata.name);
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.epoch.blocks_missing = false;

@@ -168,6 +168,6 @@ impl Agent {
             releasing: None,
         };
         self.attachments.insert(attachment.clone(), attached);
-        self.journal(&Entry::Bound(binding));
+        self.journal(&Entry::Bound(Box::new(binding)));
     }
 }

@@ -475,7 +475,7 @@ impl Agent {
             Purpose::Epoch { sent, planned } => self.epoch_answered(sent, planned, result),
             Purpose::BlockRead(block) => self.block_read(block, result),
             Purpose::BlockWrite(block) => self.block_written(block, result),
-            Purpose::PoolCheck(pool) => self.pool_checked(pool, result),
+            Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),

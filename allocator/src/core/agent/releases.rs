@@ -108,7 +108,7 @@ impl Agent {
                 *releasing = Some(Releasing {
                     last_del: now,
                     probe_count: 0,
-                })
+                });
             }
         }
         let place = attached.place;

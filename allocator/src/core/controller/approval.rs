@@ -259,10 +259,16 @@ fn condition(status: &str, reason: &str, message: String) -> Condition {
 pub(super) fn mask_fingerprint(pool: &AddressPool) -> String {
     let mut text = String::new();
     for family in &pool.spec.families {
-        text.push_str(&format!(
-            "{:?}{:?}{:?};",
-            family.exclude, family.gateway, family.ranges
-        ));
+        for part in family.exclude.iter().chain(&family.ranges) {
+            text.push_str(part);
+            text.push(',');
+        }
+        text.push_str(
+            &family
+                .gateway
+                .map_or(String::new(), |gateway| gateway.to_string()),
+        );
+        text.push(';');
     }
     format!("{:016x}", fnv1a(text.as_bytes()))
 }

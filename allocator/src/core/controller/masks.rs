@@ -5,7 +5,7 @@ use super::Controller;
 use super::approval::mask_fingerprint;
 use crate::core::block::Block;
 use crate::core::holder::Record;
-use crate::core::objects::{AddressBlock, AddressPool, Condition, FINALIZER};
+use crate::core::objects::{AddressBlock, AddressPool, Condition, FINALIZER, Metadata};
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
 use crate::ports::Part;
 
@@ -36,7 +36,7 @@ impl Controller {
             .any(|f| !f.exclude.is_empty() || f.gateway.is_some());
         if object.status.masked.is_empty() && !masks {
             // A new pool without masks: blocks are created as they should be.
-            return self.masked(object.clone(), Vec::new());
+            return self.masked(object.clone(), &[]);
         }
         let Some(survey) = &self.survey else {
             self.take_survey();
@@ -57,11 +57,11 @@ impl Controller {
                 self.write_block(pool, &stored, &block);
                 true
             }
-            None => self.masked(object.clone(), held),
+            None => self.masked(object.clone(), &held),
         }
     }
 
-    fn masked(&mut self, mut object: AddressPool, held: Vec<String>) -> bool {
+    fn masked(&mut self, mut object: AddressPool, held: &[String]) -> bool {
         object.status.masked = mask_fingerprint(&object);
         object
             .status
@@ -133,7 +133,7 @@ impl Controller {
                     Block::empty(&pool, index).write(
                         &pool,
                         index,
-                        Default::default(),
+                        Metadata::default(),
                         String::new(),
                     )
                 });

@@ -295,9 +295,9 @@ impl Controller {
         for (kind, relist) in due {
             self.reopen_at.remove(&kind);
             if relist {
-                self.list(kind)
+                self.list(kind);
             } else {
-                self.open_watch(kind)
+                self.open_watch(kind);
             }
         }
     }
@@ -409,8 +409,8 @@ impl Controller {
         };
         match purpose {
             Purpose::Lease { planned } => self.lease_answered(planned, result),
-            Purpose::List(kind) => match result {
-                Ok(ApiReply::Page(page)) => {
+            Purpose::List(kind) => {
+                if let Ok(ApiReply::Page(page)) = result {
                     self.clear(kind);
                     self.versions.insert(kind, page.resource_version);
                     for item in page.items {
@@ -418,12 +418,11 @@ impl Controller {
                     }
                     self.listed.insert(kind);
                     self.open_watch(kind);
-                }
-                _ => {
+                } else {
                     let at = self.now + self.config.retry.pause(2, self.entropy);
                     self.reopen_at.insert(kind, (at, true));
                 }
-            },
+            }
             Purpose::Survey => self.survey_answered(result),
             Purpose::Write { mut planned, part } => {
                 self.busy = false;
