@@ -1,12 +1,12 @@
 //! The loop of an agent.
 
+use core::pin::pin;
 use std::collections::{BTreeMap, VecDeque};
 
-use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 
-use super::{carry, ready_events};
+use super::{carry, next_of, ready_events};
 use crate::core::agent::{Agent, Input, Output};
 use crate::core::call::{ApiRequest, WatchId};
 use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
@@ -64,7 +64,7 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
     async fn next(&mut self) -> bool {
         let done = match &mut self.sleep {
             // The timer comes first: `select` polls in this order.
-            Some((_, sleep)) => match select(sleep, self.running.next()).await {
+            Some((_, sleep)) => match select(sleep, pin!(next_of(&mut self.running))).await {
                 Either::Left(((), _)) => {
                     self.sleep = None;
                     self.inputs.push_back(Input::Wake);
@@ -72,28 +72,28 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                 }
                 Either::Right((done, _)) => done,
             },
-            None => self.running.next().await,
+            None => next_of(&mut self.running).await,
         };
         match done {
-            None | Some(Done::Nothing) => {}
-            Some(Done::Input(input)) => self.inputs.push_back(input),
-            Some(Done::Inbox(None)) => return false,
-            Some(Done::Inbox(Some(event))) => {
+            Done::Nothing => {}
+            Done::Input(input) => self.inputs.push_back(input),
+            Done::Inbox(None) => return false,
+            Done::Inbox(Some(event)) => {
                 self.await_inbox();
                 match event {
                     InboxEvent::Closed(id) => self.inputs.push_back(Input::Closed(id)),
                     InboxEvent::Request(request) => self.look_first(request),
                 }
             }
-            Some(Done::NamespacesChanged) => {
+            Done::NamespacesChanged => {
                 self.await_namespaces();
                 self.inputs.push_back(Input::NamespacesChanged);
             }
-            Some(Done::SpoolChanged) => {
+            Done::SpoolChanged => {
                 self.await_spool();
                 self.inputs.push_back(Input::SpoolChanged);
             }
-            Some(Done::Watch(id, events, watch)) => {
+            Done::Watch(id, events, watch) => {
                 if self.watches.contains_key(&id) {
                     match watch {
                         Some(watch) => self.await_watch(id, watch),

@@ -1,12 +1,12 @@
 //! The loop of a controller.
 
+use core::pin::pin;
 use std::collections::{BTreeMap, VecDeque};
 
-use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 
-use super::{carry, ready_events};
+use super::{carry, next_of, ready_events};
 use crate::core::call::WatchId;
 use crate::core::controller::{Controller, Input, Output};
 use crate::core::time::BootTime;
@@ -52,7 +52,7 @@ pub async fn run_controller<P: ControllerPorts>(mut controller: Controller, port
 impl<'p, P: ControllerPorts> Shell<'p, P> {
     async fn next(&mut self) {
         let done = match &mut self.sleep {
-            Some((_, sleep)) => match select(sleep, self.running.next()).await {
+            Some((_, sleep)) => match select(sleep, pin!(next_of(&mut self.running))).await {
                 Either::Left(((), _)) => {
                     self.sleep = None;
                     self.inputs.push_back(Input::Wake);
@@ -60,12 +60,12 @@ impl<'p, P: ControllerPorts> Shell<'p, P> {
                 }
                 Either::Right((done, _)) => done,
             },
-            None => self.running.next().await,
+            None => next_of(&mut self.running).await,
         };
         match done {
-            None | Some(Done::Nothing) => {}
-            Some(Done::Input(input)) => self.inputs.push_back(input),
-            Some(Done::Watch(id, events, watch)) => {
+            Done::Nothing => {}
+            Done::Input(input) => self.inputs.push_back(input),
+            Done::Watch(id, events, watch) => {
                 if self.watches.contains_key(&id) {
                     match watch {
                         Some(mut watch) => self.await_events(id, async move {

@@ -7,10 +7,21 @@ mod controller;
 pub use agent::run_agent;
 pub use controller::run_controller;
 
+use core::future::{Future, pending};
+
 use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::ports::{ApiError, ApiServer, Watch, WatchEvent};
+
+/// The next completion; never, while nothing runs (an empty set would complete at once, for ever).
+async fn next_of<F: Future>(running: &mut FuturesUnordered<F>) -> F::Output {
+    match running.next().await {
+        Some(done) => done,
+        None => pending().await,
+    }
+}
 
 /// Carries one request to the apiserver.
 async fn carry<A: ApiServer>(api: &A, request: ApiRequest) -> Result<ApiReply, ApiError> {

@@ -226,7 +226,12 @@ impl Ipam for BerthIpam {
             let reply = ReplyTo::Ipam { token: Token::Install.pack() };
             context.call(admin, Request::Create(node.into()), reply);
         }
-        self.add_process(Role::Controller(NodeIndex(0)), context);
+        // A replica of the controller on each master: they elect their leader themselves.
+        for node in 0..context.core.machines.len() as u32 {
+            if context.core.machines[node as usize].control_plane {
+                self.add_process(Role::Controller(NodeIndex(node)), context);
+            }
+        }
         for node in 0..context.core.machines.len() as u32 {
             self.add_process(Role::Agent(NodeIndex(node)), context);
         }
