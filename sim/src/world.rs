@@ -20,7 +20,7 @@ use drydock_traces::run_record::{
 };
 
 use crate::adapters::{self, Watcher};
-use crate::faults::inject::{Hands, Hindrance, Injector};
+use crate::faults::inject::{Hands, Hindrance, Injector, Notice};
 use crate::oracle::{Allowed, Bounds, Fact, Invariant, Ledger};
 use crate::recorder::Recorder;
 use crate::runner::{GAUGE_RUNNING, GAUGE_WANTED};
@@ -167,16 +167,19 @@ impl World {
         let at = queue.now();
         let mut listeners = self.listeners.borrow_mut();
         for notice in injector.notices() {
-            let machines = match notice.whom {
+            let (whom, begins) = match notice {
+                Notice::Hinders { whom, begins } => (whom, begins),
+                Notice::Replaced { old, new } => {
+                    listeners.enter(at, &Fact::Replaced { old, new });
+                    continue;
+                }
+            };
+            let machines = match whom {
                 Hindrance::Node(node) => vec![node],
                 Hindrance::All => (0..self.node_count).map(NodeIndex).collect(),
             };
             for node in machines {
-                let fact = if notice.begins {
-                    Fact::Hindered(node)
-                } else {
-                    Fact::Unhindered(node)
-                };
+                let fact = if begins { Fact::Hindered(node) } else { Fact::Unhindered(node) };
                 listeners.enter(at, &fact);
             }
         }

@@ -412,10 +412,14 @@ impl Store {
                 stored.uid = self.next_custom_uid;
                 stored.deleting = false;
                 self.next_custom_uid += 1;
-                Ok(Answer::Custom(self.put_custom(stored, now)))
+                Ok(Answer::Custom(self.put_custom(stored, now, observed)))
             }
-            Request::Replace { object, .. } => Ok(Answer::Custom(self.replace(object, now))),
-            Request::Delete { kind, name, .. } => Ok(Answer::Custom(self.delete(*kind, name, now))),
+            Request::Replace { object, .. } => {
+                Ok(Answer::Custom(self.replace(object, now, observed)))
+            }
+            Request::Delete { kind, name, .. } => {
+                Ok(Answer::Custom(self.delete(*kind, name, now, observed)))
+            }
             _ => Ok(Answer::Done),
         }
     }
@@ -542,7 +546,12 @@ impl Store {
         pod
     }
 
-    fn replace(&mut self, object: &Custom, now: SimInstant) -> Rc<Custom> {
+    fn replace(
+        &mut self,
+        object: &Custom,
+        now: SimInstant,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Custom> {
         let stored =
             self.custom(object.kind, &object.name).cloned().expect("checked: the object is stored");
         let mut next = object.clone();
@@ -553,35 +562,52 @@ impl Store {
             return stored;
         }
         if next.deleting && next.finalizers.is_empty() {
-            return self.remove_custom(&stored, now);
+            return self.remove_custom(&stored, now, observed);
         }
-        self.put_custom(next, now)
+        self.put_custom(next, now, observed)
     }
 
-    fn delete(&mut self, kind: CustomKind, name: &Rc<str>, now: SimInstant) -> Rc<Custom> {
+    fn delete(
+        &mut self,
+        kind: CustomKind,
+        name: &Rc<str>,
+        now: SimInstant,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Custom> {
         let stored = self.custom(kind, name).cloned().expect("checked: the object is stored");
         if stored.finalizers.is_empty() {
-            return self.remove_custom(&stored, now);
+            return self.remove_custom(&stored, now, observed);
         }
         if stored.deleting {
             return stored;
         }
         let mut marked = Custom::clone(&stored);
         marked.deleting = true;
-        self.put_custom(marked, now)
+        self.put_custom(marked, now, observed)
     }
 
-    fn put_custom(&mut self, mut object: Custom, now: SimInstant) -> Rc<Custom> {
+    fn put_custom(
+        &mut self,
+        mut object: Custom,
+        now: SimInstant,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Custom> {
         self.revision += 1;
         object.resource_version = self.revision;
         let object = Rc::new(object);
         let kind = self.customs.entry(object.kind.resource).or_default();
         let before = kind.insert(object.name.clone(), object.clone()).map(Stored::Custom);
         self.remember(now, before, Some(Stored::Custom(object.clone())));
+        observed.push(Observation::CustomStored { object: object.clone() });
         object
     }
 
-    fn remove_custom(&mut self, stored: &Rc<Custom>, now: SimInstant) -> Rc<Custom> {
+    fn remove_custom(
+        &mut self,
+        stored: &Rc<Custom>,
+        now: SimInstant,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Custom> {
         let resource = stored.kind.resource;
         if let Some(kind) = self.customs.get_mut(resource) {
             kind.remove(&stored.name);
@@ -590,6 +616,7 @@ impl Store {
         self.graves
             .insert((resource, self.no_namespace.clone(), stored.name.clone()), self.revision);
         self.remember(now, Some(Stored::Custom(stored.clone())), None);
+        observed.push(Observation::CustomGone { object: stored.clone() });
         stored.clone()
     }
 

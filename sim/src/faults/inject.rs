@@ -24,13 +24,23 @@ pub enum Hindrance {
     All,
 }
 
-/// A change of who can act, for the ledger.
+/// What the ledger must know of a plan at work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Who.
-    pub whom: Hindrance,
-    /// Cannot act from now on, or can again.
-    pub begins: bool,
+pub enum Notice {
+    /// Somebody's agent cannot act from now on, or can again.
+    Hinders {
+        /// Who.
+        whom: Hindrance,
+        /// It begins, or ends.
+        begins: bool,
+    },
+    /// A machine joined under the node name of another one.
+    Replaced {
+        /// The machine that had the name.
+        old: NodeIndex,
+        /// The machine that has it now.
+        new: NodeIndex,
+    },
 }
 
 /// What an injector acts with: the cluster at the present instant.
@@ -410,6 +420,7 @@ impl Injector {
                 hands.act(&Action::Cut(node));
                 if let Some(joined) = hands.replace(node) {
                     self.machines[place as usize] = joined;
+                    self.notices.push(Notice::Replaced { old: node, new: joined });
                 }
                 self.begins(index, Hindrance::Node(node), hands);
             }
@@ -456,7 +467,7 @@ impl Injector {
         }
         self.states[index] = State::Fired;
         self.open += 1;
-        self.notices.push(Notice { whom, begins: true });
+        self.notices.push(Notice::Hinders { whom, begins: true });
         let fault = &self.plan.faults[index];
         // What has no duration of its own (a lost answer) hinders until the client has given up.
         let lasts = fault.duration_ns.map_or(Duration::from_secs(10), Duration::from_nanos);
@@ -495,7 +506,7 @@ impl Injector {
         // A machine that stays off has no agent that could act, now or later.
         let gone = matches!(fault.kind, FaultKind::MachineReplaced | FaultKind::PowerOffAndBury);
         if !gone {
-            self.notices.push(Notice { whom, begins: false });
+            self.notices.push(Notice::Hinders { whom, begins: false });
         }
     }
 

@@ -109,6 +109,13 @@ pub enum Fact<'a> {
     Hindered(NodeIndex),
     /// It can act again.
     Unhindered(NodeIndex),
+    /// A machine joined under the node name of another one.
+    Replaced {
+        /// The machine that had the name.
+        old: NodeIndex,
+        /// The machine that has it now.
+        new: NodeIndex,
+    },
     /// All faults are over: promises of liveness count from here.
     Healed,
 }

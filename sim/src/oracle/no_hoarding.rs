@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
+use drydock_models::ids::NodeIndex;
 
 use super::{Breach, Fact, Invariant, Truth};
 
@@ -19,7 +20,8 @@ pub fn check(truth: &Truth, at: SimInstant, bound: Duration, fact: &Fact<'_>) ->
     let Some(pod) = truth.pods.get(&after.pod) else {
         return breach(format!("{address} was taken for Pod {}, which never existed", after.pod));
     };
-    if pod.node.is_none() || pod.node != after.node {
+    let place = |node: Option<NodeIndex>| node.map(|node| truth.place(node));
+    if pod.node.is_none() || place(pod.node) != place(after.node) {
         let bound_to = pod.node.map_or("no node".to_owned(), |n| format!("node {n}"));
         let taker = after.node.map_or("an unknown node".to_owned(), |n| format!("node {n}"));
         return breach(format!(

@@ -49,7 +49,7 @@ impl Pending {
                     }
                 }
             }
-            Fact::World(_) | Fact::Healed => {}
+            Fact::World(_) | Fact::Healed | Fact::Replaced { .. } => {}
         }
         if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
             return None;

@@ -48,6 +48,8 @@ pub struct Truth {
     pub answered: BTreeSet<(NodeIndex, PodUid)>,
     /// Machines whose agent cannot act, with the count of reasons.
     pub hindered: BTreeMap<NodeIndex, u32>,
+    /// Machines that stand for the node of an earlier one: the first machine of that name.
+    pub places: BTreeMap<NodeIndex, NodeIndex>,
     /// When all faults were over; `None` while a plan still has some.
     pub healed: Option<SimInstant>,
     /// Most addresses in use at one moment.
@@ -77,6 +79,10 @@ impl Truth {
                 if *count == 0 {
                     self.hindered.remove(node);
                 }
+            }
+            Fact::Replaced { old, new } => {
+                let place = self.place(*old);
+                self.places.insert(*new, place);
             }
             Fact::Healed => self.healed = Some(at),
         }
@@ -146,6 +152,11 @@ impl Truth {
                 }
             }
         }
+    }
+
+    /// The node that a machine stands for: the first machine of its name.
+    pub fn place(&self, node: NodeIndex) -> NodeIndex {
+        self.places.get(&node).copied().unwrap_or(node)
     }
 
     /// The Pod wants no address any more, since when.
