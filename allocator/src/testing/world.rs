@@ -643,8 +643,9 @@ impl World {
             let node = inner.node(name);
             node.incarnation += 1;
             let boot = format!("boot-{}-{}", node.machine, node.boot);
+            let node_name = node.node_name.clone().unwrap_or_else(|| name.to_owned());
             (
-                AgentConfig::new(name, &node.machine, &boot),
+                AgentConfig::new(&node_name, &node.machine, &boot),
                 node.incarnation,
             )
         });

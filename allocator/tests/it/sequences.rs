@@ -41,24 +41,17 @@ fn u1(seed: u64, configure: fn(&mut AgentConfig)) -> bool {
     for name in ["a", "b", "c"] {
         pod(&mut world, "n0", name, 100);
     }
-    pod(&mut world, "n0", "x", 5500 + seed % 10 * 50);
-    world.run_for(seconds(2));
-    world.delete_pod("x", seconds(60), false);
-    world.run_for(Duration::from_millis(2900));
+    pod(&mut world, "n0", "x", 2500 + seed % 10 * 50);
+    world.run_for(seconds(1));
     pod(&mut world, "n1", "waits", 100);
+    world.run_for(seconds(1));
     world.set_faults(Faults {
         lost_reply_ppm: 1_000_000,
         ..Faults::default()
     });
-    world.run_for(Duration::from_millis(1000));
+    world.delete_pod("x", seconds(60), false);
+    world.run_for(Duration::from_millis(990));
     world.set_faults(Faults::default());
-    let t0 = world.addresses_of("x");
-    world.run_for(Duration::from_millis(400));
-    println!(
-        "{seed} {t0:?} {:?} {:?}",
-        world.addresses_of("x"),
-        world.held_by()
-    );
     world.run_for(seconds(30));
     world.violations().is_empty()
 }

@@ -16,6 +16,7 @@ mod fencing;
 mod lost;
 mod pods;
 mod policy;
+mod pool_check;
 mod releases;
 mod requests;
 mod search;
