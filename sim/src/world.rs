@@ -32,6 +32,7 @@ use crate::scenario::{Scenario, ScenarioError};
 /// that waits behind.
 const BOUNDS: Bounds = Bounds {
     release: Duration::from_secs(90),
+    release_former_boot: Duration::from_mins(15),
     unbound: Duration::from_secs(60),
     converge: Duration::from_mins(20),
 };

@@ -125,6 +125,8 @@ pub enum Fact<'a> {
 pub struct Bounds {
     /// R: from the end of the namespace to the free record, with the agent able to act.
     pub release: Duration,
+    /// R for what a machine's earlier boot held: it is freed through a burial.
+    pub release_former_boot: Duration,
     /// H: how long after its Pod is gone an unbound holder may still stand.
     pub unbound: Duration,
     /// L: from the end of all faults to the last Pod Running.
@@ -172,7 +174,7 @@ impl Ledger {
             .or_else(|| idempotent::check(fact))
             .or_else(|| self.answers.check(fact))
             .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
-            .or_else(|| self.pending.check(truth, at, self.bounds.release, fact));
+            .or_else(|| self.pending.check(truth, at, &self.bounds, fact));
         if let Some((invariant, subject, text)) = found {
             self.violations.push(Violation { invariant, at, subject, text });
         }
@@ -182,7 +184,7 @@ impl Ledger {
     /// Checks what must hold when a run ended by itself: nothing leaked, nobody waits for a free
     /// address.
     pub fn close(&mut self, at: SimInstant, waiting: &[PodUid], free: usize) {
-        if let Some(leak) = self.pending.overdue(&self.truth, at, self.bounds.release) {
+        if let Some(leak) = self.pending.overdue(&self.truth, at, &self.bounds) {
             self.push(at, leak);
         }
         if let Some(stuck) = live::check(&self.truth, at, self.bounds.converge, waiting, free) {

@@ -12,7 +12,7 @@ use drydock_engine::time::SimInstant;
 use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::observation::Observation;
 
-use super::{Breach, Fact, Holder, Invariant, Truth};
+use super::{Bounds, Breach, Fact, Holder, Invariant, Truth};
 
 /// Addresses on their way to be free: since when the promise runs.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ impl Pending {
         &mut self,
         truth: &Truth,
         at: SimInstant,
-        bound: Duration,
+        bounds: &Bounds,
         fact: &Fact<'_>,
     ) -> Option<Breach> {
         match fact {
@@ -44,7 +44,10 @@ impl Pending {
                     if let Some((holder, since)) = self.since.get(address)
                         && after.is_none_or(|after| after.pod != holder.pod)
                     {
-                        self.longest = self.longest.max(at.saturating_since(*since));
+                        // What a reboot left behind waits for a quarantine by design.
+                        if !truth.is_of_former_boot(*address, holder) {
+                            self.longest = self.longest.max(at.saturating_since(*since));
+                        }
                         self.since.remove(address);
                     }
                 }
@@ -54,7 +57,7 @@ impl Pending {
         if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
             return None;
         }
-        self.overdue(truth, at, bound)
+        self.overdue(truth, at, bounds)
     }
 
     /// Starts the clock for the recorded addresses that nobody needs any more.
@@ -67,8 +70,10 @@ impl Pending {
     }
 
     /// The first address that is overdue now.
-    pub fn overdue(&self, truth: &Truth, at: SimInstant, bound: Duration) -> Option<Breach> {
+    pub fn overdue(&self, truth: &Truth, at: SimInstant, bounds: &Bounds) -> Option<Breach> {
         self.since.iter().find_map(|(address, (holder, since))| {
+            let former = truth.is_of_former_boot(*address, holder);
+            let bound = if former { bounds.release_former_boot } else { bounds.release };
             if at.saturating_since(*since) <= bound || !is_owed(truth, *address, holder) {
                 return None;
             }

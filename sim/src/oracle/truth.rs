@@ -42,6 +42,10 @@ pub struct Truth {
     pub by_address: BTreeMap<IpAddr, BTreeSet<(NodeIndex, NetnsId)>>,
     /// Recorded holder of each address, for allocators that record.
     pub records: BTreeMap<IpAddr, Holder>,
+    /// When the holder of each address was recorded.
+    pub recorded_at: BTreeMap<IpAddr, SimInstant>,
+    /// Last boot of each machine that booted during the run.
+    pub booted_at: BTreeMap<NodeIndex, SimInstant>,
     /// Whether any record was ever seen: an allocator without records makes no such promise.
     pub has_records: bool,
     /// Pods for which an ADD was ever answered, with the machine.
@@ -70,6 +74,7 @@ impl Truth {
                         Some(holder) => self.records.insert(*address, *holder),
                         None => self.records.remove(address),
                     };
+                    self.recorded_at.insert(*address, at);
                 }
             }
             Fact::Hindered(node) => *self.hindered.entry(*node).or_default() += 1,
@@ -129,6 +134,9 @@ impl Truth {
             Observation::AddressDown { node, netns } | Observation::NetnsGone { node, netns } => {
                 self.down((*node, *netns));
             }
+            Observation::MachineUp { node } => {
+                self.booted_at.insert(*node, at);
+            }
             Observation::MachineDown { node } => {
                 let dead = self
                     .interfaces
@@ -152,6 +160,12 @@ impl Truth {
                 }
             }
         }
+    }
+
+    /// The record was made in an earlier boot of its machine: it is freed through a burial.
+    pub fn is_of_former_boot(&self, address: IpAddr, holder: &Holder) -> bool {
+        let booted = holder.node.and_then(|node| self.booted_at.get(&node));
+        booted.is_some_and(|booted| self.recorded_at.get(&address).is_some_and(|at| at < booted))
     }
 
     /// The node that a machine stands for: the first machine of its name.
