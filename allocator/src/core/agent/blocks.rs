@@ -669,6 +669,10 @@ impl Agent {
     /// After each answer about a block: see whether it is a place for claims.
     fn block_settled(&mut self, key: BlockKey) {
         self.offer_block(key);
+        let now = self.now;
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.answered_at = now;
+        }
         self.touched_pools.insert(key.pool);
     }
 

@@ -248,6 +248,8 @@ struct PoolState {
     /// How many of this node's own blocks were tried, and among how many nodes they were dealt.
     cursor: u64,
     search: Search,
+    /// When a write or read of one of its blocks was last answered.
+    answered_at: BootTime,
     /// Freed ordinals are left to others in turn while the pool is exhausted.
     leave_next_freed: bool,
     /// A read that confirms the pool after blocks were created.

@@ -29,6 +29,9 @@ pub struct Policy {
     pub second_sandbox_wait: Duration,
     /// Freed ordinals are written at most so much later while the pool is not tight.
     pub release_linger: Duration,
+    /// A search for room begins so long after the last answer to a write of this node: by then the
+    /// writes of other nodes in the same burst are answered too.
+    pub search_settle: Duration,
     /// A block write that takes longer does not keep other claims waiting.
     pub write_hung: Duration,
     /// Pauses after a failed request.
@@ -74,6 +77,7 @@ impl Policy {
         },
         second_sandbox_wait: Duration::from_secs(2),
         release_linger: Duration::from_secs(3),
+        search_settle: Duration::from_millis(50),
         write_hung: Duration::from_secs(1),
         api_retry: Backoff {
             first: Duration::from_millis(200),

@@ -80,7 +80,18 @@ impl Agent {
                         && blocked_until <= soon
                 })
         });
-        if shortly {
+        if shortly || self.is_writing_to(id) {
+            return;
+        }
+        // Claims come in bursts: what this node writes now, all others write as well. A list sent in
+        // the same instant would not show theirs, and every block that it misses costs a create that
+        // fails and a read.
+        // Each node has its own moment, so that they do not all write to the same last block.
+        let settle = self.config.policy.search_settle;
+        let own = fnv1a(self.config.machine_id.as_bytes()) % 4;
+        let settled = pool.answered_at + settle + settle * own as u32;
+        if self.now < settled {
+            self.arm(Timer::Search(id), settled);
             return;
         }
         match pool.search {
@@ -88,6 +99,23 @@ impl Agent {
             Search::Listing { .. } => {}
             Search::Exhausted { .. } => self.take_over(id),
         }
+    }
+
+    /// Own writes to the pool are on their way or about to be. Their answers come within milliseconds; a list sent
+    /// before them would miss what all other nodes are writing in the same moment (a burst), and
+    /// send this one on a blind search through blocks that are being created.
+    fn is_writing_to(&self, id: PoolId) -> bool {
+        let first = BlockKey { pool: id, index: 0 };
+        let last = BlockKey {
+            pool: id,
+            index: u64::MAX,
+        };
+        self.blocks
+            .range(first..=last)
+            .any(|(_, block)| {
+                let busy = block.flight.is_some() || !block.waiting.is_empty();
+                busy && block.trusted && !self.is_hung(block)
+            })
     }
 
     fn list_blocks(&mut self, id: PoolId, all: bool) {
@@ -248,8 +276,13 @@ impl Agent {
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
-        if pool.search.is_exhausted() && !pool.queue.is_empty() {
+        if pool.queue.is_empty() {
+            return;
+        }
+        if pool.search.is_exhausted() {
             self.list_blocks(id, true);
+        } else {
+            self.touched_pools.insert(id);
         }
     }
 

@@ -663,6 +663,7 @@ impl PoolState {
             open: BTreeSet::new(),
             cursor: 0,
             search: Search::Idle,
+            answered_at: BootTime::ZERO,
             leave_next_freed: false,
             check: PoolCheck::Idle,
         }
