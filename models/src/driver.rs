@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use drydock_engine::stream::{Stream, Streams};
+use drydock_engine::time::SimInstant;
 use drydock_traces::workload::{
     Controller, ImagePullPolicy, PodManagement, PodTemplate as Template, Workload,
     WorkloadObject as Document,
@@ -27,6 +28,8 @@ crate::parameter_group! {
     DriverParameters = "driver" {
         /// Between the answer to one POST and the next POST.
         create_gap: Duration,
+        /// Nothing is created earlier: the cluster and the IPAM have been up for a while.
+        warm_up: Duration,
         /// Bare Pods are in the store from the start.
         preload_pods: bool,
     }
@@ -36,6 +39,10 @@ crate::parameter_group! {
 const READY_POLL: Duration = Duration::from_millis(10);
 /// Pause before a POST that failed is repeated: a user's script, not a constant of Kubernetes.
 const RETRY: Duration = Duration::from_secs(1);
+
+fn warm_up(context: &Context<'_>) -> Duration {
+    context.core.parameters.driver.warm_up
+}
 
 /// Steady deletion of running Pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +143,12 @@ impl Driver {
     pub fn handle(&mut self, token: u64, ipam_ready: bool, context: &mut Context<'_>) {
         match Step::of(token) {
             Some(Step::Look) if self.started => {}
+            Some(Step::Look) if context.now() < SimInstant::ZERO + warm_up(context) => {
+                let left = warm_up(context).saturating_sub(
+                    context.now().saturating_since(SimInstant::ZERO),
+                );
+                context.core.after(left, Event::Driver { token: Step::Look.token() });
+            }
             Some(Step::Look) if ipam_ready => {
                 self.started = true;
                 if context.core.parameters.driver.preload_pods {

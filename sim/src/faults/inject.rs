@@ -126,6 +126,8 @@ pub struct Injector {
     states: Vec<State>,
     /// Machine that now stands for each node of the plan.
     machines: Vec<NodeIndex>,
+    /// Machine that each fault struck.
+    struck: Vec<Option<NodeIndex>>,
     /// Faults at the k-th CNI call of a node, with the calls seen.
     cni_calls: BTreeMap<(u32, CniVerb, Edge), u64>,
     armed_writes: BTreeMap<FaultId, usize>,
@@ -155,6 +157,7 @@ impl Injector {
         let machines = (0..plan.world.nodes).map(NodeIndex).collect();
         Injector {
             plan,
+            struck: vec![None; states.len()],
             states,
             machines,
             cni_calls: BTreeMap::new(),
@@ -466,6 +469,9 @@ impl Injector {
             return;
         }
         self.states[index] = State::Fired;
+        if let Hindrance::Node(node) = whom {
+            self.struck[index] = Some(node);
+        }
         self.open += 1;
         self.notices.push(Notice::Hinders { whom, begins: true });
         let fault = &self.plan.faults[index];
@@ -510,19 +516,9 @@ impl Injector {
         }
     }
 
-    /// The machine that a fault struck; a replaced one is not the one that stands there now.
+    /// The machine that a fault struck: another one may stand for the node by now.
     fn struck_machine(&self, index: usize) -> NodeIndex {
-        match self.plan.faults[index].target {
-            Target::Node(place) | Target::Agent(place) => {
-                let now = self.machine(place);
-                if self.plan.faults[index].kind == FaultKind::MachineReplaced {
-                    NodeIndex(place)
-                } else {
-                    now
-                }
-            }
-            Target::Apiserver(_) | Target::Pod(_) => NodeIndex(0),
-        }
+        self.struck[index].unwrap_or_else(|| self.target_machine(index))
     }
 }
 
