@@ -144,10 +144,14 @@ impl Driver {
         match Step::of(token) {
             Some(Step::Look) if self.started => {}
             Some(Step::Look) if context.now() < SimInstant::ZERO + warm_up(context) => {
-                let left = warm_up(context).saturating_sub(
-                    context.now().saturating_since(SimInstant::ZERO),
+                let left = warm_up(context)
+                    .saturating_sub(context.now().saturating_since(SimInstant::ZERO));
+                context.core.after(
+                    left,
+                    Event::Driver {
+                        token: Step::Look.token(),
+                    },
                 );
-                context.core.after(left, Event::Driver { token: Step::Look.token() });
             }
             Some(Step::Look) if ipam_ready => {
                 self.started = true;

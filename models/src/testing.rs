@@ -174,6 +174,7 @@ impl Bench {
     /// A started bench.
     pub fn new(spec: BenchSpec) -> Bench {
         let mut table = Table::profile(spec.profile).expect("a built-in profile");
+        table.set("driver.warm_up=0").expect("a known key");
         for assignment in spec.set {
             table.set(assignment).expect("an assignment of the test");
         }

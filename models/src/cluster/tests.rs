@@ -376,10 +376,7 @@ fn a_partitioned_leader_is_replaced_and_the_work_goes_on() {
         bench.inject(Action::Cut(NodeIndex(master)));
     }
     bench.pass(Duration::from_secs(200));
-    assert_eq!(
-        bench.cluster.census().created().max(200),
-        bench.cluster.census().created()
-    );
+    assert!(bench.cluster.census().created() >= 200);
     let bound = bench
         .cluster
         .api()
@@ -460,9 +457,9 @@ fn a_machine_that_replaces_another_takes_over_its_node_name() {
 fn a_thousand_pods_on_real_kubelets_run_and_cost_few_events() {
     for (profile, first, last) in [("measured", 60, 110), ("event-model-check", 60, 110)] {
         let mut table = Table::profile(profile).expect("a built-in profile");
-        table
-            .set("node.base_control_plane=0.5")
-            .expect("a known key");
+        for assignment in ["node.base_control_plane=0.5", "driver.warm_up=0"] {
+            table.set(assignment).expect("a known key");
+        }
         let spec = ClusterSpec {
             node_names: ClusterSpec::node_names(10),
             masters: 3,
