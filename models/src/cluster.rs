@@ -61,7 +61,11 @@ impl ClusterSpec {
     /// Names as the reference cluster has them: `master1`…, then `worker4`….
     pub fn node_names(nodes: usize) -> Vec<String> {
         let name = |number: usize| {
-            let role = if number <= Self::masters(nodes) { "master" } else { "worker" };
+            let role = if number <= Self::masters(nodes) {
+                "master"
+            } else {
+                "worker"
+            };
             format!("{role}{number}")
         };
         (1..=nodes).map(name).collect()
@@ -154,7 +158,10 @@ impl Cluster {
                 observed: &mut observed,
                 ipam_answers: &mut ipam_answers,
             };
-            let mut context = Context { core, api: &mut api };
+            let mut context = Context {
+                core,
+                api: &mut api,
+            };
             Driver::new(&spec.workload, &mut controllers, spec.churn, &mut context)
         };
         let census = Census::new(spec.workload.pod_count());
@@ -185,7 +192,13 @@ impl Cluster {
     /// Starts everything at time zero.
     pub fn start(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
         for (index, planned) in self.plan.iter().enumerate() {
-            queue.at(planned.at, Event::Fault { index: index as u32, heal: false });
+            queue.at(
+                planned.at,
+                Event::Fault {
+                    index: index as u32,
+                    heal: false,
+                },
+            );
         }
         let masters = self.masters as u64;
         let leader = |role: &'static str, streams: &Streams| {
@@ -224,7 +237,10 @@ impl Cluster {
             observed: &mut self.observed,
             ipam_answers: &mut self.ipam_answers,
         };
-        let mut context = Context { core, api: &mut self.api };
+        let mut context = Context {
+            core,
+            api: &mut self.api,
+        };
         let mut parts = Parts {
             nodes: &mut self.nodes,
             controllers: &mut self.controllers,
@@ -329,7 +345,9 @@ impl Cluster {
             return Some(End::AllRunning);
         }
         let unschedulable = self.scheduler.unschedulable().count() as u64;
-        self.census.hopeless(unschedulable).then_some(End::NoProgress)
+        self.census
+            .hopeless(unschedulable)
+            .then_some(End::NoProgress)
     }
 
     /// Pods that exist and do not run, with what is known of the reason. Shape: by UID.
@@ -396,9 +414,16 @@ impl Parts<'_> {
     fn cpu(&mut self, node: NodeIndex, generation: u64, context: &mut Context<'_>) {
         let mut done = std::mem::take(self.cpu_done);
         let now = context.now();
-        let wake = context.core.machine(node).cpu.wake(now, generation, &mut done);
+        let wake = context
+            .core
+            .machine(node)
+            .cpu
+            .wake(now, generation, &mut done);
         if let Some(wake) = wake {
-            let event = Event::Cpu { node, generation: wake.generation };
+            let event = Event::Cpu {
+                node,
+                generation: wake.generation,
+            };
             context.core.queue.at(wake.at, event);
         }
         for token in done.drain(..) {
@@ -417,7 +442,10 @@ impl Parts<'_> {
             ControlEvent::Cycle { .. } | ControlEvent::BackedOff { .. } => {
                 self.scheduler.handle(event, context);
             }
-            ControlEvent::WatchAgain { role: Role::Scheduler, .. } => {
+            ControlEvent::WatchAgain {
+                role: Role::Scheduler,
+                ..
+            } => {
                 self.scheduler.handle(event, context);
             }
             ControlEvent::NodeSilent { node, .. } => {
@@ -432,14 +460,17 @@ impl Parts<'_> {
     fn respond(&mut self, reply: ReplyTo, response: Response, context: &mut Context<'_>) {
         match reply {
             ReplyTo::Node { node, token } => self.nodes.response(node, token, response, context),
-            ReplyTo::Controllers { token: ControlToken::Event(Recorder::Scheduler) } => {
+            ReplyTo::Controllers {
+                token: ControlToken::Event(Recorder::Scheduler),
+            } => {
                 self.scheduler.event_sent(context);
             }
             ReplyTo::Controllers { token } => self.controllers.response(token, &response, context),
             ReplyTo::Scheduler { pod } => self.scheduler.response(pod, &response, context),
             ReplyTo::Ipam { token } => self.ipam.response(token, response, context),
             ReplyTo::Driver { token } => {
-                self.driver.response(token, &response, self.controllers, context);
+                self.driver
+                    .response(token, &response, self.controllers, context);
             }
             ReplyTo::Nobody => {}
         }
@@ -502,7 +533,9 @@ fn election_time(role: Role, loss: u32, parameters: &Parameters, streams: &Strea
         Role::Scheduler => "scheduler lease",
     };
     let retry = parameters.kcm.lease_retry;
-    let draw = streams.stream("election", u64::from(loss), purpose).duration(retry.min..=retry.max);
+    let draw = streams
+        .stream("election", u64::from(loss), purpose)
+        .duration(retry.min..=retry.max);
     parameters.kcm.lease + draw
 }
 

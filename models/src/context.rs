@@ -56,9 +56,17 @@ impl Core<'_> {
     /// Asks a machine's cores for CPU time; `token` is served when it was used.
     /// Units: `demand` is CPU time on one core. A demand of zero is served at once, as an event.
     pub fn cpu(&mut self, node: NodeIndex, demand: Duration, token: CpuToken) {
-        let wake = self.machines[node.index()].cpu.submit(self.now, demand, token);
+        let wake = self.machines[node.index()]
+            .cpu
+            .submit(self.now, demand, token);
         if let Some(wake) = wake {
-            self.queue.at(wake.at, Event::Cpu { node, generation: wake.generation });
+            self.queue.at(
+                wake.at,
+                Event::Cpu {
+                    node,
+                    generation: wake.generation,
+                },
+            );
         }
     }
 

@@ -127,7 +127,9 @@ impl Driver {
             timeout: None,
             fresh_connection: false,
         }));
-        context.core.queue.soon(Event::Driver { token: Step::Look.token() });
+        context.core.queue.soon(Event::Driver {
+            token: Step::Look.token(),
+        });
     }
 
     /// Whether everything was created, and every churned Pod deleted.
@@ -142,10 +144,14 @@ impl Driver {
         match Step::of(token) {
             Some(Step::Look) if self.started => {}
             Some(Step::Look) if context.now() < SimInstant::ZERO + warm_up(context) => {
-                let left = warm_up(context).saturating_sub(
-                    context.now().saturating_since(SimInstant::ZERO),
+                let left = warm_up(context)
+                    .saturating_sub(context.now().saturating_since(SimInstant::ZERO));
+                context.core.after(
+                    left,
+                    Event::Driver {
+                        token: Step::Look.token(),
+                    },
                 );
-                context.core.after(left, Event::Driver { token: Step::Look.token() });
             }
             Some(Step::Look) if ipam_ready => {
                 self.started = true;
@@ -155,7 +161,12 @@ impl Driver {
                 self.create(context);
             }
             Some(Step::Look) => {
-                context.core.after(READY_POLL, Event::Driver { token: Step::Look.token() });
+                context.core.after(
+                    READY_POLL,
+                    Event::Driver {
+                        token: Step::Look.token(),
+                    },
+                );
             }
             Some(Step::Create) => self.create(context),
             Some(Step::Churn) => self.churn(context),
@@ -167,27 +178,39 @@ impl Driver {
         for creation in &self.creations {
             if let Creation::Pod(pod) = creation {
                 // A name that is taken already is the user's mistake, and has no effect, as in life.
-                let _ = context.api.install(&Request::CreatePod(pod.clone()), &mut context.core);
+                let _ = context
+                    .api
+                    .install(&Request::CreatePod(pod.clone()), &mut context.core);
             }
         }
-        self.creations.retain(|creation| !matches!(creation, Creation::Pod(_)));
+        self.creations
+            .retain(|creation| !matches!(creation, Creation::Pod(_)));
     }
 
     fn create(&mut self, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
         let Some(creation) = self.creations.get(self.next) else {
             if self.churn.is_some() {
-                context.core.queue.soon(Event::Driver { token: Step::Churn.token() });
+                context.core.queue.soon(Event::Driver {
+                    token: Step::Churn.token(),
+                });
             }
             return;
         };
         let request = match creation {
-            Creation::Object(object) => {
-                Request::WriteWorkload { object: *object, write: WorkloadWrite::Create }
-            }
+            Creation::Object(object) => Request::WriteWorkload {
+                object: *object,
+                write: WorkloadWrite::Create,
+            },
             Creation::Pod(pod) => Request::CreatePod(pod.clone()),
         };
-        context.call(client, request, ReplyTo::Driver { token: Step::Create.token() });
+        context.call(
+            client,
+            request,
+            ReplyTo::Driver {
+                token: Step::Create.token(),
+            },
+        );
     }
 
     /// A call of the driver ended.
@@ -210,18 +233,20 @@ impl Driver {
             self.next += 1;
             wait = context.core.parameters.driver.create_gap;
         }
-        context.core.after(wait, Event::Driver { token: Step::Create.token() });
+        context.core.after(
+            wait,
+            Event::Driver {
+                token: Step::Create.token(),
+            },
+        );
     }
 
     /// A user deletes a Pod. With a grace of zero this is `kubectl delete --force`.
-    pub fn delete_pod(
-        &mut self,
-        pod: PodUid,
-        grace: Option<Duration>,
-        context: &mut Context<'_>,
-    ) {
+    pub fn delete_pod(&mut self, pod: PodUid, grace: Option<Duration>, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
-        let reply = ReplyTo::Driver { token: Step::Deleted.token() };
+        let reply = ReplyTo::Driver {
+            token: Step::Deleted.token(),
+        };
         context.call(client, Request::DeletePod { pod, grace }, reply);
     }
 
@@ -241,7 +266,12 @@ impl Driver {
             self.churned += 1;
             self.delete_pod(victim, churn.grace, context);
         }
-        context.core.after(churn.period, Event::Driver { token: Step::Churn.token() });
+        context.core.after(
+            churn.period,
+            Event::Driver {
+                token: Step::Churn.token(),
+            },
+        );
     }
 }
 
@@ -251,9 +281,10 @@ fn creation(
     context: &mut Context<'_>,
 ) -> Creation {
     let run = match document.controller {
-        Controller::Job { run_seconds: Some(seconds), .. } => {
-            Some(Duration::from_secs(u64::from(seconds)))
-        }
+        Controller::Job {
+            run_seconds: Some(seconds),
+            ..
+        } => Some(Duration::from_secs(u64::from(seconds))),
         _ => None,
     };
     let template = template(document, run);
@@ -264,13 +295,18 @@ fn creation(
         Controller::ReplicaSet { replicas } => {
             controllers.add_replica_set(replicas, template, context)
         }
-        Controller::StatefulSet { replicas, pod_management } => {
+        Controller::StatefulSet {
+            replicas,
+            pod_management,
+        } => {
             let parallel = pod_management == PodManagement::Parallel;
             controllers.add_stateful_set(replicas, parallel, template)
         }
-        Controller::Job { parallelism, completions, .. } => {
-            controllers.add_job(parallelism, completions, template, context)
-        }
+        Controller::Job {
+            parallelism,
+            completions,
+            ..
+        } => controllers.add_job(parallelism, completions, template, context),
         Controller::Pod => {
             let name = template.name.clone();
             return Creation::Pod(Rc::new(template.pod(name, 0, None)));
@@ -280,7 +316,9 @@ fn creation(
 
 fn template(document: &Document, run: Option<Duration>) -> PodTemplate {
     let shared = |map: &std::collections::BTreeMap<String, String>| {
-        map.iter().map(|(key, value)| (Rc::from(&**key), Rc::from(&**value))).collect::<Vec<_>>()
+        map.iter()
+            .map(|(key, value)| (Rc::from(&**key), Rc::from(&**value)))
+            .collect::<Vec<_>>()
     };
     let pod: &Template = &document.template;
     PodTemplate {

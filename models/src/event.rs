@@ -106,4 +106,3 @@ impl QueueEvent for Event {
         }
     }
 }
-

@@ -86,6 +86,8 @@ impl NetnsId {
 
     /// The namespace that [`NetnsId::path`] names.
     pub fn from_path(path: &str) -> Option<NetnsId> {
-        u32::from_str_radix(path.strip_prefix("/run/netns/cni-")?, 16).ok().map(NetnsId)
+        u32::from_str_radix(path.strip_prefix("/run/netns/cni-")?, 16)
+            .ok()
+            .map(NetnsId)
     }
 }

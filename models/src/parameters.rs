@@ -27,7 +27,10 @@ use crate::node_parameters::{self, NodeSideParameters};
 /// [`node_parameters::FILES`].
 const BUILT_IN: &[(&str, &str)] = &[
     ("api.toml", include_str!("../parameters/api.toml")),
-    ("controllers.toml", include_str!("../parameters/controllers.toml")),
+    (
+        "controllers.toml",
+        include_str!("../parameters/controllers.toml"),
+    ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
 ];
 
@@ -35,8 +38,14 @@ const BUILT_IN: &[(&str, &str)] = &[
 /// `measured`, the default, lays nothing over them.
 const PROFILES: &[(&str, &str)] = &[
     ("measured", ""),
-    ("event-model-check", include_str!("../parameters/profiles/event-model-check.toml")),
-    ("real-node", include_str!("../parameters/profiles/real-node.toml")),
+    (
+        "event-model-check",
+        include_str!("../parameters/profiles/event-model-check.toml"),
+    ),
+    (
+        "real-node",
+        include_str!("../parameters/profiles/real-node.toml"),
+    ),
 ];
 
 /// Declares [`Parameters`]: all groups, one line a group.
@@ -91,7 +100,11 @@ impl Parameters {
 
     fn check(&self) -> Result<(), ParameterError> {
         let refuse = |key: &str, given: String, expected: &str| {
-            Err(ParameterError::Value { key: key.to_owned(), given, expected: expected.to_owned() })
+            Err(ParameterError::Value {
+                key: key.to_owned(),
+                given,
+                expected: expected.to_owned(),
+            })
         };
         let node = &self.node_side.node;
         for (key, base) in [
@@ -261,14 +274,21 @@ impl Decimal {
         if !digits.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        Some(Decimal { mantissa: digits.parse().ok()?, scale: fraction.len() as u32 })
+        Some(Decimal {
+            mantissa: digits.parse().ok()?,
+            scale: fraction.len() as u32,
+        })
     }
 
     /// The value times `factor`, if that is a whole number that fits.
     fn times(self, factor: u128) -> Option<u64> {
         let scaled = self.mantissa.checked_mul(factor)?;
         let divisor = 10u128.pow(self.scale);
-        if scaled.is_multiple_of(divisor) { u64::try_from(scaled / divisor).ok() } else { None }
+        if scaled.is_multiple_of(divisor) {
+            u64::try_from(scaled / divisor).ok()
+        } else {
+            None
+        }
     }
 }
 
@@ -279,9 +299,7 @@ fn text_of(value: &toml::Value) -> String {
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Float(number) => format!("{number}"),
         toml::Value::Boolean(flag) => flag.to_string(),
-        toml::Value::Array(items) => {
-            items.iter().map(text_of).collect::<Vec<_>>().join("..")
-        }
+        toml::Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join(".."),
         other => other.to_string(),
     }
 }
@@ -322,7 +340,11 @@ impl ParameterValue for Span {
         let (min, max) = text.split_once("..").unwrap_or((text, text));
         let min = Duration::read(min.trim(), unit).map_err(|_| expected())?;
         let max = Duration::read(max.trim(), unit).map_err(|_| expected())?;
-        if min <= max { Ok(Span { min, max }) } else { Err(expected()) }
+        if min <= max {
+            Ok(Span { min, max })
+        } else {
+            Err(expected())
+        }
     }
 }
 
@@ -397,7 +419,11 @@ impl ParameterValue for Prices {
             let mut parts = text.split('/').map(|part| Duration::read(part, unit).ok());
             let mut next = || parts.next().flatten();
             let (latency, apiserver, etcd) = (next()?, next()?, next()?);
-            parts.next().is_none().then_some(Price { latency, apiserver, etcd })
+            parts.next().is_none().then_some(Price {
+                latency,
+                apiserver,
+                etcd,
+            })
         };
         let mut points: Vec<(u32, Price)> = Vec::new();
         for point in text.split_whitespace() {
@@ -408,14 +434,19 @@ impl ParameterValue for Prices {
             }
             points.push((records, price(rest).ok_or_else(expected)?));
         }
-        if points.is_empty() { Err(expected()) } else { Ok(Prices(points)) }
+        if points.is_empty() {
+            Err(expected())
+        } else {
+            Ok(Prices(points))
+        }
     }
 }
 
 impl ParameterValue for u64 {
     const UNITS: &'static [&'static str] = &["count", "bytes"];
     fn read(text: &str, unit: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("a whole number >= 0 ({unit})"))
+        text.parse()
+            .map_err(|_| format!("a whole number >= 0 ({unit})"))
     }
 }
 
@@ -450,8 +481,10 @@ impl Table {
     /// Parses one file; `name` appears in errors.
     /// Errors: malformed TOML, an entry without unit, source or kind.
     pub fn parse(name: &str, text: &str) -> Result<Table, ParameterError> {
-        let malformed =
-            |reason: String| ParameterError::Malformed { file: name.to_owned(), reason };
+        let malformed = |reason: String| ParameterError::Malformed {
+            file: name.to_owned(),
+            reason,
+        };
         let groups: BTreeMap<String, BTreeMap<String, Entry>> =
             toml::from_str(text).map_err(|error| malformed(error.to_string()))?;
         let mut entries = BTreeMap::new();
@@ -468,12 +501,17 @@ impl Table {
 
     /// The built-in values, before any profile or override.
     pub fn released() -> Table {
-        let mut all = Table { entries: BTreeMap::new() };
+        let mut all = Table {
+            entries: BTreeMap::new(),
+        };
         for (name, text) in BUILT_IN.iter().chain(node_parameters::FILES) {
             let file = Table::parse(name, text).expect("a built-in parameter file is well formed");
             for (key, entry) in file.entries {
                 let previous = all.entries.insert(key.clone(), entry);
-                assert!(previous.is_none(), "{key} stands in two built-in parameter files");
+                assert!(
+                    previous.is_none(),
+                    "{key} stands in two built-in parameter files"
+                );
             }
         }
         all
@@ -484,7 +522,10 @@ impl Table {
     pub fn profile(name: &str) -> Result<Table, ParameterError> {
         let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = Table::profile_names().collect();
-            return Err(ParameterError::Profile { name: name.to_owned(), known: known.join(", ") });
+            return Err(ParameterError::Profile {
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
         };
         let mut table = Table::released();
         table.overlay(Table::parse(name, text)?)?;
@@ -511,11 +552,16 @@ impl Table {
     /// Overrides one value, `key=value` in the unit of the entry.
     /// Errors: not an assignment, an unknown key (with the nearest one), an unreadable value.
     pub fn set(&mut self, assignment: &str) -> Result<(), ParameterError> {
-        let (key, value) = assignment
-            .split_once('=')
-            .ok_or_else(|| ParameterError::Assignment { given: assignment.to_owned() })?;
+        let (key, value) =
+            assignment
+                .split_once('=')
+                .ok_or_else(|| ParameterError::Assignment {
+                    given: assignment.to_owned(),
+                })?;
         let (key, value) = (key.trim(), value.trim());
-        let Some(entry) = self.entries.get_mut(key) else { return Err(self.unknown(key)) };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return Err(self.unknown(key));
+        };
         entry.value = toml::Value::String(value.to_owned());
         Ok(())
     }
@@ -526,7 +572,9 @@ impl Table {
         let entry = self
             .entries
             .get(key)
-            .ok_or_else(|| ParameterError::Missing { key: key.to_owned() })?;
+            .ok_or_else(|| ParameterError::Missing {
+                key: key.to_owned(),
+            })?;
         let wrong = |given: &str, expected: String| ParameterError::Value {
             key: key.to_owned(),
             given: given.to_owned(),
@@ -548,7 +596,10 @@ impl Table {
             .min()
             .filter(|(distance, _)| *distance <= key.len().max(4) / 2)
             .map(|(_, known)| known.clone());
-        ParameterError::Unknown { key: key.to_owned(), nearest }
+        ParameterError::Unknown {
+            key: key.to_owned(),
+            nearest,
+        }
     }
 }
 
@@ -563,7 +614,11 @@ impl fmt::Display for Table {
                 .map(|[low, high]| format!("[{} .. {}]", text_of(low), text_of(high)))
                 .unwrap_or_default();
             let value = format!("{} {}", text_of(&entry.value), entry.unit);
-            writeln!(f, "{key:<38} {value:<18} {kind:<9} {range:<16} {}", entry.source)?;
+            writeln!(
+                f,
+                "{key:<38} {value:<18} {kind:<9} {range:<16} {}",
+                entry.source
+            )?;
         }
         Ok(())
     }

@@ -107,7 +107,9 @@ pub enum Request {
     },
     /// PATCH pods/NAME/status as the kubelet does: UID in the body, no resourceVersion.
     PatchPodStatus {
-        /// The Pod; 409 when the name now belongs to another UID, 404 when it is gone.
+        /// The Pod; 422 when the name now belongs to another UID (the field is immutable), 404 when
+        /// it is gone. Source: kubernetes v1.26.5 apimachinery/pkg/api/validation/
+        /// objectmeta.go:254.
         pod: PodUid,
         /// The new status.
         status: PodStatus,

@@ -68,7 +68,10 @@ impl Ipam for Double {
     fn killed(&mut self, _: NodeIndex, _: IpamCallId, _: &mut Context<'_>) {}
     fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
         if token < OWN {
-            self.seen.borrow_mut().responses.push((context.now(), token, response));
+            self.seen
+                .borrow_mut()
+                .responses
+                .push((context.now(), token, response));
         } else if let Err(ApiError::Unavailable { .. }) = response {
             let at = context.now() + Duration::from_secs(1);
             context.ipam_timer(NodeIndex(0), at, token - OWN);
@@ -76,7 +79,10 @@ impl Ipam for Double {
     }
     fn watch(&mut self, token: u64, _: WatchId, change: Change, context: &mut Context<'_>) {
         if token < OWN {
-            self.seen.borrow_mut().changes.push((context.now(), token, change));
+            self.seen
+                .borrow_mut()
+                .changes
+                .push((context.now(), token, change));
             return;
         }
         if let Change::Closed(_) = change {
@@ -84,9 +90,14 @@ impl Ipam for Double {
             return context.ipam_timer(NodeIndex(0), at, AGAIN);
         }
         let Change::Pod(pod) = change else { return };
-        let (Some(client), Some(delay)) = (self.client, self.run_after) else { return };
+        let (Some(client), Some(delay)) = (self.client, self.run_after) else {
+            return;
+        };
         if pod.deletion.is_some() && pod.node_name.is_some() {
-            let request = Request::DeletePod { pod: pod.uid, grace: Some(Duration::ZERO) };
+            let request = Request::DeletePod {
+                pod: pod.uid,
+                grace: Some(Duration::ZERO),
+            };
             context.call(client, request, ReplyTo::Ipam { token: OWN + AGAIN });
         } else if pod.node_name.is_some() && self.reported.insert(pod.uid) {
             let at = context.now() + delay;
@@ -106,7 +117,10 @@ impl Ipam for Double {
             seen_by_kubelet: true,
             pod_ips: Vec::new(),
         };
-        let request = Request::PatchPodStatus { pod: PodUid(token as u32), status };
+        let request = Request::PatchPodStatus {
+            pod: PodUid(token as u32),
+            status,
+        };
         context.call(client, request, ReplyTo::Ipam { token: OWN + token });
     }
     fn cpu_done(&mut self, _: NodeIndex, _: u64, _: &mut Context<'_>) {}
@@ -160,6 +174,7 @@ impl Bench {
     /// A started bench.
     pub fn new(spec: BenchSpec) -> Bench {
         let mut table = Table::profile(spec.profile).expect("a built-in profile");
+        table.set("driver.warm_up=0").expect("a known key");
         for assignment in spec.set {
             table.set(assignment).expect("an assignment of the test");
         }
@@ -175,7 +190,10 @@ impl Bench {
             node_names: ClusterSpec::node_names(spec.nodes),
             masters: ClusterSpec::masters(spec.nodes),
             parameters: Parameters::read(&table).expect("consistent parameters"),
-            workload: Workload { objects: spec.objects, ..Workload::default() },
+            workload: Workload {
+                objects: spec.objects,
+                ..Workload::default()
+            },
             churn: None,
             plan: Vec::new(),
             seed: 7,
@@ -191,7 +209,15 @@ impl Bench {
         }));
         let mut log = EventLog::new();
         cluster.start(&mut queue, &mut log);
-        Bench { cluster, queue, log, seen, observed, draws, api_events: 0 }
+        Bench {
+            cluster,
+            queue,
+            log,
+            seen,
+            observed,
+            draws,
+            api_events: 0,
+        }
     }
 
     /// Takes one event; false when none is due by then.
@@ -199,10 +225,13 @@ impl Bench {
         if self.queue.peek_at().is_none_or(|at| at > until) {
             return false;
         }
-        let Some((at, event)) = self.queue.pop() else { return false };
+        let Some((at, event)) = self.queue.pop() else {
+            return false;
+        };
         self.api_events += u64::from(crate::cluster::is_api_event(&event));
         self.log.append(at, &event);
-        self.cluster.handle(at, event, &mut self.queue, &mut self.log);
+        self.cluster
+            .handle(at, event, &mut self.queue, &mut self.log);
         true
     }
 
@@ -222,20 +251,28 @@ impl Bench {
     }
 
     /// Does something to the cluster.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tests read better without borrows"
+    )]
     pub fn inject(&mut self, action: Action) -> Injected {
         self.cluster.inject(&action, &mut self.queue, &mut self.log)
     }
 
     /// Registers a client.
     pub fn client(&mut self, spec: ClientSpec) -> ClientId {
-        self.cluster.with_ipam(&mut self.queue, &mut self.log, |_, context| context.client(spec))
+        self.cluster
+            .with_ipam(&mut self.queue, &mut self.log, |_, context| {
+                context.client(spec)
+            })
     }
 
     /// Makes a call whose response appears in [`Seen`].
     pub fn call(&mut self, client: ClientId, request: Request, token: u64) {
-        self.cluster.with_ipam(&mut self.queue, &mut self.log, |_, context| {
-            context.call(client, request, ReplyTo::Ipam { token });
-        });
+        self.cluster
+            .with_ipam(&mut self.queue, &mut self.log, |_, context| {
+                context.call(client, request, ReplyTo::Ipam { token });
+            });
     }
 
     /// Makes a call and runs until it is answered; when, and how.
@@ -262,23 +299,32 @@ impl Bench {
         from: u64,
         token: u64,
     ) -> WatchId {
-        self.cluster.with_ipam(&mut self.queue, &mut self.log, |_, context| {
-            context.watch(client, target, from, WatchOwner::Ipam { token })
-        })
+        self.cluster
+            .with_ipam(&mut self.queue, &mut self.log, |_, context| {
+                context.watch(client, target, from, WatchOwner::Ipam { token })
+            })
     }
 
     /// Times of the observations that a condition picks.
     pub fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<Duration> {
         let since = |at: SimInstant| at.saturating_since(SimInstant::ZERO);
         let observed = self.observed.borrow();
-        observed.iter().filter(|(_, o)| wanted(o)).map(|(at, _)| since(*at)).collect()
+        observed
+            .iter()
+            .filter(|(_, o)| wanted(o))
+            .map(|(at, _)| since(*at))
+            .collect()
     }
 }
 
 /// One object of a workload.
 pub fn object(name: &str, controller: Controller) -> WorkloadObject {
     WorkloadObject {
-        document: DocumentRef { file: "test.yaml".to_owned(), document: 1, line: 1 },
+        document: DocumentRef {
+            file: "test.yaml".to_owned(),
+            document: 1,
+            line: 1,
+        },
         namespace: "default".to_owned(),
         name: name.to_owned(),
         labels: std::collections::BTreeMap::default(),
@@ -302,5 +348,7 @@ pub fn object(name: &str, controller: Controller) -> WorkloadObject {
 
 /// So many Deployments of so many replicas.
 pub fn deployments(count: u32, replicas: u32) -> Vec<WorkloadObject> {
-    (0..count).map(|n| object(&format!("d{n:03}"), Controller::Deployment { replicas })).collect()
+    (0..count)
+        .map(|n| object(&format!("d{n:03}"), Controller::Deployment { replicas }))
+        .collect()
 }

@@ -35,6 +35,10 @@ pub(super) enum Stage {
 
 /// One call.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about the two sides; no state machine hides in them"
+)]
 pub(super) struct Call {
     pub(super) client: ClientId,
     pub(super) node: NodeIndex,
@@ -157,17 +161,25 @@ impl ApiServers {
 
     /// Sends a call, not before an instant, when its limiter lets it.
     fn depart(&mut self, id: CallId, not_before: SimInstant, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let client = call.client;
-        let Some(mut start) = self.clients[client.index()].as_ref().map(|client| client.server)
+        let Some(mut start) = self.clients[client.index()]
+            .as_ref()
+            .map(|client| client.server)
         else {
             return self.forget(id);
         };
         let serving = self.serving_from(start);
         start = serving.unwrap_or(start);
-        let Some(client) = self.clients[client.index()].as_mut() else { return };
-        let departs =
-            client.limiter.as_mut().map_or(core.now, |bucket| bucket.reserve(core.now));
+        let Some(client) = self.clients[client.index()].as_mut() else {
+            return;
+        };
+        let departs = client
+            .limiter
+            .as_mut()
+            .map_or(core.now, |bucket| bucket.reserve(core.now));
         let departs = departs.max(not_before);
         if client.server != start {
             client.server = start;
@@ -180,14 +192,23 @@ impl ApiServers {
         let (way, back) = match &mut client.latency {
             Some(draws) => {
                 let whole = draws.duration(api.fixed_call.min..=api.fixed_call.max);
-                (whole / 2, whole - whole / 2)
+                {
+                    let way = whole / 2;
+                    (way, whole.saturating_sub(way))
+                }
             }
             None if new_connection => (one_way * 5, one_way),
             None => (one_way, one_way),
         };
         let timeout = client.spec.timeout.unwrap_or(Duration::MAX);
-        let Some(call) = self.calls.get(id) else { return };
-        let limit = if call.write { api.handler_timeout + way + back } else { api.request_timeout };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
+        let limit = if call.write {
+            api.handler_timeout + way + back
+        } else {
+            api.request_timeout
+        };
         call.server = start;
         call.stage = Stage::Travelling;
         call.departed = departs;
@@ -201,16 +222,24 @@ impl ApiServers {
         let deadline = call.deadline;
         if serving.is_none() {
             call.stage = Stage::Done;
-            self.tell(id, Err(ApiError::Unavailable { unknown: false }), core, departs + back);
+            self.tell(
+                id,
+                Err(ApiError::Unavailable { unknown: false }),
+                core,
+                departs + back,
+            );
             return;
         }
         self.index_deadline(id, deadline, core);
-        core.queue.at(departs + way, Event::Api(ApiEvent::Arrive { call: id }));
+        core.queue
+            .at(departs + way, Event::Api(ApiEvent::Arrive { call: id }));
     }
 
     /// A request reaches its server, unless something on the way prevents it.
     pub(super) fn arrive(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let (node, server, departed) = (call.node, call.server, call.departed);
         let (class, what, write) = (call.class, call.what, call.write);
         if self.was_cut(node, departed) {
@@ -219,10 +248,12 @@ impl ApiServers {
         if !self.servers[server].up {
             return self.redirect(id, core);
         }
-        let effect = self
-            .armed
-            .arrived(id, core.now, |selector| selector.matches(class, node, what, write));
-        let Some(call) = self.calls.get(id) else { return };
+        let effect = self.armed.arrived(id, core.now, |selector| {
+            selector.matches(class, node, what, write)
+        });
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.effect = effect;
         match effect {
             Some(CallEffect::LoseRequest) => return self.lose(id, core),
@@ -237,7 +268,9 @@ impl ApiServers {
     }
 
     fn admit(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let listed = match &call.request {
             Request::ListPods { .. } => self.store.pod_count(),
             Request::List { kind, .. } => self.store.custom_count(*kind),
@@ -245,14 +278,18 @@ impl ApiServers {
         };
         let per_seat = core.parameters.api.list_seat_objects;
         let seats = (listed as u64).div_ceil(per_seat).clamp(1, 10) as u32;
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.seats = seats;
         let (server, level) = (call.server, Level::of(call.class));
         match self.servers[server].flow.admit(level, seats, id) {
             Admission::Run => self.begin(id, core),
             Admission::Wait => {
                 let limit = core.now + core.parameters.api.queue_wait;
-                let Some(call) = self.calls.get(id) else { return };
+                let Some(call) = self.calls.get(id) else {
+                    return;
+                };
                 call.stage = Stage::Queued;
                 let limit = limit.min(call.deadline);
                 self.index_deadline(id, limit, core);
@@ -273,13 +310,17 @@ impl ApiServers {
 
     /// A request has its seats: its CPU is asked for.
     fn begin(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let was_queued = call.stage == Stage::Queued;
         call.stage = Stage::Cpu;
         let (server, write, deadline) = (call.server, call.write, call.deadline);
         let new_connection = std::mem::take(&mut call.new_connection);
         let costs = &core.parameters.cost;
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let mut demand = costs.demand(&call.request, &self.store);
         if new_connection {
             demand = demand.plus(costs.connection());
@@ -287,7 +328,11 @@ impl ApiServers {
         if was_queued {
             self.index_deadline(id, deadline, core);
         }
-        core.cpu(self.servers[server].node, demand.foreground, CpuToken::Api(id));
+        core.cpu(
+            self.servers[server].node,
+            demand.foreground,
+            CpuToken::Api(id),
+        );
         self.spend_beside(server, demand.background, core);
         if write {
             let replica = core.parameters.etcd.replica_cpu;
@@ -309,16 +354,24 @@ impl ApiServers {
 
     /// CPU of a call was served.
     pub fn cpu_done(&mut self, id: CallId, core: &mut Core<'_>) {
-        if self.calls.get(id).is_some_and(|call| call.stage == Stage::Cpu) {
+        if self
+            .calls
+            .get(id)
+            .is_some_and(|call| call.stage == Stage::Cpu)
+        {
             self.after_cpu(id, core);
         }
     }
 
     fn after_cpu(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         if !call.write {
             let server = call.server;
-            let Some(call) = self.calls.get(id) else { return };
+            let Some(call) = self.calls.get(id) else {
+                return;
+            };
             let request = call.request.clone();
             let response = self.read(&request, server, core.now);
             return self.finish(id, response, core);
@@ -331,10 +384,10 @@ impl ApiServers {
             core.after(delay, Event::Api(ApiEvent::Release { call: id }));
             return;
         }
-        self.to_etcd(id, core);
+        self.submit_to_etcd(id, core);
     }
 
-    pub(super) fn to_etcd(&mut self, id: CallId, core: &mut Core<'_>) {
+    pub(super) fn submit_to_etcd(&mut self, id: CallId, core: &mut Core<'_>) {
         if core.parameters.api.fixed_latency {
             return self.commit(id, core);
         }
@@ -381,10 +434,14 @@ impl ApiServers {
     }
 
     fn commit(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let late = call.client_done || call.verdict.is_some();
         let before = self.store.revision();
-        let response = self.store.write(&call.request, core.now, &self.nodes, core.observed);
+        let response = self
+            .store
+            .write(&call.request, core.now, &self.nodes, core.observed);
         call.committed = response.is_ok();
         if call.committed && call.effect.is_some() {
             self.armed.committed(id, late);
@@ -396,7 +453,9 @@ impl ApiServers {
     /// The server is done with a call; the answer goes back.
     pub(super) fn finish(&mut self, id: CallId, response: Response, core: &mut Core<'_>) {
         self.give_back_seats(id, core);
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.stage = Stage::Done;
         call.sent_back = core.now;
         if call.client_done {
@@ -417,7 +476,9 @@ impl ApiServers {
     }
 
     fn give_back_seats(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let seats = std::mem::take(&mut call.seats);
         if seats == 0 {
             return;
@@ -433,7 +494,9 @@ impl ApiServers {
     /// The client will hear nothing: it waits for its deadline or for a dead connection.
     fn lose(&mut self, id: CallId, core: &mut Core<'_>) {
         let dead = core.now + core.parameters.client.h2_dead;
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.stage = Stage::Done;
         call.verdict = None;
         let limit = call.deadline.min(dead);
@@ -442,7 +505,9 @@ impl ApiServers {
 
     /// The connection breaks; what the server had not yet given to etcd is not done.
     pub(super) fn reset(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         if call.stage != Stage::Etcd {
             call.stage = Stage::Done;
         }
@@ -459,10 +524,14 @@ impl ApiServers {
 
     /// The server of a travelling request is down: another one takes it, or the dial is refused.
     fn redirect(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         let (server, client, back) = (call.server, call.client, call.way_back);
         let serving = self.serving_from(server);
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         if let Some(other) = serving {
             call.server = other;
             call.new_connection = true;
@@ -476,7 +545,12 @@ impl ApiServers {
         if call.client_done {
             return self.forget(id);
         }
-        self.tell(id, Err(ApiError::Unavailable { unknown: false }), core, core.now + back);
+        self.tell(
+            id,
+            Err(ApiError::Unavailable { unknown: false }),
+            core,
+            core.now + back,
+        );
     }
 
     fn tell(&mut self, id: CallId, response: Response, core: &mut Core<'_>, at: SimInstant) {
@@ -488,7 +562,9 @@ impl ApiServers {
 
     /// The client learns the outcome, or tries again.
     pub(super) fn answer(&mut self, id: CallId, core: &mut Core<'_>) -> Delivery {
-        let Some(call) = self.calls.get(id) else { return Delivery::Nothing };
+        let Some(call) = self.calls.get(id) else {
+            return Delivery::Nothing;
+        };
         if call.client_done {
             return Delivery::Nothing;
         }
@@ -502,14 +578,23 @@ impl ApiServers {
             }
             return Delivery::Nothing;
         }
-        let Some(call) = self.calls.get(id) else { return Delivery::Nothing };
-        let Some(response) = call.verdict.take() else { return Delivery::Nothing };
+        let Some(call) = self.calls.get(id) else {
+            return Delivery::Nothing;
+        };
+        let Some(response) = call.verdict.take() else {
+            return Delivery::Nothing;
+        };
         let result = match &response {
             Ok(_) => Ok(()),
             Err(error) => Err(*error),
         };
         let (class, what, committed) = (call.class, call.what, call.committed);
-        core.observed.push(Observation::ApiCall { class, what, result, committed });
+        core.observed.push(Observation::ApiCall {
+            class,
+            what,
+            result,
+            committed,
+        });
         if let Some(wait) = retry(call, &response)
             && u64::from(call.attempt) < core.parameters.client.max_retries
         {
@@ -545,7 +630,9 @@ impl ApiServers {
     }
 
     fn expire(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.indexed = None;
         if call.client_done || call.local {
             return;
@@ -560,7 +647,9 @@ impl ApiServers {
         if waited_out {
             return self.too_many(id, core);
         }
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get(id) else {
+            return;
+        };
         call.local = true;
         let write = call.write;
         self.tell(id, Self::silence(write), core, core.now);
@@ -584,7 +673,9 @@ impl ApiServers {
     }
 
     fn arm_sweep(&mut self, core: &mut Core<'_>) {
-        let Some((at, _)) = self.deadlines.first().copied() else { return };
+        let Some((at, _)) = self.deadlines.first().copied() else {
+            return;
+        };
         if self.sweep_at.is_none_or(|armed| at < armed) {
             self.sweep_at = Some(at);
             core.queue.at(at.max(core.now), Event::Api(ApiEvent::Sweep));
@@ -593,9 +684,14 @@ impl ApiServers {
 
     /// Nobody waits for the calls of a client any more; what has left the client goes on.
     pub(super) fn abandon_calls(&mut self, client: ClientId, core: &mut Core<'_>) {
-        for id in self.calls.matching(|call| call.client == client && !call.client_done) {
+        for id in self
+            .calls
+            .matching(|call| call.client == client && !call.client_done)
+        {
             self.unindex(id);
-            let Some(call) = self.calls.get(id) else { continue };
+            let Some(call) = self.calls.get(id) else {
+                continue;
+            };
             call.client_done = true;
             call.reply = ReplyTo::Nobody;
             if call.stage == Stage::Done || call.departed > core.now {
@@ -617,7 +713,9 @@ impl ApiServers {
             self.store.revision()
         };
         match request {
-            Request::GetPod { namespace, name, .. } => self
+            Request::GetPod {
+                namespace, name, ..
+            } => self
                 .store
                 .pod_at(namespace, name, at)
                 .map(Answer::Pod)
@@ -630,7 +728,13 @@ impl ApiServers {
                 .custom_at(*kind, name, at)
                 .map(Answer::Custom)
                 .ok_or(ApiError::NotFound),
-            Request::List { kind, selectors, limit, after, .. } => {
+            Request::List {
+                kind,
+                selectors,
+                limit,
+                after,
+                ..
+            } => {
                 let mut found = self.store.customs_at(*kind, selectors, at);
                 if let Some(after) = after {
                     found.retain(|object| object.name > *after);

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
+use crate::observation::ApiCallKind;
 use crate::parameters::{Price, Prices};
 use crate::request::{Consistency, Custom, Request, Shape};
-use crate::observation::ApiCallKind;
 
 use super::store::Store;
 
@@ -80,7 +80,10 @@ impl Demand {
     fn of(price: Price, disk: Duration) -> Demand {
         let total = price.apiserver + price.etcd;
         let foreground = total.min(price.latency.saturating_sub(disk));
-        Demand { foreground, background: total.saturating_sub(foreground) }
+        Demand {
+            foreground,
+            background: total.saturating_sub(foreground),
+        }
     }
 
     /// Both added up.
@@ -92,7 +95,10 @@ impl Demand {
     }
 
     fn times(self, count: u32) -> Demand {
-        Demand { foreground: self.foreground * count, background: self.background * count }
+        Demand {
+            foreground: self.foreground * count,
+            background: self.background * count,
+        }
     }
 }
 
@@ -118,11 +124,23 @@ impl CostParameters {
                 Some(object) => read(self.get_of(object)),
                 None => read(self.get_flat.at(1)),
             },
-            Request::List { kind, selectors, limit, .. } => {
+            Request::List {
+                kind,
+                selectors,
+                limit,
+                ..
+            } => {
                 let found = store.customs_at(*kind, selectors, store.revision());
-                let page = if *limit == 0 { found.len() } else { found.len().min(*limit as usize) };
+                let page = if *limit == 0 {
+                    found.len()
+                } else {
+                    found.len().min(*limit as usize)
+                };
                 let base = self.list(read(self.get_flat.at(1)), page);
-                found.iter().take(page).fold(base, |sum, object| sum.plus(self.records(object)))
+                found
+                    .iter()
+                    .take(page)
+                    .fold(base, |sum, object| sum.plus(self.records(object)))
             }
             Request::Create(object) if object.kind.shape == Shape::Flat => {
                 write(self.post_flat.at(1))
@@ -226,10 +244,18 @@ fn workload_name(
 pub fn from_cache(request: &Request) -> bool {
     matches!(
         request,
-        Request::GetPod { consistency: Consistency::Cache, .. }
-            | Request::ListPods { consistency: Consistency::Cache, .. }
-            | Request::Get { consistency: Consistency::Cache, .. }
-            | Request::List { consistency: Consistency::Cache, .. }
-            | Request::ListConfigMaps
+        Request::GetPod {
+            consistency: Consistency::Cache,
+            ..
+        } | Request::ListPods {
+            consistency: Consistency::Cache,
+            ..
+        } | Request::Get {
+            consistency: Consistency::Cache,
+            ..
+        } | Request::List {
+            consistency: Consistency::Cache,
+            ..
+        } | Request::ListConfigMaps
     )
 }

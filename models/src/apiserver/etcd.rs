@@ -26,7 +26,9 @@ impl Etcd {
     pub(super) fn new(members: usize, streams: &Streams) -> Self {
         Self {
             log: BatchingFsync::new(),
-            disks: (0..members).map(|m| streams.stream("etcd", m as u64, "fsync")).collect(),
+            disks: (0..members)
+                .map(|m| streams.stream("etcd", m as u64, "fsync"))
+                .collect(),
             member_up: vec![true; members],
             stalled: None,
             slow_until: SimInstant::ZERO,
@@ -84,7 +86,11 @@ impl Etcd {
         }
         let leader = leader.unwrap_or(span.max);
         let replicated = follower.map_or(leader, |sync| parameters.peer_round_trip + sync);
-        let slow = if now < self.slow_until { self.slow_by } else { Duration::ZERO };
+        let slow = if now < self.slow_until {
+            self.slow_by
+        } else {
+            Duration::ZERO
+        };
         leader.max(replicated) + slow
     }
 }

@@ -28,7 +28,13 @@ pub struct CallSelector {
 impl CallSelector {
     /// Every write of a class, on a machine or on any.
     pub fn writes_of(class: ClientClass, node: Option<NodeIndex>) -> Self {
-        Self { class: Some(class), node, verb: None, resource: None, writes_only: true }
+        Self {
+            class: Some(class),
+            node,
+            verb: None,
+            resource: None,
+            writes_only: true,
+        }
     }
 
     pub(super) fn matches(
@@ -132,7 +138,13 @@ impl ArmedFaults {
             }
         }
         let (fault, CallFault { effect, .. }, _) = self.armed.remove(due?);
-        let fired = FiredFault { fault, call, at, committed: false, committed_late: false };
+        let fired = FiredFault {
+            fault,
+            call,
+            at,
+            committed: false,
+            committed_late: false,
+        };
         self.fired.push(fired);
         Some(effect)
     }

@@ -67,7 +67,11 @@ pub struct FlowControl {
 impl FlowControl {
     /// All seats free.
     pub fn new(system_seats: u32, workload_high_seats: u32, queue_length: usize) -> Self {
-        let lane = |seats| Lane { seats, used: 0, waiting: VecDeque::new() };
+        let lane = |seats| Lane {
+            seats,
+            used: 0,
+            waiting: VecDeque::new(),
+        };
         Self {
             system: lane(system_seats),
             workload_high: lane(workload_high_seats),
@@ -87,7 +91,9 @@ impl FlowControl {
     /// Takes seats for a request, or a place in the queue.
     pub fn admit(&mut self, level: Level, seats: u32, call: CallId) -> Admission {
         let queue_length = self.queue_length;
-        let Some(lane) = self.lane(level) else { return Admission::Run };
+        let Some(lane) = self.lane(level) else {
+            return Admission::Run;
+        };
         if lane.waiting.is_empty() && lane.used + seats <= lane.seats {
             lane.used += seats;
             return Admission::Run;
@@ -117,7 +123,9 @@ impl FlowControl {
 
     /// Takes a request out of the queue; whether it was there.
     pub fn give_up(&mut self, level: Level, call: CallId) -> bool {
-        let Some(lane) = self.lane(level) else { return false };
+        let Some(lane) = self.lane(level) else {
+            return false;
+        };
         let before = lane.waiting.len();
         lane.waiting.retain(|(waiting, _)| *waiting != call);
         lane.waiting.len() < before
@@ -139,6 +147,7 @@ impl FlowControl {
 
 #[cfg(test)]
 mod tests {
+    use super::Admission::{Reject, Run, Wait};
     use super::*;
 
     #[test]
@@ -146,7 +155,6 @@ mod tests {
         let mut flow = FlowControl::new(2, 1, 2);
         let level = Level::System;
         let outcomes: Vec<Admission> = (0..5).map(|n| flow.admit(level, 1, CallId(n))).collect();
-        use Admission::{Reject, Run, Wait};
         assert_eq!(outcomes, [Run, Run, Wait, Wait, Reject]);
         assert_eq!(flow.rejected(), 1);
         let mut next = Vec::new();
@@ -169,6 +177,9 @@ mod tests {
     #[test]
     fn users_of_system_masters_are_exempt() {
         let mut flow = FlowControl::new(0, 0, 0);
-        assert_eq!(flow.admit(Level::of(ClientClass::User), 1, CallId(0)), Admission::Run);
+        assert_eq!(
+            flow.admit(Level::of(ClientClass::User), 1, CallId(0)),
+            Admission::Run
+        );
     }
 }

@@ -201,7 +201,11 @@ impl ApiServers {
     /// One apiserver and etcd member on each of the given machines.
     ///
     /// Panics: with no machine, or more than three.
-    pub fn new(masters: &[NodeIndex], parameters: &crate::parameters::Parameters, streams: &Streams) -> Self {
+    pub fn new(
+        masters: &[NodeIndex],
+        parameters: &crate::parameters::Parameters,
+        streams: &Streams,
+    ) -> Self {
         assert!(
             (1..=SERVERS_MAX).contains(&masters.len()),
             "a cluster has 1 to {SERVERS_MAX} apiservers"
@@ -275,15 +279,21 @@ impl ApiServers {
         let server = if self.servers.len() == 1 {
             0
         } else {
-            core.streams.stream("client", entity, "apiserver").below(self.servers.len() as u64)
-                as usize
+            core.streams
+                .stream("client", entity, "apiserver")
+                .below(self.servers.len() as u64) as usize
         };
-        let latency =
-            core.parameters.api.fixed_latency.then(|| core.streams.stream("client", entity, "latency"));
+        let latency = core
+            .parameters
+            .api
+            .fixed_latency
+            .then(|| core.streams.stream("client", entity, "latency"));
         let id = ClientId(self.clients.len() as u32);
         self.clients.push(Some(Client {
             spec,
-            limiter: spec.limiter.map(|(rate, burst)| TokenBucket::new(rate, burst)),
+            limiter: spec
+                .limiter
+                .map(|(rate, burst)| TokenBucket::new(rate, burst)),
             server,
             connected: !spec.fresh_connection,
             entity,
@@ -307,7 +317,7 @@ impl ApiServers {
     pub fn handle(&mut self, event: ApiEvent, core: &mut Core<'_>) -> Delivery {
         match event {
             ApiEvent::Arrive { call } => self.arrive(call, core),
-            ApiEvent::Release { call } => self.to_etcd(call, core),
+            ApiEvent::Release { call } => self.submit_to_etcd(call, core),
             ApiEvent::Fsync { generation } => self.synced(generation, core),
             ApiEvent::Answer { call } => return self.answer(call, core),
             ApiEvent::Watch { watch } => return self.deliver(watch, core),
@@ -323,7 +333,9 @@ impl ApiServers {
     /// Errors: as the write itself.
     pub fn install(&mut self, request: &Request, core: &mut Core<'_>) -> Response {
         let before = self.store.revision();
-        let response = self.store.write(request, core.now, &self.nodes, core.observed);
+        let response = self
+            .store
+            .write(request, core.now, &self.nodes, core.observed);
         self.publish_from(before, core);
         response
     }
@@ -375,7 +387,10 @@ impl ApiServers {
 
     /// Requests that flow control turned away.
     pub fn rejected(&self) -> u64 {
-        self.servers.iter().map(|server| server.flow.rejected()).sum()
+        self.servers
+            .iter()
+            .map(|server| server.flow.rejected())
+            .sum()
     }
 
     /// Batches that etcd has begun.
@@ -414,7 +429,9 @@ impl ApiServers {
     /// The first apiserver that serves, counted from the given one.
     fn serving_from(&self, server: usize) -> Option<usize> {
         let count = self.servers.len();
-        (0..count).map(|step| (server + step) % count).find(|index| self.servers[*index].up)
+        (0..count)
+            .map(|step| (server + step) % count)
+            .find(|index| self.servers[*index].up)
     }
 
     /// What a client is told when nobody answers.

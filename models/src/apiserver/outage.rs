@@ -21,14 +21,23 @@ impl ApiServers {
         state.flow.reset();
         let outage = state.outage;
         let broken = |stage: Stage| matches!(stage, Stage::Queued | Stage::Cpu | Stage::Etcd);
-        for call in self.calls.matching(|call| call.server == server && broken(call.stage)) {
+        for call in self
+            .calls
+            .matching(|call| call.server == server && broken(call.stage))
+        {
             self.reset(call, core);
         }
         for watch in self.watches.matching(|watcher| watcher.server == server) {
             self.end_watch(watch, ApiError::Unavailable { unknown: false }, core);
         }
         if let Some(down) = down {
-            core.after(down, Event::Api(ApiEvent::Ready { server: server as u32, outage }));
+            core.after(
+                down,
+                Event::Api(ApiEvent::Ready {
+                    server: server as u32,
+                    outage,
+                }),
+            );
         }
     }
 
@@ -38,9 +47,19 @@ impl ApiServers {
         let span = core.parameters.api.start_time;
         let time = core
             .streams
-            .stream("apiserver", (server as u64) << 32 | u64::from(outage), "start time")
+            .stream(
+                "apiserver",
+                (server as u64) << 32 | u64::from(outage),
+                "start time",
+            )
             .duration(span.min..=span.max);
-        core.after(time, Event::Api(ApiEvent::Ready { server: server as u32, outage }));
+        core.after(
+            time,
+            Event::Api(ApiEvent::Ready {
+                server: server as u32,
+                outage,
+            }),
+        );
     }
 
     pub(super) fn ready(&mut self, server: usize, outage: u32, core: &mut Core<'_>) {

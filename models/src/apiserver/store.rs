@@ -127,7 +127,8 @@ impl Store {
 
     /// The entry of a revision, if the history still has it.
     pub fn entry(&self, revision: ResourceVersion) -> Option<&Entry> {
-        self.history.get(usize::try_from(revision.checked_sub(self.first)?).ok()?)
+        self.history
+            .get(usize::try_from(revision.checked_sub(self.first)?).ok()?)
     }
 
     /// Sets when the apiservers have the latest revision.
@@ -139,7 +140,9 @@ impl Store {
 
     /// The latest revision that an apiserver's cache has.
     pub fn visible_revision(&self, server: usize, now: SimInstant) -> ResourceVersion {
-        let seen = self.history.partition_point(|entry| entry.visible[server] <= now);
+        let seen = self
+            .history
+            .partition_point(|entry| entry.visible[server] <= now);
         self.first - 1 + seen as ResourceVersion
     }
 
@@ -169,9 +172,23 @@ impl Store {
     }
 
     /// A Pod by name at a revision.
-    pub fn pod_at(&self, namespace: &Rc<str>, name: &Rc<str>, at: ResourceVersion) -> Option<Rc<Pod>> {
-        let newest = self.names.get(&(namespace.clone(), name.clone())).and_then(|uid| self.pod(*uid));
-        match self.version_at(newest.cloned().map(Stored::Pod), "pods", namespace, name, at)? {
+    pub fn pod_at(
+        &self,
+        namespace: &Rc<str>,
+        name: &Rc<str>,
+        at: ResourceVersion,
+    ) -> Option<Rc<Pod>> {
+        let newest = self
+            .names
+            .get(&(namespace.clone(), name.clone()))
+            .and_then(|uid| self.pod(*uid));
+        match self.version_at(
+            newest.cloned().map(Stored::Pod),
+            "pods",
+            namespace,
+            name,
+            at,
+        )? {
             Stored::Pod(pod) => Some(pod),
             Stored::Custom(_) => None,
         }
@@ -211,7 +228,12 @@ impl Store {
     }
 
     /// A custom object at a revision.
-    pub fn custom_at(&self, kind: CustomKind, name: &Rc<str>, at: ResourceVersion) -> Option<Rc<Custom>> {
+    pub fn custom_at(
+        &self,
+        kind: CustomKind,
+        name: &Rc<str>,
+        at: ResourceVersion,
+    ) -> Option<Rc<Custom>> {
         let newest = self.custom(kind, name).cloned().map(Stored::Custom);
         match self.version_at(newest, kind.resource, &self.no_namespace, name, at)? {
             Stored::Custom(object) => Some(object),
@@ -246,7 +268,8 @@ impl Store {
             }
         }
         for object in current.into_iter().flat_map(BTreeMap::values) {
-            if let Some(Stored::Custom(object)) = self.walk_back(Stored::Custom(object.clone()), at) {
+            if let Some(Stored::Custom(object)) = self.walk_back(Stored::Custom(object.clone()), at)
+            {
                 found.insert(object.name.clone(), object);
             }
         }
@@ -267,8 +290,14 @@ impl Store {
         if at >= self.revision {
             return None;
         }
-        let grave = *self.graves.get(&(resource, namespace.clone(), name.clone()))?;
-        if grave > at { self.dug_up(grave, at) } else { None }
+        let grave = *self
+            .graves
+            .get(&(resource, namespace.clone(), name.clone()))?;
+        if grave > at {
+            self.dug_up(grave, at)
+        } else {
+            None
+        }
     }
 
     /// The version of a removed object that was valid at a revision before its removal.
@@ -293,25 +322,40 @@ impl Store {
     pub fn check(&self, request: &Request) -> Result<(), ApiError> {
         match request {
             Request::CreatePod(new) => {
-                let taken = self.names.contains_key(&(new.namespace.clone(), new.name.clone()));
-                if taken { Err(ApiError::AlreadyExists) } else { Ok(()) }
+                let taken = self
+                    .names
+                    .contains_key(&(new.namespace.clone(), new.name.clone()));
+                if taken {
+                    Err(ApiError::AlreadyExists)
+                } else {
+                    Ok(())
+                }
             }
             Request::BindPod { pod, .. } => {
                 let pod = self.known_pod(*pod, ApiError::Conflict)?;
                 let bound = pod.node_name.is_some() || pod.deletion.is_some();
-                if bound { Err(ApiError::Conflict) } else { Ok(()) }
+                if bound {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
             }
             Request::PatchPodStatus { pod, .. } => {
                 self.known_pod(*pod, ApiError::Invalid).map(|_| ())
             }
-            Request::PutNetworkStatus { pod, resource_version } => {
+            Request::PutNetworkStatus {
+                pod,
+                resource_version,
+            } => {
                 let pod = self.known_pod(*pod, ApiError::Conflict)?;
                 let same = pod.resource_version == *resource_version;
-                if same { Ok(()) } else { Err(ApiError::Conflict) }
+                if same {
+                    Ok(())
+                } else {
+                    Err(ApiError::Conflict)
+                }
             }
-            Request::DeletePod { pod, .. } => {
-                self.known_pod(*pod, ApiError::Conflict).map(|_| ())
-            }
+            Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
                     Err(ApiError::AlreadyExists)
@@ -322,21 +366,40 @@ impl Store {
             Request::Create(object) => {
                 self.check_size(object)?;
                 let taken = self.custom(object.kind, &object.name).is_some();
-                if taken { Err(ApiError::AlreadyExists) } else { Ok(()) }
+                if taken {
+                    Err(ApiError::AlreadyExists)
+                } else {
+                    Ok(())
+                }
             }
             Request::Replace { object, guarded } => {
                 self.check_size(object)?;
-                let stored = self.custom(object.kind, &object.name).ok_or(ApiError::NotFound)?;
+                let stored = self
+                    .custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)?;
                 let stale = *guarded
                     && (stored.resource_version != object.resource_version
                         || stored.uid != object.uid);
-                if stale { Err(ApiError::Conflict) } else { Ok(()) }
+                if stale {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
             }
-            Request::Delete { kind, name, uid, resource_version } => {
+            Request::Delete {
+                kind,
+                name,
+                uid,
+                resource_version,
+            } => {
                 let stored = self.custom(*kind, name).ok_or(ApiError::NotFound)?;
                 let same = uid.is_none_or(|uid| uid == stored.uid)
                     && resource_version.is_none_or(|version| version == stored.resource_version);
-                if same { Ok(()) } else { Err(ApiError::Conflict) }
+                if same {
+                    Ok(())
+                } else {
+                    Err(ApiError::Conflict)
+                }
             }
             _ => Ok(()),
         }
@@ -354,20 +417,26 @@ impl Store {
         if let Some(found) = self.pod(pod) {
             return Ok(found);
         }
-        let renamed = self.former_name(pod).is_some_and(|name| self.names.contains_key(&name));
+        let renamed = self
+            .former_name(pod)
+            .is_some_and(|name| self.names.contains_key(&name));
         Err(if renamed { other } else { ApiError::NotFound })
     }
 
     fn former_name(&self, pod: PodUid) -> Option<(Rc<str>, Rc<str>)> {
-        self.graves.iter().find_map(|((resource, namespace, name), revision)| {
-            let removed = self.entry(*revision).and_then(|entry| entry.before.as_ref());
-            match removed {
-                Some(Stored::Pod(old)) if *resource == "pods" && old.uid == pod => {
-                    Some((namespace.clone(), name.clone()))
+        self.graves
+            .iter()
+            .find_map(|((resource, namespace, name), revision)| {
+                let removed = self
+                    .entry(*revision)
+                    .and_then(|entry| entry.before.as_ref());
+                match removed {
+                    Some(Stored::Pod(old)) if *resource == "pods" && old.uid == pod => {
+                        Some((namespace.clone(), name.clone()))
+                    }
+                    _ => None,
                 }
-                _ => None,
-            }
-        })
+            })
     }
 
     /// Carries out a write. The answer holds the object as stored after it.
@@ -385,7 +454,10 @@ impl Store {
             Request::BindPod { pod, node_name } => {
                 let mut bound = self.copy_of(*pod);
                 bound.node_name = Some(node_name.clone());
-                self.by_node.entry(node_name.clone()).or_default().insert(*pod);
+                self.by_node
+                    .entry(node_name.clone())
+                    .or_default()
+                    .insert(*pod);
                 let node = nodes.get(node_name).copied();
                 observed.push(Observation::PodBound { pod: *pod, node });
                 Ok(Answer::Pod(self.put_pod(bound, now)))
@@ -434,10 +506,14 @@ impl Store {
         let uid = PodUid(self.pods.len() as u32);
         self.pods.push(None);
         self.alive.insert(uid);
-        self.names.insert((new.namespace.clone(), new.name.clone()), uid);
+        self.names
+            .insert((new.namespace.clone(), new.name.clone()), uid);
         observed.push(Observation::PodCreated { pod: uid });
         if let Some(node_name) = &new.spec.node_name {
-            self.by_node.entry(node_name.clone()).or_default().insert(uid);
+            self.by_node
+                .entry(node_name.clone())
+                .or_default()
+                .insert(uid);
             let node = nodes.get(node_name).copied();
             observed.push(Observation::PodBound { pod: uid, node });
         }
@@ -471,7 +547,9 @@ impl Store {
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Pod> {
-        let before = self.pods[uid.index()].clone().expect("checked: the Pod is stored");
+        let before = self.pods[uid.index()]
+            .clone()
+            .expect("checked: the Pod is stored");
         if before.status == *status {
             return before;
         }
@@ -493,7 +571,9 @@ impl Store {
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Pod> {
-        let pod = self.pods[uid.index()].clone().expect("checked: the Pod is stored");
+        let pod = self.pods[uid.index()]
+            .clone()
+            .expect("checked: the Pod is stored");
         let mut grace = grace.unwrap_or(pod.spec.grace);
         if pod.node_name.is_none() || pod.is_terminal() {
             grace = Duration::ZERO;
@@ -532,16 +612,22 @@ impl Store {
     }
 
     fn remove_pod(&mut self, uid: PodUid, now: SimInstant) -> Rc<Pod> {
-        let pod = self.pods[uid.index()].take().expect("checked: the Pod is stored");
+        let pod = self.pods[uid.index()]
+            .take()
+            .expect("checked: the Pod is stored");
         self.alive.remove(&uid);
-        self.names.remove(&(pod.namespace.clone(), pod.name.clone()));
+        self.names
+            .remove(&(pod.namespace.clone(), pod.name.clone()));
         if let Some(node) = &pod.node_name
             && let Some(pods) = self.by_node.get_mut(node)
         {
             pods.remove(&uid);
         }
         self.revision += 1;
-        self.graves.insert(("pods", pod.namespace.clone(), pod.name.clone()), self.revision);
+        self.graves.insert(
+            ("pods", pod.namespace.clone(), pod.name.clone()),
+            self.revision,
+        );
         self.remember(now, Some(Stored::Pod(pod.clone())), None);
         pod
     }
@@ -552,8 +638,10 @@ impl Store {
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Custom> {
-        let stored =
-            self.custom(object.kind, &object.name).cloned().expect("checked: the object is stored");
+        let stored = self
+            .custom(object.kind, &object.name)
+            .cloned()
+            .expect("checked: the object is stored");
         let mut next = object.clone();
         next.uid = stored.uid;
         next.deleting = stored.deleting;
@@ -574,7 +662,10 @@ impl Store {
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Custom> {
-        let stored = self.custom(kind, name).cloned().expect("checked: the object is stored");
+        let stored = self
+            .custom(kind, name)
+            .cloned()
+            .expect("checked: the object is stored");
         if stored.finalizers.is_empty() {
             return self.remove_custom(&stored, now, observed);
         }
@@ -596,9 +687,13 @@ impl Store {
         object.resource_version = self.revision;
         let object = Rc::new(object);
         let kind = self.customs.entry(object.kind.resource).or_default();
-        let before = kind.insert(object.name.clone(), object.clone()).map(Stored::Custom);
+        let before = kind
+            .insert(object.name.clone(), object.clone())
+            .map(Stored::Custom);
         self.remember(now, before, Some(Stored::Custom(object.clone())));
-        observed.push(Observation::CustomStored { object: object.clone() });
+        observed.push(Observation::CustomStored {
+            object: object.clone(),
+        });
         object
     }
 
@@ -613,17 +708,29 @@ impl Store {
             kind.remove(&stored.name);
         }
         self.revision += 1;
-        self.graves
-            .insert((resource, self.no_namespace.clone(), stored.name.clone()), self.revision);
+        self.graves.insert(
+            (resource, self.no_namespace.clone(), stored.name.clone()),
+            self.revision,
+        );
         self.remember(now, Some(Stored::Custom(stored.clone())), None);
-        observed.push(Observation::CustomGone { object: stored.clone() });
+        observed.push(Observation::CustomGone {
+            object: stored.clone(),
+        });
         stored.clone()
     }
 
     fn remember(&mut self, at: SimInstant, before: Option<Stored>, after: Option<Stored>) {
-        self.history.push_back(Entry { at, before, after, visible: [at; SERVERS_MAX] });
+        self.history.push_back(Entry {
+            at,
+            before,
+            after,
+            visible: [at; SERVERS_MAX],
+        });
         while self.history.len() > self.limits.history_min {
-            let oldest = self.history.front().expect("the history is longer than its minimum");
+            let oldest = self
+                .history
+                .front()
+                .expect("the history is longer than its minimum");
             let young = at.saturating_since(oldest.at) < self.limits.history_age;
             if young && self.history.len() <= self.limits.history_max {
                 break;
@@ -633,7 +740,9 @@ impl Store {
     }
 
     fn forget_oldest(&mut self) {
-        let Some(entry) = self.history.pop_front() else { return };
+        let Some(entry) = self.history.pop_front() else {
+            return;
+        };
         let revision = self.first;
         self.first += 1;
         if entry.after.is_some() {
@@ -641,9 +750,11 @@ impl Store {
         }
         let key: Option<Key> = entry.before.map(|before| match before {
             Stored::Pod(pod) => ("pods", pod.namespace.clone(), pod.name.clone()),
-            Stored::Custom(object) => {
-                (object.kind.resource, self.no_namespace.clone(), object.name.clone())
-            }
+            Stored::Custom(object) => (
+                object.kind.resource,
+                self.no_namespace.clone(),
+                object.name.clone(),
+            ),
         });
         if let Some(key) = key
             && self.graves.get(&key) == Some(&revision)
@@ -656,7 +767,11 @@ impl Store {
 /// Whether an object has the labels that all selectors ask for.
 pub fn matches(selectors: &[Selector], object: &Custom) -> bool {
     let value = |key: &str| {
-        object.labels.iter().find(|(label, _)| label == key).map(|(_, value)| value.as_str())
+        object
+            .labels
+            .iter()
+            .find(|(label, _)| label == key)
+            .map(|(_, value)| value.as_str())
     };
     selectors.iter().all(|selector| match selector {
         Selector::Has(key) => value(key).is_some(),

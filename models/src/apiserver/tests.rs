@@ -12,7 +12,10 @@ use crate::request::{
 };
 use crate::testing::{Bench, BenchSpec, client_on};
 
-const KIND: CustomKind = CustomKind { resource: "things", shape: Shape::Flat };
+const KIND: CustomKind = CustomKind {
+    resource: "things",
+    shape: Shape::Flat,
+};
 const SECOND: Duration = Duration::from_secs(1);
 const UNKNOWN: Response = Err(ApiError::Unavailable { unknown: true });
 const REFUSED: Response = Err(ApiError::Unavailable { unknown: false });
@@ -29,7 +32,10 @@ fn bench(set: &'static [&'static str]) -> Bench {
 
 /// A client on worker4 that gives up after ten seconds.
 fn impatient() -> ClientSpec {
-    ClientSpec { timeout: Some(10 * SECOND), ..client_on(3) }
+    ClientSpec {
+        timeout: Some(10 * SECOND),
+        ..client_on(3)
+    }
 }
 
 fn thing(name: &str) -> Rc<Custom> {
@@ -51,16 +57,28 @@ fn create(name: &str) -> Request {
 }
 
 fn get(name: &str, consistency: Consistency) -> Request {
-    Request::Get { kind: KIND, name: Rc::from(name), consistency }
+    Request::Get {
+        kind: KIND,
+        name: Rc::from(name),
+        consistency,
+    }
 }
 
 fn things(selectors: Vec<Selector>, name: Option<&str>) -> WatchTarget {
-    WatchTarget::Customs { kind: KIND, selectors, name: name.map(Rc::from) }
+    WatchTarget::Customs {
+        kind: KIND,
+        selectors,
+        name: name.map(Rc::from),
+    }
 }
 
 fn arm(bench: &mut Bench, nth: u32, effect: CallEffect) {
     let selector = CallSelector::writes_of(ClientClass::IpamNode, Some(NodeIndex(3)));
-    bench.inject(Action::Arm(CallFault { selector, nth, effect }));
+    bench.inject(Action::Arm(CallFault {
+        selector,
+        nth,
+        effect,
+    }));
 }
 
 fn exists(bench: &Bench, name: &str) -> bool {
@@ -98,11 +116,17 @@ fn an_idle_server_answers_near_the_measured_medians() {
 #[test]
 fn a_fresh_process_pays_for_its_connection_once() {
     let mut bench = bench(&[]);
-    let client = bench.client(ClientSpec { fresh_connection: true, ..client_on(3) });
+    let client = bench.client(ClientSpec {
+        fresh_connection: true,
+        ..client_on(3)
+    });
     bench.pass(SECOND);
     let (first, _) = bench.ask(client, get("a", Consistency::Quorum));
     let (second, _) = bench.ask(client, get("a", Consistency::Quorum));
-    assert!(first > second + Duration::from_millis(4), "{first:?} against {second:?}");
+    assert!(
+        first > second + Duration::from_millis(4),
+        "{first:?} against {second:?}"
+    );
 }
 
 #[test]
@@ -110,16 +134,26 @@ fn the_fixed_model_takes_nine_to_twenty_seven_milliseconds_and_no_cpu() {
     let mut bench = bench(&["api.fixed_latency=true"]);
     let client = bench.client(client_on(3));
     let cores: Vec<u64> = cpu(&bench);
-    let times: Vec<Duration> =
-        (0..50).map(|n| bench.ask(client, create(&format!("o{n}"))).0).collect();
-    assert!(times.iter().all(|time| (9_000..=27_000).contains(&time.as_micros())));
+    let times: Vec<Duration> = (0..50)
+        .map(|n| bench.ask(client, create(&format!("o{n}"))).0)
+        .collect();
+    assert!(
+        times
+            .iter()
+            .all(|time| (9_000..=27_000).contains(&time.as_micros()))
+    );
     assert_ne!(times.iter().min(), times.iter().max());
     assert_eq!(cpu(&bench), cores);
 }
 
 fn cpu(bench: &Bench) -> Vec<u64> {
     let now = bench.queue.now();
-    bench.cluster.machines().iter().map(|m| m.cpu.busy_core_nanos(now)).collect()
+    bench
+        .cluster
+        .machines()
+        .iter()
+        .map(|m| m.cpu.busy_core_nanos(now))
+        .collect()
 }
 
 #[test]
@@ -128,7 +162,10 @@ fn a_read_is_two_events_of_the_api_path_and_a_write_three() {
     let client = bench.client(client_on(3));
     bench.pass(SECOND);
     let before = bench.api_events;
-    bench.ask(client, get("a", Consistency::Quorum)).1.expect_err("there is none");
+    bench
+        .ask(client, get("a", Consistency::Quorum))
+        .1
+        .expect_err("there is none");
     assert_eq!(bench.api_events - before, 2, "and one of the CPU");
     let before = bench.api_events;
     bench.ask(client, create("a")).1.expect("it is new");
@@ -148,7 +185,10 @@ fn a_lost_answer_leaves_the_write_committed_and_the_client_without_knowledge() {
     let fired = bench.cluster.api().fired();
     assert_eq!(fired.len(), 1);
     assert!(fired[0].committed && !fired[0].committed_late);
-    assert_eq!(bench.ask(client, create("b")).1, Err(ApiError::AlreadyExists));
+    assert_eq!(
+        bench.ask(client, create("b")).1,
+        Err(ApiError::AlreadyExists)
+    );
 }
 
 #[test]
@@ -165,9 +205,10 @@ fn a_lost_request_changes_nothing_but_looks_the_same() {
 fn a_reset_connection_is_noticed_at_once_before_or_after_the_commit() {
     let mut bench = bench(&[]);
     let client = bench.client(impatient());
-    for (name, effect, stored) in
-        [("a", CallEffect::ResetBefore, false), ("b", CallEffect::ResetAfterCommit, true)]
-    {
+    for (name, effect, stored) in [
+        ("a", CallEffect::ResetBefore, false),
+        ("b", CallEffect::ResetAfterCommit, true),
+    ] {
         arm(&mut bench, 1, effect);
         let (time, response) = bench.ask(client, create(name));
         assert_eq!(response, UNKNOWN, "{name}");
@@ -205,17 +246,25 @@ fn a_held_write_is_tried_against_the_state_it_finds_then() {
     let mut bench = bench(&[]);
     let client = bench.client(impatient());
     let other = bench.client(client_on(4));
-    let Ok(Answer::Custom(object)) = bench.ask(client, create("a")).1 else { panic!("created") };
+    let Ok(Answer::Custom(object)) = bench.ask(client, create("a")).1 else {
+        panic!("created")
+    };
     arm(&mut bench, 1, CallEffect::Hold(20 * SECOND));
     let change = |body: &str, from: &Custom| {
         let mut next = from.clone();
         next.body = Rc::from(body);
-        Request::Replace { object: Rc::new(next), guarded: true }
+        Request::Replace {
+            object: Rc::new(next),
+            guarded: true,
+        }
     };
     assert_eq!(bench.ask(client, change("late", &object)).1, UNKNOWN);
     assert!(bench.ask(other, change("early", &object)).1.is_ok());
     bench.pass(20 * SECOND);
-    assert_eq!(&*bench.cluster.api().custom(KIND, "a").unwrap().body, "early");
+    assert_eq!(
+        &*bench.cluster.api().custom(KIND, "a").unwrap().body,
+        "early"
+    );
 }
 
 #[test]
@@ -224,7 +273,10 @@ fn a_fault_counts_only_the_calls_it_selects() {
     let (mine, other) = (bench.client(client_on(3)), bench.client(client_on(4)));
     arm(&mut bench, 1, CallEffect::Answer(ApiError::Conflict));
     assert!(bench.ask(other, create("a")).1.is_ok(), "another machine");
-    assert!(bench.ask(mine, get("a", Consistency::Quorum)).1.is_ok(), "a read");
+    assert!(
+        bench.ask(mine, get("a", Consistency::Quorum)).1.is_ok(),
+        "a read"
+    );
     assert_eq!(bench.ask(mine, create("b")).1, Err(ApiError::Conflict));
     assert!(bench.ask(mine, create("b")).1.is_ok(), "it fires once");
 }
@@ -238,8 +290,12 @@ fn a_watch_brings_every_change_in_order_and_replays_from_a_revision() {
         bench.ask(client, create(name)).1.expect("it is new");
     }
     let from = bench.cluster.api().revision() - 1;
-    let delete =
-        Request::Delete { kind: KIND, name: Rc::from("a"), uid: None, resource_version: None };
+    let delete = Request::Delete {
+        kind: KIND,
+        name: Rc::from("a"),
+        uid: None,
+        resource_version: None,
+    };
     bench.ask(client, delete).1.expect("it is there");
     bench.pass(SECOND);
     bench.watch(client, things(Vec::new(), None), from, 2);
@@ -257,16 +313,28 @@ fn a_watch_sees_what_its_selectors_and_its_name_ask_for() {
     let red = || Selector::Is("color".to_owned(), "red".to_owned());
     bench.watch(client, things(vec![red()], None), 0, 1);
     bench.watch(client, things(Vec::new(), Some("b")), 0, 2);
-    bench.watch(client, things(vec![Selector::Not("color".to_owned())], None), 0, 3);
+    bench.watch(
+        client,
+        things(vec![Selector::Not("color".to_owned())], None),
+        0,
+        3,
+    );
     for name in ["a", "b"] {
         bench.ask(client, create(name)).1.expect("it is new");
     }
     let mut blue = Custom::clone(bench.cluster.api().custom(KIND, "a").unwrap());
     blue.labels[0].1 = "blue".to_owned();
-    let put = Request::Replace { object: Rc::new(blue), guarded: true };
+    let put = Request::Replace {
+        object: Rc::new(blue),
+        guarded: true,
+    };
     bench.ask(client, put).1.expect("it is fresh");
     bench.pass(SECOND);
-    assert_eq!(seen(&bench, 1), ["a", "b", "-a"], "what stops matching is gone for the watcher");
+    assert_eq!(
+        seen(&bench, 1),
+        ["a", "b", "-a"],
+        "what stops matching is gone for the watcher"
+    );
     assert_eq!(seen(&bench, 2), ["b"]);
     assert!(seen(&bench, 3).is_empty());
 }
@@ -280,7 +348,10 @@ fn a_watch_from_before_the_window_is_gone() {
     bench.ask(client, create("second")).1.expect("it is new");
     bench.pass(20 * SECOND);
     for n in 0..5 {
-        bench.ask(client, create(&format!("o{n}"))).1.expect("it is new");
+        bench
+            .ask(client, create(&format!("o{n}")))
+            .1
+            .expect("it is new");
     }
     bench.watch(client, things(Vec::new(), None), old, 1);
     bench.pass(SECOND);
@@ -303,13 +374,22 @@ fn cached_reads_lag_behind_a_frozen_cache_and_quorum_reads_do_not() {
     let client = bench.client(client_on(3));
     bench.pass(SECOND);
     for server in 0..3 {
-        bench.inject(Action::FreezeCache { server, time: 10 * SECOND });
+        bench.inject(Action::FreezeCache {
+            server,
+            time: 10 * SECOND,
+        });
     }
     bench.watch(client, things(Vec::new(), None), 0, 1);
     bench.ask(client, create("a")).1.expect("it is new");
-    assert_eq!(bench.ask(client, get("a", Consistency::Cache)).1, Err(ApiError::NotFound));
+    assert_eq!(
+        bench.ask(client, get("a", Consistency::Cache)).1,
+        Err(ApiError::NotFound)
+    );
     assert!(bench.ask(client, get("a", Consistency::Quorum)).1.is_ok());
-    assert!(seen(&bench, 1).is_empty(), "watches are fed by the same cache");
+    assert!(
+        seen(&bench, 1).is_empty(),
+        "watches are fed by the same cache"
+    );
     bench.pass(11 * SECOND);
     assert!(bench.ask(client, get("a", Consistency::Cache)).1.is_ok());
     assert_eq!(seen(&bench, 1), ["a"]);
@@ -327,19 +407,38 @@ fn a_full_queue_answers_429_and_the_client_tries_again_by_itself() {
     assert!(bench.cluster.api().rejected() > 100);
     let seen = bench.seen.borrow();
     assert_eq!(seen.responses.len(), 200);
-    assert!(seen.responses.iter().all(|(_, _, response)| response.is_ok()));
-    assert!(seen.responses.iter().any(|(at, _, _)| at.whole_seconds() >= 2), "after a second");
+    assert!(
+        seen.responses
+            .iter()
+            .all(|(_, _, response)| response.is_ok())
+    );
+    assert!(
+        seen.responses
+            .iter()
+            .any(|(at, _, _)| at.whole_seconds() >= 2),
+        "after a second"
+    );
 }
 
 #[test]
 fn a_request_that_waits_too_long_for_a_seat_gets_429() {
-    let mut bench =
-        bench(&["api.workload_high_seats=1", "api.queue_wait=3", "client.max_retries=0"]);
+    let mut bench = bench(&[
+        "api.workload_high_seats=1",
+        "api.queue_wait=3",
+        "client.max_retries=0",
+    ]);
     let client = bench.client(client_on(3));
-    let holder = bench.client(ClientSpec { class: ClientClass::IpamController, ..client_on(3) });
+    let holder = bench.client(ClientSpec {
+        class: ClientClass::IpamController,
+        ..client_on(3)
+    });
     let all = CallSelector::writes_of(ClientClass::IpamController, None);
     let effect = CallEffect::Hold(20 * SECOND);
-    bench.inject(Action::Arm(CallFault { selector: all, nth: 1, effect }));
+    bench.inject(Action::Arm(CallFault {
+        selector: all,
+        nth: 1,
+        effect,
+    }));
     // One of the two clients must share the server; ask from enough clients to be sure.
     bench.call(holder, create("held"), 1);
     bench.pass(SECOND);
@@ -350,14 +449,25 @@ fn a_request_that_waits_too_long_for_a_seat_gets_429() {
     bench.pass(5 * SECOND);
     let seen = bench.seen.borrow();
     let late = Err(ApiError::TooManyRequests { retry_after_s: 1 });
-    assert!(seen.responses.iter().any(|(_, _, response)| *response == late));
-    assert!(seen.responses.iter().any(|(_, _, response)| response.is_ok()));
+    assert!(
+        seen.responses
+            .iter()
+            .any(|(_, _, response)| *response == late)
+    );
+    assert!(
+        seen.responses
+            .iter()
+            .any(|(_, _, response)| response.is_ok())
+    );
 }
 
 #[test]
 fn a_limiter_serves_in_order_with_its_burst_first() {
     let mut bench = bench(&[]);
-    let client = bench.client(ClientSpec { limiter: Some((5_000, 10)), ..client_on(3) });
+    let client = bench.client(ClientSpec {
+        limiter: Some((5_000, 10)),
+        ..client_on(3)
+    });
     bench.pass(10 * SECOND);
     for n in 0..20 {
         bench.call(client, get("a", Consistency::Quorum), n);
@@ -367,7 +477,11 @@ fn a_limiter_serves_in_order_with_its_burst_first() {
     let order: Vec<u64> = seen.responses.iter().map(|(_, token, _)| *token).collect();
     assert_eq!(order, (0..20).collect::<Vec<u64>>());
     let last = seen.responses[19].0;
-    assert_eq!(last.as_nanos() / 10_000_000, 1200, "10 at once, 10 at 5/s: 12.00 s");
+    assert_eq!(
+        last.as_nanos() / 10_000_000,
+        1200,
+        "10 at once, 10 at 5/s: 12.00 s"
+    );
 }
 
 #[test]
@@ -382,13 +496,23 @@ fn a_stopped_apiserver_breaks_calls_and_watches_and_then_asks_for_a_new_list() {
     }
     bench.ask(clients[0], create("b")).1.expect("it is new");
     for server in 0..3 {
-        bench.inject(Action::StopApiserver { server, down: Some(5 * SECOND) });
+        bench.inject(Action::StopApiserver {
+            server,
+            down: Some(5 * SECOND),
+        });
     }
     bench.pass(SECOND);
-    assert_eq!(bench.ask(clients[0], create("c")).1, REFUSED, "nobody listens");
+    assert_eq!(
+        bench.ask(clients[0], create("c")).1,
+        REFUSED,
+        "nobody listens"
+    );
     assert!(!exists(&bench, "c"));
     bench.pass(5 * SECOND);
-    bench.ask(clients[0], create("c")).1.expect("they serve again");
+    bench
+        .ask(clients[0], create("c"))
+        .1
+        .expect("they serve again");
     bench.watch(clients[0], things(Vec::new(), None), from, 100);
     bench.pass(SECOND);
     let closed = "Closed(Unavailable { unknown: false })";
@@ -396,7 +520,11 @@ fn a_stopped_apiserver_breaks_calls_and_watches_and_then_asks_for_a_new_list() {
         let changes = seen(&bench, token);
         assert_eq!(changes.last().map(String::as_str), Some(closed));
     }
-    assert_eq!(seen(&bench, 100), ["Closed(Gone)"], "the cache starts at the restart");
+    assert_eq!(
+        seen(&bench, 100),
+        ["Closed(Gone)"],
+        "the cache starts at the restart"
+    );
 }
 
 #[test]
@@ -409,14 +537,28 @@ fn clients_move_to_another_apiserver_and_gets_are_sent_again() {
         bench.call(*client, get("none", Consistency::Quorum), 100 + n as u64);
     }
     bench.pass(Duration::from_millis(1));
-    bench.inject(Action::StopApiserver { server: 0, down: None });
+    bench.inject(Action::StopApiserver {
+        server: 0,
+        down: None,
+    });
     bench.pass(10 * SECOND);
     let seen = bench.seen.borrow();
     assert_eq!(seen.responses.len(), 18);
-    let unknown = seen.responses.iter().filter(|(_, _, response)| *response == UNKNOWN).count();
-    assert!(unknown > 0, "writes of the stopped server have no known outcome");
+    let unknown = seen
+        .responses
+        .iter()
+        .filter(|(_, _, response)| *response == UNKNOWN)
+        .count();
+    assert!(
+        unknown > 0,
+        "writes of the stopped server have no known outcome"
+    );
     let reads = seen.responses.iter().filter(|(_, token, _)| *token >= 100);
-    assert!(reads.clone().all(|(_, _, response)| *response == Err(ApiError::NotFound)));
+    assert!(
+        reads
+            .clone()
+            .all(|(_, _, response)| *response == Err(ApiError::NotFound))
+    );
 }
 
 #[test]
@@ -431,7 +573,10 @@ fn a_partition_hangs_calls_until_the_connection_is_found_dead() {
     let start = bench.queue.now();
     bench.call(patient, read.clone(), 1);
     bench.call(hasty, read, 2);
-    bench.ask(other, create("a")).1.expect("other machines go on");
+    bench
+        .ask(other, create("a"))
+        .1
+        .expect("other machines go on");
     bench.pass(60 * SECOND);
     let waits: Vec<(u64, u64)> = bench
         .seen
@@ -495,7 +640,12 @@ fn the_answers_to_a_dead_process_reach_nobody_and_its_writes_go_on() {
     bench.pass(SECOND);
     bench.call(client, create("a"), 1);
     bench.pass(Duration::from_millis(1));
-    let Bench { cluster, queue, log, .. } = &mut bench;
+    let Bench {
+        cluster,
+        queue,
+        log,
+        ..
+    } = &mut bench;
     cluster.with_ipam(queue, log, |_, context| context.drop_client(client));
     bench.pass(SECOND);
     assert!(exists(&bench, "a"));
@@ -507,18 +657,32 @@ fn the_answers_to_a_dead_process_reach_nobody_and_its_writes_go_on() {
 fn large_granular_maps_cost_what_was_measured() {
     let bench = bench(&[]);
     let costs = &bench.cluster.parameters().cost;
-    let kind = CustomKind { resource: "ippools", shape: Shape::GranularMap };
-    let pool = |record_count| Custom { kind, record_count, ..Custom::clone(&thing("pool")) };
+    let kind = CustomKind {
+        resource: "ippools",
+        shape: Shape::GranularMap,
+    };
+    let pool = |record_count| Custom {
+        kind,
+        record_count,
+        ..Custom::clone(&thing("pool"))
+    };
     let store = super::store::Store::new(super::store::Limits {
         history_age: SECOND,
         history_min: 1,
         history_max: 1,
         body_bytes_max: 1,
     });
-    let put = |record_count| Request::Replace { object: Rc::new(pool(record_count)), guarded: true };
+    let put = |record_count| Request::Replace {
+        object: Rc::new(pool(record_count)),
+        guarded: true,
+    };
     let demand = costs.demand(&put(1000), &store);
     let total = demand.foreground + demand.background;
     assert_eq!(total.as_micros(), 245_300, "240.0 apiserver, 5.3 etcd");
-    assert_eq!(demand.foreground.as_micros(), 158_800, "the latency less the disk");
+    assert_eq!(
+        demand.foreground.as_micros(),
+        158_800,
+        "the latency less the disk"
+    );
     assert!(costs.demand(&put(10), &store).foreground < Duration::from_millis(10));
 }

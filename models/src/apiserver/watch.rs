@@ -61,7 +61,8 @@ impl Watches {
         let Some(watcher) = self.watchers.get_mut(watch.index()).and_then(Option::take) else {
             return;
         };
-        self.index_of(&watcher.target).retain(|known| *known != watch);
+        self.index_of(&watcher.target)
+            .retain(|known| *known != watch);
     }
 
     /// Live watches, by number.
@@ -82,9 +83,9 @@ impl Watches {
     fn index_of(&mut self, target: &WatchTarget) -> &mut Vec<WatchId> {
         match target {
             WatchTarget::Pods { node_name: None } => &mut self.all_pods,
-            WatchTarget::Pods { node_name: Some(node) } => {
-                self.node_pods.entry(node.clone()).or_default()
-            }
+            WatchTarget::Pods {
+                node_name: Some(node),
+            } => self.node_pods.entry(node.clone()).or_default(),
             WatchTarget::Customs { kind, .. } => self.customs.entry(kind.resource).or_default(),
         }
     }
@@ -97,27 +98,39 @@ impl Watches {
         visible: &[SimInstant; SERVERS_MAX],
         wake: &mut Vec<(WatchId, SimInstant)>,
     ) {
-        let Watches { watchers, all_pods, node_pods, customs } = self;
-        let node = match (&entry.after, &entry.before) {
+        let Watches {
+            watchers,
+            all_pods,
+            node_pods,
+            customs,
+        } = self;
+        let node_name = match (&entry.after, &entry.before) {
             (Some(Stored::Pod(pod)), _) | (None, Some(Stored::Pod(pod))) => pod.node_name.as_ref(),
             _ => None,
         };
         let none = Vec::new();
         let (first, second) = match entry.after.as_ref().or(entry.before.as_ref()) {
-            Some(Stored::Pod(_)) => {
-                (&*all_pods, node.and_then(|node| node_pods.get(node)).unwrap_or(&none))
-            }
+            Some(Stored::Pod(_)) => (
+                &*all_pods,
+                node_name
+                    .and_then(|name| node_pods.get(name))
+                    .unwrap_or(&none),
+            ),
             Some(Stored::Custom(object)) => {
                 (customs.get(object.kind.resource).unwrap_or(&none), &none)
             }
             None => return,
         };
         for id in first.iter().chain(second) {
-            let Some(watcher) = watchers[id.index()].as_mut() else { continue };
+            let Some(watcher) = watchers[id.index()].as_mut() else {
+                continue;
+            };
             if watcher.over {
                 continue;
             }
-            let Some(change) = change_for(&watcher.target, entry) else { continue };
+            let Some(change) = change_for(&watcher.target, entry) else {
+                continue;
+            };
             let due = visible[watcher.server].max(watcher.last_due);
             watcher.queue.push_back((due, change));
             if !watcher.armed {
@@ -133,8 +146,9 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
         WatchTarget::Pods { node_name } => {
             let of_node = |stored: &Option<Stored>| match stored {
                 Some(Stored::Pod(pod)) => {
-                    let chosen =
-                        node_name.as_ref().is_none_or(|node| pod.node_name.as_ref() == Some(node));
+                    let chosen = node_name
+                        .as_ref()
+                        .is_none_or(|node| pod.node_name.as_ref() == Some(node));
                     chosen.then(|| pod.clone())
                 }
                 _ => None,
@@ -145,7 +159,11 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
                 (None, None) => None,
             }
         }
-        WatchTarget::Customs { kind, selectors, name } => {
+        WatchTarget::Customs {
+            kind,
+            selectors,
+            name,
+        } => {
             let chosen = |stored: &Option<Stored>| match stored {
                 Some(Stored::Custom(object))
                     if object.kind.resource == kind.resource
@@ -164,7 +182,11 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
     }
 }
 
-fn selects(selectors: &[Selector], name: Option<&Rc<str>>, object: &crate::request::Custom) -> bool {
+fn selects(
+    selectors: &[Selector],
+    name: Option<&Rc<str>>,
+    object: &crate::request::Custom,
+) -> bool {
     name.is_none_or(|name| object.name == *name) && matches(selectors, object)
 }
 

@@ -40,15 +40,25 @@ impl ApiServers {
             armed: false,
             over: false,
             last_due: core.now,
-            delays: core.streams.stream("watch", entity << 8 | (ordinal & 0xff), "delay"),
+            delays: core
+                .streams
+                .stream("watch", entity << 8 | (ordinal & 0xff), "delay"),
         });
         if serving.is_none() {
             self.end_watch(id, ApiError::Unavailable { unknown: false }, core);
             return id;
         }
         let result = self.replay(id, from, core);
-        let what = ApiCallKind { verb: "WATCH", resource: self.watched(id) };
-        let observed = Observation::ApiCall { class: spec.class, what, result, committed: false };
+        let what = ApiCallKind {
+            verb: "WATCH",
+            resource: self.watched(id),
+        };
+        let observed = Observation::ApiCall {
+            class: spec.class,
+            what,
+            result,
+            committed: false,
+        };
         core.observe(observed);
         if let Err(error) = result {
             self.end_watch(id, error, core);
@@ -57,7 +67,13 @@ impl ApiServers {
         if self.is_cut(spec.node) {
             let cut = self.link(spec.node).cuts;
             let dead = core.parameters.client.h2_dead;
-            core.after(dead, Event::Api(ApiEvent::ConnectionsDead { node: spec.node, cut }));
+            core.after(
+                dead,
+                Event::Api(ApiEvent::ConnectionsDead {
+                    node: spec.node,
+                    cut,
+                }),
+            );
         }
         self.arm_watch(id, core);
         id
@@ -88,8 +104,15 @@ impl ApiServers {
         core: &mut Core<'_>,
     ) -> Result<(), ApiError> {
         let ready = core.now + core.parameters.net.one_way * 2;
-        let ApiServers { store, watches, servers, .. } = self;
-        let Some(watcher) = watches.get(watch) else { return Ok(()) };
+        let ApiServers {
+            store,
+            watches,
+            servers,
+            ..
+        } = self;
+        let Some(watcher) = watches.get(watch) else {
+            return Ok(());
+        };
         let server = watcher.server;
         watcher.last_due = ready;
         let mut after = from;
@@ -103,7 +126,11 @@ impl ApiServers {
                         watcher.queue.push_back((ready, Change::Pod(pod)));
                     }
                 }
-                WatchTarget::Customs { kind, selectors, name } => {
+                WatchTarget::Customs {
+                    kind,
+                    selectors,
+                    name,
+                } => {
                     for object in store.customs_at(*kind, selectors, after) {
                         if name.as_ref().is_none_or(|name| object.name == *name) {
                             count += 1;
@@ -121,7 +148,9 @@ impl ApiServers {
             return Err(ApiError::Gone);
         }
         for revision in after + 1..=store.revision() {
-            let Some(entry) = store.entry(revision) else { continue };
+            let Some(entry) = store.entry(revision) else {
+                continue;
+            };
             if let Some(change) = change_for(&watcher.target, entry) {
                 let due = entry.visible[server].max(watcher.last_due);
                 watcher.last_due = due;
@@ -138,7 +167,9 @@ impl ApiServers {
             let span = core.parameters.api.cache_delay;
             for (server, seen) in self.servers.iter_mut().zip(&mut visible) {
                 let delay = server.cache_delays.duration(span.min..=span.max);
-                *seen = (core.now + delay).max(server.last_visible).max(server.frozen_until);
+                *seen = (core.now + delay)
+                    .max(server.last_visible)
+                    .max(server.frozen_until);
                 server.last_visible = *seen;
             }
             self.store.set_visible(visible);
@@ -167,7 +198,9 @@ impl ApiServers {
 
     fn arm_watch_at(&mut self, watch: WatchId, due: SimInstant, core: &mut Core<'_>) {
         let span = core.parameters.api.watch_delay;
-        let Some(watcher) = self.watches.get(watch) else { return };
+        let Some(watcher) = self.watches.get(watch) else {
+            return;
+        };
         let delay = watcher.delays.duration(span.min..=span.max);
         watcher.armed = true;
         let at = (due + delay).max(watcher.last_due).max(core.now);
@@ -177,15 +210,23 @@ impl ApiServers {
 
     /// Changes reach a watcher: all that its server has by now.
     pub(super) fn deliver(&mut self, watch: WatchId, core: &mut Core<'_>) -> Delivery {
-        let Some(watcher) = self.watches.get(watch) else { return Delivery::Nothing };
+        let Some(watcher) = self.watches.get(watch) else {
+            return Delivery::Nothing;
+        };
         watcher.armed = false;
         let (node, over, owner) = (watcher.node, watcher.over, watcher.owner);
         if !over && self.is_cut(node) {
             return Delivery::Nothing;
         }
-        let Some(watcher) = self.watches.get(watch) else { return Delivery::Nothing };
+        let Some(watcher) = self.watches.get(watch) else {
+            return Delivery::Nothing;
+        };
         let ready = watcher.queue.partition_point(|(due, _)| *due <= core.now);
-        let changes: Vec<Change> = watcher.queue.drain(..ready).map(|(_, change)| change).collect();
+        let changes: Vec<Change> = watcher
+            .queue
+            .drain(..ready)
+            .map(|(_, change)| change)
+            .collect();
         if over {
             self.watches.remove(watch);
         } else {
@@ -200,7 +241,9 @@ impl ApiServers {
     /// Ends a watch: what was not delivered is lost, the owner is told.
     pub(super) fn end_watch(&mut self, watch: WatchId, error: ApiError, core: &mut Core<'_>) {
         let at = core.now + core.parameters.net.one_way;
-        let Some(watcher) = self.watches.get(watch) else { return };
+        let Some(watcher) = self.watches.get(watch) else {
+            return;
+        };
         watcher.over = true;
         watcher.queue.clear();
         watcher.queue.push_back((core.now, closed(error)));
@@ -218,7 +261,10 @@ impl ApiServers {
             };
             let revision = self.store.visible_revision(server, core.now);
             if let Some(watcher) = self.watches.get(watch) {
-                let due = watcher.queue.back().map_or(core.now, |(due, _)| (*due).max(core.now));
+                let due = watcher
+                    .queue
+                    .back()
+                    .map_or(core.now, |(due, _)| (*due).max(core.now));
                 // Changes behind the cache are queued already: a bookmark never overtakes one.
                 if watcher.queue.is_empty() {
                     watcher.queue.push_back((due, Change::Bookmark(revision)));

@@ -111,7 +111,9 @@ impl Census {
     pub(super) fn may_have_ended(&self) -> bool {
         self.changed
             && self.deleting == 0
-            && (self.waiting == 0 || self.hopeless > 0 || self.running + self.waiting >= self.wanted)
+            && (self.waiting == 0
+                || self.hopeless > 0
+                || self.running + self.waiting >= self.wanted)
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, api: &ApiServers) {
@@ -123,14 +125,19 @@ impl Census {
             Observation::PodTerminal { pod } => {
                 let of_job = api.pod(*pod).is_some_and(|stored| {
                     stored.status.phase == crate::objects::Phase::Succeeded
-                        && stored.owner.as_ref().is_some_and(|owner| owner.kind == OwnerKind::Job)
+                        && stored
+                            .owner
+                            .as_ref()
+                            .is_some_and(|owner| owner.kind == OwnerKind::Job)
                 });
                 self.succeeded += u64::from(of_job);
                 (*pod, |state| state.over = true)
             }
             Observation::SandboxFailed { pod, reason, .. } => {
                 self.reasons.insert(*pod, reason);
-                (*pod, |state| state.failures = state.failures.saturating_add(1))
+                (*pod, |state| {
+                    state.failures = state.failures.saturating_add(1);
+                })
             }
             _ => return,
         };
@@ -156,8 +163,14 @@ impl Census {
         };
         let waits = state.waits();
         adjust(&mut self.waiting, waits);
-        adjust(&mut self.hopeless, waits && state.failures >= HOPELESS_ROUNDS);
-        adjust(&mut self.running, state.running && !state.deleting && !state.over);
+        adjust(
+            &mut self.hopeless,
+            waits && state.failures >= HOPELESS_ROUNDS,
+        );
+        adjust(
+            &mut self.running,
+            state.running && !state.deleting && !state.over,
+        );
         adjust(&mut self.deleting, state.deleting && !state.over);
     }
 
@@ -166,7 +179,11 @@ impl Census {
         api: &ApiServers,
         unschedulable: &BTreeMap<PodUid, &str>,
     ) -> Vec<WaitingPod> {
-        let waits = |pod: &PodUid| self.pods.get(pod.index()).is_some_and(|state| state.waits());
+        let waits = |pod: &PodUid| {
+            self.pods
+                .get(pod.index())
+                .is_some_and(|state| state.waits())
+        };
         api.pods()
             .filter(|pod| waits(&pod.uid))
             .map(|pod| {

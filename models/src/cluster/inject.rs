@@ -146,7 +146,9 @@ impl Cluster {
     }
 
     pub(super) fn planned(&mut self, index: u32, heal: bool, queue: &mut Queue<Event>) {
-        let Some(planned) = self.plan.get(index as usize).cloned() else { return };
+        let Some(planned) = self.plan.get(index as usize).cloned() else {
+            return;
+        };
         match planned.end {
             Some((after, _)) if !heal => {
                 queue.after(after, Event::Fault { index, heal: true });
@@ -165,13 +167,19 @@ impl Cluster {
         match action {
             Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
             Action::ReplaceMachine { node_name } => return self.replace_machine(node_name, queue),
-            Action::DeleteNamed { namespace, name, grace } => {
+            Action::DeleteNamed {
+                namespace,
+                name,
+                grace,
+            } => {
                 let found = self
                     .api
                     .pods()
                     .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
                     .map(|pod| pod.uid);
-                let Some(pod) = found else { return Injected::Nothing };
+                let Some(pod) = found else {
+                    return Injected::Nothing;
+                };
                 return self.act(&Action::DeletePod { pod, grace: *grace }, queue);
             }
             Action::Cut(node) => self.cut(*node, true, queue),
@@ -223,6 +231,11 @@ impl Cluster {
         self.silence(node, cut, queue);
         if cut {
             self.leaders_lost(node, queue);
+        } else {
+            // The lease was renewed in time: the election that was due is off.
+            for role in self.led_from(node) {
+                *self.losses.entry(role).or_insert(0) += 1;
+            }
         }
     }
 
@@ -246,6 +259,15 @@ impl Cluster {
         }
         self.silence(node, true, queue);
         self.leaders_lost(node, queue);
+        let dead = self.led_from(node);
+        self.with(queue, |parts, context| {
+            for role in dead {
+                match role {
+                    Role::Controllers => parts.controllers.stop(context),
+                    Role::Scheduler => parts.scheduler.stop(context),
+                }
+            }
+        });
     }
 
     /// What a machine that is back means for the control plane.
@@ -263,24 +285,29 @@ impl Cluster {
         (0..self.api.server_count()).find(|server| self.api.server_node(*server) == node)
     }
 
-    /// The processes that led from this machine lose their leases when those run out.
-    fn leaders_lost(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
+    fn led_from(&self, node: NodeIndex) -> Vec<Role> {
         let led = [
             (Role::Controllers, self.controllers.node()),
             (Role::Scheduler, self.scheduler.node()),
         ];
-        for (role, leader) in led {
-            if leader == Some(node) {
-                let loss = self.losses.entry(role).or_insert(0);
-                *loss += 1;
-                let loss = *loss;
-                let time = election_time(role, loss, &self.parameters, &self.streams);
-                queue.after(time, Event::Control(ControlEvent::Elect { role, loss }));
-            }
+        led.into_iter()
+            .filter(|(_, leader)| *leader == Some(node))
+            .map(|(role, _)| role)
+            .collect()
+    }
+
+    /// The processes that led from this machine lose their leases when those run out.
+    fn leaders_lost(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
+        for role in self.led_from(node) {
+            let loss = self.losses.entry(role).or_insert(0);
+            *loss += 1;
+            let loss = *loss;
+            let time = election_time(role, loss, &self.parameters, &self.streams);
+            queue.after(time, Event::Control(ControlEvent::Elect { role, loss }));
         }
     }
 
-    /// A lease has run out: another master takes over, unless the leader was back in time.
+    /// A lease has run out: another master takes over, or the old one begins anew.
     pub(super) fn elect(&mut self, role: Role, loss: u32, queue: &mut Queue<Event>) {
         if self.losses.get(&role) != Some(&loss) {
             return;
@@ -292,8 +319,6 @@ impl Cluster {
             Role::Controllers => self.controllers.node(),
             Role::Scheduler => self.scheduler.node(),
         };
-        // A cut that healed in time: the lease was renewed and nothing changed. A machine that
-        // rebooted in time has lost the process all the same.
         let candidates: Vec<NodeIndex> = (0..self.api.server_count())
             .map(|server| self.api.server_node(server))
             .filter(|node| fit(self, *node))
@@ -304,7 +329,12 @@ impl Cluster {
             .or_else(|| candidates.first())
             .copied()
         else {
-            let retry = self.parameters.kcm.lease_retry.max.max(Duration::from_millis(1));
+            let retry = self
+                .parameters
+                .kcm
+                .lease_retry
+                .max
+                .max(Duration::from_millis(1));
             queue.after(retry, Event::Control(ControlEvent::Elect { role, loss }));
             return;
         };
@@ -321,10 +351,13 @@ impl Cluster {
     }
 
     fn replace_machine(&mut self, node_name: &str, queue: &mut Queue<Event>) -> Injected {
-        let Some(old) = self.api.node(node_name) else { return Injected::Nothing };
+        let Some(old) = self.api.node(node_name) else {
+            return Injected::Nothing;
+        };
         let name: Rc<str> = self.machines[old.index()].node_name.clone();
         let node = NodeIndex(self.machines.len() as u32);
-        self.machines.push(machine(&name, node, false, &self.parameters));
+        self.machines
+            .push(machine(&name, node, false, &self.parameters));
         self.api.set_node(name.clone(), node);
         self.scheduler.set_node(&name, node, false);
         self.with(queue, |parts, context| {

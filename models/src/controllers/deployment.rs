@@ -44,6 +44,8 @@ pub struct Deployments {
     objects: Vec<Deployment>,
     queue: WorkQueue,
     client: Option<ClientId>,
+    /// The informers are filled: workers may start.
+    synced: bool,
     sink: EventSink,
 }
 
@@ -54,6 +56,7 @@ impl Deployments {
             objects: Vec::new(),
             queue: WorkQueue::new(workers),
             client: None,
+            synced: false,
             sink: EventSink::of(Recorder::Deployment),
         }
     }
@@ -61,6 +64,7 @@ impl Deployments {
     /// The process starts; see `Replicas::start`.
     pub fn start(&mut self, client: ClientId) {
         self.client = Some(client);
+        self.synced = false;
         self.sink.start(client);
         self.queue.reset();
         for (index, deployment) in self.objects.iter().enumerate() {
@@ -68,6 +72,19 @@ impl Deployments {
                 self.queue.add(index as u32);
             }
         }
+    }
+
+    /// The process is dead.
+    pub fn stop(&mut self) {
+        self.client = None;
+        self.synced = false;
+        self.sink.stop();
+    }
+
+    /// The informers are filled: the workers start.
+    pub fn resume(&mut self, published: &dyn Fn(u32) -> (u32, u32), context: &mut Context<'_>) {
+        self.synced = true;
+        self.work(published, context);
     }
 
     /// Registers a Deployment that will be created; returns its index.
@@ -100,8 +117,8 @@ impl Deployments {
     }
 
     fn work(&mut self, published: &dyn Fn(u32) -> (u32, u32), context: &mut Context<'_>) {
-        while self.client.is_some()
-            && let Some(index) = self.queue.next()
+        while self.synced
+            && let Some(index) = self.queue.take()
         {
             let deployment = &mut self.objects[index as usize];
             if !deployment.created {
@@ -117,7 +134,12 @@ impl Deployments {
                 continue;
             }
             deployment.writing = seen;
-            self.put(index, WorkloadWrite::Status, DeploymentStep::StatusWritten, context);
+            self.put(
+                index,
+                WorkloadWrite::Status,
+                DeploymentStep::StatusWritten,
+                context,
+            );
         }
     }
 
@@ -129,7 +151,12 @@ impl Deployments {
         context: &mut Context<'_>,
     ) {
         let object = WorkloadObject::Deployment(index);
-        self.send(index, Request::WriteWorkload { object, write }, step, context);
+        self.send(
+            index,
+            Request::WriteWorkload { object, write },
+            step,
+            context,
+        );
     }
 
     fn send(
@@ -165,10 +192,20 @@ impl Deployments {
                 let delay = informer_delay(&context.core);
                 context.core.after(delay, Event::Control(event));
                 self.sink.emit(context);
-                self.put(index, WorkloadWrite::Status, DeploymentStep::Progressing, context);
+                self.put(
+                    index,
+                    WorkloadWrite::Status,
+                    DeploymentStep::Progressing,
+                    context,
+                );
             }
             DeploymentStep::Progressing if ok => {
-                self.put(index, WorkloadWrite::StaleStatus, DeploymentStep::StaleWrite, context);
+                self.put(
+                    index,
+                    WorkloadWrite::StaleStatus,
+                    DeploymentStep::StaleWrite,
+                    context,
+                );
             }
             DeploymentStep::StatusWritten if ok => {
                 deployment.published = Some(deployment.writing);

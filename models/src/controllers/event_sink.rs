@@ -31,7 +31,12 @@ impl EventSink {
 
     /// A recorder.
     pub fn of(recorder: Recorder) -> Self {
-        Self { recorder, client: None, waiting: 0, busy: false }
+        Self {
+            recorder,
+            client: None,
+            waiting: 0,
+            busy: false,
+        }
     }
 
     /// The process starts.
@@ -39,6 +44,11 @@ impl EventSink {
         self.client = Some(client);
         self.waiting = 0;
         self.busy = false;
+    }
+
+    /// The process is dead.
+    pub fn stop(&mut self) {
+        self.client = None;
     }
 
     /// Records an event.

@@ -8,5 +8,8 @@ use super::replicas::Wanted;
 
 /// What a Job wants.
 pub fn wanted(parallelism: u32, completions: Option<u32>) -> Wanted {
-    Wanted::Job { parallelism, completions }
+    Wanted::Job {
+        parallelism,
+        completions,
+    }
 }

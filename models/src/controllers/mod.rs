@@ -19,6 +19,7 @@ pub mod scheduler;
 pub mod stateful_set;
 pub mod work_queue;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod, PodSpec};
 use crate::parameters::{Rate, Span};
 use crate::request::{
-    Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget, WorkloadObject,
+    Answer, Change, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response, WatchOwner,
+    WatchTarget, WorkloadObject,
 };
 
 pub use self::deployment::DeploymentStep;
@@ -114,6 +116,11 @@ pub enum ControlToken {
     },
     /// An event was recorded.
     Event(Recorder),
+    /// The reflector's list of Pods.
+    Listed {
+        /// Which life of the process.
+        life: u32,
+    },
     /// A Pod of a lost node was deleted.
     Evicted {
         /// The Pod.
@@ -156,7 +163,7 @@ pub enum ControlEvent {
         /// Which loss of the leader.
         loss: u32,
     },
-    /// A reflector watches again.
+    /// A reflector lists again.
     WatchAgain {
         /// Whose.
         role: Role,
@@ -247,6 +254,10 @@ pub struct Controllers {
     clients: Vec<ClientId>,
     watcher: Option<ClientId>,
     watch: Option<WatchId>,
+    /// What the informer of Pods holds.
+    informer: BTreeMap<PodUid, Rc<Pod>>,
+    synced: bool,
+    lists: u64,
     life: u32,
 }
 
@@ -264,6 +275,9 @@ impl Controllers {
             clients: Vec::new(),
             watcher: None,
             watch: None,
+            informer: BTreeMap::new(),
+            synced: false,
+            lists: 0,
             life: 0,
         }
     }
@@ -281,7 +295,13 @@ impl Controllers {
             Some((kcm.qps.milli_per_s, kcm.burst))
         };
         let mut client = |class: ClientClass, limiter| {
-            let spec = ClientSpec { node, class, limiter, timeout: None, fresh_connection: false };
+            let spec = ClientSpec {
+                node,
+                class,
+                limiter,
+                timeout: None,
+                fresh_connection: false,
+            };
             let client = context.client(spec);
             self.clients.push(client);
             client
@@ -298,11 +318,19 @@ impl Controllers {
         self.jobs.start(node, jobs);
         self.lifecycle.start(lifecycle, context);
         self.watcher = Some(watcher);
-        self.watch_pods(context);
+        self.informer.clear();
+        self.synced = false;
+        self.list_pods(Consistency::Cache, context);
     }
 
     /// The process is dead, or has lost its lease.
     pub fn stop(&mut self, context: &mut Context<'_>) {
+        self.deployments.stop();
+        self.replica_sets.stop();
+        self.stateful_sets.stop();
+        self.jobs.stop();
+        self.lifecycle.stop();
+        self.synced = false;
         self.node = None;
         self.life += 1;
         self.watch = None;
@@ -312,10 +340,64 @@ impl Controllers {
         }
     }
 
-    fn watch_pods(&mut self, context: &mut Context<'_>) {
+    fn list_pods(&mut self, consistency: Consistency, context: &mut Context<'_>) {
         let Some(client) = self.watcher else { return };
-        let target = WatchTarget::Pods { node_name: None };
-        self.watch = Some(context.watch(client, target, 0, WatchOwner::Controllers));
+        let token = ControlToken::Listed { life: self.life };
+        let request = Request::ListPods {
+            node_name: None,
+            consistency,
+        };
+        context.call(client, request, ReplyTo::Controllers { token });
+    }
+
+    /// The list replaces what the informer held; then the watch continues from it, and the workers
+    /// start if they had been waiting for it.
+    fn listed(&mut self, response: &Response, context: &mut Context<'_>) {
+        let Ok(Answer::Pods(pods, revision)) = response else {
+            return self.list_again(context);
+        };
+        let listed: BTreeSet<PodUid> = pods.iter().map(|pod| pod.uid).collect();
+        let vanished: Vec<Rc<Pod>> = self
+            .informer
+            .values()
+            .filter(|pod| !listed.contains(&pod.uid))
+            .cloned()
+            .collect();
+        for pod in vanished {
+            self.pod_changed(&pod, &Change::PodGone(pod.clone()), context);
+        }
+        for pod in pods {
+            self.pod_changed(pod, &Change::Pod(pod.clone()), context);
+        }
+        if let Some(client) = self.watcher {
+            let target = WatchTarget::Pods { node_name: None };
+            let watch = context.watch(client, target, *revision, WatchOwner::Controllers);
+            self.watch = Some(watch);
+        }
+        if !std::mem::replace(&mut self.synced, true) {
+            self.replica_sets.resume(context);
+            self.stateful_sets.resume(context);
+            self.jobs.resume(context);
+            let published = |replica_set| self.replica_sets.published(replica_set);
+            self.deployments.resume(&published, context);
+        }
+    }
+
+    fn list_again(&mut self, context: &mut Context<'_>) {
+        self.watch = None;
+        self.lists += 1;
+        let life = self.life;
+        let span = context.core.parameters.client.reflector_backoff;
+        let wait = context
+            .core
+            .streams
+            .stream("controllers", self.lists, "reflector back-off")
+            .duration(span.min..=span.max);
+        let event = ControlEvent::WatchAgain {
+            role: Role::Controllers,
+            life,
+        };
+        context.core.after(wait, Event::Control(event));
     }
 
     /// Registers a Deployment of so many replicas; the object that the driver has to create.
@@ -329,12 +411,9 @@ impl Controllers {
         let hash = replica_set::template_hash(&template);
         let name = Rc::from(format!("{}-{hash}", template.name));
         let template = PodTemplate { name, ..template };
-        let replica_set = self.replica_sets.register(
-            Wanted::Replicas(replicas),
-            Some(next),
-            template,
-            context,
-        );
+        let replica_set =
+            self.replica_sets
+                .register(Wanted::Replicas(replicas), Some(next), template, context);
         self.deployments.set_replica_set(next, replica_set);
         WorkloadObject::Deployment(next)
     }
@@ -375,15 +454,20 @@ impl Controllers {
     /// The driver's POST of an object succeeded: informers show it a little later.
     pub fn object_created(&mut self, object: WorkloadObject, context: &mut Context<'_>) {
         let delay = informer_delay(&context.core);
-        context.core.after(delay, Event::Control(ControlEvent::Changed(object)));
+        context
+            .core
+            .after(delay, Event::Control(ControlEvent::Changed(object)));
     }
 
     /// An event of the control plane, except the scheduler's.
     pub fn handle(&mut self, event: ControlEvent, context: &mut Context<'_>) {
         match event {
             ControlEvent::Changed(object) => self.changed(object, context),
-            ControlEvent::WatchAgain { role: Role::Controllers, life } if life == self.life => {
-                self.watch_pods(context);
+            ControlEvent::WatchAgain {
+                role: Role::Controllers,
+                life,
+            } if life == self.life => {
+                self.list_pods(Consistency::Quorum, context);
             }
             ControlEvent::NodeSilent { node, silence } => {
                 self.lifecycle.silent(node, silence, context);
@@ -414,25 +498,19 @@ impl Controllers {
         }
         match change {
             Change::Pod(pod) | Change::PodGone(pod) => self.pod_changed(pod, change, context),
-            Change::Closed(_) => {
-                // The reflector lists again; everything known is replaced by the list.
-                self.watch = None;
-                let span = context.core.parameters.client.reflector_backoff;
-                let life = self.life;
-                let wait = context
-                    .core
-                    .streams
-                    .stream("controllers", u64::from(watch.0), "reflector back-off")
-                    .duration(span.min..=span.max);
-                let event = ControlEvent::WatchAgain { role: Role::Controllers, life };
-                context.core.after(wait, Event::Control(event));
-            }
+            Change::Closed(_) => self.list_again(context),
             _ => {}
         }
     }
 
     fn pod_changed(&mut self, pod: &Rc<Pod>, change: &Change, context: &mut Context<'_>) {
-        self.lifecycle.pod_changed(pod, matches!(change, Change::PodGone(_)));
+        let gone = matches!(change, Change::PodGone(_));
+        if gone {
+            self.informer.remove(&pod.uid);
+        } else {
+            self.informer.insert(pod.uid, pod.clone());
+        }
+        self.lifecycle.pod_changed(pod, gone);
         let Some(owner) = &pod.owner else { return };
         match owner.kind {
             OwnerKind::ReplicaSet => self.replica_sets.pod_changed(owner.index, change, context),
@@ -451,9 +529,14 @@ impl Controllers {
         match token {
             ControlToken::Deployment { index, step } => {
                 let published = |replica_set| self.replica_sets.published(replica_set);
-                self.deployments.response(index, step, response, &published, context);
+                self.deployments
+                    .response(index, step, response, &published, context);
             }
-            ControlToken::Replicas { kind: OwnerKind::Job, index, step } => {
+            ControlToken::Replicas {
+                kind: OwnerKind::Job,
+                index,
+                step,
+            } => {
                 self.jobs.response(index, step, response, context);
             }
             ControlToken::Replicas { index, step, .. } => {
@@ -463,6 +546,8 @@ impl Controllers {
                 self.stateful_sets.response(index, step, response, context);
             }
             ControlToken::Evicted { pod } => self.lifecycle.evicted(pod, response, context),
+            ControlToken::Listed { life } if life == self.life => self.listed(response, context),
+            ControlToken::Listed { .. } => {}
             ControlToken::Event(recorder) => match recorder {
                 Recorder::Deployment => self.deployments.event_sent(context),
                 Recorder::Owner(OwnerKind::ReplicaSet) => self.replica_sets.event_sent(context),

@@ -54,6 +54,11 @@ impl NodeLifecycle {
         }
     }
 
+    /// The process is dead.
+    pub fn stop(&mut self) {
+        self.client = None;
+    }
+
     /// The informer shows a Pod.
     pub fn pod_changed(&mut self, pod: &Pod, gone: bool) {
         let Some(name) = &pod.node_name else { return };
@@ -101,31 +106,50 @@ impl NodeLifecycle {
         state.silences += 1;
         let silence = state.silences;
         let grace = context.core.parameters.kcm.node_grace;
-        context.core.after(grace, Event::Control(ControlEvent::NodeSilent { node, silence }));
+        context.core.after(
+            grace,
+            Event::Control(ControlEvent::NodeSilent { node, silence }),
+        );
     }
 
     /// The grace period of a silence ends.
     pub fn silent(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
-        let Some(state) = self.nodes.get_mut(&node) else { return };
+        let Some(state) = self.nodes.get_mut(&node) else {
+            return;
+        };
         if !state.silent || state.silences != silence || self.client.is_none() {
             return;
         }
         state.ready = false;
         let toleration = context.core.parameters.kcm.node_toleration;
-        context.core.after(toleration, Event::Control(ControlEvent::NodeEvicts { node, silence }));
+        context.core.after(
+            toleration,
+            Event::Control(ControlEvent::NodeEvicts { node, silence }),
+        );
     }
 
     /// The toleration of a silence ends: the node's Pods are deleted.
     pub fn evict(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
-        let Some(state) = self.nodes.get_mut(&node) else { return };
+        let Some(state) = self.nodes.get_mut(&node) else {
+            return;
+        };
         if !state.silent || state.silences != silence || state.evicting {
             return;
         }
         state.evicting = true;
         for pod in self.pods.get(&state.name).into_iter().flatten() {
-            let reply = ReplyTo::Controllers { token: ControlToken::Evicted { pod: *pod } };
-            context.call(client, Request::DeletePod { pod: *pod, grace: None }, reply);
+            let reply = ReplyTo::Controllers {
+                token: ControlToken::Evicted { pod: *pod },
+            };
+            context.call(
+                client,
+                Request::DeletePod {
+                    pod: *pod,
+                    grace: None,
+                },
+                reply,
+            );
         }
     }
 
@@ -136,7 +160,9 @@ impl NodeLifecycle {
             Err(ApiError::Unavailable { .. } | ApiError::TooManyRequests { .. })
         );
         if again && let Some(client) = self.client {
-            let reply = ReplyTo::Controllers { token: ControlToken::Evicted { pod } };
+            let reply = ReplyTo::Controllers {
+                token: ControlToken::Evicted { pod },
+            };
             context.call(client, Request::DeletePod { pod, grace: None }, reply);
         }
     }

@@ -18,9 +18,7 @@ use crate::context::Context;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ClientId, NodeIndex, PodUid};
 use crate::objects::{Owner, OwnerKind, Phase, Pod};
-use crate::request::{
-    Change, NewPod, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite,
-};
+use crate::request::{Change, NewPod, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
 
 use super::event_sink::EventSink;
 use super::work_queue::WorkQueue;
@@ -100,12 +98,20 @@ impl Object {
     fn target(&self) -> u32 {
         match self.wanted {
             Wanted::Replicas(count) => count,
-            Wanted::Job { parallelism, completions: Some(completions) } => {
-                parallelism.min(completions.saturating_sub(self.succeeded))
-            }
-            Wanted::Job { parallelism, completions: None } => {
+            Wanted::Job {
+                parallelism,
+                completions: Some(completions),
+            } => parallelism.min(completions.saturating_sub(self.succeeded)),
+            Wanted::Job {
+                parallelism,
+                completions: None,
+            } => {
                 // After a success no Pod is started any more; running ones end by themselves.
-                if self.succeeded > 0 { self.active.min(parallelism) } else { parallelism }
+                if self.succeeded > 0 {
+                    self.active.min(parallelism)
+                } else {
+                    parallelism
+                }
             }
         }
     }
@@ -127,6 +133,8 @@ pub struct Replicas {
     objects: Vec<Object>,
     queue: WorkQueue,
     client: Option<ClientId>,
+    /// The informers are filled: workers may start.
+    synced: bool,
     sink: EventSink,
     node: NodeIndex,
 }
@@ -136,23 +144,46 @@ impl Replicas {
     pub fn new(kind: OwnerKind, workers: u32) -> Self {
         let sink = EventSink::new(kind);
         let queue = WorkQueue::new(workers);
-        Self { kind, objects: Vec::new(), queue, client: None, sink, node: NodeIndex(0) }
+        Self {
+            kind,
+            objects: Vec::new(),
+            queue,
+            client: None,
+            synced: false,
+            sink,
+            node: NodeIndex(0),
+        }
     }
 
     /// The process starts with a client of its own; what an earlier one did is forgotten.
     pub fn start(&mut self, node: NodeIndex, client: ClientId) {
         self.client = Some(client);
+        self.synced = false;
         self.node = node;
         self.queue.reset();
         self.sink.start(client);
         for (index, object) in self.objects.iter_mut().enumerate() {
             object.pods.clear();
             (object.active, object.ready, object.expected) = (0, 0, 0);
+            object.succeeded = 0;
             object.round = Round::default();
             if object.known {
                 self.queue.add(index as u32);
             }
         }
+    }
+
+    /// The process is dead.
+    pub fn stop(&mut self) {
+        self.client = None;
+        self.synced = false;
+        self.sink.stop();
+    }
+
+    /// The informers are filled: the workers start.
+    pub fn resume(&mut self, context: &mut Context<'_>) {
+        self.synced = true;
+        self.work(context);
     }
 
     /// Registers an object that will be created; returns its index.
@@ -193,7 +224,13 @@ impl Replicas {
     }
 
     fn token(&self, index: u32, step: ReplicasStep) -> ReplyTo {
-        ReplyTo::Controllers { token: ControlToken::Replicas { kind: self.kind, index, step } }
+        ReplyTo::Controllers {
+            token: ControlToken::Replicas {
+                kind: self.kind,
+                index,
+                step,
+            },
+        }
     }
 
     /// Desired and ready counts as last published, for the parent.
@@ -211,8 +248,15 @@ impl Replicas {
 
     /// The informer shows a change of a Pod that this controller owns.
     pub fn pod_changed(&mut self, index: u32, change: &Change, context: &mut Context<'_>) {
-        let Some(object) = self.objects.get_mut(index as usize) else { return };
-        let before = (object.active, object.ready, object.succeeded, object.pods.len());
+        let Some(object) = self.objects.get_mut(index as usize) else {
+            return;
+        };
+        let before = (
+            object.active,
+            object.ready,
+            object.succeeded,
+            object.pods.len(),
+        );
         let (pod, gone) = match change {
             Change::Pod(pod) => (pod, false),
             Change::PodGone(pod) => (pod, true),
@@ -237,7 +281,12 @@ impl Replicas {
         if pod.status.phase == Phase::Succeeded && !gone && !ended_before {
             object.succeeded += 1;
         }
-        let after = (object.active, object.ready, object.succeeded, object.pods.len());
+        let after = (
+            object.active,
+            object.ready,
+            object.succeeded,
+            object.pods.len(),
+        );
         if before != after {
             self.queue.add(index);
             self.work(context);
@@ -245,8 +294,8 @@ impl Replicas {
     }
 
     fn work(&mut self, context: &mut Context<'_>) {
-        while self.client.is_some()
-            && let Some(index) = self.queue.next()
+        while self.synced
+            && let Some(index) = self.queue.take()
         {
             self.sync(index, context);
         }
@@ -255,7 +304,10 @@ impl Replicas {
     fn sync(&mut self, index: u32, context: &mut Context<'_>) {
         let kcm = &context.core.parameters.kcm;
         let object = &mut self.objects[index as usize];
-        object.round = Round { status: object.status(), ..Round::default() };
+        object.round = Round {
+            status: object.status(),
+            ..Round::default()
+        };
         let target = object.target();
         if object.expected > 0 || object.active == target {
             return self.write_status(index, context);
@@ -281,7 +333,11 @@ impl Replicas {
             let object = &mut self.objects[index as usize];
             let template = &object.template;
             let name = format!("{}-{}", template.name, random_suffix(&mut object.names));
-            let owner = Owner { kind: self.kind, name: template.name.clone(), index };
+            let owner = Owner {
+                kind: self.kind,
+                name: template.name.clone(),
+                index,
+            };
             let pod = template.pod(Rc::from(name), 0, Some(owner));
             context.call(client, Request::CreatePod(Rc::new(pod)), reply);
             if !cpu.is_zero() {
@@ -403,7 +459,11 @@ impl Replicas {
 
 fn seen(pod: &Pod) -> Seen {
     let active = pod.deletion.is_none() && !pod.is_terminal();
-    Seen { active, ready: active && pod.status.ready, bound: pod.node_name.is_some() }
+    Seen {
+        active,
+        ready: active && pod.status.ready,
+        bound: pod.node_name.is_some(),
+    }
 }
 
 impl PodTemplate {

@@ -10,7 +10,7 @@
 //! pkg/scheduler/framework/plugins/podtopologyspread/{plugin,scoring}.go,
 //! pkg/scheduler/util/pod_resources.go:33-35, cmd/kube-scheduler/app/options/options.go:377-390.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod};
 use crate::parameters::{Parameters, Rate};
 use crate::request::{
-    Change, ClientClass, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
+    Answer, Change, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response, WatchOwner,
+    WatchTarget,
 };
 
 use super::event_sink::EventSink;
@@ -92,10 +93,12 @@ pub struct Scheduler {
     stuck: BTreeMap<PodUid, Stuck>,
     busy: bool,
     binder: Option<ClientId>,
+    watcher: Option<ClientId>,
     clients: Vec<ClientId>,
     watch: Option<WatchId>,
     sink: EventSink,
     node: Option<NodeIndex>,
+    lists: u64,
     life: u32,
 }
 
@@ -110,6 +113,8 @@ impl Default for Scheduler {
             stuck: BTreeMap::new(),
             busy: false,
             binder: None,
+            watcher: None,
+            lists: 0,
             clients: Vec::new(),
             watch: None,
             sink: EventSink::of(Recorder::Scheduler),
@@ -128,7 +133,13 @@ impl Scheduler {
             return;
         }
         self.by_name.insert(name.clone(), self.slots.len());
-        self.slots.push(Slot { name: name.clone(), node, control_plane, pods: 0, ready: true });
+        self.slots.push(Slot {
+            name: name.clone(),
+            node,
+            control_plane,
+            pods: 0,
+            ready: true,
+        });
     }
 
     /// The machine that the process runs on.
@@ -150,15 +161,13 @@ impl Scheduler {
         };
         let binder = context.client(spec(ClientClass::Scheduler, limiter));
         let events = context.client(spec(ClientClass::SchedulerEvents, limiter));
-        self.clients = vec![binder, events];
+        // A list is one call; on a client of its own it takes no token from the bindings.
+        let watcher = context.client(spec(ClientClass::Scheduler, None));
+        self.clients = vec![binder, events, watcher];
         self.binder = Some(binder);
+        self.watcher = Some(watcher);
         self.sink.start(events);
         self.busy = false;
-        self.watch_pods(context);
-    }
-
-    fn watch_pods(&mut self, context: &mut Context<'_>) {
-        let Some(client) = self.binder else { return };
         self.known.clear();
         self.spread.clear();
         self.queue.clear();
@@ -166,17 +175,73 @@ impl Scheduler {
         for slot in &mut self.slots {
             slot.pods = 0;
         }
-        let target = WatchTarget::Pods { node_name: None };
-        self.watch = Some(context.watch(client, target, 0, WatchOwner::Scheduler));
+        self.list_pods(Consistency::Cache, context);
+    }
+
+    fn list_pods(&mut self, consistency: Consistency, context: &mut Context<'_>) {
+        let Some(client) = self.watcher else { return };
+        let request = Request::ListPods {
+            node_name: None,
+            consistency,
+        };
+        context.call(client, request, ReplyTo::Scheduler { pod: None });
+    }
+
+    /// The list replaces what the informer held; then the watch continues from it.
+    fn listed(&mut self, response: &Response, context: &mut Context<'_>) {
+        let Ok(Answer::Pods(pods, revision)) = response else {
+            return self.list_again(context);
+        };
+        let listed: BTreeSet<PodUid> = pods.iter().map(|pod| pod.uid).collect();
+        let vanished: Vec<PodUid> = self
+            .known
+            .iter()
+            .flatten()
+            .map(|known| known.pod.uid)
+            .filter(|pod| !listed.contains(pod))
+            .collect();
+        for pod in vanished {
+            self.pod_gone(pod, context);
+        }
+        // Bound Pods count before any waiting one is scheduled.
+        for bound in [true, false] {
+            for pod in pods.iter().filter(|pod| pod.node_name.is_some() == bound) {
+                self.pod_changed(pod, context);
+            }
+        }
+        if let Some(client) = self.watcher {
+            let target = WatchTarget::Pods { node_name: None };
+            let watch = context.watch(client, target, *revision, WatchOwner::Scheduler);
+            self.watch = Some(watch);
+        }
+    }
+
+    fn list_again(&mut self, context: &mut Context<'_>) {
+        self.watch = None;
+        self.lists += 1;
+        let life = self.life;
+        let span = context.core.parameters.client.reflector_backoff;
+        let wait = context
+            .core
+            .streams
+            .stream("scheduler", self.lists, "reflector back-off")
+            .duration(span.min..=span.max);
+        let event = ControlEvent::WatchAgain {
+            role: Role::Scheduler,
+            life,
+        };
+        context.core.after(wait, Event::Control(event));
     }
 
     /// The process is dead, or has lost its lease.
     pub fn stop(&mut self, context: &mut Context<'_>) {
+        self.sink.stop();
         self.node = None;
         self.life += 1;
         self.busy = false;
         self.watch = None;
         self.binder = None;
+        self.watcher = None;
         for client in self.clients.drain(..) {
             context.drop_client(client);
         }
@@ -184,7 +249,9 @@ impl Scheduler {
 
     /// Pods that fit nowhere, with the reason. Shape: by UID.
     pub fn unschedulable(&self) -> impl Iterator<Item = (PodUid, &str)> {
-        self.stuck.iter().map(|(pod, stuck)| (*pod, stuck.reason.as_str()))
+        self.stuck
+            .iter()
+            .map(|(pod, stuck)| (*pod, stuck.reason.as_str()))
     }
 
     /// Pods assigned to each node, by name, in the order of registration.
@@ -194,7 +261,9 @@ impl Scheduler {
 
     /// A node became ready or stopped being ready.
     pub fn node_ready(&mut self, node: NodeIndex, ready: bool, context: &mut Context<'_>) {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.node == node) else { return };
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.node == node) else {
+            return;
+        };
         if slot.ready != ready {
             slot.ready = ready;
             if ready {
@@ -210,28 +279,19 @@ impl Scheduler {
         }
         match change {
             Change::Pod(pod) => self.pod_changed(pod, context),
-            Change::PodGone(pod) => {
-                self.release(pod.uid);
-                self.stuck.remove(&pod.uid);
-                if let Some(known) = self.known.get_mut(pod.uid.index()) {
-                    *known = None;
-                }
-                self.room_appeared(context);
-            }
-            Change::Closed(_) => {
-                self.watch = None;
-                let span = context.core.parameters.client.reflector_backoff;
-                let life = self.life;
-                let wait = context
-                    .core
-                    .streams
-                    .stream("scheduler", u64::from(watch.0), "reflector back-off")
-                    .duration(span.min..=span.max);
-                let event = ControlEvent::WatchAgain { role: Role::Scheduler, life };
-                context.core.after(wait, Event::Control(event));
-            }
+            Change::PodGone(pod) => self.pod_gone(pod.uid, context),
+            Change::Closed(_) => self.list_again(context),
             _ => {}
         }
+    }
+
+    fn pod_gone(&mut self, pod: PodUid, context: &mut Context<'_>) {
+        self.release(pod);
+        self.stuck.remove(&pod);
+        if let Some(known) = self.known.get_mut(pod.index()) {
+            *known = None;
+        }
+        self.room_appeared(context);
     }
 
     fn pod_changed(&mut self, pod: &Rc<Pod>, context: &mut Context<'_>) {
@@ -254,7 +314,10 @@ impl Scheduler {
         if let Some(name) = &pod.node_name {
             self.stuck.remove(&pod.uid);
             let slot = self.by_name.get(name).copied();
-            if self.known[index].as_ref().is_some_and(|known| known.slot != slot) {
+            if self.known[index]
+                .as_ref()
+                .is_some_and(|known| known.slot != slot)
+            {
                 self.release(pod.uid);
                 if let Some(slot) = slot {
                     self.assume(pod.uid, slot);
@@ -275,7 +338,9 @@ impl Scheduler {
 
     fn assume(&mut self, pod: PodUid, slot: usize) {
         let slots = self.slots.len();
-        let Some(known) = self.known[pod.index()].as_mut() else { return };
+        let Some(known) = self.known[pod.index()].as_mut() else {
+            return;
+        };
         known.slot = Some(slot);
         self.slots[slot].pods += 1;
         if let Some(key) = Self::spread_key(&known.pod) {
@@ -286,8 +351,12 @@ impl Scheduler {
     }
 
     fn release(&mut self, pod: PodUid) {
-        let Some(Some(known)) = self.known.get_mut(pod.index()) else { return };
-        let Some(slot) = known.slot.take() else { return };
+        let Some(Some(known)) = self.known.get_mut(pod.index()) else {
+            return;
+        };
+        let Some(slot) = known.slot.take() else {
+            return;
+        };
         self.slots[slot].pods -= 1;
         if let Some(key) = Self::spread_key(&known.pod)
             && let Some(counts) = self.spread.get_mut(&key)
@@ -301,16 +370,23 @@ impl Scheduler {
             return;
         }
         while let Some(pod) = self.queue.pop_front() {
-            let waiting = self.known.get(pod.index()).and_then(Option::as_ref).is_some_and(|known| {
-                known.slot.is_none()
-                    && known.pod.node_name.is_none()
-                    && known.pod.deletion.is_none()
-                    && !known.pod.is_terminal()
-            });
+            let waiting = self
+                .known
+                .get(pod.index())
+                .and_then(Option::as_ref)
+                .is_some_and(|known| {
+                    known.slot.is_none()
+                        && known.pod.node_name.is_none()
+                        && known.pod.deletion.is_none()
+                        && !known.pod.is_terminal()
+                });
             if waiting {
                 self.busy = true;
                 let cycle = context.core.parameters.sched.cycle;
-                let event = ControlEvent::Cycle { pod, life: self.life };
+                let event = ControlEvent::Cycle {
+                    pod,
+                    life: self.life,
+                };
                 context.core.after(cycle, Event::Control(event));
                 return;
             }
@@ -322,15 +398,15 @@ impl Scheduler {
         match event {
             ControlEvent::Cycle { pod, life } if life == self.life => self.cycle_ends(pod, context),
             ControlEvent::BackedOff { pod, life } if life == self.life => {
-                if self.stuck.remove(&pod).is_some() {
-                    self.queue.push_back(pod);
-                    self.next(context);
-                }
+                let returned = self.stuck.remove(&pod).is_some();
+                self.queue.extend(returned.then_some(pod));
+                self.next(context);
             }
-            ControlEvent::WatchAgain { role: Role::Scheduler, life } if life == self.life => {
-                self.busy = false;
-                self.life += 1;
-                self.watch_pods(context);
+            ControlEvent::WatchAgain {
+                role: Role::Scheduler,
+                life,
+            } if life == self.life => {
+                self.list_pods(Consistency::Quorum, context);
             }
             _ => {}
         }
@@ -375,16 +451,27 @@ impl Scheduler {
         context: &mut Context<'_>,
     ) {
         let sched = &context.core.parameters.sched;
-        let attempts =
-            self.known[pod.index()].as_ref().map_or(1, |known| known.attempts.max(1));
+        let attempts = self.known[pod.index()]
+            .as_ref()
+            .map_or(1, |known| known.attempts.max(1));
         let wait = sched
             .backoff_initial
             .saturating_mul(1u32 << (attempts - 1).min(16))
             .min(sched.backoff_max);
         let not_before = context.now() + wait;
-        self.stuck.insert(pod, Stuck { reason, not_before, returning });
+        self.stuck.insert(
+            pod,
+            Stuck {
+                reason,
+                not_before,
+                returning,
+            },
+        );
         if returning {
-            let event = ControlEvent::BackedOff { pod, life: self.life };
+            let event = ControlEvent::BackedOff {
+                pod,
+                life: self.life,
+            };
             context.core.after(wait, Event::Control(event));
         }
     }
@@ -393,8 +480,14 @@ impl Scheduler {
         let now = context.now();
         for (pod, stuck) in &mut self.stuck {
             if !std::mem::replace(&mut stuck.returning, true) {
-                let event = ControlEvent::BackedOff { pod: *pod, life: self.life };
-                context.core.queue.at(stuck.not_before.max(now), Event::Control(event));
+                let event = ControlEvent::BackedOff {
+                    pod: *pod,
+                    life: self.life,
+                };
+                context
+                    .core
+                    .queue
+                    .at(stuck.not_before.max(now), Event::Control(event));
             }
         }
     }
@@ -404,7 +497,11 @@ impl Scheduler {
         let parameters = context.core.parameters;
         let feasible = self.feasible(&known.pod, parameters)?;
         let counts = Self::spread_key(&known.pod).map(|key| self.spread.get(&key));
-        let count = |slot: usize| counts.flatten().map_or(0, |counts| counts.get(slot).copied().unwrap_or(0));
+        let count = |slot: usize| {
+            counts
+                .flatten()
+                .map_or(0, |counts| counts.get(slot).copied().unwrap_or(0))
+        };
         let weight = ln_milli(feasible.len() as u64 + 2);
         let skew = (parameters.sched.max_skew.max(1) - 1) * 1000;
         let raw = |slot: usize| (u64::from(count(slot)) * weight + skew + 500) / 1000;
@@ -419,10 +516,13 @@ impl Scheduler {
             spread * SPREAD_WEIGHT + least_allocated(self.slots[slot].pods, parameters)
         };
         let best = feasible.iter().map(|slot| score(*slot)).max().unwrap_or(0);
-        let tied: Vec<usize> = feasible.into_iter().filter(|slot| score(*slot) == best).collect();
+        let tied: Vec<usize> = feasible
+            .into_iter()
+            .filter(|slot| score(*slot) == best)
+            .collect();
         let entity = known.pod.entity.wrapping_add(u64::from(known.attempts));
-        let mut ties = context.core.streams.stream("scheduler", entity, "tie");
-        Ok(*ties.pick(&tied))
+        let mut draws = context.core.streams.stream("scheduler", entity, "tie");
+        Ok(*draws.pick(&tied))
     }
 
     fn feasible(&self, pod: &Pod, parameters: &Parameters) -> Result<Vec<usize>, String> {
@@ -451,14 +551,16 @@ impl Scheduler {
         Ok(feasible)
     }
 
-    /// A bind POST, or an event, ended.
+    /// A bind POST, or the list, ended.
     pub fn response(
         &mut self,
         pod: Option<PodUid>,
         response: &Response,
         context: &mut Context<'_>,
     ) {
-        let Some(pod) = pod else { return self.sink.sent(context) };
+        let Some(pod) = pod else {
+            return self.listed(response, context);
+        };
         if response.is_ok() {
             return self.sink.emit(context);
         }
@@ -493,9 +595,8 @@ fn selected(selector: &[(Rc<str>, Rc<str>)], slot: &Slot) -> bool {
 /// LeastAllocated: the mean of the free shares of CPU and memory, 0 to 100.
 fn least_allocated(pods: u32, parameters: &Parameters) -> u64 {
     let after = u64::from(pods) + 1;
-    let free = |capacity: u64, each: u64| {
-        capacity.saturating_sub(after * each) * 100 / capacity.max(1)
-    };
+    let free =
+        |capacity: u64, each: u64| capacity.saturating_sub(after * each) * 100 / capacity.max(1);
     let cpu = free(parameters.node_side.node.cores.0, POD_CPU);
     let memory = free(parameters.sched.node_memory, POD_MEMORY);
     u64::midpoint(cpu, memory)
@@ -510,7 +611,7 @@ fn ln_milli(value: u64) -> u64 {
     let mut mantissa = (value.max(1) << 32) >> whole;
     let mut fraction = 0u64;
     for bit in 1..=16 {
-        mantissa = (u128::from(mantissa) * u128::from(mantissa) >> 32) as u64;
+        mantissa = ((u128::from(mantissa) * u128::from(mantissa)) >> 32) as u64;
         if mantissa >= 2 * ONE {
             mantissa >>= 1;
             fraction |= 1 << (16 - bit);
@@ -526,7 +627,11 @@ mod tests {
     #[test]
     fn the_logarithm_is_right_to_a_thousandth() {
         for (value, milli) in [(1, 0), (2, 693), (5, 1609), (12, 2484), (102, 4624)] {
-            assert!(ln_milli(value).abs_diff(milli) <= 1, "ln {value} = {}", ln_milli(value));
+            assert!(
+                ln_milli(value).abs_diff(milli) <= 1,
+                "ln {value} = {}",
+                ln_milli(value)
+            );
         }
     }
 

@@ -11,9 +11,7 @@ use crate::context::Context;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ClientId, NodeIndex, PodUid};
 use crate::objects::{Owner, OwnerKind};
-use crate::request::{
-    ApiError, Change, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite,
-};
+use crate::request::{ApiError, Change, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
 
 use super::event_sink::EventSink;
 use super::work_queue::WorkQueue;
@@ -35,6 +33,10 @@ pub enum StatefulSetStep {
 
 /// What the controller knows of an ordinal.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent conditions of one Pod"
+)]
 struct Slot {
     pod: Option<PodUid>,
     ready: bool,
@@ -72,6 +74,8 @@ pub struct StatefulSets {
     objects: Vec<StatefulSet>,
     queue: WorkQueue,
     client: Option<ClientId>,
+    /// The informers are filled: workers may start.
+    synced: bool,
     sink: EventSink,
     node: NodeIndex,
 }
@@ -83,6 +87,7 @@ impl StatefulSets {
             objects: Vec::new(),
             queue: WorkQueue::new(workers),
             client: None,
+            synced: false,
             sink: EventSink::new(OwnerKind::StatefulSet),
             node: NodeIndex(0),
         }
@@ -91,17 +96,34 @@ impl StatefulSets {
     /// The process starts; what an earlier one knew is forgotten, incarnations are not reused.
     pub fn start(&mut self, node: NodeIndex, client: ClientId) {
         self.client = Some(client);
+        self.synced = false;
         self.node = node;
         self.sink.start(client);
         self.queue.reset();
         for (index, set) in self.objects.iter_mut().enumerate() {
             for slot in &mut set.slots {
-                *slot = Slot { incarnation: slot.incarnation, ..Slot::default() };
+                *slot = Slot {
+                    incarnation: slot.incarnation,
+                    ..Slot::default()
+                };
             }
             if set.known {
                 self.queue.add(index as u32);
             }
         }
+    }
+
+    /// The process is dead.
+    pub fn stop(&mut self) {
+        self.client = None;
+        self.synced = false;
+        self.sink.stop();
+    }
+
+    /// The informers are filled: the workers start.
+    pub fn resume(&mut self, context: &mut Context<'_>) {
+        self.synced = true;
+        self.work(context);
     }
 
     /// Registers a StatefulSet that will be created; returns its index.
@@ -135,15 +157,22 @@ impl StatefulSets {
             Change::PodGone(pod) => (pod, true),
             _ => return,
         };
-        let Some(set) = self.objects.get_mut(index as usize) else { return };
-        let Some(ordinal) = set.ordinals.get(&pod.name) else { return };
+        let Some(set) = self.objects.get_mut(index as usize) else {
+            return;
+        };
+        let Some(ordinal) = set.ordinals.get(&pod.name) else {
+            return;
+        };
         let slot = &mut set.slots[*ordinal as usize];
         if gone {
             // News of an older incarnation says nothing about the present one.
             if slot.pod != Some(pod.uid) {
                 return;
             }
-            *slot = Slot { incarnation: slot.incarnation, ..Slot::default() };
+            *slot = Slot {
+                incarnation: slot.incarnation,
+                ..Slot::default()
+            };
         } else {
             slot.pod = Some(pod.uid);
             slot.expected = false;
@@ -156,8 +185,8 @@ impl StatefulSets {
     }
 
     fn work(&mut self, context: &mut Context<'_>) {
-        while self.client.is_some()
-            && let Some(index) = self.queue.next()
+        while self.synced
+            && let Some(index) = self.queue.take()
         {
             self.step(index, context);
         }
@@ -191,12 +220,17 @@ impl StatefulSets {
         let slot = &mut set.slots[ordinal as usize];
         slot.expected = true;
         let name = Rc::from(format!("{}-{ordinal}", set.template.name));
-        let owner =
-            Owner { kind: OwnerKind::StatefulSet, name: set.template.name.clone(), index };
+        let owner = Owner {
+            kind: OwnerKind::StatefulSet,
+            name: set.template.name.clone(),
+            index,
+        };
         let pod = set.template.pod(name, slot.incarnation, Some(owner));
         slot.incarnation += 1;
         let step = StatefulSetStep::PodCreated { ordinal };
-        let reply = ReplyTo::Controllers { token: ControlToken::StatefulSet { index, step } };
+        let reply = ReplyTo::Controllers {
+            token: ControlToken::StatefulSet { index, step },
+        };
         context.call(client, Request::CreatePod(Rc::new(pod)), reply);
         let cpu = context.core.parameters.kcm.cpu_per_pod;
         if !cpu.is_zero() {
@@ -208,7 +242,9 @@ impl StatefulSets {
         let Some(client) = self.client else { return };
         self.objects[index as usize].slots[ordinal].deleting = Some(pod);
         let step = StatefulSetStep::PodDeleted;
-        let reply = ReplyTo::Controllers { token: ControlToken::StatefulSet { index, step } };
+        let reply = ReplyTo::Controllers {
+            token: ControlToken::StatefulSet { index, step },
+        };
         context.call(client, Request::DeletePod { pod, grace: None }, reply);
     }
 
@@ -220,7 +256,9 @@ impl StatefulSets {
             return self.end(index, true, context);
         }
         let step = StatefulSetStep::StatusWritten;
-        let reply = ReplyTo::Controllers { token: ControlToken::StatefulSet { index, step } };
+        let reply = ReplyTo::Controllers {
+            token: ControlToken::StatefulSet { index, step },
+        };
         let object = WorkloadObject::StatefulSet(index);
         let write = WorkloadWrite::Status;
         context.call(client, Request::WriteWorkload { object, write }, reply);

@@ -27,7 +27,12 @@ pub struct WorkQueue {
 impl WorkQueue {
     /// An empty queue.
     pub fn new(workers: u32) -> Self {
-        Self { fifo: VecDeque::new(), keys: Vec::new(), workers, free: workers }
+        Self {
+            fifo: VecDeque::new(),
+            keys: Vec::new(),
+            workers,
+            free: workers,
+        }
     }
 
     fn key(&mut self, key: u32) -> &mut Key {
@@ -49,7 +54,7 @@ impl WorkQueue {
     }
 
     /// Gives the next key to a free worker.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take(&mut self) -> Option<u32> {
         if self.free == 0 {
             return None;
         }
@@ -105,20 +110,21 @@ mod tests {
         let mut queue = WorkQueue::new(2);
         queue.add(7);
         queue.add(7);
-        assert_eq!((queue.next(), queue.next()), (Some(7), None));
+        assert_eq!((queue.take(), queue.take()), (Some(7), None));
         queue.add(7);
         queue.add(7);
-        assert_eq!(queue.next(), None, "it is being processed");
+        assert_eq!(queue.take(), None, "it is being processed");
         queue.done(7);
-        assert_eq!((queue.next(), queue.next()), (Some(7), None));
+        assert_eq!((queue.take(), queue.take()), (Some(7), None));
     }
 
     #[test]
     fn failures_double_the_wait_up_to_the_limit() {
         let mut queue = WorkQueue::new(1);
         let (base, max) = (Duration::from_millis(5), Duration::from_millis(18));
-        let waits: Vec<u128> =
-            (0..4).map(|_| queue.back_off(0, base, max).as_millis()).collect();
+        let waits: Vec<u128> = (0..4)
+            .map(|_| queue.back_off(0, base, max).as_millis())
+            .collect();
         assert_eq!(waits, [5, 10, 18, 18]);
         queue.forget(0);
         assert_eq!(queue.back_off(0, base, max), base);

@@ -6,7 +6,9 @@ fn refused(assignment: &str) -> String {
     let mut table = Table::released();
     match table.set(assignment) {
         Err(error) => error.to_string(),
-        Ok(()) => Parameters::read(&table).expect_err("it must be refused").to_string(),
+        Ok(()) => Parameters::read(&table)
+            .expect_err("it must be refused")
+            .to_string(),
     }
 }
 
@@ -25,7 +27,11 @@ fn every_entry_is_read_by_the_program() {
         let mut table = Table::released();
         table.entries.remove(key);
         let expected = ParameterError::Missing { key: key.clone() };
-        assert_eq!(Parameters::read(&table), Err(expected), "nobody reads {key}");
+        assert_eq!(
+            Parameters::read(&table),
+            Err(expected),
+            "nobody reads {key}"
+        );
     }
 }
 
@@ -33,11 +39,16 @@ fn every_entry_is_read_by_the_program() {
 fn every_value_lies_in_its_range() {
     let number = |text: &str| Decimal::parse(text).and_then(|d| d.times(1_000_000_000_000));
     for (key, entry) in Table::released().entries {
-        let Some([low, high]) = &entry.range else { continue };
+        let Some([low, high]) = &entry.range else {
+            continue;
+        };
         let (low, high) = (number(&text_of(low)), number(&text_of(high)));
         for part in text_of(&entry.value).split("..") {
             let value = number(part);
-            assert!(low <= value && value <= high, "{key} = {part} is outside its range");
+            assert!(
+                low <= value && value <= high,
+                "{key} = {part} is outside its range"
+            );
         }
     }
 }
@@ -46,7 +57,11 @@ fn every_value_lies_in_its_range() {
 fn a_profile_fits_at_most_one_number() {
     for name in Table::profile_names() {
         let table = Table::profile(name).expect("a built-in profile");
-        let fitted = table.entries.values().filter(|entry| entry.kind == Kind::Fitted).count();
+        let fitted = table
+            .entries
+            .values()
+            .filter(|entry| entry.kind == Kind::Fitted)
+            .count();
         assert!(fitted <= 1, "{name} has {fitted} fitted values");
     }
 }
@@ -55,11 +70,25 @@ fn a_profile_fits_at_most_one_number() {
 fn an_entry_without_unit_source_or_kind_is_refused() {
     let whole = "[a.b]\nvalue = 1\nunit = \"count\"\nkind = \"cited\"\nsource = \"x\"\n";
     assert!(Table::parse("t", whole).is_ok());
-    for line in ["unit = \"count\"\n", "kind = \"cited\"\n", "source = \"x\"\n", "value = 1\n"] {
-        assert!(Table::parse("t", &whole.replace(line, "")).is_err(), "without {line}");
+    for line in [
+        "unit = \"count\"\n",
+        "kind = \"cited\"\n",
+        "source = \"x\"\n",
+        "value = 1\n",
+    ] {
+        assert!(
+            Table::parse("t", &whole.replace(line, "")).is_err(),
+            "without {line}"
+        );
     }
-    assert!(Table::parse("t", &whole.replace("\"x\"", "\" \"")).is_err(), "an empty source");
-    assert!(Table::parse("t", &whole.replace("cited", "guessed")).is_err(), "an unknown kind");
+    assert!(
+        Table::parse("t", &whole.replace("\"x\"", "\" \"")).is_err(),
+        "an empty source"
+    );
+    assert!(
+        Table::parse("t", &whole.replace("cited", "guessed")).is_err(),
+        "an unknown kind"
+    );
 }
 
 #[test]
@@ -73,12 +102,19 @@ fn overrides_are_checked_and_errors_say_what_is_allowed() {
     let mut table = Table::released();
     table.set("kcm.qps=100.5").expect("it is a rate");
     let parameters = Parameters::read(&table).expect("it is consistent");
-    assert_eq!(parameters.kcm.qps, Rate { milli_per_s: 100_500 });
+    assert_eq!(
+        parameters.kcm.qps,
+        Rate {
+            milli_per_s: 100_500
+        }
+    );
 }
 
 #[test]
 fn an_unknown_profile_names_the_known_ones() {
-    let error = Table::profile("fast").expect_err("there is none").to_string();
+    let error = Table::profile("fast")
+        .expect_err("there is none")
+        .to_string();
     assert!(error.contains("measured, event-model-check"), "{error}");
 }
 
@@ -95,5 +131,8 @@ fn prices_are_exact_at_the_measured_sizes_and_linear_between_and_beyond() {
     assert_eq!(prices.at(6), ms(2000, 3000, 500));
     assert_eq!(prices.at(11), ms(3000, 4000, 1000));
     assert_eq!(prices.at(21), ms(5000, 6000, 2000));
-    assert!(Prices::read("2:1/2/0 2:1/2/0", "ms").is_err(), "sizes must increase");
+    assert!(
+        Prices::read("2:1/2/0 2:1/2/0", "ms").is_err(),
+        "sizes must increase"
+    );
 }

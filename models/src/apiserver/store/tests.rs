@@ -4,7 +4,10 @@ use super::*;
 use crate::objects::PodSpec;
 use crate::request::Shape;
 
-const KIND: CustomKind = CustomKind { resource: "things", shape: Shape::Flat };
+const KIND: CustomKind = CustomKind {
+    resource: "things",
+    shape: Shape::Flat,
+};
 
 fn store() -> Store {
     Store::new(Limits {
@@ -68,11 +71,21 @@ fn pod(store: &mut Store, name: &str, node: Option<&str>) -> Rc<Pod> {
 }
 
 fn delete(name: &str, uid: Option<u32>, version: Option<u64>) -> Request {
-    Request::Delete { kind: KIND, name: Rc::from(name), uid, resource_version: version }
+    Request::Delete {
+        kind: KIND,
+        name: Rc::from(name),
+        uid,
+        resource_version: version,
+    }
 }
 
 fn status(phase: Phase) -> PodStatus {
-    PodStatus { phase, ready: true, seen_by_kubelet: true, pod_ips: Vec::new() }
+    PodStatus {
+        phase,
+        ready: true,
+        seen_by_kubelet: true,
+        pod_ips: Vec::new(),
+    }
 }
 
 #[test]
@@ -82,9 +95,15 @@ fn a_guarded_write_of_an_old_version_conflicts_and_an_unguarded_one_wins() {
     let mut next = Custom::clone(&first);
     next.body = Rc::from("2");
     let next = Rc::new(next);
-    let replace = |object: &Rc<Custom>, guarded| Request::Replace { object: object.clone(), guarded };
+    let replace = |object: &Rc<Custom>, guarded| Request::Replace {
+        object: object.clone(),
+        guarded,
+    };
     assert!(write(&mut store, &replace(&next, true), 1).is_ok());
-    assert_eq!(write(&mut store, &replace(&next, true), 1), Err(ApiError::Conflict));
+    assert_eq!(
+        write(&mut store, &replace(&next, true), 1),
+        Err(ApiError::Conflict)
+    );
     assert!(write(&mut store, &replace(&next, false), 1).is_ok());
     assert_eq!(
         write(&mut store, &replace(&custom("b", "1"), true), 1),
@@ -97,7 +116,10 @@ fn a_write_that_changes_nothing_takes_no_revision() {
     let mut store = store();
     let first = created(&mut store, &custom("a", "1"));
     let before = store.revision();
-    let same = Request::Replace { object: first, guarded: true };
+    let same = Request::Replace {
+        object: first,
+        guarded: true,
+    };
     assert!(write(&mut store, &same, 1).is_ok());
     assert_eq!(store.revision(), before);
 }
@@ -111,10 +133,19 @@ fn a_name_is_created_once_and_a_new_object_of_it_has_a_new_uid() {
     assert!(write(&mut store, &delete("a", None, None), 1).is_ok());
     let second = created(&mut store, &custom("a", "2"));
     assert_ne!(first.uid, second.uid);
-    assert_eq!(write(&mut store, &delete("a", Some(first.uid), None), 2), Err(ApiError::Conflict));
+    assert_eq!(
+        write(&mut store, &delete("a", Some(first.uid), None), 2),
+        Err(ApiError::Conflict)
+    );
     let old = Some(first.resource_version);
-    assert_eq!(write(&mut store, &delete("a", None, old), 2), Err(ApiError::Conflict));
-    assert_eq!(write(&mut store, &delete("z", None, None), 2), Err(ApiError::NotFound));
+    assert_eq!(
+        write(&mut store, &delete("a", None, old), 2),
+        Err(ApiError::Conflict)
+    );
+    assert_eq!(
+        write(&mut store, &delete("z", None, None), 2),
+        Err(ApiError::NotFound)
+    );
 }
 
 #[test]
@@ -132,7 +163,10 @@ fn an_object_with_finalizers_vanishes_with_the_write_that_empties_them() {
     released.finalizers.clear();
     // The flag is the server's: a client cannot take it back.
     released.deleting = false;
-    let put = Request::Replace { object: Rc::new(released), guarded: true };
+    let put = Request::Replace {
+        object: Rc::new(released),
+        guarded: true,
+    };
     assert!(write(&mut store, &put, 2).is_ok());
     assert!(store.custom(KIND, "a").is_none());
 }
@@ -141,7 +175,10 @@ fn an_object_with_finalizers_vanishes_with_the_write_that_empties_them() {
 fn an_object_above_the_size_limit_is_refused_for_good() {
     let mut store = store();
     let big = Request::Create(custom("a", &"x".repeat(101)));
-    assert_eq!(write(&mut store, &big, 0), Err(ApiError::Unavailable { unknown: false }));
+    assert_eq!(
+        write(&mut store, &big, 0),
+        Err(ApiError::Unavailable { unknown: false })
+    );
 }
 
 #[test]
@@ -150,7 +187,10 @@ fn a_bound_pod_dies_gracefully_and_an_unbound_or_terminal_one_at_once() {
     let bound = pod(&mut store, "bound", Some("n")).uid;
     let unbound = pod(&mut store, "unbound", None).uid;
     let ended = pod(&mut store, "ended", Some("n")).uid;
-    let patch = Request::PatchPodStatus { pod: ended, status: status(Phase::Failed) };
+    let patch = Request::PatchPodStatus {
+        pod: ended,
+        status: status(Phase::Failed),
+    };
     assert!(write(&mut store, &patch, 1).is_ok());
     for pod in [bound, unbound, ended] {
         assert!(write(&mut store, &Request::DeletePod { pod, grace: None }, 2).is_ok());
@@ -158,7 +198,10 @@ fn a_bound_pod_dies_gracefully_and_an_unbound_or_terminal_one_at_once() {
     assert_eq!(store.pod_count(), 1);
     let dying = store.pod(bound).expect("it is still there");
     assert_eq!(dying.deletion, Some((at(2), Duration::from_secs(30))));
-    let force = Request::DeletePod { pod: bound, grace: Some(Duration::ZERO) };
+    let force = Request::DeletePod {
+        pod: bound,
+        grace: Some(Duration::ZERO),
+    };
     assert!(write(&mut store, &force, 3).is_ok());
     assert_eq!(write(&mut store, &force, 4), Err(ApiError::NotFound));
 }
@@ -167,9 +210,15 @@ fn a_bound_pod_dies_gracefully_and_an_unbound_or_terminal_one_at_once() {
 fn writes_on_a_name_that_has_a_new_owner_are_told_apart_from_a_free_name() {
     let mut store = store();
     let old = pod(&mut store, "web-0", Some("n")).uid;
-    let force = |pod| Request::DeletePod { pod, grace: Some(Duration::ZERO) };
+    let force = |pod| Request::DeletePod {
+        pod,
+        grace: Some(Duration::ZERO),
+    };
     assert!(write(&mut store, &force(old), 1).is_ok());
-    let patch = Request::PatchPodStatus { pod: old, status: status(Phase::Running) };
+    let patch = Request::PatchPodStatus {
+        pod: old,
+        status: status(Phase::Running),
+    };
     assert_eq!(write(&mut store, &patch, 2), Err(ApiError::NotFound));
     let new = pod(&mut store, "web-0", Some("n")).uid;
     assert_ne!(old, new);
@@ -181,14 +230,26 @@ fn writes_on_a_name_that_has_a_new_owner_are_told_apart_from_a_free_name() {
 fn multus_conflicts_with_a_kubelet_that_wrote_in_between() {
     let mut store = store();
     let read = pod(&mut store, "a", Some("n"));
-    let patch = Request::PatchPodStatus { pod: read.uid, status: status(Phase::Pending) };
+    let patch = Request::PatchPodStatus {
+        pod: read.uid,
+        status: status(Phase::Pending),
+    };
     assert!(write(&mut store, &patch, 1).is_ok());
-    let put = |version| Request::PutNetworkStatus { pod: read.uid, resource_version: version };
-    assert_eq!(write(&mut store, &put(read.resource_version), 2), Err(ApiError::Conflict));
+    let put = |version| Request::PutNetworkStatus {
+        pod: read.uid,
+        resource_version: version,
+    };
+    assert_eq!(
+        write(&mut store, &put(read.resource_version), 2),
+        Err(ApiError::Conflict)
+    );
     let fresh = store.pod(read.uid).unwrap().resource_version;
     assert!(write(&mut store, &put(fresh), 2).is_ok());
     // The kubelet's PATCH carries no version: it never conflicts with the PUT.
-    let patch = Request::PatchPodStatus { pod: read.uid, status: status(Phase::Running) };
+    let patch = Request::PatchPodStatus {
+        pod: read.uid,
+        status: status(Phase::Running),
+    };
     assert!(write(&mut store, &patch, 3).is_ok());
     assert!(store.pod(read.uid).unwrap().network_status);
 }
@@ -197,7 +258,10 @@ fn multus_conflicts_with_a_kubelet_that_wrote_in_between() {
 fn a_pod_is_bound_once() {
     let mut store = store();
     let uid = pod(&mut store, "a", None).uid;
-    let bind = Request::BindPod { pod: uid, node_name: Rc::from("n") };
+    let bind = Request::BindPod {
+        pod: uid,
+        node_name: Rc::from("n"),
+    };
     assert!(write(&mut store, &bind, 1).is_ok());
     assert_eq!(write(&mut store, &bind, 2), Err(ApiError::Conflict));
 }
@@ -208,13 +272,20 @@ fn older_states_are_read_back_including_removed_and_recreated_objects() {
     let first = created(&mut store, &custom("a", "1"));
     let mut second = Custom::clone(&first);
     second.body = Rc::from("2");
-    let put = Request::Replace { object: Rc::new(second), guarded: true };
+    let put = Request::Replace {
+        object: Rc::new(second),
+        guarded: true,
+    };
     assert!(write(&mut store, &put, 1).is_ok());
     let with_second = store.revision();
     assert!(write(&mut store, &delete("a", None, None), 2).is_ok());
     let without = store.revision();
     created(&mut store, &custom("a", "3"));
-    let body = |at| store.custom_at(KIND, &Rc::from("a"), at).map(|object| object.body.to_string());
+    let body = |at| {
+        store
+            .custom_at(KIND, &Rc::from("a"), at)
+            .map(|object| object.body.to_string())
+    };
     assert_eq!(body(first.resource_version), Some("1".to_owned()));
     assert_eq!(body(with_second), Some("2".to_owned()));
     assert_eq!(body(without), None);
@@ -239,7 +310,14 @@ fn the_history_keeps_the_window_and_no_more() {
     let mut store = store();
     for second in 0..20 {
         let name = format!("o{second}");
-        assert!(write(&mut store, &Request::Create(custom(&name, "1")), second * 10).is_ok());
+        assert!(
+            write(
+                &mut store,
+                &Request::Create(custom(&name, "1")),
+                second * 10
+            )
+            .is_ok()
+        );
     }
     // 190 s: 75 s of history are the writes at 120 s and later.
     assert_eq!(store.revision() - store.first() + 1, 8);
