@@ -14,10 +14,19 @@ use drydock_models::observation::Observation;
 
 use super::{Bounds, Breach, Fact, Holder, Invariant, Truth};
 
+/// A release that is owed.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    holder: Holder,
+    since: SimInstant,
+    /// The record is of an earlier boot of its machine: it waits for a quarantine by design.
+    former: bool,
+}
+
 /// Addresses on their way to be free: since when the promise runs.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
-    since: BTreeMap<IpAddr, (Holder, SimInstant)>,
+    since: BTreeMap<IpAddr, Debt>,
     longest: Duration,
 }
 
@@ -37,16 +46,20 @@ impl Pending {
             Fact::World(Observation::NetnsGone { node, .. }) => {
                 self.start(truth, at, |holder| holder.node == Some(*node));
             }
+            Fact::World(Observation::MachineUp { .. }) => {
+                for (address, debt) in &mut self.since {
+                    debt.former |= truth.is_of_former_boot(*address, &debt.holder);
+                }
+            }
             Fact::Unhindered(node) => self.start(truth, at, |h| h.node == Some(*node)),
-            Fact::Hindered(node) => self.since.retain(|_, (h, _)| h.node != Some(*node)),
+            Fact::Hindered(node) => self.since.retain(|_, debt| debt.holder.node != Some(*node)),
             Fact::Record { addresses, after, .. } => {
                 for address in addresses {
-                    if let Some((holder, since)) = self.since.get(address)
-                        && after.is_none_or(|after| after.pod != holder.pod)
+                    if let Some(debt) = self.since.get(address)
+                        && after.is_none_or(|after| after.pod != debt.holder.pod)
                     {
-                        // What a reboot left behind waits for a quarantine by design.
-                        if !truth.is_of_former_boot(*address, holder) {
-                            self.longest = self.longest.max(at.saturating_since(*since));
+                        if !debt.former {
+                            self.longest = self.longest.max(at.saturating_since(debt.since));
                         }
                         self.since.remove(address);
                     }
@@ -64,23 +77,25 @@ impl Pending {
     fn start(&mut self, truth: &Truth, at: SimInstant, of: impl Fn(&Holder) -> bool) {
         for (address, holder) in truth.records.iter().filter(|(_, holder)| of(holder)) {
             if is_owed(truth, *address, holder) {
-                self.since.entry(*address).or_insert((*holder, at));
+                let former = truth.is_of_former_boot(*address, holder);
+                let debt = Debt { holder: *holder, since: at, former };
+                self.since.entry(*address).or_insert(debt);
             }
         }
     }
 
     /// The first address that is overdue now.
     pub fn overdue(&self, truth: &Truth, at: SimInstant, bounds: &Bounds) -> Option<Breach> {
-        self.since.iter().find_map(|(address, (holder, since))| {
-            let former = truth.is_of_former_boot(*address, holder);
-            let bound = if former { bounds.release_former_boot } else { bounds.release };
-            if at.saturating_since(*since) <= bound || !is_owed(truth, *address, holder) {
+        self.since.iter().find_map(|(address, debt)| {
+            let bound = if debt.former { bounds.release_former_boot } else { bounds.release };
+            let owed_for = at.saturating_since(debt.since);
+            if owed_for <= bound || !is_owed(truth, *address, &debt.holder) {
                 return None;
             }
             let text = format!(
                 "{address} is still recorded for Pod {} {} s after nobody needed it",
-                holder.pod,
-                at.saturating_since(*since).as_secs()
+                debt.holder.pod,
+                owed_for.as_secs()
             );
             Some((Invariant::R, address.to_string(), text))
         })
@@ -88,7 +103,7 @@ impl Pending {
 
     /// Whether nobody is owed a release any more.
     pub fn is_empty(&self, truth: &Truth) -> bool {
-        !self.since.iter().any(|(address, (holder, _))| is_owed(truth, *address, holder))
+        !self.since.iter().any(|(address, debt)| is_owed(truth, *address, &debt.holder))
     }
 
     /// Longest time that a release took.

@@ -22,6 +22,8 @@ pub(super) struct Attached {
 pub(super) struct Releasing {
     last_del: BootTime,
     probe_count: u32,
+    /// The last look showed the namespace's path, so the interface may be up.
+    is_present: bool,
 }
 
 /// Attachments that ended, so that a repeated DEL does not look like an early one. Bounded: the
@@ -72,6 +74,8 @@ pub(super) struct Sweep {
     unlisted: BTreeSet<Attachment>,
     /// Ended but for the runtime's word.
     suspects: BTreeSet<Attachment>,
+    /// DEL was long ago, the path is still there: ended unless the runtime has the sandbox.
+    overdue: BTreeSet<Attachment>,
 }
 
 impl Agent {
@@ -108,8 +112,14 @@ impl Agent {
                 *releasing = Some(Releasing {
                     last_del: now,
                     probe_count: 0,
+                    is_present: false,
                 });
             }
+        }
+        if let Some(releasing) = &mut attached.releasing
+            && let Some(probe) = probe
+        {
+            releasing.is_present = matches!(probe.state, PathState::Present { .. });
         }
         let place = attached.place;
         self.journal(&Entry::Releasing {
@@ -138,7 +148,8 @@ impl Agent {
         }
     }
 
-    /// When a releasing attachment's address is free whatever its path shows.
+    /// When a releasing attachment's address is free unless its path is there and the runtime has its
+    /// sandbox.
     fn released_by(&self, attached: &Attached) -> Option<BootTime> {
         let releasing = attached.releasing.as_ref()?;
         let policy = &self.config.policy;
@@ -164,7 +175,8 @@ impl Agent {
             .as_ref()
             .map_or(0, |releasing| releasing.probe_count);
         let pause = self.config.policy.release_probe.pause(count, entropy);
-        let at = by.min(self.now + pause);
+        let next = self.now + pause;
+        let at = if by <= self.now { next } else { by.min(next) };
         self.arm(Timer::Release(attachment.clone()), at);
     }
 
@@ -175,9 +187,17 @@ impl Agent {
         let Some(by) = self.released_by(attached) else {
             return;
         };
+        let is_present = attached.releasing.as_ref().is_some_and(|releasing| releasing.is_present);
         if by <= self.now {
-            self.end_attachment(attachment);
-            return;
+            if !is_present {
+                self.end_attachment(attachment);
+                return;
+            }
+            // The plugin that called us deletes the link after our answer, and may have failed to,
+            // or be stuck before its next try for as long as the apiserver is away: the address is
+            // in use until the runtime, too, is done with the sandbox.
+            self.sweep.overdue.insert(attachment.clone());
+            self.out.push(Output::ListSandboxes);
         }
         if let Some(attached) = self.attachments.get_mut(attachment)
             && let Some(releasing) = &mut attached.releasing
@@ -218,6 +238,10 @@ impl Agent {
     pub(super) fn release_probed(&mut self, attachment: &Attachment, probe: Probe) {
         if self.is_releasing(attachment) && self.shows_end(attachment, probe) {
             self.end_attachment(attachment);
+        } else if let Some(attached) = self.attachments.get_mut(attachment)
+            && let Some(releasing) = &mut attached.releasing
+        {
+            releasing.is_present = matches!(probe.state, PathState::Present { .. });
         }
     }
 
@@ -264,6 +288,8 @@ impl Agent {
         let releasing = last_del.map(|last_del| Releasing {
             last_del,
             probe_count: 0,
+            // Unknown to this process: taken to be there until a look says otherwise.
+            is_present: true,
         });
         self.attachments.insert(
             attachment.clone(),
@@ -373,6 +399,18 @@ impl Agent {
             });
             if !lives && !self.is_releasing(&attachment) {
                 self.sweep.unlisted.remove(&attachment);
+                self.end_attachment(&attachment);
+            }
+        }
+        for attachment in std::mem::take(&mut self.sweep.overdue) {
+            let has_sandbox =
+                list.iter().any(|sandbox| sandbox.container == attachment.container);
+            let is_due = self
+                .attachments
+                .get(&attachment)
+                .and_then(|attached| self.released_by(attached))
+                .is_some_and(|by| by <= self.now);
+            if is_due && !has_sandbox {
                 self.end_attachment(&attachment);
             }
         }
