@@ -57,9 +57,9 @@ pub fn storm(seed: Seed, allocator: &str) -> Plan {
         let kept = faults[first];
         faults.retain(|fault| !for_good(fault) || *fault == kept);
     }
-    // Half of the storms strike inside an ADD or a DEL, whatever else was drawn.
+    // More than half of the storms strike inside an ADD or a DEL, whatever else was drawn.
     let mut inside = streams.stream("storm", 0, "inside");
-    if inside.chance(1, 2) {
+    if inside.chance(3, 5) {
         let kind = *inside.pick(&[
             FaultKind::AgentKill,
             FaultKind::NodePartition,

@@ -1,5 +1,6 @@
 //! H. Claim: at every write, an ordinal that a node takes belongs to a Pod bound to that node;
-//! an unbound holder outlives its Pod by no more than the published bound. Watches: records.
+//! an unbound holder outlives its Pod by no more than the published bound. An ADD that is under way
+//! may still take one: its namespace exists. Watches: records.
 //! Suspended: never; how long a holder may outlive its Pod is [`super::released`]'s.
 
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub fn check(truth: &Truth, at: SimInstant, bound: Duration, fact: &Fact<'_>) ->
             "{address} was taken by {taker} for Pod {}, which is bound to {bound_to}",
             after.pod
         ));
+    }
+    // The runtime does not cancel an ADD when its Pod goes: it is answered, and then DEL comes.
+    if after.node.is_some_and(|node| truth.has_namespace(node, after.pod)) {
+        return None;
     }
     let late = pod.ended.filter(|ended| at.saturating_since(*ended) > bound)?;
     breach(format!(

@@ -38,6 +38,8 @@ pub struct Truth {
     pub pods: BTreeMap<PodUid, PodFacts>,
     /// Interfaces by (machine, namespace) while they live.
     pub interfaces: BTreeMap<(NodeIndex, NetnsId), Interface>,
+    /// Pods of the namespaces that exist, by (machine, namespace): an ADD may be under way in each.
+    pub namespaces: BTreeMap<(NodeIndex, NetnsId), PodUid>,
     /// Live interfaces by address.
     pub by_address: BTreeMap<IpAddr, BTreeSet<(NodeIndex, NetnsId)>>,
     /// Recorded holder of each address, for allocators that record.
@@ -131,13 +133,19 @@ impl Truth {
                 );
                 self.peak_in_use = self.peak_in_use.max(self.by_address.len());
             }
-            Observation::AddressDown { node, netns } | Observation::NetnsGone { node, netns } => {
+            Observation::NetnsCreated { node, netns, pod, .. } => {
+                self.namespaces.insert((*node, *netns), *pod);
+            }
+            Observation::AddressDown { node, netns } => self.down((*node, *netns)),
+            Observation::NetnsGone { node, netns } => {
+                self.namespaces.remove(&(*node, *netns));
                 self.down((*node, *netns));
             }
             Observation::MachineUp { node } => {
                 self.booted_at.insert(*node, at);
             }
             Observation::MachineDown { node } => {
+                self.namespaces.retain(|(of, _), _| of != node);
                 let dead = self
                     .interfaces
                     .range((*node, NetnsId(0))..=(*node, NetnsId(u32::MAX)));
@@ -171,6 +179,12 @@ impl Truth {
     /// The node that a machine stands for: the first machine of its name.
     pub fn place(&self, node: NodeIndex) -> NodeIndex {
         self.places.get(&node).copied().unwrap_or(node)
+    }
+
+    /// A namespace of the Pod exists on a machine.
+    pub fn has_namespace(&self, node: NodeIndex, pod: PodUid) -> bool {
+        let all = (node, NetnsId(0))..=(node, NetnsId(u32::MAX));
+        self.namespaces.range(all).any(|(_, of)| *of == pod)
     }
 
     /// The Pod wants no address any more, since when.

@@ -112,9 +112,11 @@ impl Agent {
         };
         self.blocks
             .range(first..=last)
-            .any(|(_, block)| {
-                let busy = block.flight.is_some() || !block.waiting.is_empty();
-                busy && block.trusted && !self.is_hung(block)
+            .any(|(key, block)| {
+                let in_flight = block.flight.is_some() && !self.is_hung(block);
+                // Its write goes out at the end of this very input.
+                let about_to_write = !block.waiting.is_empty() && self.touched_blocks.contains(key);
+                in_flight || about_to_write
             })
     }
 
@@ -277,9 +279,9 @@ impl Agent {
             return;
         };
         if pool.queue.is_empty() {
-            return;
-        }
-        if pool.search.is_exhausted() {
+            // Left exhausted, a later claim would wait for a timer that is spent.
+            self.search_satisfied(id);
+        } else if pool.search.is_exhausted() {
             self.list_blocks(id, true);
         } else {
             self.touched_pools.insert(id);
