@@ -46,6 +46,7 @@ struct Listeners {
     ledger: Ledger,
     watcher: Watcher,
     progress: Arc<Progress>,
+    adds_begun: Vec<(NodeIndex, PodUid)>,
     plugins_ended: Vec<(NodeIndex, Verb)>,
     /// When the user last began something, until the first object of the workload was stored.
     user_acts: SimInstant,
@@ -62,6 +63,7 @@ impl Listeners {
             self.enter(at, &fact);
         }
         match observation {
+            Observation::AddStarted { node, pod, .. } => self.adds_begun.push((*node, *pod)),
             Observation::IpamAddEnded { node, .. } => self.plugins_ended.push((*node, Verb::Add)),
             Observation::IpamDelEnded { node, .. } => self.plugins_ended.push((*node, Verb::Del)),
             Observation::ApiCall { class: ClientClass::User, what, .. }
@@ -115,6 +117,7 @@ impl World {
             ledger: Ledger::new(allowed(scenario), BOUNDS),
             watcher,
             progress,
+            adds_begun: Vec::new(),
             plugins_ended: Vec::new(),
             user_acts: SimInstant::ZERO,
             workload_started: None,
@@ -192,6 +195,10 @@ impl World {
             if !self.started && self.cluster.census().created() > 0 {
                 self.started = true;
                 self.inject(queue, log, |injector, hands| injector.start(hands));
+            }
+            let begun = std::mem::take(&mut self.listeners.borrow_mut().adds_begun);
+            for (node, pod) in begun {
+                self.inject(queue, log, |injector, hands| injector.add_begins(node, pod, hands));
             }
             let ended = std::mem::take(&mut self.listeners.borrow_mut().plugins_ended);
             for (node, verb) in ended {

@@ -96,6 +96,7 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
         FaultKind::NodePartition | FaultKind::ApiserverRestart => (4, 2),
         FaultKind::PodDelete | FaultKind::PodForceDelete => (2, 6),
         FaultKind::LinkDeleteFails => (3, 4),
+        FaultKind::UnknownRelease => (4, 3),
         FaultKind::MachineReplaced => (8, 1),
         FaultKind::NodeReboot | FaultKind::KubeletRestart => (6, 2),
         FaultKind::PowerOffAndBury => (10, 1),
@@ -135,6 +136,11 @@ fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
         }
         FaultKind::LinkDeleteFails => {
             (Target::Node(node), cni(node, Some(CniVerb::Del), draws), seconds(draws, 1, 15))
+        }
+        FaultKind::UnknownRelease => {
+            let call = draws.between(1..=CNI_CALLS);
+            let at = Trigger::Cni { node, verb: CniVerb::Add, call, edge: Edge::Before };
+            (Target::Node(node), at, seconds(draws, 11, 60))
         }
         FaultKind::MachineReplaced => {
             (Target::Node(node), at_any_time(draws), seconds(draws, 30, 300))

@@ -131,6 +131,8 @@ pub struct Injector {
     /// Faults at the k-th CNI call of a node, with the calls seen.
     cni_calls: BTreeMap<(u32, CniVerb, Edge), u64>,
     armed_writes: BTreeMap<FaultId, usize>,
+    /// Pod of the CNI call that is being looked at.
+    pod_of_call: Option<PodUid>,
     fired_seen: usize,
     churn: Stream,
     /// Faults that struck and are not healed.
@@ -162,6 +164,7 @@ impl Injector {
             machines,
             cni_calls: BTreeMap::new(),
             armed_writes: BTreeMap::new(),
+            pod_of_call: None,
             fired_seen: 0,
             churn,
             open: 0,
@@ -249,13 +252,22 @@ impl Injector {
         counts
     }
 
-    /// Before an event is handled: triggers at CNI calls that are about to start.
+    /// The runtime begins an ADD: the whole chain of plugins, of which the IPAM is the last.
+    pub fn add_begins(&mut self, node: NodeIndex, pod: PodUid, hands: &mut Hands<'_>) {
+        self.pod_of_call = Some(pod);
+        self.cni_call(node, Verb::Add, Edge::Before, hands);
+        self.pod_of_call = None;
+    }
+
+    /// Before an event is handled: triggers at DELs of the IPAM that are about to start.
     pub fn before(
         &mut self,
         event: &Event,
         hands: &mut Hands<'_>,
     ) {
-        if let Event::IpamExec(call) = event {
+        if let Event::IpamExec(call) = event
+            && call.verb == Verb::Del
+        {
             self.cni_call(call.node, call.verb, Edge::Before, hands);
         }
     }
@@ -415,6 +427,14 @@ impl Injector {
             (FaultKind::LinkDeleteFails, _) => {
                 hands.act(&Action::FailLinkDeletions { node, nth: 1, count: 1 });
                 self.states[index] = State::Fired;
+            }
+            (FaultKind::UnknownRelease, _) => {
+                let Some(pod) = self.pod_of_call else { return self.void(index) };
+                let selector = CallSelector::writes_of(ClientClass::IpamNode, Some(node));
+                let effect = CallEffect::Hold(duration(&fault));
+                hands.act(&Action::DeletePod { pod, grace: Some(Duration::ZERO) });
+                hands.arm(CallFault { selector, nth: 1, effect });
+                self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::MachineReplaced, Target::Node(place)) => {
                 if hands.cluster.api().cut_off(node) || !hands.is_up(node) {

@@ -44,6 +44,9 @@ pub enum FaultKind {
     PodForceDelete,
     /// A CNI DEL fails after its IPAM DEL was done; the runtime tries again after the duration.
     LinkDeleteFails,
+    /// A Pod is deleted from the API at once while the runtime begins its ADD, and the next write of
+    /// the node's agent, which gives its address back, stays in flight for the duration.
+    UnknownRelease,
     /// Another machine joins under the node's name while the old one lives, cut off, for the
     /// duration.
     MachineReplaced,
@@ -146,7 +149,7 @@ pub struct FaultShape {
 
 impl FaultKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AgentKill,
         Self::ResponseLost,
         Self::WriteDelayed,
@@ -155,6 +158,7 @@ impl FaultKind {
         Self::PodDelete,
         Self::PodForceDelete,
         Self::LinkDeleteFails,
+        Self::UnknownRelease,
         Self::MachineReplaced,
         Self::NodeReboot,
         Self::KubeletRestart,
@@ -172,6 +176,7 @@ impl FaultKind {
             Self::PodDelete => "pod-delete",
             Self::PodForceDelete => "pod-force-delete",
             Self::LinkDeleteFails => "link-delete-fails",
+            Self::UnknownRelease => "unknown-release",
             Self::MachineReplaced => "machine-replaced",
             Self::NodeReboot => "node-reboot",
             Self::KubeletRestart => "kubelet-restart",
@@ -195,6 +200,7 @@ impl FaultKind {
             Self::ApiserverRestart => shape("apiserver", None, lasts("until it serves again")),
             Self::PodDelete | Self::PodForceDelete => shape("pod", None, DurationRule::None),
             Self::LinkDeleteFails => shape("node", Some("cni"), lasts("until the next try")),
+            Self::UnknownRelease => shape("node", Some("cni"), lasts("of the write's flight")),
             Self::MachineReplaced => shape("node", None, lasts("that the old machine lives")),
             Self::NodeReboot => shape("node", None, lasts("until the machine is back")),
             Self::KubeletRestart => shape("node", None, lasts("until the kubelet is back")),
@@ -328,6 +334,13 @@ impl Fault {
                         key: key("cni.verb"),
                         found: "add".to_owned(),
                         allowed: "a link-delete-fails happens in a del".to_owned(),
+                    });
+                }
+                if self.kind == FaultKind::UnknownRelease && verb != CniVerb::Add {
+                    return Err(PlanError::Value {
+                        key: key("cni.verb"),
+                        found: "del".to_owned(),
+                        allowed: "an unknown-release happens in an add".to_owned(),
                     });
                 }
                 Ok(())

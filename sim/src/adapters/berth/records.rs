@@ -76,7 +76,12 @@ impl Records {
     }
 }
 
-/// The machine of a machine ID (`machine-0000000a`, as the cluster names them).
-fn node_of(machine_id: &str) -> Option<NodeIndex> {
-    u32::from_str_radix(machine_id.strip_prefix("machine-")?, 16).ok().map(NodeIndex)
+/// The machine that a record names, by its ID (`machine-0000000a`, as the cluster names them) or,
+/// for a mutant that takes a node's name for an identity, by that name (`master1`, `worker4`).
+fn node_of(identity: &str) -> Option<NodeIndex> {
+    if let Some(digits) = identity.strip_prefix("machine-") {
+        return u32::from_str_radix(digits, 16).ok().map(NodeIndex);
+    }
+    let digits = identity.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    digits.parse::<u32>().ok()?.checked_sub(1).map(NodeIndex)
 }
