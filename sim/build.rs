@@ -13,15 +13,22 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 fn main() {
     let commit = output("git", &["rev-parse", "HEAD"]).map_or("unknown".to_owned(), |commit| {
         let changed = output("git", &["status", "--porcelain", "--untracked-files=no"]);
-        if changed.is_none_or(|changed| changed.is_empty()) { commit } else { commit + "-dirty" }
+        if changed.is_none_or(|changed| changed.is_empty()) {
+            commit
+        } else {
+            commit + "-dirty"
+        }
     });
     let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let toolchain = output(&compiler, &["--version"]).unwrap_or_else(|| "unknown".to_owned());
     let lock = std::fs::read("../Cargo.lock").unwrap_or_default();
     // FNV-1a, 128 bits: names a lock file, protects nothing.
-    let hash = lock.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
-        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
+    let hash = lock.iter().fold(
+        0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128,
+        |hash, byte| {
+            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        },
+    );
     println!("cargo::rustc-env=DRYDOCK_COMMIT={commit}");
     println!("cargo::rustc-env=DRYDOCK_TOOLCHAIN={toolchain}");
     println!("cargo::rustc-env=DRYDOCK_LOCK_HASH={hash:032x}");

@@ -14,7 +14,12 @@ use crate::seed_range::SeedRange;
 /// configuration; 2 an invariant was violated; 3 not deterministic; 4 outside the tolerance of a
 /// reference; 5 the testbed's own error; 130 interrupted (what was done is kept).
 #[derive(Debug, Parser)]
-#[command(name = "cargo sim", bin_name = "cargo sim", version, max_term_width = 100)]
+#[command(
+    name = "cargo sim",
+    bin_name = "cargo sim",
+    version,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -7,7 +7,10 @@ use drydock_traces::run_record::{Certificate, Digest};
 
 /// A stopwatch on the wall clock.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::disallowed_types, reason = "wall time of the host, kept apart in records")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "wall time of the host, kept apart in records"
+)]
 pub struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {
@@ -30,13 +33,18 @@ impl Stopwatch {
 /// Largest resident memory of this process so far, where the system tells. Units: bytes.
 pub fn memory_peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
 
 /// Cores that this process may use.
-#[expect(clippy::disallowed_methods, reason = "decides how many worlds run at a time, no more")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "decides how many worlds run at a time, no more"
+)]
 pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
 }

@@ -13,7 +13,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; everything else is usage.
-            let class = if error.use_stderr() { ExitClass::Usage } else { ExitClass::Ok };
+            let class = if error.use_stderr() {
+                ExitClass::Usage
+            } else {
+                ExitClass::Ok
+            };
             let _ = error.print();
             return ExitCode::from(class.code());
         }

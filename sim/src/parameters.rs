@@ -40,7 +40,12 @@ impl RunParameters {
         }
         let world = Parameters::read(&table)?;
         let costs = Costs::read(&table)?;
-        Ok(RunParameters { table, profile: profile.to_owned(), world, costs })
+        Ok(RunParameters {
+            table,
+            profile: profile.to_owned(),
+            world,
+            costs,
+        })
     }
 
     /// A built-in profile, or the released values with a file over them.

@@ -78,20 +78,34 @@ impl Recorder {
                     }
                 }
             }
-            Observation::AddStarted { pod, node, container } => {
+            Observation::AddStarted {
+                pod,
+                node,
+                container,
+            } => {
                 let times = self.times(*pod);
                 times.add_count += 1;
                 times.add_start_ns.get_or_insert(now);
                 self.adds.insert((*node, *container), now);
             }
-            Observation::AddEnded { pod, node, container, ok } => {
+            Observation::AddEnded {
+                pod,
+                node,
+                container,
+                ok,
+            } => {
                 let began = self.adds.remove(&(*node, *container));
                 if *ok {
                     self.times(*pod).add_end_ns = Some(now);
                     self.add_latencies_ns.extend(began.map(|began| now - began));
                 }
             }
-            Observation::ApiCall { class, what, result, .. } => {
+            Observation::ApiCall {
+                class,
+                what,
+                result,
+                ..
+            } => {
                 *self.tail.entry((*class, *what, result.err())).or_default() += 1;
             }
             Observation::Ipam { what, value, .. } => {
@@ -114,7 +128,10 @@ impl Recorder {
     pub fn answered_at_once(&self) -> Share {
         let count = |what| self.reported.get(what).copied().unwrap_or_default();
         let at_once = count("add-answered-at-once");
-        Share { count: at_once, of: at_once + count("add-answered-later") }
+        Share {
+            count: at_once,
+            of: at_once + count("add-answered-later"),
+        }
     }
 
     /// All requests, and the allocator's share per Pod from the first POST to the last Running.
@@ -126,13 +143,23 @@ impl Recorder {
             if result == RequestResult::Conflict {
                 conflict_count += count;
             }
-            *merged.entry((client_name(*class), verb_of(what.verb), result)).or_default() += count;
+            *merged
+                .entry((client_name(*class), verb_of(what.verb), result))
+                .or_default() += count;
         }
         let counts = merged
             .into_iter()
-            .map(|((client, verb, result), count)| RequestCount { client, verb, result, count })
+            .map(|((client, verb, result), count)| RequestCount {
+                client,
+                verb,
+                result,
+                count,
+            })
             .collect();
-        let mut own = AllocatorRequests { pod_count, ..AllocatorRequests::default() };
+        let mut own = AllocatorRequests {
+            pod_count,
+            ..AllocatorRequests::default()
+        };
         for ((class, what, _), count) in &self.counts {
             if !matches!(class, ClientClass::IpamNode | ClientClass::IpamController) {
                 continue;
@@ -147,7 +174,11 @@ impl Recorder {
                 }
             }
         }
-        ApiRequests { counts, conflict_count, per_pod: own.into() }
+        ApiRequests {
+            counts,
+            conflict_count,
+            per_pod: own.into(),
+        }
     }
 }
 

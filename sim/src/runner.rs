@@ -24,8 +24,10 @@ const EVENTS_MAX: u64 = 2_000_000_000;
 /// Polls of tasks that no instant needs.
 const POLLS_MAX: u64 = 1_000_000;
 /// The watchdog looks ten times a second and gives a run half a minute at one instant.
-const WATCH: Watch =
-    Watch { tick: std::time::Duration::from_millis(100), patience_ticks: 300 };
+const WATCH: Watch = Watch {
+    tick: std::time::Duration::from_millis(100),
+    patience_ticks: 300,
+};
 
 /// Gauge of Pods that run.
 pub const GAUGE_RUNNING: usize = 0;
@@ -86,7 +88,9 @@ pub async fn simulate(
 ) -> Result<RunRecord, RunError> {
     // In a hunt, what happens at one instant may happen in any order.
     let order = match scenario.plan {
-        Some(_) => TieBreak::Keyed { seed: scenario.seed.0 },
+        Some(_) => TieBreak::Keyed {
+            seed: scenario.seed.0,
+        },
         None => TieBreak::Fifo,
     };
     let tasks = runtime.tasks(order);
@@ -139,11 +143,17 @@ fn record(
     let pods_running = recorder.running_curve_ns.len() as u64;
     let violations: Vec<RecordedViolation> = world.violations();
     let exit_class = if violations.is_empty() {
-        if reason == EndReason::Interrupted { ExitClass::Interrupted } else { ExitClass::Ok }
+        if reason == EndReason::Interrupted {
+            ExitClass::Interrupted
+        } else {
+            ExitClass::Ok
+        }
     } else {
         ExitClass::Violation
     };
-    let all_running = recorder.running_curve_ns.get(pods_total.saturating_sub(1) as usize);
+    let all_running = recorder
+        .running_curve_ns
+        .get(pods_total.saturating_sub(1) as usize);
     // Times count from the first creation, as the published ones do.
     let started = world.workload_started().as_nanos();
     RunRecord {
@@ -181,8 +191,16 @@ fn record(
             pods_running: pods_running.min(pods_total),
             waiting: world.waiting(),
         },
-        pods: recorder.pods.iter().map(|(pod, times)| pod_times(world, *pod, times, started)).collect(),
-        running_curve_ns: recorder.running_curve_ns.iter().map(|at| at - started).collect(),
+        pods: recorder
+            .pods
+            .iter()
+            .map(|(pod, times)| pod_times(world, *pod, times, started))
+            .collect(),
+        running_curve_ns: recorder
+            .running_curve_ns
+            .iter()
+            .map(|at| at - started)
+            .collect(),
         api: recorder.requests(pods_total),
         answered_without_apiserver: recorder.answered_at_once(),
         add_latency: recorder.add_latency(),
@@ -190,7 +208,10 @@ fn record(
         violations,
         probes: world.probes(),
         faults: world.fault_counts(),
-        host: Host { wall_ns: 0, memory_peak_bytes: None },
+        host: Host {
+            wall_ns: 0,
+            memory_peak_bytes: None,
+        },
     }
 }
 

@@ -135,7 +135,9 @@ impl Scenario {
         let parameters = RunParameters::load(&args.parameters, &args.set)?;
         let workload = Self::workload(args)?;
         if workload.objects.is_empty() {
-            return Err(ScenarioError::NoPods { files: workload.sources.join(", ") });
+            return Err(ScenarioError::NoPods {
+                files: workload.sources.join(", "),
+            });
         }
         let given = workload.pools.first();
         if let Some(pool) = given.filter(|_| args.addresses.is_some() || args.stack.is_some()) {
@@ -192,11 +194,17 @@ impl Scenario {
         allocator: Allocator,
         mutant: Option<String>,
     ) -> Result<Scenario, ScenarioError> {
-        let set: Vec<String> =
-            plan.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let set: Vec<String> = plan
+            .set
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         let parameters = RunParameters::load("measured", &set)?;
         let text = storm_manifest(plan);
-        let workload = manifest::read(&[SourceFile { name: "storm", text: &text }])?;
+        let workload = manifest::read(&[SourceFile {
+            name: "storm",
+            text: &text,
+        }])?;
         Ok(Scenario {
             allocator,
             mutant,
@@ -215,7 +223,10 @@ impl Scenario {
 
     /// Ordinals that Pods can have, over all pools.
     pub fn address_count(&self) -> u64 {
-        self.pools.iter().map(|pool| pool.usable_ordinal_count(u64::from(u32::MAX))).sum()
+        self.pools
+            .iter()
+            .map(|pool| pool.usable_ordinal_count(u64::from(u32::MAX)))
+            .sum()
     }
 
     /// Nodes that also carry the control plane.
@@ -229,18 +240,26 @@ impl Scenario {
                 "benchmark" => corpus::BENCHMARK,
                 "burst" => corpus::BURST,
                 "real-node" => corpus::REAL_NODE,
-                name => return Err(ScenarioError::Workload { name: name.to_owned() }),
+                name => {
+                    return Err(ScenarioError::Workload {
+                        name: name.to_owned(),
+                    });
+                }
             };
             return Ok(stored.workload()?);
         }
         let mut texts = Vec::new();
         for path in &args.files {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ScenarioError::File { path: path.clone(), error })?;
+            let text = std::fs::read_to_string(path).map_err(|error| ScenarioError::File {
+                path: path.clone(),
+                error,
+            })?;
             texts.push((path.display().to_string(), text));
         }
-        let sources: Vec<SourceFile<'_>> =
-            texts.iter().map(|(name, text)| SourceFile { name, text }).collect();
+        let sources: Vec<SourceFile<'_>> = texts
+            .iter()
+            .map(|(name, text)| SourceFile { name, text })
+            .collect();
         Ok(manifest::read(&sources)?)
     }
 }
@@ -253,7 +272,10 @@ const FIRST_V6: u128 = 0xfd00_0064_0000_0000_0000_0000_0000_0000;
 /// A pool of `count` ordinals, one range a family, in documentation-like private space.
 fn made_pool(stack: Stack, count: u32) -> Result<AddressPool, ScenarioError> {
     let last = count - 1;
-    let v4 = format!("  - ranges: [\"10.64.0.0-{}\"]\n", Ipv4Addr::from(FIRST_V4 + last));
+    let v4 = format!(
+        "  - ranges: [\"10.64.0.0-{}\"]\n",
+        Ipv4Addr::from(FIRST_V4 + last)
+    );
     let v6 = format!(
         "  - ranges: [\"fd00:64::-{}\"]\n",
         Ipv6Addr::from(FIRST_V6 + u128::from(last))
@@ -266,7 +288,10 @@ fn made_pool(stack: Stack, count: u32) -> Result<AddressPool, ScenarioError> {
     let text = format!(
         "apiVersion: berth.dev/v1alpha1\nkind: AddressPool\nmetadata:\n  name: pool\nspec:\n  families:\n{families}"
     );
-    let mut made = manifest::read(&[SourceFile { name: "made for this run", text: &text }])?;
+    let mut made = manifest::read(&[SourceFile {
+        name: "made for this run",
+        text: &text,
+    }])?;
     Ok(made.pools.remove(0))
 }
 

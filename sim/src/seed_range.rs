@@ -48,7 +48,9 @@ impl FromStr for SeedRange {
         if first < end {
             Ok(SeedRange { first, end })
         } else {
-            Err(SeedRangeError::Empty { given: text.to_owned() })
+            Err(SeedRangeError::Empty {
+                given: text.to_owned(),
+            })
         }
     }
 }

@@ -27,7 +27,9 @@ pub struct Subject {
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.allocator.name())?;
-        self.mutant.iter().try_for_each(|mutant| write!(f, "+{mutant}"))
+        self.mutant
+            .iter()
+            .try_for_each(|mutant| write!(f, "+{mutant}"))
     }
 }
 
@@ -37,8 +39,9 @@ pub fn subject(name: &str) -> Option<(Allocator, Option<String>)> {
         Some((allocator, mutant)) => (allocator, Some(mutant.to_owned())),
         None => (name, None),
     };
-    let allocator =
-        [Allocator::Berth, Allocator::Instant].into_iter().find(|a| a.name() == allocator)?;
+    let allocator = [Allocator::Berth, Allocator::Instant]
+        .into_iter()
+        .find(|a| a.name() == allocator)?;
     Some((allocator, mutant))
 }
 
@@ -64,7 +67,10 @@ impl Tally {
         self.seeds += 1;
         self.events += record.certificate.event_count;
         for (kind, count) in &record.faults {
-            let sum = self.faults.entry(kind.clone()).or_insert(FaultCount { drawn: 0, fired: 0 });
+            let sum = self
+                .faults
+                .entry(kind.clone())
+                .or_insert(FaultCount { drawn: 0, fired: 0 });
             sum.drawn += count.drawn;
             sum.fired += count.fired;
         }
@@ -75,7 +81,11 @@ impl Tally {
                 *self.probes.entry(probe.clone()).or_default() += count;
             }
         }
-        if record.probes.get("fault-inside-cni").is_some_and(|count| *count > 0) {
+        if record
+            .probes
+            .get("fault-inside-cni")
+            .is_some_and(|count| *count > 0)
+        {
             self.struck_inside_cni += 1;
         }
     }
@@ -95,7 +105,10 @@ pub struct Swept {
 }
 
 /// Runs the storms of a range of seeds.
-#[expect(clippy::disallowed_methods, reason = "threads carry whole worlds, which share nothing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "threads carry whole worlds, which share nothing"
+)]
 pub fn sweep(
     subject: &Subject,
     seeds: SeedRange,
@@ -141,7 +154,12 @@ pub fn sweep(
         Some((seed, Err(error))) => broken = Some((Seed(seed), error)),
         None => {}
     }
-    Swept { tally, failure, broken, interrupted: interrupt.load(Ordering::Relaxed) }
+    Swept {
+        tally,
+        failure,
+        broken,
+        interrupted: interrupt.load(Ordering::Relaxed),
+    }
 }
 
 /// Runs the storm of one seed.
@@ -153,18 +171,26 @@ pub fn one(
 ) -> Result<RunRecord, RunError> {
     let plan = storm(seed, &subject.to_string());
     let scenario = Scenario::from_plan(&plan, subject.allocator, subject.mutant.clone())?;
-    let options = RunOptions { interrupt: interrupt.clone(), ..RunOptions::default() };
+    let options = RunOptions {
+        interrupt: interrupt.clone(),
+        ..RunOptions::default()
+    };
     run(scenario, options, |_| ())
 }
 
 /// Whether a fault of a plan strikes inside an ADD or a DEL.
 pub fn strikes_inside_cni(plan: &Plan, index: usize) -> bool {
-    plan.faults.get(index).is_some_and(|fault| matches!(fault.at, Trigger::Cni { .. }))
+    plan.faults
+        .get(index)
+        .is_some_and(|fault| matches!(fault.at, Trigger::Cni { .. }))
 }
 
 /// Runs scenarios, several at a time. Shape: records in the order of the scenarios.
 /// Errors: the first one, in that order.
-#[expect(clippy::disallowed_methods, reason = "threads carry whole worlds, which share nothing")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "threads carry whole worlds, which share nothing"
+)]
 pub fn run_all(
     scenarios: &[Scenario],
     jobs: u32,
@@ -178,7 +204,9 @@ pub fn run_all(
             scope.spawn(|| {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(scenario) = scenarios.get(index as usize) else { break };
+                    let Some(scenario) = scenarios.get(index as usize) else {
+                        break;
+                    };
                     let result = run(scenario.clone(), RunOptions::default(), |_| ());
                     let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                     results.insert(index, result);
@@ -188,5 +216,9 @@ pub fn run_all(
             });
         }
     });
-    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    results
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_values()
+        .collect()
 }

@@ -66,9 +66,11 @@ impl Listeners {
             Observation::AddStarted { node, pod, .. } => self.adds_begun.push((*node, *pod)),
             Observation::IpamAddEnded { node, .. } => self.plugins_ended.push((*node, Verb::Add)),
             Observation::IpamDelEnded { node, .. } => self.plugins_ended.push((*node, Verb::Del)),
-            Observation::ApiCall { class: ClientClass::User, what, .. }
-                if self.workload_started.is_none() && WORKLOAD.contains(&what.resource) =>
-            {
+            Observation::ApiCall {
+                class: ClientClass::User,
+                what,
+                ..
+            } if self.workload_started.is_none() && WORKLOAD.contains(&what.resource) => {
                 self.workload_started = Some(self.user_acts);
             }
             Observation::PodRunning { .. } => {
@@ -138,7 +140,9 @@ impl World {
         };
         let (mut cluster, mut queue) = Cluster::new(spec, ipam);
         let heard = listeners.clone();
-        cluster.observe(Box::new(move |at, observation| heard.borrow_mut().hear(at, observation)));
+        cluster.observe(Box::new(move |at, observation| {
+            heard.borrow_mut().hear(at, observation)
+        }));
         let streams = Streams::new(scenario.seed.0);
         let injector = scenario
             .plan
@@ -165,8 +169,14 @@ impl World {
         log: &mut EventLog,
         act: impl FnOnce(&mut Injector, &mut Hands<'_>),
     ) {
-        let Some(injector) = &mut self.injector else { return };
-        let mut hands = Hands { cluster: &mut self.cluster, queue, log };
+        let Some(injector) = &mut self.injector else {
+            return;
+        };
+        let mut hands = Hands {
+            cluster: &mut self.cluster,
+            queue,
+            log,
+        };
         act(injector, &mut hands);
         let at = queue.now();
         let mut listeners = self.listeners.borrow_mut();
@@ -183,7 +193,11 @@ impl World {
                 Hindrance::All => (0..self.node_count).map(NodeIndex).collect(),
             };
             for node in machines {
-                let fact = if begins { Fact::Hindered(node) } else { Fact::Unhindered(node) };
+                let fact = if begins {
+                    Fact::Hindered(node)
+                } else {
+                    Fact::Unhindered(node)
+                };
                 listeners.enter(at, &fact);
             }
         }
@@ -198,7 +212,9 @@ impl World {
             }
             let begun = std::mem::take(&mut self.listeners.borrow_mut().adds_begun);
             for (node, pod) in begun {
-                self.inject(queue, log, |injector, hands| injector.add_begins(node, pod, hands));
+                self.inject(queue, log, |injector, hands| {
+                    injector.add_begins(node, pod, hands)
+                });
             }
             let ended = std::mem::take(&mut self.listeners.borrow_mut().plugins_ended);
             for (node, verb) in ended {
@@ -254,8 +270,12 @@ impl World {
 
     /// The last look of the ledger.
     pub fn close(&mut self, at: SimInstant) {
-        let waiting: Vec<PodUid> =
-            self.cluster.waiting().into_iter().map(|waiting| waiting.pod).collect();
+        let waiting: Vec<PodUid> = self
+            .cluster
+            .waiting()
+            .into_iter()
+            .map(|waiting| waiting.pod)
+            .collect();
         let mut listeners = self.listeners.borrow_mut();
         let free = listeners.ledger.free_addresses();
         listeners.ledger.close(at, &waiting, free);
@@ -263,7 +283,10 @@ impl World {
 
     /// When the user began to create the workload.
     pub fn workload_started(&self) -> SimInstant {
-        self.listeners.borrow().workload_started.unwrap_or(SimInstant::ZERO)
+        self.listeners
+            .borrow()
+            .workload_started
+            .unwrap_or(SimInstant::ZERO)
     }
 
     /// What was measured.
@@ -274,7 +297,9 @@ impl World {
     /// Breaches, for the record.
     pub fn violations(&self) -> Vec<Violation> {
         let listeners = self.listeners.borrow();
-        let first_event = listeners.first_violation_event.unwrap_or(listeners.log_ordinal);
+        let first_event = listeners
+            .first_violation_event
+            .unwrap_or(listeners.log_ordinal);
         let recorded = |violation: &crate::oracle::Violation| Violation {
             invariant: recorded_invariant(violation.invariant),
             at_ns: violation.at.as_nanos(),
@@ -288,8 +313,10 @@ impl World {
     /// Pods that wait, with why. Shape: sorted by namespace and name.
     pub fn waiting(&self) -> Vec<WaitingPod> {
         let waiting = self.cluster.waiting().into_iter().map(|waiting| {
-            let (namespace, name) =
-                waiting.name.split_once('/').unwrap_or(("default", &waiting.name));
+            let (namespace, name) = waiting
+                .name
+                .split_once('/')
+                .unwrap_or(("default", &waiting.name));
             WaitingPod {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
@@ -351,7 +378,10 @@ impl World {
         let longest = listeners.ledger.longest_release().as_nanos() as u64;
         probes.insert("longest-release-ns".to_owned(), longest);
         probes.insert("peak-addresses-in-use".to_owned(), truth.peak_in_use as u64);
-        probes.insert("two-sandboxes-of-one-pod".to_owned(), truth.same_pod_overlaps);
+        probes.insert(
+            "two-sandboxes-of-one-pod".to_owned(),
+            truth.same_pod_overlaps,
+        );
         if let Some(injector) = &self.injector {
             let inside = u64::from(injector.struck_inside_cni);
             probes.insert("fault-inside-cni".to_owned(), inside);
@@ -361,7 +391,10 @@ impl World {
 
     /// Faults by kind.
     pub fn fault_counts(&self) -> BTreeMap<String, FaultCount> {
-        self.injector.as_ref().map(Injector::counts).unwrap_or_default()
+        self.injector
+            .as_ref()
+            .map(Injector::counts)
+            .unwrap_or_default()
     }
 
     /// Name of the allocator, with its mutant.
@@ -381,7 +414,9 @@ impl Drive for World {
         log: &mut EventLog,
     ) {
         if let Event::Fault { index, heal } = event {
-            self.inject(queue, log, |injector, hands| injector.event(index, heal, hands));
+            self.inject(queue, log, |injector, hands| {
+                injector.event(index, heal, hands)
+            });
         } else {
             if matches!(event, Event::Driver { .. }) {
                 self.listeners.borrow_mut().user_acts = at;
@@ -414,7 +449,9 @@ fn allowed(scenario: &Scenario) -> Allowed {
                 // shorter family are never used, so the count of ordinals bounds what is listed.
                 let limit = u128::from(scenario.address_count()) + 65_536;
                 for offset in 0..range.count().min(limit) {
-                    let Some(address) = range.nth(offset) else { break };
+                    let Some(address) = range.nth(offset) else {
+                        break;
+                    };
                     let masked = family.gateway == Some(address)
                         || family.exclude.iter().any(|masked| masked.contains(address));
                     if !masked {

@@ -146,7 +146,10 @@ mod tests {
             tries += 1;
         };
         assert_eq!(failure.code, Failure::TRY_AGAIN);
-        assert!(now <= add.deadline() && tries > 300, "{tries} tries until {now}");
+        assert!(
+            now <= add.deadline() && tries > 300,
+            "{tries} tries until {now}"
+        );
     }
 
     #[test]

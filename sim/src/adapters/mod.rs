@@ -38,10 +38,7 @@ impl Watcher {
 
 /// The allocator of a scenario, and who reads its records.
 /// Errors: a pool that it refuses, an unknown mutant.
-pub fn ipam(
-    scenario: &Scenario,
-    tasks: &Tasks,
-) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
+pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
     match scenario.allocator {
         Allocator::Instant => {
             let pool = free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
@@ -56,8 +53,7 @@ pub fn ipam(
                 pool: scenario.pools[0].name.clone(),
                 reason,
             };
-            let records =
-                Records::new(&setup.pools).map_err(|error| refused(error.to_string()))?;
+            let records = Records::new(&setup.pools).map_err(|error| refused(error.to_string()))?;
             let ipam = BerthIpam::new(setup, tasks.clone());
             Ok((Box::new(ipam), Watcher::Berth(Box::new(records))))
         }
@@ -73,10 +69,16 @@ fn free_pool(pools: &[AddressPool]) -> Result<peers::Pool, peers::PoolError> {
     for pool in pools {
         let parts: Vec<&FamilyPool> = pool.ipv4.iter().chain(&pool.ipv6).collect();
         families.resize(families.len().max(parts.len()), Vec::new());
-        let count = parts.iter().map(|part| part.raw_count()).min().unwrap_or_default();
+        let count = parts
+            .iter()
+            .map(|part| part.raw_count())
+            .min()
+            .unwrap_or_default();
         for ordinal in 0..count.min(ORDINALS_MAX) {
-            let addresses: Vec<IpAddr> =
-                parts.iter().filter_map(|part| usable(part, ordinal)).collect();
+            let addresses: Vec<IpAddr> = parts
+                .iter()
+                .filter_map(|part| usable(part, ordinal))
+                .collect();
             if addresses.len() == parts.len() {
                 for (family, address) in families.iter_mut().zip(addresses) {
                     family.push((address, address));
@@ -102,5 +104,8 @@ fn usable(family: &FamilyPool, ordinal: u128) -> Option<IpAddr> {
 
 /// Names of Berth's mutants.
 pub fn mutants() -> Vec<String> {
-    ::berth::core::Mutant::ALL.iter().map(ToString::to_string).collect()
+    ::berth::core::Mutant::ALL
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }

@@ -45,7 +45,10 @@ pub fn main(args: &BenchArgs) -> anyhow::Result<ExitClass> {
          {percent} % (median of {}, at least {ENGINE_LEAST_PERCENT} %)\n",
         args.runs
     ))?;
-    let small = median(args.runs, &["--allocator=berth", "--addresses=equal", "--seed=1"])?;
+    let small = median(
+        args.runs,
+        &["--allocator=berth", "--addresses=equal", "--seed=1"],
+    )?;
     let speed = small.simulated_ns / small.wall_ns.max(1);
     print(&format!(
         "benchmark with berth, addresses = Pods, whole process: {}; {speed} times faster than \
@@ -57,7 +60,11 @@ pub fn main(args: &BenchArgs) -> anyhow::Result<ExitClass> {
         scale(&small)?;
     }
     let well = percent >= ENGINE_LEAST_PERCENT && speed >= SPEED_LEAST;
-    Ok(if well { ExitClass::Ok } else { ExitClass::OutsideReference })
+    Ok(if well {
+        ExitClass::Ok
+    } else {
+        ExitClass::OutsideReference
+    })
 }
 
 /// 10,000 Pods on 100 nodes, and how time and memory grew from a tenth of it.
@@ -66,7 +73,12 @@ fn scale(small: &Timed) -> anyhow::Result<()> {
     let file = folder.path().join("ten-thousand.yaml");
     std::fs::write(&file, deployments(1000)).context("cannot write the manifest")?;
     let path = file.display().to_string();
-    let arguments = [path.as_str(), "--allocator=berth", "--nodes=100", "--seed=1"];
+    let arguments = [
+        path.as_str(),
+        "--allocator=berth",
+        "--nodes=100",
+        "--seed=1",
+    ];
     let large = median(1, &arguments)?;
     let wall = exponent_milli(small.wall_ns, large.wall_ns);
     let events = exponent_milli(small.events, large.events);
@@ -107,14 +119,21 @@ fn describe(timed: &Timed) -> String {
 fn median(runs: u32, arguments: &[&str]) -> anyhow::Result<Timed> {
     let folder = tempfile::tempdir().context("cannot make a folder for records")?;
     let record = folder.path().join("record.json");
-    let mut timed = (0..runs).map(|_| once(arguments, &record)).collect::<Result<Vec<_>, _>>()?;
+    let mut timed = (0..runs)
+        .map(|_| once(arguments, &record))
+        .collect::<Result<Vec<_>, _>>()?;
     timed.sort_by_key(|run| run.wall_ns);
     Ok(timed.remove(timed.len() / 2))
 }
 
 fn once(arguments: &[&str], record: &Path) -> anyhow::Result<Timed> {
     let mut command = this_program()?;
-    command.arg("run").arg("--quiet").arg("--json").arg(record).args(arguments);
+    command
+        .arg("run")
+        .arg("--quiet")
+        .arg("--json")
+        .arg(record)
+        .args(arguments);
     command.stdout(Stdio::null());
     let stopwatch = Stopwatch::start();
     let status = command.status().context("cannot start a process")?;
@@ -136,7 +155,11 @@ fn exponent_milli(small: u64, large: u64) -> u64 {
     let log2_milli = |value: u64| -> u64 {
         let value = u128::from(value.max(1));
         let whole = 127 - value.leading_zeros() as u64;
-        let mut rest = if whole >= 60 { value >> (whole - 60) } else { value << (60 - whole) };
+        let mut rest = if whole >= 60 {
+            value >> (whole - 60)
+        } else {
+            value << (60 - whole)
+        };
         let mut fraction = 0_u64;
         for _ in 0..16 {
             rest = rest * rest >> 60;

@@ -18,7 +18,10 @@ use crate::sweep::{Subject, Swept, Tally, sweep};
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
 pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
-    let subject = Subject { allocator: args.allocator, mutant: args.mutant.clone() };
+    let subject = Subject {
+        allocator: args.allocator,
+        mutant: args.mutant.clone(),
+    };
     check(&subject)?;
     if args.list {
         for seed in args.seeds.first..args.seeds.end {
@@ -30,7 +33,9 @@ pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
     let bar = bar(args.seeds.count());
     let stopwatch = Stopwatch::start();
     let jobs = args.jobs.unwrap_or_else(cores).max(1);
-    let swept = sweep(&subject, args.seeds, jobs, &interrupt, |done| bar.set_position(done));
+    let swept = sweep(&subject, args.seeds, jobs, &interrupt, |done| {
+        bar.set_position(done)
+    });
     bar.finish_and_clear();
     let wall_ms = stopwatch.elapsed().as_millis().max(1) as u64;
     print(&tally_text(&subject, &swept.tally, wall_ms))?;
@@ -42,7 +47,9 @@ pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
 
 /// Refuses a mutant that does not exist, or of an allocator that has none.
 fn check(subject: &Subject) -> anyhow::Result<()> {
-    let Some(name) = &subject.mutant else { return Ok(()) };
+    let Some(name) = &subject.mutant else {
+        return Ok(());
+    };
     let mutants = mutants();
     let known = mutants.join(", ");
     if subject.allocator != Allocator::Berth {
@@ -68,10 +75,17 @@ fn bar(seeds: u64) -> ProgressBar {
 /// Says what was found; the failing seed first runs once more in another process.
 fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<ExitClass> {
     if let Some((seed, error)) = &swept.broken {
-        anyhow::bail!("seed {seed}: {error}\nreproduce: {}", command_line(subject, *seed));
+        anyhow::bail!(
+            "seed {seed}: {error}\nreproduce: {}",
+            command_line(subject, *seed)
+        );
     }
     let Some((seed, record)) = &swept.failure else {
-        let class = if swept.interrupted { ExitClass::Interrupted } else { ExitClass::Ok };
+        let class = if swept.interrupted {
+            ExitClass::Interrupted
+        } else {
+            ExitClass::Ok
+        };
         return Ok(class);
     };
     let plan = storm(*seed, &subject.to_string());
@@ -95,14 +109,26 @@ fn repeats(
 ) -> anyhow::Result<bool> {
     let mut command = this_program()?;
     command.args(["hunt", &format!("--allocator={}", subject.allocator.name())]);
-    command.args(subject.mutant.iter().map(|mutant| format!("--mutant={mutant}")));
+    command.args(
+        subject
+            .mutant
+            .iter()
+            .map(|mutant| format!("--mutant={mutant}")),
+    );
     let output = command.arg(format!("--seeds={seed}")).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).contains(&hash.to_string()))
 }
 
 fn command_line(subject: &Subject, seed: Seed) -> String {
-    let mutant = subject.mutant.as_ref().map(|m| format!(" --mutant {m}")).unwrap_or_default();
-    format!("cargo sim hunt --allocator {}{mutant} --seeds {seed}", subject.allocator.name())
+    let mutant = subject
+        .mutant
+        .as_ref()
+        .map(|m| format!(" --mutant {m}"))
+        .unwrap_or_default();
+    format!(
+        "cargo sim hunt --allocator {}{mutant} --seeds {seed}",
+        subject.allocator.name()
+    )
 }
 
 fn tally_text(subject: &Subject, tally: &Tally, wall_ms: u64) -> String {
@@ -116,7 +142,11 @@ fn tally_text(subject: &Subject, tally: &Tally, wall_ms: u64) -> String {
         tally.longest_release_ns / 1_000_000
     );
     for (kind, count) in &tally.faults {
-        let _ = writeln!(text, "  {kind:<20} drawn {:>8}  fired {:>8}", count.drawn, count.fired);
+        let _ = writeln!(
+            text,
+            "  {kind:<20} drawn {:>8}  fired {:>8}",
+            count.drawn, count.fired
+        );
     }
     for (probe, count) in &tally.probes {
         let _ = writeln!(text, "  probe {probe:<34} {count:>10}");
@@ -136,4 +166,3 @@ fn tally_json(subject: &Subject, tally: &Tally) -> String {
     });
     format!("{value:#}\n")
 }
-

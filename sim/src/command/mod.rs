@@ -27,7 +27,11 @@ pub fn class_of(error: &anyhow::Error) -> ExitClass {
         || matches!(error.downcast_ref(), Some(RunError::Scenario(_)))
         || error.is::<drydock_models::parameters::ParameterError>()
         || error.chain().any(|cause| cause.is::<std::io::Error>());
-    if usage { ExitClass::Usage } else { ExitClass::Internal }
+    if usage {
+        ExitClass::Usage
+    } else {
+        ExitClass::Internal
+    }
 }
 
 /// A wrong argument that only the command can see.

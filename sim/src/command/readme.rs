@@ -27,13 +27,17 @@ const SEEDS: std::ops::Range<u64> = 1..21;
 /// Errors: the file, a run that failed, a block that is missing.
 pub fn main(args: &ReadmeArgs) -> anyhow::Result<ExitClass> {
     let path = &args.file;
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let blocks = blocks()?;
     if args.check {
         let stale = stale_blocks(&text, &blocks)?;
         if stale.is_empty() {
-            print(&format!("{}: all {} result blocks are current\n", path.display(), blocks.len()))?;
+            print(&format!(
+                "{}: all {} result blocks are current\n",
+                path.display(),
+                blocks.len()
+            ))?;
             return Ok(ExitClass::Ok);
         }
         print(&format!(
@@ -59,7 +63,9 @@ fn blocks() -> anyhow::Result<BTreeMap<String, String>> {
 
 /// The scenario that a command line asks for, so that the README shows what people can type.
 fn arguments(line: &str) -> ScenarioArgs {
-    let words = ["cargo-sim", "run"].into_iter().chain(line.split_whitespace());
+    let words = ["cargo-sim", "run"]
+        .into_iter()
+        .chain(line.split_whitespace());
     match Cli::parse_from(words).command {
         Command::Run(run) => run.scenario,
         other => unreachable!("`run` was parsed as {other:?}"),
@@ -109,8 +115,10 @@ fn benchmark() -> anyhow::Result<String> {
             let pairs: Vec<_> = berth.iter().zip(&instant).collect();
             let ratios = PairedRatios::of(&pairs);
             let ratio = |ppm: Option<u64>| ppm.map_or("-".to_owned(), quantity::ratio);
-            let least_at_once =
-                berth.iter().map(|record| record.answered_without_apiserver.ppm()).min();
+            let least_at_once = berth
+                .iter()
+                .map(|record| record.answered_without_apiserver.ppm())
+                .min();
             table.row([
                 addresses.to_string(),
                 stack.to_string(),
@@ -189,6 +197,9 @@ fn median_running(records: &[RunRecord]) -> String {
 }
 
 fn most_requests(records: &[RunRecord]) -> String {
-    let most = records.iter().filter_map(|record| record.api.per_pod.per_pod_milli).max();
+    let most = records
+        .iter()
+        .filter_map(|record| record.api.per_pod.per_pod_milli)
+        .max();
     most.map_or("-".to_owned(), quantity::milli)
 }

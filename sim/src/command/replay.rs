@@ -17,12 +17,20 @@ pub fn main(args: &ReplayArgs) -> anyhow::Result<ExitClass> {
     let file = args.plan.display().to_string();
     let text = std::fs::read_to_string(&args.plan).context(format!("cannot read {file}"))?;
     let plan = Plan::from_toml(&text).map_err(|error| ScenarioError::Plan { file, error })?;
-    let (allocator, mutant) = crate::sweep::subject(&plan.allocator)
-        .ok_or_else(|| UsageError(format!("unknown allocator `{}` in the plan", plan.allocator)))?;
+    let (allocator, mutant) = crate::sweep::subject(&plan.allocator).ok_or_else(|| {
+        UsageError(format!(
+            "unknown allocator `{}` in the plan",
+            plan.allocator
+        ))
+    })?;
     print(&format!("{plan}\n"))?;
     let scenario = Scenario::from_plan(&plan, allocator, mutant)?;
     let trace = args.trace.as_deref().map(create).transpose()?;
-    let options = RunOptions { trace, interrupt: interrupt_flag(), ..RunOptions::default() };
+    let options = RunOptions {
+        trace,
+        interrupt: interrupt_flag(),
+        ..RunOptions::default()
+    };
     let record = with_progress(scenario, options, true)?;
     print(&summary::summary(&record))?;
     Ok(record.outcome.exit_class)

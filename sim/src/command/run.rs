@@ -23,8 +23,11 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
         }
     }
     let trace = args.trace.as_deref().map(create).transpose()?;
-    let options =
-        RunOptions { trace, interrupt: interrupt_flag(), ..RunOptions::default() };
+    let options = RunOptions {
+        trace,
+        interrupt: interrupt_flag(),
+        ..RunOptions::default()
+    };
     let record = with_progress(scenario, options, !args.quiet)?;
     if let Some(path) = &args.json {
         write(path, &record.to_json())?;
@@ -39,7 +42,11 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
         write(path, &plot.svg())?;
     }
     if args.json.as_deref() != Some(std::path::Path::new("-")) {
-        let text = if args.quiet { line(&record) } else { summary::summary(&record) };
+        let text = if args.quiet {
+            line(&record)
+        } else {
+            summary::summary(&record)
+        };
         print(&text)?;
     }
     Ok(record.outcome.exit_class)

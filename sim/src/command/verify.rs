@@ -31,7 +31,11 @@ pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitClass> {
         None => {
             let path = folder.path().join("second.jsonl");
             // Another environment, folder and time zone must not matter.
-            let environment = [("TZ", "Pacific/Chatham"), ("LC_ALL", "C"), ("DRYDOCK_PAD", "x")];
+            let environment = [
+                ("TZ", "Pacific/Chatham"),
+                ("LC_ALL", "C"),
+                ("DRYDOCK_PAD", "x"),
+            ];
             trace(&args.scenario, &path, &environment)?;
             path
         }
@@ -39,7 +43,10 @@ pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitClass> {
     match first_difference(&first, &second)? {
         None => {
             let events = BufReader::new(File::open(&first)?).lines().count();
-            print(&format!("same: {events} events in both, seed {}\n", args.scenario.seed))?;
+            print(&format!(
+                "same: {events} events in both, seed {}\n",
+                args.scenario.seed
+            ))?;
             Ok(ExitClass::Ok)
         }
         Some(difference) => {
@@ -50,14 +57,17 @@ pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitClass> {
 }
 
 /// Runs the scenario in a process of its own, tracing into a file.
-fn trace(
-    scenario: &ScenarioArgs,
-    into: &Path,
-    environment: &[(&str, &str)],
-) -> anyhow::Result<()> {
+fn trace(scenario: &ScenarioArgs, into: &Path, environment: &[(&str, &str)]) -> anyhow::Result<()> {
     let mut command = this_program()?;
-    command.arg("run").arg("--quiet").arg("--trace").arg(into).args(arguments(scenario));
-    command.envs(environment.iter().copied()).stdout(std::process::Stdio::null());
+    command
+        .arg("run")
+        .arg("--quiet")
+        .arg("--trace")
+        .arg(into)
+        .args(arguments(scenario));
+    command
+        .envs(environment.iter().copied())
+        .stdout(std::process::Stdio::null());
     let status = command.status().context("cannot start a second process")?;
     match status.code() {
         Some(0 | 2) => Ok(()),
@@ -67,8 +77,11 @@ fn trace(
 
 /// The scenario as arguments again.
 pub fn arguments(scenario: &ScenarioArgs) -> Vec<String> {
-    let mut arguments: Vec<String> =
-        scenario.files.iter().map(|file| absolute(file).display().to_string()).collect();
+    let mut arguments: Vec<String> = scenario
+        .files
+        .iter()
+        .map(|file| absolute(file).display().to_string())
+        .collect();
     arguments.push(format!("--allocator={}", scenario.allocator.name()));
     if let Some(workload) = &scenario.workload {
         arguments.push(format!("--workload={workload}"));
@@ -136,7 +149,12 @@ pub fn first_difference(first: &Path, second: &Path) -> anyhow::Result<Option<Di
                 }
             }
             (first, second) => {
-                return Ok(Some(Difference { event, before: before.into(), first, second }));
+                return Ok(Some(Difference {
+                    event,
+                    before: before.into(),
+                    first,
+                    second,
+                }));
             }
         }
     }
@@ -165,7 +183,10 @@ mod tests {
         let found = compare("1\n2\n3\n4\n", "1\n2\nx\n4\n").unwrap();
         assert_eq!(found.event, 3);
         assert_eq!(found.before, ["1", "2"]);
-        assert_eq!((found.first.as_deref(), found.second.as_deref()), (Some("3"), Some("x")));
+        assert_eq!(
+            (found.first.as_deref(), found.second.as_deref()),
+            (Some("3"), Some("x"))
+        );
     }
 
     #[test]

@@ -63,7 +63,10 @@ impl Hands<'_> {
     }
 
     fn arm(&mut self, fault: CallFault) -> Option<FaultId> {
-        match self.cluster.inject(&Action::Arm(fault), self.queue, self.log) {
+        match self
+            .cluster
+            .inject(&Action::Arm(fault), self.queue, self.log)
+        {
             Injected::Armed(fault) => Some(fault),
             _ => None,
         }
@@ -71,7 +74,10 @@ impl Hands<'_> {
 
     fn replace(&mut self, node: NodeIndex) -> Option<NodeIndex> {
         let node_name = self.cluster.machines()[node.index()].node_name.to_string();
-        match self.cluster.inject(&Action::ReplaceMachine { node_name }, self.queue, self.log) {
+        match self
+            .cluster
+            .inject(&Action::ReplaceMachine { node_name }, self.queue, self.log)
+        {
             Injected::Joined(joined) => Some(joined),
             _ => None,
         }
@@ -92,7 +98,10 @@ impl Hands<'_> {
             .map(|pod| pod.uid)
             .collect();
         for pod in pods {
-            self.act(&Action::DeletePod { pod, grace: Some(Duration::ZERO) });
+            self.act(&Action::DeletePod {
+                pod,
+                grace: Some(Duration::ZERO),
+            });
         }
     }
 
@@ -106,7 +115,8 @@ impl Hands<'_> {
     }
 
     fn triggered(&mut self) -> Vec<u32> {
-        self.cluster.with_ipam(self.queue, self.log, |ipam, _| ipam.triggered())
+        self.cluster
+            .with_ipam(self.queue, self.log, |ipam, _| ipam.triggered())
     }
 }
 
@@ -182,11 +192,16 @@ impl Injector {
             match fault.at {
                 Trigger::TimeNs(time_ns) => {
                     let when = at + Duration::from_nanos(time_ns);
-                    hands.queue.at(when, Event::Fault { index: position, heal: false });
+                    hands.queue.at(
+                        when,
+                        Event::Fault {
+                            index: position,
+                            heal: false,
+                        },
+                    );
                 }
                 Trigger::PortCall { agent, call, edge } => {
-                    let kill = (fault.kind == FaultKind::AgentKill)
-                        .then(|| duration(&fault));
+                    let kill = (fault.kind == FaultKind::AgentKill).then(|| duration(&fault));
                     let armed = IpamFault::ArmPortCall {
                         node: self.machine(agent),
                         call,
@@ -209,7 +224,8 @@ impl Injector {
                         nth: write as u32,
                         effect,
                     };
-                    self.armed_writes.extend(hands.arm(armed).map(|fault| (fault, index)));
+                    self.armed_writes
+                        .extend(hands.arm(armed).map(|fault| (fault, index)));
                 }
                 Trigger::Cni { .. } => {}
             }
@@ -218,10 +234,18 @@ impl Injector {
             for round in 0..churn.rounds {
                 let after = Duration::from_nanos(churn.every_ns) * (round + 1);
                 let index = CHURN_BASE + round;
-                hands.queue.at(at + after, Event::Fault { index, heal: false });
+                hands
+                    .queue
+                    .at(at + after, Event::Fault { index, heal: false });
             }
         }
-        hands.queue.at(at + LATEST, Event::Fault { index: OVER, heal: false });
+        hands.queue.at(
+            at + LATEST,
+            Event::Fault {
+                index: OVER,
+                heal: false,
+            },
+        );
     }
 
     /// The machine that now stands for a node of the plan.
@@ -260,11 +284,7 @@ impl Injector {
     }
 
     /// Before an event is handled: triggers at DELs of the IPAM that are about to start.
-    pub fn before(
-        &mut self,
-        event: &Event,
-        hands: &mut Hands<'_>,
-    ) {
+    pub fn before(&mut self, event: &Event, hands: &mut Hands<'_>) {
         if let Event::IpamExec(call) = event
             && call.verb == Verb::Del
         {
@@ -273,22 +293,11 @@ impl Injector {
     }
 
     /// After an IPAM plugin ended.
-    pub fn plugin_ended(
-        &mut self,
-        node: NodeIndex,
-        verb: Verb,
-        hands: &mut Hands<'_>,
-    ) {
+    pub fn plugin_ended(&mut self, node: NodeIndex, verb: Verb, hands: &mut Hands<'_>) {
         self.cni_call(node, verb, Edge::After, hands);
     }
 
-    fn cni_call(
-        &mut self,
-        node: NodeIndex,
-        verb: Verb,
-        edge: Edge,
-        hands: &mut Hands<'_>,
-    ) {
+    fn cni_call(&mut self, node: NodeIndex, verb: Verb, edge: Edge, hands: &mut Hands<'_>) {
         let verb = match verb {
             Verb::Add => CniVerb::Add,
             Verb::Del => CniVerb::Del,
@@ -296,11 +305,20 @@ impl Injector {
         let Some(place) = self.machines.iter().position(|machine| *machine == node) else {
             return;
         };
-        let seen = self.cni_calls.entry((place as u32, verb, edge)).or_default();
+        let seen = self
+            .cni_calls
+            .entry((place as u32, verb, edge))
+            .or_default();
         *seen += 1;
         let seen = *seen;
         let due = self.plan.faults.iter().position(|fault| {
-            fault.at == Trigger::Cni { node: place as u32, verb, call: seen, edge }
+            fault.at
+                == Trigger::Cni {
+                    node: place as u32,
+                    verb,
+                    call: seen,
+                    edge,
+                }
         });
         if let Some(index) = due
             && self.strike(index, hands)
@@ -320,8 +338,10 @@ impl Injector {
                 self.strike(index, hands);
             }
         }
-        let fired: Vec<FaultId> =
-            hands.cluster.api().fired()[self.fired_seen..].iter().map(|fired| fired.fault).collect();
+        let fired: Vec<FaultId> = hands.cluster.api().fired()[self.fired_seen..]
+            .iter()
+            .map(|fired| fired.fault)
+            .collect();
         self.fired_seen += fired.len();
         for fault in fired {
             if let Some(index) = self.armed_writes.remove(&fault) {
@@ -339,12 +359,7 @@ impl Injector {
     }
 
     /// A fault event of the queue.
-    pub fn event(
-        &mut self,
-        position: u32,
-        heal: bool,
-        hands: &mut Hands<'_>,
-    ) {
+    pub fn event(&mut self, position: u32, heal: bool, hands: &mut Hands<'_>) {
         if position == OVER {
             self.over = true;
             for state in &mut self.states {
@@ -366,7 +381,9 @@ impl Injector {
 
     /// Deletes some running Pods, as a user would.
     fn churn(&mut self, hands: &mut Hands<'_>) {
-        let Some(churn) = self.plan.world.churn else { return };
+        let Some(churn) = self.plan.world.churn else {
+            return;
+        };
         let mut pods: Vec<PodUid> = hands
             .cluster
             .api()
@@ -381,11 +398,7 @@ impl Injector {
     }
 
     /// Strikes, if the subject is there. Returns whether it did.
-    fn strike(
-        &mut self,
-        index: usize,
-        hands: &mut Hands<'_>,
-    ) -> bool {
+    fn strike(&mut self, index: usize, hands: &mut Hands<'_>) -> bool {
         if self.states[index] != State::Waiting || self.over {
             return false;
         }
@@ -397,7 +410,10 @@ impl Injector {
                     return self.void(index);
                 }
                 let restart_after = duration(&fault);
-                hands.ipam(IpamFault::KillAgent { node, restart_after });
+                hands.ipam(IpamFault::KillAgent {
+                    node,
+                    restart_after,
+                });
                 self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::NodePartition, _) => {
@@ -412,28 +428,51 @@ impl Injector {
                     return self.void(index);
                 }
                 let down = Some(duration(&fault));
-                hands.act(&Action::StopApiserver { server: server as usize, down });
+                hands.act(&Action::StopApiserver {
+                    server: server as usize,
+                    down,
+                });
                 self.begins(index, Hindrance::All, hands);
             }
             (FaultKind::PodDelete | FaultKind::PodForceDelete, Target::Pod(pod)) => {
-                let there = hands.cluster.api().pod(PodUid(pod)).is_some_and(|pod| pod.deletion.is_none());
+                let there = hands
+                    .cluster
+                    .api()
+                    .pod(PodUid(pod))
+                    .is_some_and(|pod| pod.deletion.is_none());
                 if !there {
                     return self.void(index);
                 }
                 let grace = (fault.kind == FaultKind::PodForceDelete).then_some(Duration::ZERO);
-                hands.act(&Action::DeletePod { pod: PodUid(pod), grace });
+                hands.act(&Action::DeletePod {
+                    pod: PodUid(pod),
+                    grace,
+                });
                 self.states[index] = State::Fired;
             }
             (FaultKind::LinkDeleteFails, _) => {
-                hands.act(&Action::FailLinkDeletions { node, nth: 1, count: 1 });
+                hands.act(&Action::FailLinkDeletions {
+                    node,
+                    nth: 1,
+                    count: 1,
+                });
                 self.states[index] = State::Fired;
             }
             (FaultKind::UnknownRelease, _) => {
-                let Some(pod) = self.pod_of_call else { return self.void(index) };
+                let Some(pod) = self.pod_of_call else {
+                    return self.void(index);
+                };
                 let selector = CallSelector::writes_of(ClientClass::IpamNode, Some(node));
                 let effect = CallEffect::Hold(duration(&fault));
-                hands.act(&Action::DeletePod { pod, grace: Some(Duration::ZERO) });
-                hands.arm(CallFault { selector, nth: 1, effect });
+                hands.act(&Action::DeletePod {
+                    pod,
+                    grace: Some(Duration::ZERO),
+                });
+                hands.arm(CallFault {
+                    selector,
+                    nth: 1,
+                    effect,
+                });
                 self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::MachineReplaced, Target::Node(place)) => {
@@ -443,7 +482,10 @@ impl Injector {
                 hands.act(&Action::Cut(node));
                 if let Some(joined) = hands.replace(node) {
                     self.machines[place as usize] = joined;
-                    self.notices.push(Notice::Replaced { old: node, new: joined });
+                    self.notices.push(Notice::Replaced {
+                        old: node,
+                        new: joined,
+                    });
                 }
                 self.begins(index, Hindrance::Node(node), hands);
             }
@@ -479,12 +521,7 @@ impl Injector {
     }
 
     /// Marks a fault as fired, tells the ledger, and plans its end.
-    fn begins(
-        &mut self,
-        index: usize,
-        whom: Hindrance,
-        hands: &mut Hands<'_>,
-    ) {
+    fn begins(&mut self, index: usize, whom: Hindrance, hands: &mut Hands<'_>) {
         if self.states[index] != State::Waiting {
             return;
         }
@@ -496,17 +533,21 @@ impl Injector {
         self.notices.push(Notice::Hinders { whom, begins: true });
         let fault = &self.plan.faults[index];
         // What has no duration of its own (a lost answer) hinders until the client has given up.
-        let lasts = fault.duration_ns.map_or(Duration::from_secs(10), Duration::from_nanos);
+        let lasts = fault
+            .duration_ns
+            .map_or(Duration::from_secs(10), Duration::from_nanos);
         let at = hands.at();
-        hands.queue.at(at + lasts, Event::Fault { index: index as u32, heal: true });
+        hands.queue.at(
+            at + lasts,
+            Event::Fault {
+                index: index as u32,
+                heal: true,
+            },
+        );
     }
 
     /// The end of a fault.
-    fn heal(
-        &mut self,
-        index: usize,
-        hands: &mut Hands<'_>,
-    ) {
+    fn heal(&mut self, index: usize, hands: &mut Hands<'_>) {
         let fault = self.plan.faults[index];
         let whom = match fault.kind {
             FaultKind::ApiserverRestart => Hindrance::All,
@@ -530,9 +571,15 @@ impl Injector {
         }
         self.open -= 1;
         // A machine that stays off has no agent that could act, now or later.
-        let gone = matches!(fault.kind, FaultKind::MachineReplaced | FaultKind::PowerOffAndBury);
+        let gone = matches!(
+            fault.kind,
+            FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
+        );
         if !gone {
-            self.notices.push(Notice::Hinders { whom, begins: false });
+            self.notices.push(Notice::Hinders {
+                whom,
+                begins: false,
+            });
         }
     }
 

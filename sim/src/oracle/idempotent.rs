@@ -8,7 +8,13 @@ use super::{Breach, Fact, Invariant};
 
 /// Checks that a DEL did not fail.
 pub fn check(fact: &Fact<'_>) -> Option<Breach> {
-    let Fact::World(Observation::IpamDelEnded { pod, container, ok: false, .. }) = fact else {
+    let Fact::World(Observation::IpamDelEnded {
+        pod,
+        container,
+        ok: false,
+        ..
+    }) = fact
+    else {
         return None;
     };
     let text = format!("DEL of sandbox {container} of Pod {pod} failed");

@@ -36,7 +36,10 @@ pub use truth::Truth;
 
 /// Name of an invariant, as in the table above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[expect(missing_docs, reason = "the table of the module says what each letter claims")]
+#[expect(
+    missing_docs,
+    reason = "the table of the module says what each letter claims"
+)]
 pub enum Invariant {
     U,
     B,
@@ -176,7 +179,12 @@ impl Ledger {
             .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
             .or_else(|| self.pending.check(truth, at, &self.bounds, fact));
         if let Some((invariant, subject, text)) = found {
-            self.violations.push(Violation { invariant, at, subject, text });
+            self.violations.push(Violation {
+                invariant,
+                at,
+                subject,
+                text,
+            });
         }
         self.violations.is_empty()
     }
@@ -193,7 +201,12 @@ impl Ledger {
     }
 
     fn push(&mut self, at: SimInstant, (invariant, subject, text): Breach) {
-        self.violations.push(Violation { invariant, at, subject, text });
+        self.violations.push(Violation {
+            invariant,
+            at,
+            subject,
+            text,
+        });
     }
 
     /// Whether no address is on its way to be free.
@@ -204,9 +217,14 @@ impl Ledger {
     /// Addresses that neither a live interface nor a record has.
     pub fn free_addresses(&self) -> usize {
         let taken = |address: &&IpAddr| {
-            self.truth.by_address.contains_key(*address) || self.truth.records.contains_key(*address)
+            self.truth.by_address.contains_key(*address)
+                || self.truth.records.contains_key(*address)
         };
-        self.allowed.usable.iter().filter(|address| !taken(address)).count()
+        self.allowed
+            .usable
+            .iter()
+            .filter(|address| !taken(address))
+            .count()
     }
 
     /// What was found; empty = clean.

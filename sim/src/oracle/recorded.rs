@@ -18,13 +18,20 @@ pub fn check(truth: &Truth, fact: &Fact<'_>) -> Option<Breach> {
                 .find(|address| truth.records.get(address).is_none_or(|h| h.pod != *pod))?;
             let text = match truth.records.get(lost) {
                 Some(holder) => {
-                    format!("{lost} came up for Pod {pod}, but is recorded for Pod {}", holder.pod)
+                    format!(
+                        "{lost} came up for Pod {pod}, but is recorded for Pod {}",
+                        holder.pod
+                    )
                 }
                 None => format!("{lost} came up for Pod {pod}, but is recorded as free"),
             };
             Some((Invariant::K, lost.to_string(), text))
         }
-        Fact::Record { addresses, before, after } => addresses.iter().find_map(|address| {
+        Fact::Record {
+            addresses,
+            before,
+            after,
+        } => addresses.iter().find_map(|address| {
             let users = truth.by_address.get(address)?;
             let user = users
                 .iter()

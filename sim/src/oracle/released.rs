@@ -40,9 +40,9 @@ impl Pending {
         fact: &Fact<'_>,
     ) -> Option<Breach> {
         match fact {
-            Fact::World(
-                Observation::PodGone { pod } | Observation::PodTerminal { pod },
-            ) => self.start(truth, at, |holder| holder.pod == *pod),
+            Fact::World(Observation::PodGone { pod } | Observation::PodTerminal { pod }) => {
+                self.start(truth, at, |holder| holder.pod == *pod)
+            }
             Fact::World(Observation::NetnsGone { node, .. }) => {
                 self.start(truth, at, |holder| holder.node == Some(*node));
             }
@@ -53,7 +53,9 @@ impl Pending {
             }
             Fact::Unhindered(node) => self.start(truth, at, |h| h.node == Some(*node)),
             Fact::Hindered(node) => self.since.retain(|_, debt| debt.holder.node != Some(*node)),
-            Fact::Record { addresses, after, .. } => {
+            Fact::Record {
+                addresses, after, ..
+            } => {
                 for address in addresses {
                     if let Some(debt) = self.since.get(address)
                         && after.is_none_or(|after| after.pod != debt.holder.pod)
@@ -78,7 +80,11 @@ impl Pending {
         for (address, holder) in truth.records.iter().filter(|(_, holder)| of(holder)) {
             if is_owed(truth, *address, holder) {
                 let former = truth.is_of_former_boot(*address, holder);
-                let debt = Debt { holder: *holder, since: at, former };
+                let debt = Debt {
+                    holder: *holder,
+                    since: at,
+                    former,
+                };
                 self.since.entry(*address).or_insert(debt);
             }
         }
@@ -87,7 +93,11 @@ impl Pending {
     /// The first address that is overdue now.
     pub fn overdue(&self, truth: &Truth, at: SimInstant, bounds: &Bounds) -> Option<Breach> {
         self.since.iter().find_map(|(address, debt)| {
-            let bound = if debt.former { bounds.release_former_boot } else { bounds.release };
+            let bound = if debt.former {
+                bounds.release_former_boot
+            } else {
+                bounds.release
+            };
             let owed_for = at.saturating_since(debt.since);
             if owed_for <= bound || !is_owed(truth, *address, &debt.holder) {
                 return None;
@@ -103,7 +113,10 @@ impl Pending {
 
     /// Whether nobody is owed a release any more.
     pub fn is_empty(&self, truth: &Truth) -> bool {
-        !self.since.iter().any(|(address, debt)| is_owed(truth, *address, &debt.holder))
+        !self
+            .since
+            .iter()
+            .any(|(address, debt)| is_owed(truth, *address, &debt.holder))
     }
 
     /// Longest time that a release took.

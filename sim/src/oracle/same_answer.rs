@@ -19,8 +19,16 @@ impl Answers {
     /// Checks an answer against the one before.
     pub fn check(&mut self, fact: &Fact<'_>) -> Option<Breach> {
         match fact {
-            Fact::World(Observation::IpamAddEnded { container, pod, result: Ok(now), .. }) => {
-                let before = self.by_container.entry(*container).or_insert_with(|| now.clone());
+            Fact::World(Observation::IpamAddEnded {
+                container,
+                pod,
+                result: Ok(now),
+                ..
+            }) => {
+                let before = self
+                    .by_container
+                    .entry(*container)
+                    .or_insert_with(|| now.clone());
                 if before == now {
                     return None;
                 }

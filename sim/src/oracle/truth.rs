@@ -69,7 +69,9 @@ impl Truth {
     pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) {
         match fact {
             Fact::World(observation) => self.observe(at, observation),
-            Fact::Record { addresses, after, .. } => {
+            Fact::Record {
+                addresses, after, ..
+            } => {
                 self.has_records = true;
                 for address in addresses {
                     match after {
@@ -81,7 +83,10 @@ impl Truth {
             }
             Fact::Hindered(node) => *self.hindered.entry(*node).or_default() += 1,
             Fact::Unhindered(node) => {
-                let count = self.hindered.get_mut(node).expect("a hindrance ends after it began");
+                let count = self
+                    .hindered
+                    .get_mut(node)
+                    .expect("a hindrance ends after it began");
                 *count -= 1;
                 if *count == 0 {
                     self.hindered.remove(node);
@@ -98,7 +103,13 @@ impl Truth {
     fn observe(&mut self, at: SimInstant, observation: &Observation) {
         match observation {
             Observation::PodCreated { pod } => {
-                self.pods.insert(*pod, PodFacts { node: None, ended: None });
+                self.pods.insert(
+                    *pod,
+                    PodFacts {
+                        node: None,
+                        ended: None,
+                    },
+                );
             }
             Observation::PodBound { pod, node } => {
                 if let Some(facts) = self.pods.get_mut(pod) {
@@ -110,10 +121,21 @@ impl Truth {
                     facts.ended.get_or_insert(at);
                 }
             }
-            Observation::IpamAddEnded { node, pod, result: Ok(_), .. } => {
+            Observation::IpamAddEnded {
+                node,
+                pod,
+                result: Ok(_),
+                ..
+            } => {
                 self.answered.insert((*node, *pod));
             }
-            Observation::AddressUp { node, netns, container, pod, addresses } => {
+            Observation::AddressUp {
+                node,
+                netns,
+                container,
+                pod,
+                addresses,
+            } => {
                 let key = (*node, *netns);
                 for address in addresses {
                     let users = self.by_address.entry(*address).or_default();
@@ -133,7 +155,9 @@ impl Truth {
                 );
                 self.peak_in_use = self.peak_in_use.max(self.by_address.len());
             }
-            Observation::NetnsCreated { node, netns, pod, .. } => {
+            Observation::NetnsCreated {
+                node, netns, pod, ..
+            } => {
                 self.namespaces.insert((*node, *netns), *pod);
             }
             Observation::AddressDown { node, netns } => self.down((*node, *netns)),
@@ -159,7 +183,9 @@ impl Truth {
     }
 
     fn down(&mut self, key: (NodeIndex, NetnsId)) {
-        let Some(interface) = self.interfaces.remove(&key) else { return };
+        let Some(interface) = self.interfaces.remove(&key) else {
+            return;
+        };
         for address in interface.addresses {
             if let Some(users) = self.by_address.get_mut(&address) {
                 users.remove(&key);

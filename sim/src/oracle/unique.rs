@@ -7,12 +7,21 @@ use super::{Breach, Fact, Invariant, Truth};
 
 /// Checks an interface that came up against all that live.
 pub fn check(truth: &Truth, fact: &Fact<'_>) -> Option<Breach> {
-    let Fact::World(Observation::AddressUp { pod, node, addresses, .. }) = fact else {
+    let Fact::World(Observation::AddressUp {
+        pod,
+        node,
+        addresses,
+        ..
+    }) = fact
+    else {
         return None;
     };
     addresses.iter().find_map(|address| {
         let users = truth.by_address.get(address)?;
-        let other = users.iter().map(|key| &truth.interfaces[key]).find(|i| i.pod != *pod)?;
+        let other = users
+            .iter()
+            .map(|key| &truth.interfaces[key])
+            .find(|i| i.pod != *pod)?;
         let text = format!(
             "{address} came up for Pod {pod} on node {node} while Pod {} on node {} still has it",
             other.pod, other.node

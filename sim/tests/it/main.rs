@@ -1,5 +1,8 @@
 //! Integration tests of the testbed: whole runs through the library, and the command line.
 #![cfg(madsim)]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
 
 mod tidy;

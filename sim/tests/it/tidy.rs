@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// All Rust sources of a folder, as (path from the root, text), sorted.
 fn sources(folder: &str) -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        let mut entries: Vec<_> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut entries: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         entries.sort();
         for path in entries {
             if path.is_dir() {
@@ -47,24 +52,46 @@ fn crates_depend_only_along_the_allowed_edges() {
         ("drydock-reports", &["drydock-traces"]),
         (
             "drydock",
-            &["berth", "drydock-engine", "drydock-models", "drydock-reports", "drydock-traces"],
+            &[
+                "berth",
+                "drydock-engine",
+                "drydock-models",
+                "drydock-reports",
+                "drydock-traces",
+            ],
         ),
     ]);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let names: BTreeSet<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(names, allowed.keys().copied().collect(), "the packages of the workspace");
+    let names: BTreeSet<&str> = packages
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        allowed.keys().copied().collect(),
+        "the packages of the workspace"
+    );
     for package in packages {
         let name = package["name"].as_str().unwrap();
         for dependency in package["dependencies"].as_array().unwrap() {
             let on = dependency["name"].as_str().unwrap();
             if names.contains(on) {
-                assert!(allowed[name].contains(&on), "{name} must not depend on {on}");
+                assert!(
+                    allowed[name].contains(&on),
+                    "{name} must not depend on {on}"
+                );
             }
             if on == "madsim" {
                 assert_eq!(name, "drydock-engine", "{name} must not name madsim");
@@ -76,12 +103,26 @@ fn crates_depend_only_along_the_allowed_edges() {
 #[test]
 fn the_top_level_holds_only_what_belongs_there() {
     let allowed = [
-        "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "allocator", "deny.toml", "models",
-        "reports", "rust-toolchain.toml", "rustfmt.toml", "sim", "target", "traces",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "allocator",
+        "deny.toml",
+        "models",
+        "reports",
+        "rust-toolchain.toml",
+        "rustfmt.toml",
+        "sim",
+        "target",
+        "traces",
     ];
     for entry in std::fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name.starts_with('.') || allowed.contains(&name.as_str()), "{name}");
+        assert!(
+            name.starts_with('.') || allowed.contains(&name.as_str()),
+            "{name}"
+        );
     }
 }
 
@@ -89,7 +130,10 @@ fn the_top_level_holds_only_what_belongs_there() {
 fn every_file_says_in_its_first_line_what_it_is() {
     for folder in ["allocator", "models", "reports", "sim", "traces"] {
         for (name, text) in sources(folder) {
-            assert!(text.starts_with("//! "), "{name}: the first line must be `//! …`");
+            assert!(
+                text.starts_with("//! "),
+                "{name}: the first line must be `//! …`"
+            );
         }
     }
 }
@@ -103,7 +147,10 @@ fn no_file_outgrows_its_idea() {
             }
             let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
             let lines = code.lines().count();
-            assert!(lines <= 800, "{name}: {lines} lines without tests, at most 800");
+            assert!(
+                lines <= 800,
+                "{name}: {lines} lines without tests, at most 800"
+            );
         }
     }
 }
@@ -111,15 +158,32 @@ fn no_file_outgrows_its_idea() {
 #[test]
 fn the_core_of_the_allocator_names_no_operating_system() {
     let banned = [
-        "tokio", "rand::", "std::fs", "std::env", "std::process", "std::net", "std::thread",
-        "std::time", "Instant", "SystemTime", "HashMap", "HashSet", "async ", ".await",
-        "println!", "tracing::",
+        "tokio",
+        "rand::",
+        "std::fs",
+        "std::env",
+        "std::process",
+        "std::net",
+        "std::thread",
+        "std::time",
+        "Instant",
+        "SystemTime",
+        "HashMap",
+        "HashSet",
+        "async ",
+        ".await",
+        "println!",
+        "tracing::",
     ];
     for (name, text) in sources("allocator/src/core") {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap();
             for word in banned {
-                assert!(!code.contains(word), "{name}:{}: `{word}`: {line}", number + 1);
+                assert!(
+                    !code.contains(word),
+                    "{name}:{}: `{word}`: {line}",
+                    number + 1
+                );
             }
         }
     }
@@ -135,7 +199,10 @@ fn models_and_allocator_meet_only_in_the_adapters() {
     }
     for (name, text) in sources("sim/src") {
         let meets = text.contains("berth::") && text.contains("drydock_models::");
-        assert!(!meets || name.starts_with("sim/src/adapters/"), "{name} joins both sides");
+        assert!(
+            !meets || name.starts_with("sim/src/adapters/"),
+            "{name} joins both sides"
+        );
     }
 }
 
@@ -146,12 +213,25 @@ fn what_clippy_cannot_see_is_not_there() {
             for (number, line) in text.lines().enumerate() {
                 let code = line.split("//").next().unwrap();
                 let at = format!("{name}:{}: {line}", number + 1);
-                assert!(!code.contains("{:p}"), "an address in a text differs per process: {at}");
-                assert!(!code.contains("swap_remove("), "swap_remove loses the order: {at}");
+                assert!(
+                    !code.contains("{:p}"),
+                    "an address in a text differs per process: {at}"
+                );
+                assert!(
+                    !code.contains("swap_remove("),
+                    "swap_remove loses the order: {at}"
+                );
                 if code.contains("select!") && !code.contains("biased") {
-                    let rest: String =
-                        text.lines().skip(number).take(2).collect::<Vec<_>>().join(" ");
-                    assert!(rest.contains("biased"), "select! draws from its own stream: {at}");
+                    let rest: String = text
+                        .lines()
+                        .skip(number)
+                        .take(2)
+                        .collect::<Vec<_>>()
+                        .join(" ");
+                    assert!(
+                        rest.contains("biased"),
+                        "select! draws from its own stream: {at}"
+                    );
                 }
             }
         }
@@ -163,7 +243,12 @@ fn module_names_are_nouns_with_a_meaning() {
     let refused = ["utils", "helpers", "common", "types", "misc", "core_utils"];
     for folder in ["allocator", "models", "reports", "sim", "traces"] {
         for (name, _) in sources(folder) {
-            let stem = Path::new(&name).file_stem().unwrap().to_str().unwrap().to_owned();
+            let stem = Path::new(&name)
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             assert!(!refused.contains(&stem.as_str()), "{name}");
         }
     }

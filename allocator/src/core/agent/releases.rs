@@ -187,7 +187,10 @@ impl Agent {
         let Some(by) = self.released_by(attached) else {
             return;
         };
-        let is_present = attached.releasing.as_ref().is_some_and(|releasing| releasing.is_present);
+        let is_present = attached
+            .releasing
+            .as_ref()
+            .is_some_and(|releasing| releasing.is_present);
         if by <= self.now {
             if !is_present {
                 self.end_attachment(attachment);
@@ -403,8 +406,9 @@ impl Agent {
             }
         }
         for attachment in std::mem::take(&mut self.sweep.overdue) {
-            let has_sandbox =
-                list.iter().any(|sandbox| sandbox.container == attachment.container);
+            let has_sandbox = list
+                .iter()
+                .any(|sandbox| sandbox.container == attachment.container);
             let is_due = self
                 .attachments
                 .get(&attachment)

@@ -110,14 +110,12 @@ impl Agent {
             pool: id,
             index: u64::MAX,
         };
-        self.blocks
-            .range(first..=last)
-            .any(|(key, block)| {
-                let in_flight = block.flight.is_some() && !self.is_hung(block);
-                // Its write goes out at the end of this very input.
-                let about_to_write = !block.waiting.is_empty() && self.touched_blocks.contains(key);
-                in_flight || about_to_write
-            })
+        self.blocks.range(first..=last).any(|(key, block)| {
+            let in_flight = block.flight.is_some() && !self.is_hung(block);
+            // Its write goes out at the end of this very input.
+            let about_to_write = !block.waiting.is_empty() && self.touched_blocks.contains(key);
+            in_flight || about_to_write
+        })
     }
 
     fn list_blocks(&mut self, id: PoolId, all: bool) {

@@ -2,8 +2,8 @@
 //! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
 
 pub mod objects;
-pub mod ports;
 mod plugins;
+pub mod ports;
 mod processes;
 pub mod records;
 mod requests;
@@ -19,9 +19,7 @@ use drydock_models::cni::{Ipam, IpamCall, IpamFault, NodeChange};
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use drydock_models::observation::Observation;
-use drydock_models::request::{
-    Change, ClientClass, ClientSpec, ReplyTo, Request, Response,
-};
+use drydock_models::request::{Change, ClientClass, ClientSpec, ReplyTo, Request, Response};
 
 use self::plugins::Execution;
 use self::ports::{Call, Shared, lock};
@@ -65,7 +63,11 @@ pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
             })
         })
         .transpose()?;
-    Ok(Setup { pools, costs: scenario.parameters.costs.clone(), mutant })
+    Ok(Setup {
+        pools,
+        costs: scenario.parameters.costs.clone(),
+        mutant,
+    })
 }
 
 /// What a token of this adapter means, packed into the 64 bits that the world carries.
@@ -152,7 +154,9 @@ pub struct BerthIpam {
 
 impl std::fmt::Debug for BerthIpam {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BerthIpam").field("processes", &self.processes.len()).finish_non_exhaustive()
+        f.debug_struct("BerthIpam")
+            .field("processes", &self.processes.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,7 +184,9 @@ impl BerthIpam {
 
     /// Every entry from the world passes here first: tasks read this time.
     fn enter(&mut self, context: &Context<'_>) {
-        self.shared.now_ns.store(context.now().as_nanos(), Ordering::Relaxed);
+        self.shared
+            .now_ns
+            .store(context.now().as_nanos(), Ordering::Relaxed);
     }
 
     fn slot(&mut self) -> u32 {
@@ -195,7 +201,9 @@ impl BerthIpam {
 
     /// The process of a machine's agent.
     fn agent_of(&self, node: NodeIndex) -> Option<usize> {
-        self.processes.iter().position(|process| process.role == Role::Agent(node))
+        self.processes
+            .iter()
+            .position(|process| process.role == Role::Agent(node))
     }
 }
 
@@ -216,14 +224,22 @@ impl Ipam for BerthIpam {
         self.admin = Some(admin);
         for pool in self.setup.pools.clone() {
             let object = objects::to_custom(pool.into());
-            let reply = ReplyTo::Ipam { token: Token::Install.pack() };
+            let reply = ReplyTo::Ipam {
+                token: Token::Install.pack(),
+            };
             context.call(admin, Request::Create(object.into()), reply);
         }
-        let names: std::collections::BTreeSet<_> =
-            context.core.machines.iter().map(|machine| machine.node_name.clone()).collect();
+        let names: std::collections::BTreeSet<_> = context
+            .core
+            .machines
+            .iter()
+            .map(|machine| machine.node_name.clone())
+            .collect();
         for name in names {
             let node = objects::to_custom(setup::node(&name).into());
-            let reply = ReplyTo::Ipam { token: Token::Install.pack() };
+            let reply = ReplyTo::Ipam {
+                token: Token::Install.pack(),
+            };
             context.call(admin, Request::Create(node.into()), reply);
         }
         // A replica of the controller on each master: they elect their leader themselves.
@@ -304,7 +320,8 @@ impl Ipam for BerthIpam {
                 }
             }
             NodeChange::Down => {
-                self.executions.retain(|_, execution| execution.call.node != node);
+                self.executions
+                    .retain(|_, execution| execution.call.node != node);
                 for process in 0..self.processes.len() {
                     if self.processes[process].role.node() == node {
                         self.kill_process(process, context);
@@ -329,14 +346,23 @@ impl Ipam for BerthIpam {
     fn inject(&mut self, fault: IpamFault, context: &mut Context<'_>) {
         self.enter(context);
         match fault {
-            IpamFault::KillAgent { node, restart_after } => {
+            IpamFault::KillAgent {
+                node,
+                restart_after,
+            } => {
                 if let Some(agent) = self.agent_of(node) {
                     self.kill_process(agent, context);
                     let at = context.now() + restart_after;
                     context.ipam_timer(node, at, Token::Start(agent).pack());
                 }
             }
-            IpamFault::ArmPortCall { node, call, before, fault, kill } => {
+            IpamFault::ArmPortCall {
+                node,
+                call,
+                before,
+                fault,
+                kill,
+            } => {
                 if let Some(agent) = self.agent_of(node) {
                     self.arm_port_call(agent, call, before, fault, kill);
                 }
@@ -350,7 +376,8 @@ impl Ipam for BerthIpam {
     }
 
     fn is_down(&self, node: NodeIndex) -> bool {
-        self.agent_of(node).is_some_and(|agent| self.processes[agent].posts.is_none())
+        self.agent_of(node)
+            .is_some_and(|agent| self.processes[agent].posts.is_none())
     }
 
     fn after_tasks(&mut self, context: &mut Context<'_>) {
@@ -363,7 +390,9 @@ impl Ipam for BerthIpam {
             }
             match posted.call {
                 Call::Noted(what, value) => {
-                    context.core.observe(Observation::Ipam { node, what, value });
+                    context
+                        .core
+                        .observe(Observation::Ipam { node, what, value });
                 }
                 Call::Triggered { fault, dies } => {
                     self.triggered.push(fault);

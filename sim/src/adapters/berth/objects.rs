@@ -24,7 +24,11 @@ pub fn custom_kind(kind: Kind) -> Option<CustomKind> {
 
 /// The name in the store: `namespace/name`, or the name alone.
 pub fn stored_name(namespace: &str, name: &str) -> Rc<str> {
-    if namespace.is_empty() { name.into() } else { format!("{namespace}/{name}").into() }
+    if namespace.is_empty() {
+        name.into()
+    } else {
+        format!("{namespace}/{name}").into()
+    }
 }
 
 /// The UID text of a stored object.
@@ -43,9 +47,12 @@ pub fn uid_number(uid: &Uid) -> Option<u32> {
 pub fn to_custom(mut object: Object) -> Custom {
     let kind = custom_kind(object.kind()).expect("Berth never writes a Pod");
     let record_count = match &object {
-        Object::AddressBlock(block) => {
-            block.spec.records.split(';').filter(|record| !record.is_empty()).count() as u32
-        }
+        Object::AddressBlock(block) => block
+            .spec
+            .records
+            .split(';')
+            .filter(|record| !record.is_empty())
+            .count() as u32,
         _ => 0,
     };
     let metadata = object.metadata_mut();
@@ -138,12 +145,17 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             node_name: pod.node_name.as_deref().unwrap_or_default().to_owned(),
             host_network: pod.spec.host_network,
         },
-        status: PodStatus { phase: phase.to_owned() },
+        status: PodStatus {
+            phase: phase.to_owned(),
+        },
     })
 }
 
 fn texts(pairs: &[(Rc<str>, Rc<str>)]) -> std::collections::BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -163,7 +175,11 @@ mod tests {
                 finalizers: vec!["berth.dev/in-use".into()],
                 ..Metadata::default()
             },
-            spec: AddressBlockSpec { index: 3, size: 16, ..AddressBlockSpec::default() },
+            spec: AddressBlockSpec {
+                index: 3,
+                size: 16,
+                ..AddressBlockSpec::default()
+            },
         });
         let custom = to_custom(block.clone());
         assert_eq!((custom.uid, custom.resource_version), (9, 77));

@@ -39,19 +39,29 @@ impl BerthIpam {
         };
         let plugin = PluginCall::new(verb, boot_time(context.now(), booted));
         let (node, id) = (call.node, call.id);
-        self.executions.insert(id, Execution { call, plugin, accepted: None });
+        self.executions.insert(
+            id,
+            Execution {
+                call,
+                plugin,
+                accepted: None,
+            },
+        );
         let token = CpuToken::Ipam(Token::Exec(id).pack());
         context.cpu(node, self.setup.costs.plugin_exec, token);
-        let deadline = context.now() + match verb {
-            PluginVerb::Add => berth::core::plugin::ADD_BUDGET,
-            PluginVerb::Del => berth::core::plugin::DEL_BUDGET,
-        };
+        let deadline = context.now()
+            + match verb {
+                PluginVerb::Add => berth::core::plugin::ADD_BUDGET,
+                PluginVerb::Del => berth::core::plugin::DEL_BUDGET,
+            };
         context.ipam_timer(node, deadline, Token::Deadline(id).pack());
     }
 
     /// The plugin was killed by its parent; the agent sees its socket close.
     pub(super) fn plugin_killed(&mut self, id: IpamCallId) {
-        let Some(execution) = self.executions.remove(&id) else { return };
+        let Some(execution) = self.executions.remove(&id) else {
+            return;
+        };
         if let Some((process, life, _)) = execution.accepted {
             self.close_request(process, life, id);
         }
@@ -59,7 +69,9 @@ impl BerthIpam {
 
     fn close_request(&mut self, process: usize, life: u32, id: IpamCallId) {
         let process = &self.processes[process];
-        if process.life == life && let Some(posts) = &process.posts {
+        if process.life == life
+            && let Some(posts) = &process.posts
+        {
             let _ = posts.inbox.send(InboxEvent::Closed(request_id(id)));
         }
     }
@@ -81,7 +93,9 @@ impl BerthIpam {
 
     /// The agent has read the request, if it still lives.
     pub(super) fn request_arrives(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get_mut(&id) else { return };
+        let Some(execution) = self.executions.get_mut(&id) else {
+            return;
+        };
         let agent = self
             .processes
             .iter()
@@ -126,20 +140,34 @@ impl BerthIpam {
             return;
         }
         let id = IpamCallId(id.0 as u32);
-        let Some(execution) = self.executions.get(&id) else { return };
-        let Some((_, _, accepted)) = execution.accepted else { return };
+        let Some(execution) = self.executions.get(&id) else {
+            return;
+        };
+        let Some((_, _, accepted)) = execution.accepted else {
+            return;
+        };
         if execution.call.verb == Verb::Add && matches!(response, Response::Added(_)) {
             let at_once = accepted == context.now();
-            let what = if at_once { "add-answered-at-once" } else { "add-answered-later" };
+            let what = if at_once {
+                "add-answered-at-once"
+            } else {
+                "add-answered-later"
+            };
             let node = execution.call.node;
-            context.core.observe(Observation::Ipam { node, what, value: 1 });
+            context.core.observe(Observation::Ipam {
+                node,
+                what,
+                value: 1,
+            });
         }
         self.step(id, PluginInput::Answered(response), context);
     }
 
     /// Lets the plugin decide, and does what it says.
     fn step(&mut self, id: IpamCallId, input: PluginInput, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get(&id) else { return };
+        let Some(execution) = self.executions.get(&id) else {
+            return;
+        };
         let (node, plugin) = (execution.call.node, execution.plugin);
         let now = boot_time(context.now(), self.booted(node));
         match plugin.handle(now, input) {
@@ -165,13 +193,23 @@ impl BerthIpam {
     /// Leaves a DEL in the spool of the machine.
     fn spool(&mut self, id: IpamCallId) {
         let call = &self.executions[&id].call;
-        let Some(agent) = self.agent_of(call.node) else { return };
-        let Asked::Del(request) = asked(call) else { return };
+        let Some(agent) = self.agent_of(call.node) else {
+            return;
+        };
+        let Asked::Del(request) = asked(call) else {
+            return;
+        };
         let process = &self.processes[agent];
-        let name = format!("{}-{}", request.attachment.container, request.attachment.interface);
+        let name = format!(
+            "{}-{}",
+            request.attachment.container, request.attachment.interface
+        );
         let mut disk = lock(&process.disk);
         disk.spool.retain(|entry| entry.id.0 != name);
-        disk.spool.push(SpoolEntry { id: SpoolId(name), request: Some(request) });
+        disk.spool.push(SpoolEntry {
+            id: SpoolId(name),
+            request: Some(request),
+        });
         disk.spool.sort_by(|one, other| one.id.cmp(&other.id));
         drop(disk);
         if let Some(posts) = &process.posts {
@@ -191,9 +229,14 @@ fn boot_time(now: SimInstant, booted: SimInstant) -> BootTime {
 }
 
 fn asked(call: &IpamCall) -> Asked {
-    let attachment =
-        Attachment { container: call.container.text(), interface: "eth0".to_owned() };
-    let netns = call.netns.map(drydock_models::ids::NetnsId::path).unwrap_or_default();
+    let attachment = Attachment {
+        container: call.container.text(),
+        interface: "eth0".to_owned(),
+    };
+    let netns = call
+        .netns
+        .map(drydock_models::ids::NetnsId::path)
+        .unwrap_or_default();
     match call.verb {
         Verb::Add => Asked::Add(AddRequest {
             attachment,
@@ -216,10 +259,17 @@ fn answer(result: Result<Option<Allocation>, Failure>) -> Result<Assigned, CniEr
         Ok(allocation) => Ok(Assigned {
             addresses: allocation
                 .map(|allocation| {
-                    allocation.addresses.iter().map(|address| address.address.addr()).collect()
+                    allocation
+                        .addresses
+                        .iter()
+                        .map(|address| address.address.addr())
+                        .collect()
                 })
                 .unwrap_or_default(),
         }),
-        Err(failure) => Err(CniError { code: failure.code, message: failure.message }),
+        Err(failure) => Err(CniError {
+            code: failure.code,
+            message: failure.message,
+        }),
     }
 }

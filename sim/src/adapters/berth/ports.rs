@@ -160,13 +160,20 @@ impl SimPorts {
             spool_changes: Mutex::new(spool),
             netns_changes: Mutex::new(netns),
         };
-        let posts =
-            Posts { inbox: inbox_post, spool_changes: spool_post, netns_changes: netns_post };
+        let posts = Posts {
+            inbox: inbox_post,
+            spool_changes: spool_post,
+            netns_changes: netns_post,
+        };
         (ports, posts)
     }
 
     fn post(&self, call: Call) {
-        let posted = Posted { process: self.process, life: self.life, call };
+        let posted = Posted {
+            process: self.process,
+            life: self.life,
+            call,
+        };
         lock(&self.shared.outbox).push(posted);
     }
 
@@ -180,7 +187,10 @@ impl SimPorts {
         };
         let armed = disk.armed.remove(place);
         drop(disk);
-        self.post(Call::Triggered { fault: armed.fault, dies: armed.kills });
+        self.post(Call::Triggered {
+            fault: armed.fault,
+            dies: armed.kills,
+        });
         match (armed.kills, armed.edge) {
             (false, _) => Fate::Normal,
             (true, Edge::Before) => Fate::NotMade,
@@ -195,7 +205,11 @@ impl SimPorts {
         if fate != Fate::NotMade {
             self.post(call(completer));
         }
-        if fate == Fate::Normal { Asked::Answered(answer) } else { Asked::Never }
+        if fate == Fate::Normal {
+            Asked::Answered(answer)
+        } else {
+            Asked::Never
+        }
     }
 
     /// Does something on the machine itself, which takes no simulated time.
@@ -249,25 +263,27 @@ impl ApiServer for SimPorts {
         key: &ObjectKey,
         consistency: Consistency,
     ) -> impl Future<Output = Result<Object, ApiError>> + Send {
-        self.ask(|done| Call::Get(key.clone(), consistency, done)).or(Err(UNKNOWN))
+        self.ask(|done| Call::Get(key.clone(), consistency, done))
+            .or(Err(UNKNOWN))
     }
 
     fn list(&self, query: &ListQuery) -> impl Future<Output = Result<ListPage, ApiError>> + Send {
-        self.ask(|done| Call::List(query.clone(), done)).or(Err(UNKNOWN))
+        self.ask(|done| Call::List(query.clone(), done))
+            .or(Err(UNKNOWN))
     }
 
-    fn watch(
-        &self,
-        query: &WatchQuery,
-    ) -> impl Future<Output = Result<SimWatch, ApiError>> + Send {
+    fn watch(&self, query: &WatchQuery) -> impl Future<Output = Result<SimWatch, ApiError>> + Send {
         let fate = self.count();
         let (post, events) = mailbox();
         if fate != Fate::NotMade {
             self.post(Call::Watch(query.clone(), post));
         }
         let watch = SimWatch { events };
-        let made =
-            if fate == Fate::Normal { Local::Done(Ok(watch)) } else { Local::Never };
+        let made = if fate == Fate::Normal {
+            Local::Done(Ok(watch))
+        } else {
+            Local::Never
+        };
         made.result()
     }
 
@@ -280,7 +296,8 @@ impl ApiServer for SimPorts {
         object: Object,
         _part: Part,
     ) -> impl Future<Output = Result<Metadata, ApiError>> + Send {
-        self.ask(|done| Call::Replace(object, done)).or(Err(UNKNOWN))
+        self.ask(|done| Call::Replace(object, done))
+            .or(Err(UNKNOWN))
     }
 
     fn delete(
@@ -288,7 +305,8 @@ impl ApiServer for SimPorts {
         key: &ObjectKey,
         preconditions: &Preconditions,
     ) -> impl Future<Output = Result<(), ApiError>> + Send {
-        self.ask(|done| Call::Delete(key.clone(), preconditions.clone(), done)).or(Err(UNKNOWN))
+        self.ask(|done| Call::Delete(key.clone(), preconditions.clone(), done))
+            .or(Err(UNKNOWN))
     }
 }
 
@@ -372,7 +390,8 @@ impl Spool for SimPorts {
 
 impl Namespaces for SimPorts {
     fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
-        self.ask(|done| Call::Probe(path.to_owned(), done)).or(Probe::UNKNOWN)
+        self.ask(|done| Call::Probe(path.to_owned(), done))
+            .or(Probe::UNKNOWN)
     }
 
     async fn changed(&self) {
@@ -398,7 +417,11 @@ impl Inbox for SimPorts {
         if fate != Fate::NotMade {
             self.post(Call::Reply(id, response));
         }
-        let sent = if fate == Fate::Normal { Local::Done(()) } else { Local::Never };
+        let sent = if fate == Fate::Normal {
+            Local::Done(())
+        } else {
+            Local::Never
+        };
         sent.result()
     }
 }
@@ -479,4 +502,3 @@ impl ControllerPorts for SimPorts {
         self
     }
 }
-

@@ -86,7 +86,10 @@ impl BerthIpam {
         if self.processes[index].posts.is_some() || !machine.up {
             return;
         }
-        let (node_name, machine_id) = (machine.node_name.to_string(), machine.machine_id.to_string());
+        let (node_name, machine_id) = (
+            machine.node_name.to_string(),
+            machine.machine_id.to_string(),
+        );
         let boot_id = format!("{machine_id}-boot-{}", machine.boot);
         let booted = self.booted(role.node());
         let class = match role {
@@ -130,7 +133,8 @@ impl BerthIpam {
                 host.spawn(async move { berth::shell::run_controller(controller, &ports).await });
             }
             Role::Agent(_) => {
-                let agent = super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);
+                let agent =
+                    super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);
                 host.spawn(async move { berth::shell::run_agent(agent, &ports).await });
                 self.probe_status(index, context);
             }
@@ -182,9 +186,16 @@ impl BerthIpam {
         kill: Option<Duration>,
     ) {
         let process = &mut self.processes[index];
-        process.restart_after.extend(kill.map(|after| (fault, after)));
+        process
+            .restart_after
+            .extend(kill.map(|after| (fault, after)));
         let edge = if before { Edge::Before } else { Edge::After };
-        let armed = ArmedCall { call, edge, fault, kills: kill.is_some() };
+        let armed = ArmedCall {
+            call,
+            edge,
+            fault,
+            kills: kill.is_some(),
+        };
         lock(&process.disk).armed.push(armed);
     }
 
@@ -194,8 +205,11 @@ impl BerthIpam {
         let Some(posts) = &process.posts else { return };
         let id = PROBE_BASE + u64::from(process.life) * 1_000_000 + self.next_slot as u64;
         self.next_slot += 1;
-        let request =
-            PluginRequest { id: RequestId(id), deadline: BootTime::NEVER, verb: Verb::Status };
+        let request = PluginRequest {
+            id: RequestId(id),
+            deadline: BootTime::NEVER,
+            verb: Verb::Status,
+        };
         let _ = posts.inbox.send(InboxEvent::Request(Box::new(request)));
         self.probes.insert(id, index);
         let _ = context;
@@ -224,7 +238,8 @@ impl BerthIpam {
         context: &mut Context<'_>,
     ) {
         // A shell that replaced its timer has dropped the old sleep: forget it.
-        self.sleeps.retain(|_, (of, _, sleep)| *of != index || !sleep.is_abandoned());
+        self.sleeps
+            .retain(|_, (of, _, sleep)| *of != index || !sleep.is_abandoned());
         let slot = self.slot();
         let process = &self.processes[index];
         let since_boot = at.since_boot();
@@ -241,17 +256,26 @@ pub(super) fn probe(path: &str, node: NodeIndex, context: &Context<'_>) -> Probe
     let machine = &context.core.machines[node.index()];
     let mount = MountId(u64::from(machine.boot));
     let present = NetnsId::from_path(path).is_some_and(|id| machine.namespaces.contains_key(&id));
-    let state =
-        if present { PathState::Present { mount } } else { PathState::Gone { mount } };
-    Probe { state, canary: true }
+    let state = if present {
+        PathState::Present { mount }
+    } else {
+        PathState::Gone { mount }
+    };
+    Probe {
+        state,
+        canary: true,
+    }
 }
 
 /// What the runtime of a machine lists.
 pub(super) fn sandboxes(node: NodeIndex, context: &Context<'_>) -> Vec<Sandbox> {
     let machine = &context.core.machines[node.index()];
-    let listed = machine.sandboxes.iter().map(|(container, sandbox)| Sandbox {
-        container: container.text(),
-        pod_uid: Uid::new(&sandbox.pod.text()),
-    });
+    let listed = machine
+        .sandboxes
+        .iter()
+        .map(|(container, sandbox)| Sandbox {
+            container: container.text(),
+            pod_uid: Uid::new(&sandbox.pod.text()),
+        });
     listed.collect()
 }

@@ -23,14 +23,15 @@ pub struct Records {
 impl Records {
     /// Nothing stored yet.
     /// Errors: a pool that Berth would refuse.
-    pub fn new(
-        pools: &[AddressPool],
-    ) -> Result<Records, berth::core::pool::PoolError> {
+    pub fn new(pools: &[AddressPool]) -> Result<Records, berth::core::pool::PoolError> {
         let pools = pools
             .iter()
             .map(|pool| Pool::parse(pool, None).map(|read| (pool.metadata.name.clone(), read)))
             .collect::<Result<_, _>>()?;
-        Ok(Records { pools, blocks: BTreeMap::new() })
+        Ok(Records {
+            pools,
+            blocks: BTreeMap::new(),
+        })
     }
 
     /// The facts in an observation; empty unless a block was stored or removed.
@@ -46,8 +47,12 @@ impl Records {
         if custom.kind.resource != "addressblocks" {
             return Vec::new();
         }
-        let Ok(Object::AddressBlock(block)) = from_custom(custom) else { return Vec::new() };
-        let Some(pool) = self.pools.get(&block.spec.pool) else { return Vec::new() };
+        let Ok(Object::AddressBlock(block)) = from_custom(custom) else {
+            return Vec::new();
+        };
+        let Some(pool) = self.pools.get(&block.spec.pool) else {
+            return Vec::new();
+        };
         let mut now: BTreeMap<u16, Holder> = BTreeMap::new();
         if exists {
             for (ordinal, record) in decode_records(&block.spec.records).flatten() {
@@ -59,7 +64,10 @@ impl Records {
                 }
             }
         }
-        let before = self.blocks.insert(custom.name.to_string(), now.clone()).unwrap_or_default();
+        let before = self
+            .blocks
+            .insert(custom.name.to_string(), now.clone())
+            .unwrap_or_default();
         let base = block.spec.index * u64::from(block.spec.size);
         let mut facts = Vec::new();
         for ordinal in 0..block.spec.size {

@@ -52,9 +52,10 @@ impl BerthIpam {
         let (request, done) = match call {
             Call::Get(key, consistency, done) => (get(&key, consistency), Done::Object(done)),
             Call::List(query, done) => (list(&query), Done::Page(done)),
-            Call::Create(object, done) => {
-                (Request::Create(to_custom(object).into()), Done::Metadata(done))
-            }
+            Call::Create(object, done) => (
+                Request::Create(to_custom(object).into()),
+                Done::Metadata(done),
+            ),
             Call::Replace(object, done) => {
                 let guarded = !object.metadata().resource_version.is_empty();
                 let object = to_custom(object).into();
@@ -74,14 +75,18 @@ impl BerthIpam {
         };
         let slot = self.slot();
         self.waiting.insert(slot, Waiting { process, done });
-        let client = self.processes[process].client.expect("a live process has a client");
+        let client = self.processes[process]
+            .client
+            .expect("a live process has a client");
         let token = Token::Api(slot).pack();
         context.call(client, request, ReplyTo::Ipam { token });
     }
 
     /// The apiserver answered a request, or gave up on it.
     pub(super) fn answered(&mut self, slot: u32, response: Response) {
-        let Some(waiting) = self.waiting.remove(&slot) else { return };
+        let Some(waiting) = self.waiting.remove(&slot) else {
+            return;
+        };
         let response = response.map_err(api_error);
         // A completion that nobody awaits any more belongs to a process that was killed.
         match waiting.done {
@@ -101,11 +106,22 @@ impl BerthIpam {
     ) {
         let slot = self.slot();
         let target = target(&query.selection);
-        let client = self.processes[process].client.expect("a live process has a client");
-        let owner = WatchOwner::Ipam { token: Token::Watch(slot).pack() };
+        let client = self.processes[process]
+            .client
+            .expect("a live process has a client");
+        let owner = WatchOwner::Ipam {
+            token: Token::Watch(slot).pack(),
+        };
         let from = query.resource_version.parse().unwrap_or_default();
         let watch = context.watch(client, target, from, owner);
-        self.watches.insert(slot, OpenWatch { process, watch, post });
+        self.watches.insert(
+            slot,
+            OpenWatch {
+                process,
+                watch,
+                post,
+            },
+        );
     }
 
     /// A watch delivered.
@@ -116,7 +132,9 @@ impl BerthIpam {
         change: &Change,
         context: &mut Context<'_>,
     ) {
-        let Some(open) = self.watches.get(&slot) else { return };
+        let Some(open) = self.watches.get(&slot) else {
+            return;
+        };
         let event = match change {
             Change::Pod(pod) => WatchEvent::Modified(from_pod(pod)),
             Change::PodGone(pod) => WatchEvent::Deleted(from_pod(pod)),
@@ -155,16 +173,31 @@ impl BerthIpam {
     pub(super) fn bury(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let machine_id = context.core.machines[node.index()].machine_id.clone();
         let kind = kind_of(Kind::BerthNode);
-        let stored = context.api.custom(kind, &machine_id).map(|stored| from_custom(stored));
+        let stored = context
+            .api
+            .custom(kind, &machine_id)
+            .map(|stored| from_custom(stored));
         let Some(Ok(Object::BerthNode(mut berth_node))) = stored else {
             return;
         };
         let annotations = &mut berth_node.metadata.annotations;
-        annotations.insert(berth::core::objects::ANNOTATION_BURY.to_owned(), "true".to_owned());
+        annotations.insert(
+            berth::core::objects::ANNOTATION_BURY.to_owned(),
+            "true".to_owned(),
+        );
         let object = to_custom(Object::BerthNode(berth_node)).into();
         let admin = self.admin.expect("the administrator came first");
-        let reply = ReplyTo::Ipam { token: Token::Install.pack() };
-        context.call(admin, Request::Replace { object, guarded: true }, reply);
+        let reply = ReplyTo::Ipam {
+            token: Token::Install.pack(),
+        };
+        context.call(
+            admin,
+            Request::Replace {
+                object,
+                guarded: true,
+            },
+            reply,
+        );
     }
 }
 
@@ -196,7 +229,9 @@ fn get(key: &ObjectKey, how: Consistency) -> Request {
 
 fn selectors(selection: &Selection) -> Vec<Selector> {
     let labels = selection.labels.iter();
-    labels.map(|(key, value)| Selector::Is(key.clone(), value.clone())).collect()
+    labels
+        .map(|(key, value)| Selector::Is(key.clone(), value.clone()))
+        .collect()
 }
 
 fn list(query: &ListQuery) -> Request {
@@ -210,18 +245,21 @@ fn list(query: &ListQuery) -> Request {
             selectors: selectors(&query.selection),
             consistency: consistency(query.consistency),
             limit: query.limit,
-            after: (!query.continue_token.is_empty())
-                .then(|| query.continue_token.as_str().into()),
+            after: (!query.continue_token.is_empty()).then(|| query.continue_token.as_str().into()),
         },
     }
 }
 
 fn target(selection: &Selection) -> WatchTarget {
     match custom_kind(selection.kind) {
-        None => WatchTarget::Pods { node_name: selection.node_name.as_deref().map(Into::into) },
-        Some(kind) => {
-            WatchTarget::Customs { kind, selectors: selectors(selection), name: None }
-        }
+        None => WatchTarget::Pods {
+            node_name: selection.node_name.as_deref().map(Into::into),
+        },
+        Some(kind) => WatchTarget::Customs {
+            kind,
+            selectors: selectors(selection),
+            name: None,
+        },
     }
 }
 
@@ -231,7 +269,9 @@ fn api_error(error: WorldError) -> ApiError {
         WorldError::Conflict => ApiError::Conflict,
         WorldError::AlreadyExists => ApiError::AlreadyExists,
         WorldError::Gone => ApiError::Gone,
-        WorldError::Invalid => ApiError::Invalid { message: "refused by validation".to_owned() },
+        WorldError::Invalid => ApiError::Invalid {
+            message: "refused by validation".to_owned(),
+        },
         WorldError::TooManyRequests { retry_after_s } => ApiError::TooManyRequests {
             retry_after: Some(std::time::Duration::from_secs(retry_after_s.into())),
         },
@@ -241,7 +281,9 @@ fn api_error(error: WorldError) -> ApiError {
 }
 
 fn unreadable<T>(_: T) -> ApiError {
-    ApiError::Invalid { message: "the stored object is not Berth's".to_owned() }
+    ApiError::Invalid {
+        message: "the stored object is not Berth's".to_owned(),
+    }
 }
 
 fn object(answer: Answer) -> Result<Object, ApiError> {

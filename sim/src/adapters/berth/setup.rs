@@ -1,9 +1,9 @@
 //! How Berth is configured in the simulation: its processes, and the objects that an administrator
 //! would have applied.
 
+use berth::core::Mutant;
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::controller::{Controller, ControllerConfig};
-use berth::core::Mutant;
 use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
 use drydock_traces::workload::AddressPool as Manifest;
 
@@ -26,7 +26,10 @@ pub fn controller(identity: &str) -> Controller {
 /// The Node object of a name.
 pub fn node(name: &str) -> Node {
     Node {
-        metadata: Metadata { name: name.to_owned(), ..Metadata::default() },
+        metadata: Metadata {
+            name: name.to_owned(),
+            ..Metadata::default()
+        },
         ..Node::default()
     }
 }
@@ -36,8 +39,15 @@ pub fn node(name: &str) -> Node {
 pub fn pool(manifest: &Manifest, is_default: bool) -> Result<AddressPool, serde_json::Error> {
     let mut spec: AddressPoolSpec = serde_json::from_value(manifest.spec.clone())?;
     spec.is_default |= is_default;
-    let metadata = Metadata { name: manifest.name.clone(), ..Metadata::default() };
-    Ok(AddressPool { metadata, spec, ..AddressPool::default() })
+    let metadata = Metadata {
+        name: manifest.name.clone(),
+        ..Metadata::default()
+    };
+    Ok(AddressPool {
+        metadata,
+        spec,
+        ..AddressPool::default()
+    })
 }
 
 #[cfg(test)]
@@ -53,7 +63,10 @@ mod tests {
             let manifest = corpus::pool(stack).workload().unwrap().pools.remove(0);
             let object = pool(&manifest, true).unwrap();
             let parsed = berth::core::pool::Pool::parse(&object, None).unwrap();
-            assert_eq!(parsed.addresses(0).len(), if stack == Stack::Dual { 2 } else { 1 });
+            assert_eq!(
+                parsed.addresses(0).len(),
+                if stack == Stack::Dual { 2 } else { 1 }
+            );
         }
     }
 }
