@@ -1,6 +1,12 @@
 //! Stamps the binary with what makes a run repeatable: commit, compiler, hash of the lock file.
 //! They go into the record of a run, never into its hash.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a build script reads cargo's environment and speaks to cargo"
+)]
+
 use std::path::Path;
 use std::process::Command;
 
