@@ -1,23 +1,23 @@
 //! The machine that the simulator itself runs on: wall clock, memory, cores, and the stamp of the
 //! binary. Nothing here may reach a simulation; records keep it apart.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "wall time of the host, kept apart in records"
+)]
+
 use std::time::Duration;
 
 use drydock_traces::run_record::{Certificate, Digest};
 
 /// A stopwatch on the wall clock.
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::disallowed_types,
-    reason = "wall time of the host, kept apart in records"
-)]
 pub struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {
     /// Starts now.
     #[expect(
         clippy::disallowed_methods,
-        clippy::disallowed_types,
         reason = "wall time of the host, kept apart in records"
     )]
     pub fn start() -> Stopwatch {

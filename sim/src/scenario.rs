@@ -1,6 +1,7 @@
 //! A scenario: everything that decides a run, checked, as data. Made from the command line or from
 //! a fault plan; a run reads it and keyed streams, nothing else.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -302,13 +303,14 @@ fn storm_manifest(plan: &Plan) -> String {
     while left > 0 {
         let replicas = left.min(10);
         left -= replicas;
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: storm-{index}}}\n\
              spec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: storm-{index}}}}}\n  \
              template:\n    metadata: {{labels: {{app: storm-{index}}}}}\n    spec:\n      \
              terminationGracePeriodSeconds: 5\n      containers: [{{name: c, image: \
              pause:3.9}}]\n"
-        ));
+        );
         index += 1;
     }
     text

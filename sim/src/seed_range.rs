@@ -38,12 +38,11 @@ impl FromStr for SeedRange {
     type Err = SeedRangeError;
 
     fn from_str(text: &str) -> Result<Self, SeedRangeError> {
-        let (first, end) = match text.split_once("..") {
-            Some((first, end)) => (first.parse::<Seed>()?.0, end.parse::<Seed>()?.0),
-            None => {
-                let Seed(seed) = text.parse()?;
-                (seed, seed.saturating_add(1))
-            }
+        let (first, end) = if let Some((first, end)) = text.split_once("..") {
+            (first.parse::<Seed>()?.0, end.parse::<Seed>()?.0)
+        } else {
+            let Seed(seed) = text.parse()?;
+            (seed, seed.saturating_add(1))
         };
         if first < end {
             Ok(SeedRange { first, end })

@@ -91,6 +91,9 @@ impl Tally {
     }
 }
 
+/// Results by seed, or by place in a list.
+type Results = BTreeMap<u64, Result<RunRecord, RunError>>;
+
 /// How a sweep ended.
 #[derive(Debug)]
 pub struct Swept {
@@ -105,10 +108,6 @@ pub struct Swept {
 }
 
 /// Runs the storms of a range of seeds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "threads carry whole worlds, which share nothing"
-)]
 pub fn sweep(
     subject: &Subject,
     seeds: SeedRange,
@@ -119,7 +118,7 @@ pub fn sweep(
     let next = AtomicU64::new(seeds.first);
     // Seeds from here on need not be run: a lower one has failed.
     let bound = AtomicU64::new(seeds.end);
-    let results: Mutex<(Tally, BTreeMap<u64, Result<RunRecord, RunError>>)> = Mutex::default();
+    let results: Mutex<(Tally, Results)> = Mutex::default();
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -187,10 +186,6 @@ pub fn strikes_inside_cni(plan: &Plan, index: usize) -> bool {
 
 /// Runs scenarios, several at a time. Shape: records in the order of the scenarios.
 /// Errors: the first one, in that order.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "threads carry whole worlds, which share nothing"
-)]
 pub fn run_all(
     scenarios: &[Scenario],
     jobs: u32,
@@ -198,7 +193,7 @@ pub fn run_all(
 ) -> Result<Vec<RunRecord>, RunError> {
     let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
-    let results: Mutex<BTreeMap<u64, Result<RunRecord, RunError>>> = Mutex::default();
+    let results: Mutex<Results> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {

@@ -33,7 +33,7 @@ use crate::scenario::{Scenario, ScenarioError};
 const BOUNDS: Bounds = Bounds {
     release: Duration::from_secs(90),
     release_former_boot: Duration::from_mins(15),
-    unbound: Duration::from_secs(60),
+    unbound: Duration::from_mins(1),
     converge: Duration::from_mins(20),
 };
 
@@ -141,7 +141,7 @@ impl World {
         let (mut cluster, mut queue) = Cluster::new(spec, ipam);
         let heard = listeners.clone();
         cluster.observe(Box::new(move |at, observation| {
-            heard.borrow_mut().hear(at, observation)
+            heard.borrow_mut().hear(at, observation);
         }));
         let streams = Streams::new(scenario.seed.0);
         let injector = scenario
@@ -208,12 +208,12 @@ impl World {
         if self.injector.is_some() {
             if !self.started && self.cluster.census().created() > 0 {
                 self.started = true;
-                self.inject(queue, log, |injector, hands| injector.start(hands));
+                self.inject(queue, log, Injector::start);
             }
             let begun = std::mem::take(&mut self.listeners.borrow_mut().adds_begun);
             for (node, pod) in begun {
                 self.inject(queue, log, |injector, hands| {
-                    injector.add_begins(node, pod, hands)
+                    injector.add_begins(node, pod, hands);
                 });
             }
             let ended = std::mem::take(&mut self.listeners.borrow_mut().plugins_ended);
@@ -222,7 +222,7 @@ impl World {
                     injector.plugin_ended(node, verb, hands);
                 });
             }
-            self.inject(queue, log, |injector, hands| injector.poll(hands));
+            self.inject(queue, log, Injector::poll);
             self.heal(queue.now());
         }
         self.listeners.borrow_mut().log_ordinal = log.count();
@@ -244,9 +244,7 @@ impl World {
         if !listeners.ledger.violations().is_empty() {
             return Some(EndReason::Violated);
         }
-        if self.injector.is_none() {
-            return None;
-        }
+        self.injector.as_ref()?;
         let healed = self.healed?;
         if self.converged() && listeners.ledger.nothing_owed() {
             return Some(EndReason::Healed);
@@ -415,7 +413,7 @@ impl Drive for World {
     ) {
         if let Event::Fault { index, heal } = event {
             self.inject(queue, log, |injector, hands| {
-                injector.event(index, heal, hands)
+                injector.event(index, heal, hands);
             });
         } else {
             if matches!(event, Event::Driver { .. }) {

@@ -162,7 +162,7 @@ fn exponent_milli(small: u64, large: u64) -> u64 {
         };
         let mut fraction = 0_u64;
         for _ in 0..16 {
-            rest = rest * rest >> 60;
+            rest = (rest * rest) >> 60;
             fraction <<= 1;
             if rest >= 2 << 60 {
                 rest >>= 1;

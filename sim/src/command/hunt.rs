@@ -34,7 +34,7 @@ pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
     let stopwatch = Stopwatch::start();
     let jobs = args.jobs.unwrap_or_else(cores).max(1);
     let swept = sweep(&subject, args.seeds, jobs, &interrupt, |done| {
-        bar.set_position(done)
+        bar.set_position(done);
     });
     bar.finish_and_clear();
     let wall_ms = stopwatch.elapsed().as_millis().max(1) as u64;

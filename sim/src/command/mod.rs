@@ -26,7 +26,9 @@ pub fn class_of(error: &anyhow::Error) -> ExitClass {
         || error.is::<UsageError>()
         || matches!(error.downcast_ref(), Some(RunError::Scenario(_)))
         || error.is::<drydock_models::parameters::ParameterError>()
-        || error.chain().any(|cause| cause.is::<std::io::Error>());
+        || error
+            .chain()
+            .any(<dyn std::error::Error>::is::<std::io::Error>);
     if usage {
         ExitClass::Usage
     } else {

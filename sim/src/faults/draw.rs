@@ -16,7 +16,7 @@ const NODES: u32 = 3;
 /// Fewest and most Pods.
 const PODS: (u64, u64) = (20, 60);
 /// Faults fall into this part of the run: Pods start in it, and churn goes on.
-const STORM: Duration = Duration::from_secs(120);
+const STORM: Duration = Duration::from_mins(2);
 /// Port calls of an agent in such a world, roughly: a trigger beyond them never fires.
 const PORT_CALLS: u64 = 400;
 /// Writes of an agent in such a world, roughly.

@@ -41,7 +41,7 @@ impl Pending {
     ) -> Option<Breach> {
         match fact {
             Fact::World(Observation::PodGone { pod } | Observation::PodTerminal { pod }) => {
-                self.start(truth, at, |holder| holder.pod == *pod)
+                self.start(truth, at, |holder| holder.pod == *pod);
             }
             Fact::World(Observation::NetnsGone { node, .. }) => {
                 self.start(truth, at, |holder| holder.node == Some(*node));

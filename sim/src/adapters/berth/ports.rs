@@ -383,7 +383,7 @@ impl Spool for SimPorts {
 
     async fn changed(&self) {
         if receive(&self.spool_changes).await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -396,7 +396,7 @@ impl Namespaces for SimPorts {
 
     async fn changed(&self) {
         if receive(&self.netns_changes).await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -92,7 +92,7 @@ impl BerthIpam {
         match waiting.done {
             Done::Object(done) => drop(done.complete(response.and_then(object))),
             Done::Page(done) => drop(done.complete(response.and_then(page))),
-            Done::Metadata(done) => drop(done.complete(response.and_then(metadata))),
+            Done::Metadata(done) => drop(done.complete(response.map(metadata))),
             Done::Nothing(done) => drop(done.complete(response.map(|_| ()))),
         }
     }
@@ -294,9 +294,9 @@ fn object(answer: Answer) -> Result<Object, ApiError> {
     }
 }
 
-fn metadata(answer: Answer) -> Result<Metadata, ApiError> {
+fn metadata(answer: Answer) -> Metadata {
     match answer {
-        Answer::Custom(custom) => Ok(metadata_of(&custom)),
+        Answer::Custom(custom) => metadata_of(&custom),
         other => unreachable!("a write is not answered with {other:?}"),
     }
 }
