@@ -5,6 +5,20 @@
 //! |---|---|
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
+//! | [`shell`] | the loops that carry outputs to ports and results back |
+//! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
+
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "an `Errors:` line says it where the type does not"
+)]
+#![allow(
+    clippy::duration_suboptimal_units,
+    reason = "durations are compared in one unit"
+)]
 
 pub mod core;
 pub mod ports;
+pub mod shell;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -186,7 +186,8 @@ pub trait ApiServer: Sync {
 
 /// An open watch; dropping it closes it.
 pub trait Watch: Send {
-    /// The next event. After `Expired` or `Closed` there is none.
+    /// The next event. After `Expired` or `Closed` there is none. The future may be dropped before
+    /// it is ready; no event may be lost by that (shells take all ready events together).
     fn next(&mut self) -> impl Future<Output = WatchEvent> + Send;
 }
 

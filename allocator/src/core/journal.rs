@@ -42,6 +42,8 @@ pub enum Entry {
         /// Of which attachment.
         attachment: Attachment,
     },
+    /// An earlier journal of this boot was lost: records that no entry explains count as bound.
+    Lost,
     /// A DEL that met no answered ADD.
     Tombstone {
         /// Of which attachment.

@@ -1,7 +1,9 @@
 //! The sans-IO cores: agent and controller as state machines, and the data they agree on. Nothing
 //! here waits, logs, reads a clock or knows of sockets and files.
 
+pub mod agent;
 pub mod block;
+pub mod call;
 pub mod exchange;
 pub mod hash;
 pub mod holder;

@@ -1,0 +1,821 @@
+//! Blocks in memory, and the one write that makes a block agree with what this agent holds. Whether
+//! a block's content may be believed is `fencing`'s question.
+
+use super::claims::ClaimAt;
+use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolCheck, PoolId, Purpose, Timer};
+use crate::core::block::{Block, BlockError};
+use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::holder::{Holder, HolderState, Record};
+use crate::core::journal::Entry;
+use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
+use crate::core::pool::{block_name, fingerprint};
+use crate::core::time::BootTime;
+use crate::core::version_went_back;
+use crate::ports::{ApiError, Applied, Consistency, Part};
+
+/// A block as this agent sees it.
+pub(super) struct BlockState {
+    /// Metadata of the last version seen; `None`: as far as known there is no such object.
+    pub(super) stored: Option<Metadata>,
+    /// The records of that version, or those of an empty block.
+    pub(super) base: Block,
+    /// See [`super::fencing`].
+    pub(super) trusted: bool,
+    /// The last version seen is not the last one.
+    pub(super) stale: bool,
+    /// Must be left alone.
+    pub(super) unusable: bool,
+    /// Created by this agent; the pool must be read before anything in it is handed out.
+    pub(super) unconfirmed: bool,
+    /// Its name is in the journal.
+    pub(super) journaled: bool,
+    /// The request in flight.
+    pub(super) flight: Option<Flight>,
+    /// Claims for the next write.
+    pub(super) waiting: Vec<ClaimId>,
+    /// No request before this.
+    pub(super) not_before: BootTime,
+    /// This node's claims leave the block to others until then.
+    pub(super) yield_until: BootTime,
+    /// Freed ordinals are to be written by then.
+    pub(super) free_by: BootTime,
+    /// Races lost in a row.
+    pub(super) conflict_count: u32,
+    /// Failures in a row.
+    pub(super) failure_count: u32,
+}
+
+/// A request in flight.
+pub(super) struct Flight {
+    pub(super) since: BootTime,
+    /// For a write: what the block will be, and the claims inside.
+    pub(super) write: Option<(Block, Vec<(ClaimId, u16)>)>,
+}
+
+/// What the next write of a block would be.
+struct Plan {
+    next: Block,
+    claims: Vec<(ClaimId, u16)>,
+    unserved: Vec<ClaimId>,
+    must_write: bool,
+    frees: bool,
+    left_free: bool,
+}
+
+impl BlockState {
+    pub(super) fn new(base: Block) -> Self {
+        Self {
+            stored: None,
+            base,
+            trusted: true,
+            stale: false,
+            unusable: false,
+            unconfirmed: false,
+            journaled: false,
+            flight: None,
+            waiting: Vec::new(),
+            not_before: BootTime::ZERO,
+            yield_until: BootTime::ZERO,
+            free_by: BootTime::NEVER,
+            conflict_count: 0,
+            failure_count: 0,
+        }
+    }
+
+    /// The records as they will be when the write in flight succeeds.
+    fn expected(&self) -> &Block {
+        match &self.flight {
+            Some(Flight {
+                write: Some((next, _)),
+                ..
+            }) => next,
+            _ => &self.base,
+        }
+    }
+
+    /// How many more claims the block could take.
+    pub(super) fn room(&self) -> usize {
+        self.expected()
+            .available_count()
+            .saturating_sub(self.waiting.len())
+    }
+
+    pub(super) fn is_writing(&self) -> bool {
+        matches!(&self.flight, Some(Flight { write: Some(_), .. }))
+    }
+}
+
+impl Agent {
+    /// Whether an ADD may be told of this place: the block is trusted and confirmed, and its last
+    /// version says that the own epoch holds the place for that Pod.
+    pub(super) fn is_answerable(&self, place: Place) -> bool {
+        let (Some(holding), Some(block)) =
+            (self.holdings.get(&place), self.blocks.get(&place.block))
+        else {
+            return false;
+        };
+        block.trusted
+            && !block.unconfirmed
+            && block
+                .base
+                .get(place.ordinal)
+                .and_then(Record::holder)
+                .is_some_and(|holder| {
+                    Some(&holder.epoch) == self.epoch.id() && holder.pod_uid == holding.pod
+                })
+    }
+
+    /// The block's state, made when it is not in memory.
+    pub(super) fn block_entry(&mut self, key: BlockKey) -> Option<&mut BlockState> {
+        if !self.blocks.contains_key(&key) {
+            let pool = self.pools.get(&key.pool)?.pool.as_ref()?;
+            if key.index >= pool.block_count() {
+                return None;
+            }
+            let base = Block::empty(pool, key.index);
+            self.blocks.insert(key, BlockState::new(base));
+        }
+        self.blocks.get_mut(&key)
+    }
+
+    /// All holdings of a block.
+    pub(super) fn holdings_of(&self, key: BlockKey) -> impl Iterator<Item = (&Place, &Holding)> {
+        let at = |ordinal| Place {
+            block: key,
+            ordinal,
+        };
+        self.holdings.range(at(0)..=at(u16::MAX))
+    }
+
+    fn record_of(&self, holding: &Holding) -> Option<Record> {
+        let (state, container) = match &holding.state {
+            Hold::Unbound => (HolderState::Unbound, String::new()),
+            Hold::Lost => (HolderState::Bound, String::new()),
+            Hold::Attached(attachment) => (
+                if self.is_releasing(attachment) {
+                    HolderState::Releasing
+                } else {
+                    HolderState::Bound
+                },
+                attachment.container.clone(),
+            ),
+        };
+        Some(Record::Pod(Holder {
+            epoch: self.epoch.id()?.clone(),
+            pod_uid: holding.pod.clone(),
+            state,
+            pod_name: holding.pod_name.clone(),
+            container,
+            reservation: holding.reservation.clone(),
+        }))
+    }
+
+    /// What to write: this agent's holdings as they are, its records without a holding freed, and
+    /// the waiting claims on top.
+    fn plan(&mut self, key: BlockKey) -> Option<Plan> {
+        let own = self.epoch.id()?.clone();
+        let block = self.blocks.get(&key)?;
+        let pool = self.pools.get(&key.pool)?;
+        let exhausted = pool.search.is_exhausted();
+        let cools = pool.pool.as_ref()?.spec.cool_down_seconds > 0;
+        let mut leave = pool.leave_next_freed;
+        let mut plan = Plan {
+            next: block.base.clone(),
+            claims: Vec::new(),
+            unserved: Vec::new(),
+            must_write: !block.trusted,
+            frees: false,
+            left_free: false,
+        };
+        let mut left_free = Vec::new();
+        for (ordinal, record) in block.base.iter() {
+            let Some(holder) = record.holder().filter(|holder| holder.epoch == own) else {
+                continue;
+            };
+            if self.holdings.contains_key(&Place {
+                block: key,
+                ordinal,
+            }) {
+                continue;
+            }
+            let freed = match holder.reservation.as_str() {
+                "" if cools => Some(Record::Cooling),
+                "" => None,
+                name => Some(Record::Reserved(name.to_owned())),
+            };
+            plan.next.set(ordinal, freed);
+            plan.frees = true;
+            if exhausted {
+                if leave {
+                    left_free.push(ordinal);
+                }
+                leave = !leave;
+            }
+        }
+        for (place, holding) in self.holdings_of(key) {
+            let Some(record) = self.record_of(holding) else {
+                continue;
+            };
+            let before = block.base.get(place.ordinal);
+            let agrees = before
+                .and_then(Record::holder)
+                .is_some_and(|holder| holder.epoch == own && holder.pod_uid == holding.pod);
+            let may_take = before.and_then(Record::holder).map_or_else(
+                || plan.next.is_available(place.ordinal) || before_is(before, &holding.reservation),
+                |holder| holder.epoch.machine() == own.machine(),
+            );
+            if agrees || may_take {
+                // A record that agrees is brought up to date, but is no reason to write.
+                plan.must_write |= !agrees;
+                plan.next.set(place.ordinal, Some(record));
+            }
+        }
+        let waiting = block.waiting.clone();
+        for id in waiting {
+            match self.choose_ordinal(key, id, &plan.next, &left_free) {
+                Some((ordinal, record)) => {
+                    plan.next.set(ordinal, Some(record));
+                    plan.claims.push((id, ordinal));
+                    plan.must_write = true;
+                }
+                None => plan.unserved.push(id),
+            }
+        }
+        plan.left_free = !left_free.is_empty();
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.leave_next_freed = leave;
+        }
+        Some(plan)
+    }
+
+    fn choose_ordinal(
+        &self,
+        key: BlockKey,
+        id: ClaimId,
+        next: &Block,
+        left_free: &[u16],
+    ) -> Option<(u16, Record)> {
+        let claim = self.claims.get(&id)?;
+        let ordinal = match &claim.wanted {
+            Some(wanted) => {
+                let here = wanted.place(key)?;
+                let kept = matches!(next.get(here), Some(Record::Reserved(name))
+                    if *name == wanted.reservation);
+                (kept || next.is_available(here)).then_some(here)?
+            }
+            None => next
+                .available()
+                .find(|ordinal| !left_free.contains(ordinal))?,
+        };
+        let holding = Holding {
+            pod: claim.pod.clone(),
+            pod_name: claim.pod_name.clone(),
+            state: Hold::Unbound,
+            reservation: claim.reservation().to_owned(),
+        };
+        Some((ordinal, self.record_of(&holding)?))
+    }
+
+    /// Sends the block's next request, if one is due and none is in flight.
+    pub(super) fn flush(&mut self, key: BlockKey) {
+        let Some(block) = self.blocks.get(&key) else {
+            return;
+        };
+        if block.flight.is_some() || block.unusable || self.epoch.id().is_none() {
+            return;
+        }
+        if block.not_before > self.now {
+            let at = block.not_before;
+            self.arm(Timer::Block(key), at);
+            return;
+        }
+        if block.stale {
+            self.read_block(key);
+            return;
+        }
+        let exists = block.stored.is_some();
+        let (fencing, free_by) = (!block.trusted, block.free_by);
+        let Some(plan) = self.plan(key) else { return };
+        for id in &plan.unserved {
+            self.requeue(*id);
+        }
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.waiting.retain(|id| !plan.unserved.contains(id));
+        let due = plan.must_write || (plan.frees && free_by <= self.now);
+        if !due {
+            if plan.frees && free_by != BootTime::NEVER {
+                self.arm(Timer::Block(key), free_by);
+            }
+            return;
+        }
+        debug_assert!(exists || fencing || plan.must_write || plan.frees);
+        self.write_block(key, plan);
+    }
+
+    fn write_block(&mut self, key: BlockKey, plan: Plan) {
+        let writer = self.writer();
+        let now = self.now;
+        for (id, ordinal) in &plan.claims {
+            let place = Place {
+                block: key,
+                ordinal: *ordinal,
+            };
+            let Some(claim) = self.claims.get_mut(id) else {
+                continue;
+            };
+            claim.at = ClaimAt::Place(place);
+            let holding = Holding {
+                pod: claim.pod.clone(),
+                pod_name: claim.pod_name.clone(),
+                state: Hold::Unbound,
+                reservation: claim.reservation().to_owned(),
+            };
+            self.put_holding(place, holding);
+        }
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        let Some(pool) = self
+            .pools
+            .get(&key.pool)
+            .and_then(|pool| pool.pool.as_ref())
+        else {
+            return;
+        };
+        block.waiting.clear();
+        block.free_by = BootTime::NEVER;
+        if plan.left_free {
+            block.yield_until = now + self.config.policy.leave_to_others;
+        }
+        let metadata = block.stored.clone().unwrap_or_default();
+        let exists = block.stored.is_some();
+        #[cfg_attr(
+            not(feature = "mutants"),
+            expect(unused_mut, reason = "a mutant changes it")
+        )]
+        let mut object = plan.next.write(pool, key.index, metadata, writer);
+        #[cfg(feature = "mutants")]
+        if self.config.mutant == Some(crate::core::Mutant::NoResourceVersion) {
+            object.metadata.resource_version.clear();
+        }
+        block.flight = Some(Flight {
+            since: now,
+            write: Some((plan.next, plan.claims)),
+        });
+        let first_time = !std::mem::replace(&mut block.journaled, true);
+        let pool = pool.name.clone();
+        if first_time {
+            self.journal(&Entry::Block {
+                pool,
+                index: key.index,
+            });
+            self.epoch_block_added();
+        }
+        let object = Object::from(object);
+        let request = if exists {
+            ApiRequest::Replace(object, Part::Main)
+        } else {
+            ApiRequest::Create(object)
+        };
+        self.call(Purpose::BlockWrite(key), request);
+        self.arm(Timer::Block(key), now + self.config.policy.write_hung);
+    }
+
+    fn read_block(&mut self, key: BlockKey) {
+        let Some(pool) = self.pools.get(&key.pool) else {
+            return;
+        };
+        let name = block_name(&pool.name, key.index);
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.flight = Some(Flight {
+            since: self.now,
+            write: None,
+        });
+        let object = ObjectKey::cluster(Kind::AddressBlock, name);
+        self.call(
+            Purpose::BlockRead(key),
+            ApiRequest::Get(object, Consistency::Quorum),
+        );
+    }
+
+    pub(super) fn block_read(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.flight = None;
+        match result {
+            Ok(ApiReply::Object(Object::AddressBlock(object))) => self.absorb(key, &object),
+            Err(ApiError::NotFound) => self.block_is_absent(key),
+            Ok(_) | Err(_) => self.delay_block(key, result.err().as_ref()),
+        }
+        self.touched_blocks.insert(key);
+        self.block_settled(key);
+    }
+
+    /// Pauses after a failure; waiting claims go elsewhere when there is elsewhere.
+    fn delay_block(&mut self, key: BlockKey, error: Option<&ApiError>) {
+        let entropy = self.draw();
+        let backoff = self.config.policy.api_retry;
+        let now = self.now;
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        let pause = match error {
+            Some(ApiError::TooManyRequests {
+                retry_after: Some(pause),
+            }) => *pause,
+            _ => backoff.pause(block.failure_count, entropy),
+        };
+        block.failure_count = block.failure_count.saturating_add(1);
+        block.not_before = now + pause;
+        self.arm(Timer::Block(key), now + pause);
+    }
+
+    fn block_is_absent(&mut self, key: BlockKey) {
+        let Some(pool) = self
+            .pools
+            .get(&key.pool)
+            .and_then(|pool| pool.pool.as_ref())
+        else {
+            return;
+        };
+        let base = Block::empty(pool, key.index);
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.stored = None;
+        block.base = base;
+        block.stale = false;
+        block.unusable = false;
+        self.compare_holdings(key);
+    }
+
+    /// Takes in a version of the block that was read, listed or watched.
+    pub(super) fn absorb(&mut self, key: BlockKey, object: &AddressBlock) {
+        let Some(pool) = self
+            .pools
+            .get(&key.pool)
+            .and_then(|pool| pool.pool.as_ref())
+        else {
+            return;
+        };
+        let read = Block::read(object, pool);
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        let went_back = block.stored.as_ref().is_some_and(|stored| {
+            version_went_back(&stored.resource_version, &object.metadata.resource_version)
+        });
+        match read {
+            Ok(base) => {
+                block.base = base;
+                block.stored = Some(object.metadata.clone());
+                block.stale = false;
+                block.unusable = false;
+                block.failure_count = 0;
+                #[cfg(feature = "mutants")]
+                if self.config.mutant == Some(crate::core::Mutant::ReadSettlesUnknown) {
+                    block.trusted = true;
+                }
+                if went_back {
+                    self.event(
+                        "BlockWentBack",
+                        format!("{} is older", object.metadata.name),
+                    );
+                }
+                self.compare_holdings(key);
+            }
+            Err(error) => self.block_unusable(key, &error),
+        }
+    }
+
+    fn block_unusable(&mut self, key: BlockKey, error: &BlockError) {
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.unusable = true;
+        let waiting = std::mem::take(&mut block.waiting);
+        for id in waiting {
+            self.requeue(id);
+        }
+        self.event(
+            "BlockRefused",
+            format!("block {} of {:?}: {error}", key.index, key.pool),
+        );
+    }
+
+    /// Brings holdings and the version just seen together.
+    fn compare_holdings(&mut self, key: BlockKey) {
+        let Some(own) = self.epoch.id().cloned() else {
+            return;
+        };
+        let Some(block) = self.blocks.get(&key) else {
+            return;
+        };
+        let mut unknown = Vec::new();
+        for (ordinal, record) in block.base.iter() {
+            let Some(holder) = record.holder() else {
+                continue;
+            };
+            let place = Place {
+                block: key,
+                ordinal,
+            };
+            if holder.epoch.machine() == own.machine() && !self.holdings.contains_key(&place) {
+                unknown.push((place, holder.clone()));
+            }
+        }
+        let mut missing = Vec::new();
+        for (place, holding) in self.holdings_of(key) {
+            let record = block.base.get(place.ordinal);
+            match record.and_then(Record::holder) {
+                Some(holder) if holder.epoch.machine() == own.machine() => {}
+                Some(_) => missing.push((*place, holding.state.clone(), true)),
+                None => missing.push((*place, holding.state.clone(), false)),
+            }
+        }
+        for (place, holder) in unknown {
+            self.adopt(place, holder, &own);
+        }
+        for (place, state, taken) in missing {
+            match state {
+                // A reservation that is not in the block is none. Its claim, if it was in a write,
+                // is made again; so is the Pod's, by its level.
+                Hold::Unbound => self.holding_vanished(place),
+                Hold::Attached(_) | Hold::Lost if taken => self.event(
+                    "AddressTaken",
+                    format!(
+                        "ordinal {} of block {} is another's",
+                        place.ordinal, key.index
+                    ),
+                ),
+                // Written again by the next plan.
+                Hold::Attached(_) | Hold::Lost => {}
+            }
+        }
+    }
+
+    fn holding_vanished(&mut self, place: Place) {
+        let Some(holding) = self.remove_holding(place) else {
+            return;
+        };
+        let claim = self.pods.get(&holding.pod).and_then(|pod| {
+            pod.claims.iter().copied().find(|id| {
+                self.claims
+                    .get(id)
+                    .is_some_and(|claim| claim.at == ClaimAt::Place(place))
+            })
+        });
+        if let Some(id) = claim {
+            self.requeue(id);
+        }
+        self.touched_pods.insert(holding.pod);
+    }
+
+    pub(super) fn block_written(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        let Some(Flight {
+            write: Some((next, claims)),
+            ..
+        }) = block.flight.take()
+        else {
+            return;
+        };
+        let created = block.stored.is_none();
+        let now = self.now;
+        match result {
+            Ok(ApiReply::Written(metadata)) => {
+                block.base = next;
+                block.stored = Some(metadata);
+                block.trusted = true;
+                block.conflict_count = 0;
+                block.failure_count = 0;
+                block.unconfirmed |= created;
+                for (id, _) in claims {
+                    self.claim_done(id);
+                }
+                if created {
+                    self.check_pool(key.pool);
+                } else {
+                    self.holders_may_proceed(key);
+                }
+            }
+            Err(ApiError::Unavailable(Applied::Unknown)) | Ok(_) => {
+                self.outcome_unknown(key);
+            }
+            Err(error) => {
+                for (id, ordinal) in &claims {
+                    self.remove_holding(Place {
+                        block: key,
+                        ordinal: *ordinal,
+                    });
+                    self.back_to_block(*id, key);
+                }
+                self.write_refused(key, &error);
+            }
+        }
+        self.disarm(&Timer::Block(key));
+        if let Some(block) = self.blocks.get(&key)
+            && block.not_before > now
+        {
+            let at = block.not_before;
+            self.arm(Timer::Block(key), at);
+        }
+        self.touched_blocks.insert(key);
+        self.block_settled(key);
+    }
+
+    /// The write was certainly not carried out.
+    fn write_refused(&mut self, key: BlockKey, error: &ApiError) {
+        let entropy = self.draw();
+        let backoff = self.config.policy.conflict_retry;
+        let now = self.now;
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        // What was to be freed is still to be freed.
+        block.free_by = now;
+        match error {
+            ApiError::Conflict | ApiError::AlreadyExists => {
+                block.stale = true;
+                if block.conflict_count > 0 {
+                    block.not_before = now + backoff.pause(block.conflict_count - 1, entropy);
+                }
+                block.conflict_count = block.conflict_count.saturating_add(1);
+            }
+            ApiError::NotFound | ApiError::Gone => block.stale = true,
+            ApiError::Invalid { message } => {
+                let text = format!("block {} was refused: {message}", key.index);
+                block.stale = true;
+                self.event("WriteRefused", text);
+                self.delay_block(key, None);
+            }
+            ApiError::TooManyRequests { .. } | ApiError::Unavailable(_) => {
+                self.delay_block(key, Some(error));
+            }
+        }
+    }
+
+    /// After each answer about a block: see whether it is a place for claims.
+    fn block_settled(&mut self, key: BlockKey) {
+        self.offer_block(key);
+        self.touched_pools.insert(key.pool);
+    }
+
+    /// Lets Pods go on whose ordinals in this block may be answerable now.
+    pub(super) fn holders_may_proceed(&mut self, key: BlockKey) {
+        let pods: Vec<_> = self
+            .holdings_of(key)
+            .map(|(_, holding)| holding.pod.clone())
+            .collect();
+        self.touched_pods.extend(pods);
+    }
+
+    /// Text that differs from write to write.
+    pub(super) fn writer(&mut self) -> String {
+        let entropy = self.draw();
+        let id = self.next_id();
+        format!("{}/{id:x}-{entropy:016x}", self.config.node_name)
+    }
+
+    pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
+        let pod = self.pod_entry(&holding.pod, &holding.pod_name);
+        if !pod.places.contains(&place) {
+            pod.places.push(place);
+        }
+        self.holdings.insert(place, holding);
+    }
+
+    /// Ends a hold in memory; the record, if there is one, is freed by a later write.
+    pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
+        let holding = self.holdings.remove(&place)?;
+        if let Some(pod) = self.pods.get_mut(&holding.pod) {
+            pod.places.retain(|other| *other != place);
+        }
+        self.touched_pods.insert(holding.pod.clone());
+        Some(holding)
+    }
+
+    /// Ends a hold, and sees to it that its record is freed in time.
+    pub(super) fn let_go(&mut self, place: Place) {
+        if self.remove_holding(place).is_none() {
+            return;
+        }
+        let tight = self
+            .pools
+            .get(&place.block.pool)
+            .is_some_and(|pool| pool.search.is_tight());
+        let linger = self.config.policy.release_linger;
+        let by = if tight { self.now } else { self.now + linger };
+        if let Some(block) = self.blocks.get_mut(&place.block) {
+            block.free_by = block.free_by.min(by);
+        }
+        self.touched_blocks.insert(place.block);
+        self.touched_pools.insert(place.block.pool);
+    }
+
+    /// Reads the pool, so that nothing of a block just created is handed out for a pool that was
+    /// deleted in the meantime. One read serves all blocks created before it is sent.
+    pub(super) fn check_pool(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        if matches!(pool.check, PoolCheck::InFlight { .. }) {
+            pool.check = PoolCheck::InFlight { again: true };
+            return;
+        }
+        pool.check = PoolCheck::InFlight { again: false };
+        let key = ObjectKey::cluster(Kind::AddressPool, pool.name.clone());
+        self.call(
+            Purpose::PoolCheck(id),
+            ApiRequest::Get(key, Consistency::Quorum),
+        );
+    }
+
+    pub(super) fn pool_checked(&mut self, id: PoolId, result: Result<ApiReply, ApiError>) {
+        let now = self.now;
+        let entropy = self.draw();
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        let PoolCheck::InFlight { again } = pool.check else {
+            return;
+        };
+        pool.check = PoolCheck::Idle;
+        let usable = match &result {
+            Ok(ApiReply::Object(Object::AddressPool(object))) => {
+                object.metadata.deletion_timestamp.is_none()
+                    && pool.pool.as_ref().is_some_and(|pool| {
+                        pool.uid == object.metadata.uid
+                            && object
+                                .status
+                                .approved
+                                .starts_with(&fingerprint(&object.metadata.uid, &object.spec))
+                    })
+            }
+            Err(ApiError::NotFound) => false,
+            _ => {
+                let pause = self.config.policy.api_retry.pause(0, entropy);
+                self.arm(Timer::PoolCheck(id), now + pause);
+                return;
+            }
+        };
+        if again {
+            self.check_pool(id);
+            return;
+        }
+        let range = BlockKey { pool: id, index: 0 }..=BlockKey {
+            pool: id,
+            index: u64::MAX,
+        };
+        let unconfirmed: Vec<_> = self
+            .blocks
+            .range(range)
+            .filter(|(_, block)| block.unconfirmed)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in unconfirmed {
+            if usable {
+                if let Some(block) = self.blocks.get_mut(&key) {
+                    block.unconfirmed = false;
+                }
+                self.holders_may_proceed(key);
+            }
+        }
+        if !usable {
+            self.retire_pool(id);
+        }
+    }
+
+    /// Hourly, and after a restore was noticed: reads every block with a holding again.
+    pub(super) fn reassert_all(&mut self) {
+        let keys: std::collections::BTreeSet<_> =
+            self.holdings.keys().map(|place| place.block).collect();
+        for key in keys {
+            if let Some(block) = self.blocks.get_mut(&key) {
+                block.stale = true;
+            }
+            self.touched_blocks.insert(key);
+        }
+        let at = self.now + self.config.policy.reassert;
+        self.arm(Timer::Reassert, at);
+    }
+
+    /// Whether a request for this block takes so long that claims should not wait for it.
+    pub(super) fn is_hung(&self, block: &BlockState) -> bool {
+        block
+            .flight
+            .as_ref()
+            .is_some_and(|flight| self.now.since(flight.since) >= self.config.policy.write_hung)
+    }
+}
+
+fn before_is(before: Option<&Record>, reservation: &str) -> bool {
+    matches!(before, Some(Record::Reserved(name)) if name == reservation)
+}

@@ -1,0 +1,432 @@
+//! Claims: an ordinal is wanted for a Pod. Which block it is asked of, and what becomes of it.
+
+use super::blocks::BlockState;
+use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
+use crate::core::exchange::{Failure, RequestId};
+use crate::core::hash::{fnv1a, mix};
+use crate::core::objects::Uid;
+
+/// Names a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClaimId(pub(super) u64);
+
+/// Where a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClaimAt {
+    /// In its pool's queue.
+    Queue,
+    /// Waits for the next write of a block.
+    Block(BlockKey),
+    /// Inside a write; pinned there when its outcome is unknown.
+    Place(Place),
+}
+
+/// One certain ordinal is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) block: BlockKey,
+    pub(super) ordinal: u16,
+    pub(super) reservation: String,
+}
+
+impl Wanted {
+    pub(super) fn place(&self, block: BlockKey) -> Option<u16> {
+        (block == self.block).then_some(self.ordinal)
+    }
+}
+
+/// An ordinal is wanted for a Pod.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) pod: Uid,
+    pub(super) pod_name: String,
+    /// Admissible pools, the one in use first.
+    pub(super) pools: Vec<PoolId>,
+    pub(super) wanted: Option<Wanted>,
+    /// The ADD that waits for it.
+    pub(super) request: Option<RequestId>,
+    pub(super) at: ClaimAt,
+}
+
+impl Claim {
+    pub(super) fn reservation(&self) -> &str {
+        self.wanted
+            .as_ref()
+            .map_or("", |wanted| &wanted.reservation)
+    }
+}
+
+impl Agent {
+    /// Asks for an ordinal for a Pod.
+    pub(super) fn new_claim(
+        &mut self,
+        pod: &Uid,
+        pools: Vec<PoolId>,
+        wanted: Option<Wanted>,
+        request: Option<RequestId>,
+    ) -> Option<ClaimId> {
+        let first = *pools.first()?;
+        let id = ClaimId(self.next_id());
+        let state = self.pods.get_mut(pod)?;
+        state.claims.push(id);
+        let pod_name = state.name.clone();
+        let claim = Claim {
+            pod: pod.clone(),
+            pod_name,
+            pools,
+            wanted,
+            request,
+            at: ClaimAt::Queue,
+        };
+        self.claims.insert(id, claim);
+        if let Some(pool) = self.pools.get_mut(&first) {
+            if request.is_some() {
+                pool.queue.push_front(id);
+            } else {
+                pool.queue.push_back(id);
+            }
+        }
+        self.touched_pools.insert(first);
+        self.epoch_needed();
+        Some(id)
+    }
+
+    /// The claim must look for another block.
+    pub(super) fn requeue(&mut self, id: ClaimId) {
+        let Some(claim) = self.claims.get_mut(&id) else {
+            return;
+        };
+        if claim.at == ClaimAt::Queue {
+            return;
+        }
+        claim.at = ClaimAt::Queue;
+        let pool = claim.pools[0];
+        let first = claim.request.is_some();
+        if let Some(pool) = self.pools.get_mut(&pool) {
+            if first {
+                pool.queue.push_front(id);
+            } else {
+                pool.queue.push_back(id);
+            }
+        }
+        self.touched_pools.insert(pool);
+    }
+
+    /// A request about the block takes too long: claims that are not inside it go elsewhere.
+    pub(super) fn leave_hung_write(&mut self, key: BlockKey) {
+        let Some(block) = self.blocks.get(&key) else {
+            return;
+        };
+        if !self.is_hung(block) {
+            return;
+        }
+        let waiting = block.waiting.clone();
+        if let Some(block) = self.blocks.get_mut(&key) {
+            block.waiting.clear();
+        }
+        for id in waiting {
+            self.requeue(id);
+        }
+    }
+
+    /// The claim's write was not carried out: it waits for the next one.
+    pub(super) fn back_to_block(&mut self, id: ClaimId, key: BlockKey) {
+        let Some(claim) = self.claims.get_mut(&id) else {
+            return;
+        };
+        claim.at = ClaimAt::Block(key);
+        if let Some(block) = self.blocks.get_mut(&key) {
+            block.waiting.push(id);
+        }
+    }
+
+    /// The claim's write was acknowledged.
+    pub(super) fn claim_done(&mut self, id: ClaimId) {
+        let Some(claim) = self.claims.remove(&id) else {
+            return;
+        };
+        if let Some(pod) = self.pods.get_mut(&claim.pod) {
+            pod.claims.retain(|other| *other != id);
+        }
+        self.touched_pods.insert(claim.pod);
+    }
+
+    /// Nobody wants the claim any more. One that is inside a write ends with that write.
+    pub(super) fn drop_claim(&mut self, id: ClaimId) {
+        let Some(claim) = self.claims.get(&id) else {
+            return;
+        };
+        match claim.at {
+            ClaimAt::Place(_) => return,
+            ClaimAt::Queue => {
+                let pool = claim.pools[0];
+                if let Some(pool) = self.pools.get_mut(&pool) {
+                    pool.queue.retain(|other| *other != id);
+                }
+                self.touched_pools.insert(pool);
+            }
+            ClaimAt::Block(key) => {
+                if let Some(block) = self.blocks.get_mut(&key) {
+                    block.waiting.retain(|other| *other != id);
+                }
+            }
+        }
+        self.claim_done(id);
+    }
+
+    /// Sends as many queued claims of a pool to blocks as there is room known of.
+    pub(super) fn place_claims(&mut self, id: PoolId) {
+        loop {
+            let Some(pool) = self.pools.get(&id) else {
+                return;
+            };
+            if pool.pool.is_none() || pool.paused {
+                return;
+            }
+            let Some(&claim_id) = pool.queue.front() else {
+                self.search_satisfied(id);
+                return;
+            };
+            let wanted = self
+                .claims
+                .get(&claim_id)
+                .and_then(|claim| claim.wanted.clone());
+            let Some(key) = (match wanted {
+                Some(wanted) => self.wanted_block(&wanted),
+                None => self.pick_block(id),
+            }) else {
+                if self
+                    .claims
+                    .get(&claim_id)
+                    .is_some_and(|claim| claim.wanted.is_some())
+                {
+                    // One certain ordinal: others in the queue must not wait for it.
+                    self.wanted_is_taken(claim_id);
+                    continue;
+                }
+                self.search_needed(id);
+                return;
+            };
+            if let Some(pool) = self.pools.get_mut(&id) {
+                pool.queue.pop_front();
+            }
+            if let Some(claim) = self.claims.get_mut(&claim_id) {
+                claim.at = ClaimAt::Block(key);
+                if let Some(block) = self.blocks.get_mut(&key) {
+                    block.waiting.push(claim_id);
+                }
+                self.touched_blocks.insert(key);
+            }
+        }
+    }
+
+    fn wanted_block(&mut self, wanted: &Wanted) -> Option<BlockKey> {
+        let block = self.block_entry(wanted.block)?;
+        // Unknown content: the write finds out.
+        let free = block.stored.is_none()
+            || block.base.is_available(wanted.ordinal)
+            || matches!(block.base.get(wanted.ordinal),
+                Some(crate::core::holder::Record::Reserved(name)) if *name == wanted.reservation);
+        (free && !block.unusable && block.trusted).then_some(wanted.block)
+    }
+
+    /// The ordinal that a claim insists on is held: an ADD that asked for it is refused, a
+    /// reservation's claim waits for the old binding's end.
+    fn wanted_is_taken(&mut self, id: ClaimId) {
+        let Some(claim) = self.claims.get(&id) else {
+            return;
+        };
+        let (request, pod) = (claim.request, claim.pod.clone());
+        let reserved = !claim.reservation().is_empty();
+        let block = claim.wanted.as_ref().map(|wanted| wanted.block);
+        let untrusted = block
+            .and_then(|key| self.blocks.get(&key))
+            .is_some_and(|block| !block.trusted || block.flight.is_some());
+        self.drop_claim(id);
+        if reserved || untrusted {
+            // Tried again by the Pod's level, from a fresh read.
+            if let Some(key) = block
+                && let Some(state) = self.blocks.get_mut(&key)
+            {
+                state.stale = true;
+                state.not_before = self.now + self.config.policy.second_sandbox_wait;
+                self.touched_blocks.insert(key);
+            }
+            if let Some(state) = self.pods.get_mut(&pod) {
+                state.claim_not_before = self.now + self.config.policy.second_sandbox_wait;
+                let at = state.claim_not_before;
+                self.arm(Timer::Pod(pod.clone()), at);
+            }
+            if let Some(request) = request {
+                let at = self.now + self.config.policy.second_sandbox_wait;
+                self.arm(Timer::Add(request), at);
+            }
+        } else if let Some(request) = request {
+            self.fail_add(
+                request,
+                Failure::ADDRESS_TAKEN,
+                "the address asked for is held",
+            );
+        }
+    }
+
+    /// The next block for a claim: one in memory with room, else the next of this node's own that
+    /// was not tried.
+    fn pick_block(&mut self, id: PoolId) -> Option<BlockKey> {
+        let pool = self.pools.get(&id)?;
+        let mut full = Vec::new();
+        let mut found = None;
+        for &(rank, index) in &pool.open {
+            let key = BlockKey { pool: id, index };
+            match self.blocks.get(&key) {
+                Some(block) if self.takes_claims(block) => {
+                    found = Some(key);
+                    break;
+                }
+                Some(block) if block.room() == 0 => full.push((rank, index)),
+                Some(_) => {}
+                None => full.push((rank, index)),
+            }
+        }
+        let pool = self.pools.get_mut(&id)?;
+        for entry in full {
+            pool.open.remove(&entry);
+        }
+        found.or_else(|| self.next_own_block(id))
+    }
+
+    fn takes_claims(&self, block: &BlockState) -> bool {
+        block.room() > 0
+            && block.trusted
+            && !block.unusable
+            && block.not_before <= self.now
+            && block.yield_until <= self.now
+            && !self.is_hung(block)
+    }
+
+    /// Blocks are dealt to the nodes in turn, so that nodes do not meet before each has used up
+    /// its own.
+    fn next_own_block(&mut self, id: PoolId) -> Option<BlockKey> {
+        let (rank, node_count) = self.epoch.rank();
+        loop {
+            let pool = self.pools.get_mut(&id)?;
+            let count = pool.pool.as_ref()?.block_count();
+            let index = pool.cursor.checked_mul(node_count)?.checked_add(rank)?;
+            if index >= count {
+                return None;
+            }
+            pool.cursor += 1;
+            let key = BlockKey { pool: id, index };
+            if self.blocks.contains_key(&key) {
+                continue;
+            }
+            let block = self.block_entry(key)?;
+            if block.room() > 0 {
+                self.offer_block(key);
+                return Some(key);
+            }
+        }
+    }
+
+    /// Enters a block among those with room, if it has some. Own blocks come first, others in an
+    /// order that differs from node to node.
+    pub(super) fn offer_block(&mut self, key: BlockKey) {
+        let Some(block) = self.blocks.get(&key) else {
+            return;
+        };
+        if block.unusable || block.room() == 0 {
+            return;
+        }
+        let (own_rank, node_count) = self.epoch.rank();
+        let rank = if key.index % node_count == own_rank && block.stored.is_some() {
+            0
+        } else {
+            mix(fnv1a(self.config.machine_id.as_bytes()), key.index).max(1)
+        };
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            let stale_rank = pool
+                .open
+                .iter()
+                .find(|(_, index)| *index == key.index)
+                .copied();
+            if let Some(entry) = stale_rank {
+                pool.open.remove(&entry);
+            }
+            pool.open.insert((rank, key.index));
+        }
+        if block.yield_until > self.now {
+            let at = block.yield_until;
+            self.arm(Timer::Block(key), at);
+        }
+    }
+
+    /// A waiting ADD takes over a reservation of this node whose Pod has no ADD yet.
+    pub(super) fn take_over(&mut self, id: PoolId) {
+        loop {
+            let Some(pool) = self.pools.get(&id) else {
+                return;
+            };
+            let Some(claim_id) = pool.queue.iter().copied().find(|claim| {
+                self.claims
+                    .get(claim)
+                    .is_some_and(|claim| claim.request.is_some() && claim.wanted.is_none())
+            }) else {
+                return;
+            };
+            let begin = Place {
+                block: BlockKey { pool: id, index: 0 },
+                ordinal: 0,
+            };
+            let end = Place {
+                block: BlockKey {
+                    pool: id,
+                    index: u64::MAX,
+                },
+                ordinal: u16::MAX,
+            };
+            let victim = self.holdings.range(begin..=end).find(|(place, holding)| {
+                holding.state == Hold::Unbound
+                    && holding.reservation.is_empty()
+                    && self.is_answerable(**place)
+                    && self
+                        .blocks
+                        .get(&place.block)
+                        .is_some_and(|block| !block.is_writing())
+                    && self
+                        .pods
+                        .get(&holding.pod)
+                        .is_some_and(|pod| pod.adds.is_empty())
+            });
+            let Some((&place, _)) = victim else { return };
+            let Some(old) = self.remove_holding(place) else {
+                return;
+            };
+            let Some(pool) = self.pools.get_mut(&id) else {
+                return;
+            };
+            pool.queue.retain(|claim| *claim != claim_id);
+            let Some(claim) = self.claims.get_mut(&claim_id) else {
+                return;
+            };
+            claim.at = ClaimAt::Place(place);
+            let holding = super::Holding {
+                pod: claim.pod.clone(),
+                pod_name: claim.pod_name.clone(),
+                state: Hold::Unbound,
+                reservation: String::new(),
+            };
+            self.put_holding(place, holding);
+            // The claim ends when a version of the block shows the new holder: `settle_pod`.
+            self.touched_blocks.insert(place.block);
+            self.touched_pods.insert(old.pod);
+            self.count("berth_takeovers_total");
+        }
+    }
+
+    /// The number of nodes changed: the blocks are dealt anew.
+    pub(super) fn deal_blocks_anew(&mut self) {
+        for pool in self.pools.values_mut() {
+            pool.cursor = 0;
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The incarnation of this machine: its `BerthNode`, and for how long an answer from memory is
+//! covered by the last quorum read that showed it live.
+
+use std::collections::BTreeSet;
+
+use super::{Agent, Purpose, Timer};
+use crate::core::block::Block;
+use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::hash::fnv1a;
+use crate::core::identity::EpochId;
+use crate::core::objects::{
+    BerthNode, BerthNodeSpec, EpochState, FormerEpoch, Kind, Object, ObjectKey,
+};
+use crate::core::pool::block_name;
+use crate::core::time::BootTime;
+use crate::ports::{ApiError, Consistency, Part};
+
+/// What is known of the own incarnation.
+pub(super) struct EpochView {
+    id: Option<EpochId>,
+    stored: Option<BerthNode>,
+    in_flight: bool,
+    /// ADDs may be answered from memory before this.
+    valid_until: BootTime,
+    last_sent: BootTime,
+    failure_count: u32,
+    /// The list of own blocks in the object lacks some.
+    blocks_missing: bool,
+    /// Another incarnation stands in the own object: no answers before this.
+    suspended_until: Option<BootTime>,
+    /// Hashes of the machines of all live `BerthNode`s, to deal the blocks among.
+    machines: BTreeSet<(u64, String)>,
+    /// Blocks that the object named when this process first read it.
+    pub(super) listed_blocks: Vec<String>,
+    /// This machine was known under the same boot before this process started.
+    pub(super) known_before: bool,
+}
+
+impl EpochView {
+    pub(super) fn new() -> Self {
+        Self {
+            id: None,
+            stored: None,
+            in_flight: false,
+            valid_until: BootTime::ZERO,
+            last_sent: BootTime::ZERO,
+            failure_count: 0,
+            blocks_missing: false,
+            suspended_until: None,
+            machines: BTreeSet::new(),
+            listed_blocks: Vec::new(),
+            known_before: false,
+        }
+    }
+
+    /// The incarnation, once it stands in the object.
+    pub(super) fn id(&self) -> Option<&EpochId> {
+        self.id.as_ref()
+    }
+
+    /// (which, of how many): this node among the live ones.
+    pub(super) fn rank(&self) -> (u64, u64) {
+        let own = self.id.as_ref().map_or("", EpochId::machine);
+        let rank = self
+            .machines
+            .range(..(fnv1a(own.as_bytes()), own.to_owned()))
+            .count() as u64;
+        let listed = self
+            .machines
+            .contains(&(fnv1a(own.as_bytes()), own.to_owned()));
+        (rank, self.machines.len() as u64 + u64::from(!listed))
+    }
+}
+
+impl Agent {
+    /// The name of this machine's `BerthNode`.
+    fn identity(&self) -> &str {
+        #[cfg(feature = "mutants")]
+        if self.is_mutant(crate::core::Mutant::NodeNameIdentity) {
+            return &self.config.node_name;
+        }
+        &self.config.machine_id
+    }
+
+    /// Whether an ADD may be answered from memory now.
+    pub(super) fn epoch_is_valid(&self) -> bool {
+        self.epoch.id.is_some()
+            && self.epoch.suspended_until.is_none()
+            && self.now < self.epoch.valid_until
+    }
+
+    /// Something waits or will soon be asked: have the epoch read if it is not fresh.
+    pub(super) fn epoch_needed(&mut self) {
+        let fresh_until = self.epoch.last_sent + self.config.policy.epoch_refresh;
+        if self.now >= fresh_until || !self.epoch_is_valid() {
+            self.read_epoch();
+        } else {
+            self.arm(Timer::Epoch, fresh_until);
+        }
+    }
+
+    pub(super) fn epoch_timer(&mut self) {
+        let waiting = !self.adds.is_empty()
+            || !self.claims.is_empty()
+            || self.epoch.blocks_missing
+            || self.pods.values().any(|pod| pod.awaits_add());
+        let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
+        if waiting || self.now >= idle_until {
+            self.read_epoch();
+        } else {
+            self.arm(Timer::Epoch, idle_until);
+        }
+    }
+
+    /// Reads the object by quorum, or, when its list of blocks lacks some, writes it: a guarded
+    /// write that succeeds shows as much as a read.
+    pub(super) fn read_epoch(&mut self) {
+        if self.epoch.in_flight || self.now < self.epoch.suspended_until.unwrap_or(BootTime::ZERO) {
+            return;
+        }
+        if self.epoch.blocks_missing
+            && self.epoch.failure_count == 0
+            && let Some(stored) = &self.epoch.stored
+            && stored.spec.state == EpochState::Live
+        {
+            let next = stored.clone();
+            self.write_epoch(next);
+            return;
+        }
+        self.epoch.in_flight = true;
+        self.epoch.last_sent = self.now;
+        let key = ObjectKey::cluster(Kind::BerthNode, self.identity());
+        let purpose = Purpose::Epoch {
+            sent: self.now,
+            planned: None,
+        };
+        self.call(purpose, ApiRequest::Get(key, Consistency::Quorum));
+    }
+
+    fn write_epoch(&mut self, mut next: BerthNode) {
+        next.metadata.name = self.identity().to_owned();
+        next.spec.writer = self.writer();
+        next.spec.blocks = self.own_block_names();
+        self.epoch.blocks_missing = false;
+        self.epoch.in_flight = true;
+        self.epoch.last_sent = self.now;
+        let object = Object::from(next.clone());
+        let request = if next.metadata.resource_version.is_empty() {
+            ApiRequest::Create(object)
+        } else {
+            ApiRequest::Replace(object, Part::Main)
+        };
+        let purpose = Purpose::Epoch {
+            sent: self.now,
+            planned: Some(Box::new(next)),
+        };
+        self.call(purpose, request);
+    }
+
+    /// Every block that may hold a record of this machine.
+    fn own_block_names(&self) -> Vec<String> {
+        let holds = |block: &Block| {
+            block.iter().any(|(_, record)| {
+                record
+                    .holder()
+                    .is_some_and(|holder| holder.epoch.machine() == self.identity())
+            })
+        };
+        let mut names: BTreeSet<String> = self
+            .blocks
+            .iter()
+            .filter(|(_, block)| {
+                block.journaled && (!block.trusted || block.flight.is_some() || holds(&block.base))
+            })
+            .filter_map(|(key, _)| Some(block_name(&self.pools.get(&key.pool)?.name, key.index)))
+            .collect();
+        if !self.is_settled() {
+            names.extend(self.epoch.listed_blocks.iter().cloned());
+        }
+        names.into_iter().collect()
+    }
+
+    /// A block is about to be written for the first time: name it in the object soon.
+    pub(super) fn epoch_block_added(&mut self) {
+        self.epoch.blocks_missing = true;
+        let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
+        self.arm(Timer::Epoch, at);
+    }
+
+    pub(super) fn epoch_answered(
+        &mut self,
+        sent: BootTime,
+        planned: Option<Box<BerthNode>>,
+        result: Result<ApiReply, ApiError>,
+    ) {
+        self.epoch.in_flight = false;
+        match (result, planned) {
+            (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {
+                self.epoch.failure_count = 0;
+                self.epoch_read(sent, *object);
+            }
+            (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
+                self.epoch.failure_count = 0;
+                planned.metadata = metadata;
+                self.epoch_confirmed(sent, *planned);
+            }
+            (Err(ApiError::NotFound), None) => {
+                self.epoch.failure_count = 0;
+                let number = self.epoch.id.as_ref().map_or(1, EpochId::number);
+                self.write_epoch(self.fresh_object(number, Vec::new()));
+            }
+            (Err(ApiError::Conflict | ApiError::AlreadyExists | ApiError::NotFound), Some(_)) => {
+                self.epoch.blocks_missing = true;
+                self.epoch.failure_count = 1;
+                self.read_epoch();
+            }
+            (_, planned) => {
+                self.epoch.blocks_missing |= planned.is_some();
+                let entropy = self.draw();
+                let backoff = self.config.policy.api_retry;
+                let pause = backoff.pause(self.epoch.failure_count, entropy);
+                self.epoch.failure_count = self.epoch.failure_count.saturating_add(1);
+                self.disarm(&Timer::Epoch);
+                // The next read is due because this one failed, however idle the node is.
+                self.epoch.last_sent = BootTime::ZERO;
+                let at = self.now + pause;
+                self.arm(Timer::Epoch, at);
+            }
+        }
+    }
+
+    fn fresh_object(&self, number: u64, former: Vec<FormerEpoch>) -> BerthNode {
+        BerthNode {
+            spec: BerthNodeSpec {
+                node_name: self.config.node_name.clone(),
+                node_uid: self.node_uid.clone(),
+                boot_id: self.config.boot_id.clone(),
+                epoch: number,
+                state: EpochState::Live,
+                former,
+                ..BerthNodeSpec::default()
+            },
+            ..BerthNode::default()
+        }
+    }
+
+    /// The object as a read showed it.
+    fn epoch_read(&mut self, sent: BootTime, object: BerthNode) {
+        let same_boot = object.spec.boot_id == self.config.boot_id;
+        let known = self.epoch.id.as_ref().map(EpochId::number);
+        if self.epoch.stored.is_none() {
+            self.epoch.listed_blocks.clone_from(&object.spec.blocks);
+            self.epoch.known_before = same_boot;
+        }
+        let foreign = match known {
+            Some(number) => !same_boot || object.spec.epoch > number,
+            None => false,
+        };
+        if foreign
+            && self
+                .epoch
+                .suspended_until
+                .is_none_or(|until| self.now < until)
+        {
+            self.suspend(&object);
+            return;
+        }
+        let continues = same_boot && !foreign && known.is_none_or(|n| n == object.spec.epoch);
+        match object.spec.state {
+            EpochState::Live if continues => self.epoch_confirmed(sent, object),
+            EpochState::Dying if continues => {
+                self.event(
+                    "BurialContested",
+                    format!("node {} lives", self.config.node_name),
+                );
+                let mut next = object;
+                next.spec.state = EpochState::Live;
+                next.metadata
+                    .annotations
+                    .remove(crate::core::objects::ANNOTATION_BURY);
+                self.write_epoch(next);
+            }
+            // Dead, of an earlier boot, or foreign and waited out: a new incarnation.
+            state => {
+                let mut former = object.spec.former.clone();
+                let state = if state == EpochState::Dead {
+                    state
+                } else {
+                    EpochState::Dying
+                };
+                former.push(FormerEpoch {
+                    epoch: object.spec.epoch,
+                    state,
+                });
+                let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
+                next.metadata = object.metadata;
+                next.metadata
+                    .annotations
+                    .remove(crate::core::objects::ANNOTATION_BURY);
+                self.write_epoch(next);
+            }
+        }
+    }
+
+    /// Another incarnation stands in the own object: a clone of this machine. It may have answered
+    /// until a moment ago, and so may this one.
+    fn suspend(&mut self, object: &BerthNode) {
+        let policy = &self.config.policy;
+        let until = self.now + policy.epoch_valid + policy.longest_add;
+        if self.epoch.suspended_until.is_none() {
+            self.epoch.suspended_until = Some(until);
+            self.epoch.valid_until = BootTime::ZERO;
+            self.event(
+                "ForeignIncarnation",
+                format!(
+                    "{} is also epoch {}",
+                    object.metadata.name, object.spec.epoch
+                ),
+            );
+        }
+        self.disarm(&Timer::Epoch);
+        let at = self.epoch.suspended_until.unwrap_or(until);
+        self.arm(Timer::Epoch, at);
+        self.epoch.last_sent = BootTime::ZERO;
+    }
+
+    /// The object says, as of `sent`, that the own incarnation lives.
+    fn epoch_confirmed(&mut self, sent: BootTime, object: BerthNode) {
+        let id = EpochId::new(self.identity(), object.spec.epoch);
+        let changed = self.epoch.id.as_ref() != Some(&id);
+        let had_one = self.epoch.id.is_some();
+        self.epoch.stored = Some(object);
+        self.epoch.suspended_until = None;
+        self.epoch.valid_until = self
+            .epoch
+            .valid_until
+            .max(sent + self.config.policy.epoch_valid);
+        self.epoch.id = Some(id);
+        if changed {
+            self.epoch.valid_until = sent + self.config.policy.epoch_valid;
+            self.epoch
+                .machines
+                .insert((fnv1a(self.identity().as_bytes()), self.identity().into()));
+            if had_one {
+                self.distrust_all();
+            } else {
+                self.startup_done(super::startup::Step::Epoch);
+            }
+        }
+        let pods: Vec<_> = self
+            .adds
+            .values()
+            .filter_map(|add| add.pod_uid.clone())
+            .collect();
+        self.touched_pods.extend(pods);
+        let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
+        self.arm(Timer::Epoch, at);
+    }
+
+    /// A `BerthNode` was seen by the watch or list.
+    pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
+        let name = &object.metadata.name;
+        let entry = (fnv1a(name.as_bytes()), name.clone());
+        let before = self.epoch.machines.len();
+        if gone || object.spec.state == EpochState::Dead {
+            self.epoch.machines.remove(&entry);
+        } else {
+            self.epoch.machines.insert(entry);
+        }
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
+        let own = *name == self.identity();
+        let doubtful = gone
+            || object.spec.state != EpochState::Live
+            || self
+                .epoch
+                .id
+                .as_ref()
+                .is_some_and(|id| id.number() < object.spec.epoch);
+        if own && doubtful && self.epoch.id.is_some() {
+            self.read_epoch();
+        }
+    }
+}

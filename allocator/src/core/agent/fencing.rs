@@ -1,0 +1,50 @@
+//! Fence before trust: after a write of unknown outcome, and at start for every block that an
+//! earlier process may have written, nothing in the block counts until a later guarded write of
+//! this agent was acknowledged. That write is what makes the earlier one dead; a read settles
+//! nothing, because the earlier write may still be carried out after it.
+
+use super::{Agent, BlockKey};
+
+impl Agent {
+    /// The write in flight got no answer. Its claims stay where they are (they may be in the
+    /// block); all others go elsewhere at once.
+    pub(super) fn outcome_unknown(&mut self, key: BlockKey) {
+        let entropy = self.draw();
+        let backoff = self.config.policy.api_retry;
+        let now = self.now;
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        block.trusted = false;
+        block.stale = true;
+        block.free_by = now;
+        block.not_before = now + backoff.pause(block.failure_count, entropy);
+        block.failure_count = block.failure_count.saturating_add(1);
+        let waiting = std::mem::take(&mut block.waiting);
+        for id in waiting {
+            self.requeue(id);
+        }
+        self.count("berth_unknown_outcomes_total");
+    }
+
+    /// A block that an earlier process or incarnation of this machine may have written.
+    pub(super) fn distrust(&mut self, key: BlockKey) {
+        let Some(block) = self.block_entry(key) else {
+            return;
+        };
+        block.trusted = false;
+        block.stale = true;
+        block.journaled = true;
+        self.touched_blocks.insert(key);
+    }
+
+    /// A new epoch believes nothing that the old one wrote.
+    pub(super) fn distrust_all(&mut self) {
+        let keys: Vec<_> = self.blocks.keys().copied().collect();
+        for key in keys {
+            if self.blocks.get(&key).is_some_and(|block| block.journaled) {
+                self.distrust(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
+
+use super::claims::Wanted;
+use super::{Agent, Attached, BlockKey, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
+use crate::core::call::{ApiReply, ApiRequest, ProbeId};
+use crate::core::exchange::{
+    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
+    Response, Verb,
+};
+use crate::core::journal::{Binding, Entry};
+use crate::core::objects::{Kind, Object, ObjectKey, Uid};
+use crate::core::time::BootTime;
+use crate::ports::{ApiError, Consistency};
+
+/// An ADD that is not answered.
+pub(super) struct PendingAdd {
+    request: AddRequest,
+    deadline: BootTime,
+    /// The last look at the namespace's path, and when.
+    probe: Option<(Probe, BootTime)>,
+    probing: bool,
+    pub(super) pod_uid: Option<Uid>,
+    /// Another sandbox of the Pod stands; not before this does it take another address.
+    second_until: Option<BootTime>,
+}
+
+/// What to do next about an ADD.
+enum Step {
+    Wait,
+    Answer(Place),
+    /// A second address for the Pod, because another sandbox keeps the first.
+    AwaitOther,
+    Claim,
+}
+
+impl Agent {
+    pub(super) fn request(&mut self, request: PluginRequest, probe: Option<Probe>) {
+        match self.phase {
+            Phase::Refused => {
+                let failure = Failure::new(Failure::TRY_AGAIN, "the journal is of a newer version");
+                self.reply(request.id, Response::Failed(failure));
+            }
+            Phase::Opening => self.early.push((request, probe)),
+            Phase::Loading if !matches!(request.verb, Verb::Add(_) | Verb::Status) => {
+                self.early.push((request, probe));
+            }
+            _ => self.serve(request, probe),
+        }
+    }
+
+    pub(super) fn serve(&mut self, request: PluginRequest, probe: Option<Probe>) {
+        let id = request.id;
+        match request.verb {
+            Verb::Add(add) => self.add(id, request.deadline, add, probe),
+            Verb::Del(del) => {
+                self.del(&del, probe);
+                self.reply(id, Response::Done);
+            }
+            Verb::Check(check) => {
+                let response = self.check(&check);
+                self.reply(id, response);
+            }
+            Verb::Gc(gc) => self.gc(id, gc),
+            Verb::Status => {
+                let ready = self.phase == Phase::Serving && self.journal_ok;
+                let response = if ready {
+                    Response::Done
+                } else {
+                    let text = "the agent is not ready";
+                    Response::Failed(Failure::new(Failure::NOT_AVAILABLE, text))
+                };
+                self.reply(id, response);
+            }
+        }
+    }
+
+    fn add(&mut self, id: RequestId, deadline: BootTime, add: AddRequest, probe: Option<Probe>) {
+        let refusal = if self.tombstones.contains(&add.attachment, &add.netns) {
+            Some((Failure::TRY_AGAIN, "the DEL of this container came first"))
+        } else if self.adds.len() >= self.config.policy.waiting_adds_max {
+            Some((Failure::TRY_AGAIN, "too many requests wait"))
+        } else {
+            None
+        };
+        if let Some((code, text)) = refusal {
+            self.count("berth_add_refused_total");
+            self.reply(id, Response::Failed(Failure::new(code, text)));
+            return;
+        }
+        let pod_uid = add.pod.uid.clone();
+        let name = format!("{}/{}", add.pod.namespace, add.pod.name);
+        let pending = PendingAdd {
+            request: add,
+            deadline,
+            probe: probe.map(|probe| (probe, self.now)),
+            probing: false,
+            pod_uid: pod_uid.clone(),
+            second_until: None,
+        };
+        self.adds.insert(id, pending);
+        self.arm_add(id);
+        match pod_uid {
+            Some(uid) => {
+                self.pod_entry(&uid, &name).adds.push(id);
+                self.touched_pods.insert(uid);
+            }
+            None => self.read_pod_of_add(id),
+        }
+    }
+
+    fn arm_add(&mut self, id: RequestId) {
+        let Some(add) = self.adds.get(&id) else {
+            return;
+        };
+        let margin = self.config.policy.reply_margin;
+        let last = BootTime::new(add.deadline.since_boot().saturating_sub(margin));
+        let at = match add.second_until {
+            Some(until) if until > self.now => until.min(last),
+            _ => last,
+        };
+        self.arm(Timer::Add(id), at);
+    }
+
+    pub(super) fn add_timer(&mut self, id: RequestId) {
+        let Some(add) = self.adds.get(&id) else {
+            return;
+        };
+        let late = self.now + self.config.policy.reply_margin >= add.deadline;
+        match add.pod_uid.clone() {
+            _ if late => self.fail_add(id, Failure::TRY_AGAIN, "no address within the deadline"),
+            Some(uid) => {
+                self.touched_pods.insert(uid);
+                self.arm_add(id);
+            }
+            None => self.arm_add(id),
+        }
+    }
+
+    /// The arguments have no UID: the watch may show an earlier Pod of the same name, so ask.
+    fn read_pod_of_add(&mut self, id: RequestId) {
+        let Some(add) = self.adds.get(&id) else {
+            return;
+        };
+        let pod = &add.request.pod;
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+        };
+        self.call(
+            Purpose::PodOfAdd(id),
+            ApiRequest::Get(key, Consistency::Quorum),
+        );
+    }
+
+    pub(super) fn pod_of_add_read(&mut self, id: RequestId, result: Result<ApiReply, ApiError>) {
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        match result {
+            Ok(ApiReply::Object(Object::Pod(pod))) => {
+                let uid = pod.metadata.uid.clone();
+                add.pod_uid = Some(uid.clone());
+                let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
+                self.pod_entry(&uid, &name).adds.push(id);
+                self.touched_pods.insert(uid);
+            }
+            Err(ApiError::NotFound) => {
+                self.fail_add(id, Failure::TRY_AGAIN, "the Pod is gone from the API");
+            }
+            _ => self.fail_add(id, Failure::TRY_AGAIN, "the Pod could not be read"),
+        }
+    }
+
+    pub(super) fn fail_add(&mut self, id: RequestId, code: u32, text: &str) {
+        self.count("berth_add_failed_total");
+        self.reply(id, Response::Failed(Failure::new(code, text)));
+        self.forget_add(id);
+    }
+
+    fn forget_add(&mut self, id: RequestId) {
+        self.disarm(&Timer::Add(id));
+        let Some(add) = self.adds.remove(&id) else {
+            return;
+        };
+        let Some(uid) = add.pod_uid else { return };
+        if let Some(pod) = self.pods.get_mut(&uid) {
+            pod.adds.retain(|other| *other != id);
+        }
+        for claim in self.claims.values_mut() {
+            if claim.request == Some(id) {
+                claim.request = None;
+            }
+        }
+        self.touched_pods.insert(uid);
+    }
+
+    /// The plugin is gone. What was claimed for it follows its Pod.
+    pub(super) fn request_closed(&mut self, id: RequestId) {
+        self.early
+            .retain(|(request, _)| request.id != id || matches!(request.verb, Verb::Del(_)));
+        self.forget_add(id);
+    }
+
+    /// A DEL ends the ADDs of its attachment that wait.
+    pub(super) fn cancel_adds_of(&mut self, attachment: &Attachment) {
+        let waiting: Vec<_> = self
+            .adds
+            .iter()
+            .filter(|(_, add)| add.request.attachment == *attachment)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.fail_add(id, Failure::TRY_AGAIN, "a DEL overtook this ADD");
+        }
+    }
+
+    /// Takes an ADD as far as it can go now.
+    pub(super) fn advance_add(&mut self, id: RequestId) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        let Some(add) = self.adds.get(&id) else {
+            return;
+        };
+        let Some(uid) = add.pod_uid.clone() else {
+            return;
+        };
+        if let Some((probe, _)) = add.probe
+            && matches!(probe.state, PathState::Gone { .. })
+        {
+            let text = "the network namespace is gone";
+            self.fail_add(id, Failure::INVALID_ENVIRONMENT, text);
+            return;
+        }
+        match self.next_step(id, &uid) {
+            Step::Wait => {}
+            Step::Answer(place) => self.answer(id, place),
+            Step::AwaitOther => self.await_other_sandbox(id),
+            Step::Claim => self.claim_for_add(id, &uid),
+        }
+    }
+
+    fn next_step(&self, id: RequestId, uid: &Uid) -> Step {
+        let (Some(add), Some(pod)) = (self.adds.get(&id), self.pods.get(uid)) else {
+            return Step::Wait;
+        };
+        let request = &add.request;
+        if let Some(attached) = self.attachments.get(&request.attachment)
+            && attached.binding.pod_uid == *uid
+            && pod.places.contains(&attached.place)
+        {
+            // The same ADD again, or the same container after its DEL.
+            return self.answer_or_wait(attached.place);
+        }
+        let mut wait = false;
+        let mut other_sandbox = false;
+        for place in &pod.places {
+            let Some(holding) = self.holdings.get(place) else {
+                continue;
+            };
+            match &holding.state {
+                Hold::Unbound if self.suits(*place, request) => {
+                    if self.is_answerable(*place) {
+                        return Step::Answer(*place);
+                    }
+                    wait = true;
+                }
+                Hold::Unbound => {}
+                Hold::Attached(other) if other.container != request.attachment.container => {
+                    let moves = self.is_releasing(other)
+                        && other.interface == request.attachment.interface
+                        && self.suits(*place, request);
+                    if moves {
+                        return self.answer_or_wait(*place);
+                    }
+                    other_sandbox |= !self.is_releasing(other)
+                        && other.interface == request.attachment.interface;
+                }
+                Hold::Attached(_) => {}
+                Hold::Lost => {
+                    let container = &request.attachment.container;
+                    if self.lost.is_only_sandbox(container, uid) && self.suits(*place, request) {
+                        return self.answer_or_wait(*place);
+                    }
+                    other_sandbox = true;
+                }
+            }
+        }
+        if wait {
+            Step::Wait
+        } else if other_sandbox && add.second_until.is_none_or(|until| self.now < until) {
+            Step::AwaitOther
+        } else if pod
+            .claims
+            .iter()
+            .any(|claim| self.claim_suits(*claim, request))
+        {
+            Step::Wait
+        } else {
+            Step::Claim
+        }
+    }
+
+    fn answer_or_wait(&self, place: Place) -> Step {
+        if self.is_answerable(place) {
+            Step::Answer(place)
+        } else {
+            Step::Wait
+        }
+    }
+
+    fn claim_suits(&self, id: super::ClaimId, request: &AddRequest) -> bool {
+        self.claims.get(&id).is_some_and(|claim| {
+            let pool = claim.pools.first().and_then(|id| self.pools.get(id));
+            request.ips.is_empty()
+                && pool.is_some_and(|pool| {
+                    request.pools.is_empty() || request.pools.contains(&pool.name)
+                })
+                || claim.request.is_some_and(|other| {
+                    self.adds
+                        .get(&other)
+                        .is_some_and(|add| add.request == *request)
+                })
+        })
+    }
+
+    /// Whether an ordinal is of an admissible pool, and the one asked for, if one is.
+    fn suits(&self, place: Place, request: &AddRequest) -> bool {
+        let Some(pool) = self.pools.get(&place.block.pool) else {
+            return false;
+        };
+        if !request.pools.is_empty() && !request.pools.contains(&pool.name) {
+            return false;
+        }
+        let Some(geometry) = &pool.pool else {
+            return false;
+        };
+        let size = u64::from(geometry.block_size);
+        let ordinal = place.block.index * size + u64::from(place.ordinal);
+        request
+            .ips
+            .iter()
+            .all(|ip| geometry.ordinal_of(*ip) == Some(ordinal))
+    }
+
+    /// The first sandbox keeps its address until its DEL or its namespace's end; this one waits a
+    /// moment for that, then takes another.
+    fn await_other_sandbox(&mut self, id: RequestId) {
+        let until = self.now + self.config.policy.second_sandbox_wait;
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        if add.second_until.is_some() {
+            return;
+        }
+        add.second_until = Some(until);
+        let text = format!("Pod {}/{}", add.request.pod.namespace, add.request.pod.name);
+        self.event("SecondSandbox", text);
+        self.arm_add(id);
+    }
+
+    fn claim_for_add(&mut self, id: RequestId, uid: &Uid) {
+        let Some(add) = self.adds.get(&id) else {
+            return;
+        };
+        let request = add.request.clone();
+        let state = self.pods.get(uid);
+        if state.is_some_and(|state| state.claim_not_before > self.now) {
+            return;
+        }
+        let seen = state.and_then(|state| state.seen.as_ref());
+        let annotated = seen.and_then(|seen| seen.pool.clone());
+        let pools: Vec<PoolId> = if !request.pools.is_empty() {
+            request
+                .pools
+                .iter()
+                .filter_map(|name| self.pool_ids.get(name).copied())
+                .collect()
+        } else if let Some(name) = annotated {
+            self.pool_ids.get(&name).copied().into_iter().collect()
+        } else {
+            let labels = seen.map(|seen| &seen.labels);
+            self.admissible_pools(&request.pod.namespace, labels, Some(&request.network))
+        };
+        let usable: Vec<_> = pools
+            .into_iter()
+            .filter(|id| {
+                self.pools
+                    .get(id)
+                    .is_some_and(|p| p.pool.is_some() && !p.paused)
+            })
+            .collect();
+        if usable.is_empty() {
+            self.fail_add(
+                id,
+                Failure::TRY_AGAIN,
+                "no approved pool is admissible for this Pod",
+            );
+            return;
+        }
+        if !request.ips.is_empty() {
+            let Some(wanted) = self.wanted_addresses(&usable, &request) else {
+                let text = "the addresses asked for are no pair of an admissible pool";
+                self.fail_add(id, Failure::ADDRESS_INADMISSIBLE, text);
+                return;
+            };
+            self.new_claim(uid, vec![wanted.block.pool], Some(wanted), Some(id));
+            return;
+        }
+        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
+        match self.reserved_for(&name) {
+            Some((pool, wanted)) if usable.contains(&pool) => {
+                self.new_claim(uid, vec![pool], Some(wanted), Some(id));
+            }
+            _ => {
+                self.new_claim(uid, usable, None, Some(id));
+            }
+        }
+    }
+
+    fn wanted_addresses(&self, pools: &[PoolId], request: &AddRequest) -> Option<Wanted> {
+        pools.iter().find_map(|id| {
+            let pool = self.pools.get(id)?.pool.as_ref()?;
+            let ordinal = pool.ordinal_of(*request.ips.first()?)?;
+            let pair = request
+                .ips
+                .iter()
+                .all(|ip| pool.ordinal_of(*ip) == Some(ordinal));
+            let size = u64::from(pool.block_size);
+            pair.then_some(Wanted {
+                block: BlockKey {
+                    pool: *id,
+                    index: ordinal / size,
+                },
+                ordinal: (ordinal % size) as u16,
+                reservation: String::new(),
+            })
+        })
+    }
+
+    /// Answers an ADD with a place that may be answered, if the epoch covers it and the namespace
+    /// still stands.
+    fn answer(&mut self, id: RequestId, place: Place) {
+        if !self.epoch_is_valid() {
+            self.epoch_needed();
+            return;
+        }
+        let now = self.now;
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        if add.probe.is_none_or(|(_, at)| at < now) && !add.request.netns.is_empty() {
+            if !std::mem::replace(&mut add.probing, true) {
+                let path = add.request.netns.clone();
+                self.probe(ProbePurpose::BeforeReply(id), &path);
+            }
+            return;
+        }
+        let request = add.request.clone();
+        let mount = match add.probe {
+            Some((
+                Probe {
+                    state: PathState::Present { mount },
+                    ..
+                },
+                _,
+            )) => Some(mount),
+            _ => None,
+        };
+        let Some(answer) = self.allocation_of(place) else {
+            return;
+        };
+        let Some(holding) = self.holdings.get_mut(&place) else {
+            return;
+        };
+        let before = std::mem::replace(
+            &mut holding.state,
+            Hold::Attached(request.attachment.clone()),
+        );
+        let (pod_uid, pod_name) = (holding.pod.clone(), holding.pod_name.clone());
+        if let Hold::Attached(before) = before
+            && before != request.attachment
+        {
+            self.end_attachment(&before);
+        }
+        let again = self
+            .attachments
+            .get(&request.attachment)
+            .is_some_and(|attached| {
+                attached.place == place
+                    && attached.releasing.is_none()
+                    && attached.binding.netns == request.netns
+            });
+        if !again {
+            let binding = Binding {
+                attachment: request.attachment.clone(),
+                netns: request.netns.clone(),
+                mount,
+                pod_uid,
+                pod_name,
+                pool: answer.pool.clone(),
+                index: place.block.index,
+                ordinal: place.ordinal,
+                answer,
+                at: now,
+            };
+            self.disarm(&Timer::Release(request.attachment.clone()));
+            let attached = Attached {
+                binding: binding.clone(),
+                place,
+                releasing: None,
+            };
+            self.attachments
+                .insert(request.attachment.clone(), attached);
+            self.journal(&Entry::Bound(binding));
+        }
+        let Some(attached) = self.attachments.get(&request.attachment) else {
+            return;
+        };
+        let answer = attached.binding.answer.clone();
+        self.reply(id, Response::Added(answer));
+        self.forget_add(id);
+    }
+
+    fn allocation_of(&self, place: Place) -> Option<crate::core::exchange::Allocation> {
+        let pool = self.pools.get(&place.block.pool)?.pool.as_ref()?;
+        let size = u64::from(pool.block_size);
+        pool.allocation(place.block.index * size + u64::from(place.ordinal))
+    }
+
+    pub(super) fn probed(&mut self, probe: ProbeId, result: Probe) {
+        match self.probes.remove(&probe) {
+            Some(ProbePurpose::BeforeReply(id)) => {
+                let now = self.now;
+                let Some(add) = self.adds.get_mut(&id) else {
+                    return;
+                };
+                add.probe = Some((result, now));
+                add.probing = false;
+                if let Some(uid) = add.pod_uid.clone() {
+                    self.touched_pods.insert(uid);
+                }
+            }
+            Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
+            Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
+            None => {}
+        }
+    }
+
+    /// Compares request, journal and record.
+    fn check(&self, request: &CheckRequest) -> Response {
+        let failed = |text| Response::Failed(Failure::new(Failure::CHECK_FAILED, text));
+        let Some(attached) = self.attachments.get(&request.attachment) else {
+            return failed("this attachment has no answered ADD");
+        };
+        if attached.releasing.is_some() {
+            return failed("a DEL of this attachment was seen");
+        }
+        let answered = |ip| {
+            attached
+                .binding
+                .answer
+                .addresses
+                .iter()
+                .any(|a| a.address.addr() == ip)
+        };
+        if !request.addresses.iter().copied().all(answered) {
+            return failed("the addresses differ from those answered");
+        }
+        let trusted = self
+            .blocks
+            .get(&attached.place.block)
+            .is_some_and(|block| block.trusted);
+        if trusted && !self.is_answerable(attached.place) {
+            return failed("the block does not say so");
+        }
+        Response::Done
+    }
+
+    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
+    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
+    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
+        self.journal_ok = false;
+        self.count("berth_journal_failures_total");
+    }
+}

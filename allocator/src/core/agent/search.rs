@@ -1,0 +1,290 @@
+//! When a node's own blocks are full: where else there may be room, and what "exhausted" means.
+//!
+//! In order: blocks that say they may have room; all others (the label may be wrong); blocks that
+//! do not exist yet. Only then is the pool exhausted, and only while claims wait in an exhausted
+//! pool does the agent watch blocks.
+
+use std::collections::BTreeSet;
+
+use super::startup::Watched;
+use super::{Agent, BlockKey, PoolId, Purpose, Timer};
+use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::hash::{fnv1a, mix};
+use crate::core::objects::{AddressBlock, Kind, LABEL_POOL, LABEL_ROOM, Object};
+use crate::core::version_went_back;
+use crate::ports::{ApiError, Consistency, ListQuery, Selection};
+
+/// Missing blocks are looked for among so many indexes at most, drawn by hash in larger pools.
+const MISSING_WINDOW: u64 = 4096;
+
+/// How far the search for room in a pool has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Own blocks suffice so far.
+    Idle,
+    /// A list is in flight: of blocks with the label, or of all.
+    Listing {
+        all: bool,
+        seen: BTreeSet<u64>,
+        version: String,
+    },
+    /// The last list showed room in blocks of others.
+    Foreign,
+    /// No room anywhere, at the last look.
+    Exhausted { attempt: u32 },
+}
+
+impl Search {
+    /// Whether claims wait and nothing is free.
+    pub(super) fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Exhausted { .. })
+    }
+
+    /// Whether freed ordinals should be written at once.
+    pub(super) fn is_tight(&self) -> bool {
+        *self != Self::Idle
+    }
+}
+
+/// Blocks of the pool, with or without the label.
+pub(super) fn block_selection(pool: &str, with_room: bool) -> Selection {
+    let mut labels = vec![(LABEL_POOL.to_owned(), pool.to_owned())];
+    if with_room {
+        labels.push((LABEL_ROOM.to_owned(), "true".to_owned()));
+    }
+    Selection {
+        kind: Kind::AddressBlock,
+        labels,
+        node_name: None,
+    }
+}
+
+impl Agent {
+    /// A claim found no block. Begins a search unless one is going on, or a block that may take the
+    /// claim will be free for it shortly.
+    pub(super) fn search_needed(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get(&id) else {
+            return;
+        };
+        let soon = self.now + self.config.policy.conflict_retry.longest;
+        let shortly = pool.open.iter().any(|&(_, index)| {
+            self.blocks
+                .get(&BlockKey { pool: id, index })
+                .is_some_and(|block| {
+                    let blocked_until = block.not_before.max(block.yield_until);
+                    block.room() > 0
+                        && block.trusted
+                        && !block.unusable
+                        && !self.is_hung(block)
+                        && blocked_until > self.now
+                        && blocked_until <= soon
+                })
+        });
+        if shortly {
+            return;
+        }
+        match pool.search {
+            Search::Idle | Search::Foreign => self.list_blocks(id, false),
+            Search::Listing { .. } => {}
+            Search::Exhausted { .. } => self.take_over(id),
+        }
+    }
+
+    fn list_blocks(&mut self, id: PoolId, all: bool) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        pool.search = Search::Listing {
+            all,
+            seen: BTreeSet::new(),
+            version: String::new(),
+        };
+        let query = ListQuery {
+            selection: block_selection(&pool.name, !all),
+            consistency: Consistency::Quorum,
+            limit: self.config.policy.list_page,
+            continue_token: String::new(),
+        };
+        self.call(Purpose::Search(id), ApiRequest::List(query));
+    }
+
+    pub(super) fn search_answered(&mut self, id: PoolId, result: Result<ApiReply, ApiError>) {
+        let page = match result {
+            Ok(ApiReply::Page(page)) => page,
+            Err(ApiError::Gone) => {
+                self.list_blocks(id, true);
+                return;
+            }
+            _ => {
+                self.exhausted(id, None);
+                return;
+            }
+        };
+        let mut indexes = BTreeSet::new();
+        for item in &page.items {
+            if let Object::AddressBlock(block) = item {
+                indexes.insert(block.spec.index);
+                self.block_seen(id, block);
+            }
+        }
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        let Search::Listing { all, seen, version } = &mut pool.search else {
+            return;
+        };
+        seen.extend(indexes);
+        version.clone_from(&page.resource_version);
+        let all = *all;
+        if !page.continue_token.is_empty() {
+            let query = ListQuery {
+                selection: block_selection(&pool.name, !all),
+                consistency: Consistency::Quorum,
+                limit: self.config.policy.list_page,
+                continue_token: page.continue_token,
+            };
+            self.call(Purpose::Search(id), ApiRequest::List(query));
+            return;
+        }
+        let (seen, version) = (std::mem::take(seen), std::mem::take(version));
+        self.search_listed(id, all, &seen, version);
+    }
+
+    fn search_listed(&mut self, id: PoolId, all: bool, seen: &BTreeSet<u64>, version: String) {
+        let found = self.has_open_room(id) || (all && self.offer_missing(id, seen));
+        self.touched_pools.insert(id);
+        if found {
+            if let Some(pool) = self.pools.get_mut(&id) {
+                pool.search = Search::Foreign;
+            }
+        } else if all {
+            self.exhausted(id, Some(version));
+        } else {
+            self.list_blocks(id, true);
+        }
+    }
+
+    fn has_open_room(&self, id: PoolId) -> bool {
+        self.pools.get(&id).is_some_and(|pool| {
+            pool.open.iter().any(|&(_, index)| {
+                self.blocks
+                    .get(&BlockKey { pool: id, index })
+                    .is_some_and(|block| block.room() > 0 && block.trusted && !block.unusable)
+            })
+        })
+    }
+
+    /// Offers blocks that no list shows: they are created by the first claim.
+    fn offer_missing(&mut self, id: PoolId, seen: &BTreeSet<u64>) -> bool {
+        let Some(count) = self
+            .pools
+            .get(&id)
+            .and_then(|p| Some(p.pool.as_ref()?.block_count()))
+        else {
+            return false;
+        };
+        let seed = fnv1a(self.config.machine_id.as_bytes());
+        let mut missing: Vec<u64> = (0..count.min(MISSING_WINDOW))
+            .map(|n| {
+                if count <= MISSING_WINDOW {
+                    n
+                } else {
+                    mix(seed, n) % count
+                }
+            })
+            .filter(|index| !seen.contains(index))
+            .collect();
+        missing.sort_by_key(|index| (mix(seed, *index), *index));
+        let mut offered = false;
+        for index in missing {
+            let key = BlockKey { pool: id, index };
+            let Some(block) = self.block_entry(key) else {
+                continue;
+            };
+            if block.flight.is_some() || !block.trusted {
+                continue;
+            }
+            offered |= block.room() > 0;
+            self.offer_block(key);
+        }
+        offered
+    }
+
+    /// Nothing is free: wait for a block to change, and look again after a while.
+    fn exhausted(&mut self, id: PoolId, version: Option<String>) {
+        let entropy = self.draw();
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        let attempt = match pool.search {
+            Search::Exhausted { attempt } => attempt.saturating_add(1),
+            _ => 0,
+        };
+        pool.search = Search::Exhausted { attempt };
+        let pause = self.config.policy.search_retry.pause(attempt, entropy);
+        let at = self.now + pause;
+        self.arm(Timer::Search(id), at);
+        self.count("berth_pool_exhausted_total");
+        if let Some(version) = version {
+            self.subscribe(Watched::Room(id), version);
+        }
+        let holds = self
+            .holdings
+            .keys()
+            .map(|place| place.block)
+            .filter(|key| key.pool == id);
+        let blocks: BTreeSet<_> = holds.collect();
+        let now = self.now;
+        for key in blocks {
+            if let Some(block) = self.blocks.get_mut(&key) {
+                block.free_by = block.free_by.min(now);
+            }
+            self.touched_blocks.insert(key);
+        }
+        self.take_over(id);
+    }
+
+    pub(super) fn search_timer(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        if pool.search.is_exhausted() && !pool.queue.is_empty() {
+            self.list_blocks(id, true);
+        }
+    }
+
+    /// No claim waits any more.
+    pub(super) fn search_satisfied(&mut self, id: PoolId) {
+        let Some(pool) = self.pools.get_mut(&id) else {
+            return;
+        };
+        if pool.search.is_exhausted() {
+            pool.search = Search::Foreign;
+            self.unsubscribe(Watched::Room(id));
+            self.disarm(&Timer::Search(id));
+        }
+    }
+
+    /// A list or watch shows a version of a block. It may be older than the one in memory.
+    pub(super) fn block_seen(&mut self, id: PoolId, object: &AddressBlock) {
+        let key = BlockKey {
+            pool: id,
+            index: object.spec.index,
+        };
+        let Some(block) = self.block_entry(key) else {
+            return;
+        };
+        if block.flight.is_some() {
+            return;
+        }
+        let newer = block.stored.as_ref().is_none_or(|stored| {
+            version_went_back(&object.metadata.resource_version, &stored.resource_version)
+        });
+        if newer {
+            self.absorb(key, object);
+            self.touched_blocks.insert(key);
+        }
+        self.offer_block(key);
+        self.touched_pools.insert(id);
+    }
+}

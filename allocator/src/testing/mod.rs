@@ -1,0 +1,12 @@
+//! Every port in memory, under a virtual clock: an apiserver with lost replies and late commits,
+//! nodes with namespaces, journals and plugins, and a ledger of who really has which address. For
+//! tests of this crate and of others; no model of Kubernetes' timing.
+
+mod node;
+mod ports;
+mod store;
+mod world;
+
+pub use node::{NodePorts, Sandboxed};
+pub use store::Store;
+pub use world::{Costs, Faults, PodPlan, Violation, World};

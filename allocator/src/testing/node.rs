@@ -1,0 +1,65 @@
+//! One node of the fake world: what its ports see.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::channel::oneshot;
+
+use super::world::{Inner, Shared};
+use crate::core::exchange::{RequestId, Response};
+use crate::ports::{InboxEvent, Metric, SpoolEntry};
+
+/// A sandbox that really exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandboxed {
+    /// UID of its Pod.
+    pub pod: String,
+    /// Its container ID.
+    pub container: String,
+    /// The addresses on its interface; empty before the ADD's answer.
+    pub addresses: Vec<core::net::IpAddr>,
+}
+
+/// What a node has besides the agent: it survives the agent.
+#[derive(Default)]
+pub(super) struct NodeState {
+    pub(super) journal: Vec<u8>,
+    pub(super) boot: u64,
+    pub(super) machine: String,
+    /// Live namespaces by path.
+    pub(super) namespaces: BTreeMap<String, Sandboxed>,
+    pub(super) spool: Vec<SpoolEntry>,
+    pub(super) inbox: VecDeque<InboxEvent>,
+    pub(super) inbox_waiter: Option<oneshot::Sender<()>>,
+    pub(super) namespace_waiter: Option<oneshot::Sender<()>>,
+    pub(super) spool_waiter: Option<oneshot::Sender<()>>,
+    pub(super) replies: Vec<(RequestId, Response)>,
+    pub(super) metrics: Vec<Metric>,
+    pub(super) events: Vec<(&'static str, String)>,
+    pub(super) journal_broken: bool,
+    /// Rises with each start: what a dead process still has in flight is not delivered.
+    pub(super) incarnation: u64,
+}
+
+/// The ports of one agent process.
+pub struct NodePorts {
+    pub(super) shared: Shared,
+    pub(super) name: String,
+    pub(super) incarnation: u64,
+}
+
+impl NodePorts {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.shared)
+    }
+
+    pub(super) fn with_node<T>(&self, f: impl FnOnce(&mut NodeState) -> T) -> T {
+        f(self.lock().node(&self.name))
+    }
+}
+
+pub(super) fn lock(shared: &Arc<Mutex<Inner>>) -> MutexGuard<'_, Inner> {
+    shared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,339 @@
+//! The port traits over the fake world.
+
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt as _, StreamExt as _};
+
+use super::node::{NodePorts, lock};
+use super::world::{Arrival, Inner, Pending, Shared, Wait};
+use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::exchange::{MountId, PathState, Probe, RequestId, Response, Sandbox};
+use crate::core::objects::{Metadata, Object, ObjectKey, Uid};
+use crate::core::time::{BootTime, WallTime};
+use crate::ports::{
+    AgentPorts, ApiError, ApiServer, Applied, Clock, Consistency, ControllerPorts, Entropy, Inbox,
+    InboxEvent, Journal, ListPage, ListQuery, LocalError, Metric, Namespaces, Observer, Part,
+    Preconditions, Sandboxes, Spool, SpoolEntry, SpoolId, Watch, WatchEvent, WatchQuery,
+};
+
+/// The mount of `/run/netns` on every node.
+const MOUNT: MountId = MountId(7);
+
+async fn answer<T>(receiver: oneshot::Receiver<T>) -> T {
+    match receiver.await {
+        Ok(value) => value,
+        // The world is gone, or forgot the caller: never answered.
+        Err(_) => futures::future::pending().await,
+    }
+}
+
+impl NodePorts {
+    fn ask(&self, request: ApiRequest) -> impl Future<Output = Result<ApiReply, ApiError>> + Send {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().send_request(&self.name, request, sender);
+        answer(receiver)
+    }
+}
+
+impl ApiServer for NodePorts {
+    type Watch = FakeWatch;
+
+    fn get(
+        &self,
+        key: &ObjectKey,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Object, ApiError>> + Send {
+        self.ask(ApiRequest::Get(key.clone(), consistency))
+            .map(|result| match result? {
+                ApiReply::Object(object) => Ok(object),
+                _ => Err(ApiError::Unavailable(Applied::Not)),
+            })
+    }
+
+    fn list(&self, query: &ListQuery) -> impl Future<Output = Result<ListPage, ApiError>> + Send {
+        self.ask(ApiRequest::List(query.clone()))
+            .map(|result| match result? {
+                ApiReply::Page(page) => Ok(page),
+                _ => Err(ApiError::Unavailable(Applied::Not)),
+            })
+    }
+
+    fn watch(
+        &self,
+        query: &WatchQuery,
+    ) -> impl Future<Output = Result<FakeWatch, ApiError>> + Send {
+        let (sender, receiver) = mpsc::unbounded();
+        let from = query.resource_version.parse().unwrap_or(0);
+        let id = self.lock().open_watch(query.clone(), from, sender);
+        let shared = self.shared.clone();
+        async move {
+            Ok(FakeWatch {
+                receiver,
+                shared,
+                id,
+            })
+        }
+    }
+
+    fn create(&self, object: Object) -> impl Future<Output = Result<Metadata, ApiError>> + Send {
+        self.ask(ApiRequest::Create(object)).map(written)
+    }
+
+    fn replace(
+        &self,
+        object: Object,
+        part: Part,
+    ) -> impl Future<Output = Result<Metadata, ApiError>> + Send {
+        self.ask(ApiRequest::Replace(object, part)).map(written)
+    }
+
+    fn delete(
+        &self,
+        key: &ObjectKey,
+        preconditions: &Preconditions,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send {
+        self.ask(ApiRequest::Delete(key.clone(), preconditions.clone()))
+            .map(|result| result.map(|_| ()))
+    }
+}
+
+fn written(result: Result<ApiReply, ApiError>) -> Result<Metadata, ApiError> {
+    match result? {
+        ApiReply::Written(metadata) => Ok(metadata),
+        _ => Err(ApiError::Unavailable(Applied::Unknown)),
+    }
+}
+
+/// An open watch of the fake apiserver.
+pub struct FakeWatch {
+    receiver: mpsc::UnboundedReceiver<WatchEvent>,
+    shared: Shared,
+    id: u64,
+}
+
+impl Drop for FakeWatch {
+    fn drop(&mut self) {
+        lock(&self.shared).close_watch(self.id);
+    }
+}
+
+impl Watch for FakeWatch {
+    async fn next(&mut self) -> WatchEvent {
+        self.receiver.next().await.unwrap_or(WatchEvent::Closed)
+    }
+}
+
+impl Clock for NodePorts {
+    fn now(&self) -> BootTime {
+        self.lock().now()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(self.lock().now().since_boot().as_micros() as u64)
+    }
+
+    fn sleep_until(&self, at: BootTime) -> impl Future<Output = ()> + Send {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().schedule(at, Arrival::Wake(sender));
+        answer(receiver)
+    }
+}
+
+impl Entropy for NodePorts {
+    fn draw(&self) -> u64 {
+        self.lock().draw()
+    }
+}
+
+impl NodePorts {
+    fn store_journal(
+        &self,
+        store: impl FnOnce(&mut Vec<u8>),
+    ) -> core::future::Ready<Result<(), LocalError>> {
+        let incarnation = self.incarnation;
+        let result = self.with_node(|node| {
+            if node.journal_broken || node.incarnation != incarnation {
+                return Err(LocalError::new("no space left"));
+            }
+            store(&mut node.journal);
+            Ok(())
+        });
+        core::future::ready(result)
+    }
+
+    fn wait(&self, slot: fn(&mut super::node::NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.with_node(|node| *slot(node) = Some(sender));
+        receiver
+    }
+}
+
+impl Journal for NodePorts {
+    fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
+        core::future::ready(Ok(self.with_node(|node| node.journal.clone())))
+    }
+
+    fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.store_journal(|journal| journal.extend(bytes))
+    }
+
+    fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.store_journal(|journal| *journal = bytes)
+    }
+}
+
+impl Spool for NodePorts {
+    fn list(&self) -> impl Future<Output = Result<Vec<SpoolEntry>, LocalError>> + Send {
+        core::future::ready(Ok(self.with_node(|node| node.spool.clone())))
+    }
+
+    fn remove(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.with_node(|node| node.spool.retain(|entry| entry.id != *id));
+        core::future::ready(Ok(()))
+    }
+
+    fn set_aside(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send {
+        Spool::remove(self, id)
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        answer(self.wait(|node| &mut node.spool_waiter))
+    }
+}
+
+impl Namespaces for NodePorts {
+    fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
+        let present = self.with_node(|node| node.namespaces.contains_key(path));
+        let state = if !path.starts_with("/run/netns/") {
+            PathState::Unknown
+        } else if present {
+            PathState::Present { mount: MOUNT }
+        } else {
+            PathState::Gone { mount: MOUNT }
+        };
+        core::future::ready(Probe {
+            state,
+            canary: true,
+        })
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        answer(self.wait(|node| &mut node.namespace_waiter))
+    }
+}
+
+impl Sandboxes for NodePorts {
+    fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send {
+        let sandboxes = self.with_node(|node| {
+            node.namespaces
+                .values()
+                .map(|sandbox| Sandbox {
+                    container: sandbox.container.clone(),
+                    pod_uid: Uid::new(&sandbox.pod),
+                })
+                .collect()
+        });
+        core::future::ready(Ok(sandboxes))
+    }
+}
+
+impl Inbox for NodePorts {
+    async fn next(&self) -> Option<InboxEvent> {
+        loop {
+            let waiter = {
+                let mut inner = self.lock();
+                let node = inner.node(&self.name);
+                if let Some(event) = node.inbox.pop_front() {
+                    return Some(event);
+                }
+                let (sender, receiver) = oneshot::channel();
+                node.inbox_waiter = Some(sender);
+                receiver
+            };
+            answer(waiter).await;
+        }
+    }
+
+    fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send {
+        self.with_node(|node| node.replies.push((id, response)));
+        core::future::ready(())
+    }
+}
+
+impl Observer for NodePorts {
+    fn metric(&self, metric: Metric) {
+        self.with_node(|node| node.metrics.push(metric));
+    }
+
+    fn event(&self, reason: &'static str, message: String) {
+        self.with_node(|node| node.events.push((reason, message)));
+    }
+}
+
+macro_rules! own_ports {
+    ($($port:ident),*) => { $(type $port = Self;)* };
+}
+
+impl AgentPorts for NodePorts {
+    own_ports!(
+        Api, Clock, Entropy, Journal, Spool, Namespaces, Sandboxes, Inbox, Observer
+    );
+
+    fn api(&self) -> &Self {
+        self
+    }
+    fn clock(&self) -> &Self {
+        self
+    }
+    fn entropy(&self) -> &Self {
+        self
+    }
+    fn journal(&self) -> &Self {
+        self
+    }
+    fn spool(&self) -> &Self {
+        self
+    }
+    fn namespaces(&self) -> &Self {
+        self
+    }
+    fn sandboxes(&self) -> &Self {
+        self
+    }
+    fn inbox(&self) -> &Self {
+        self
+    }
+    fn observer(&self) -> &Self {
+        self
+    }
+}
+
+impl ControllerPorts for NodePorts {
+    own_ports!(Api, Clock, Entropy, Observer);
+
+    fn api(&self) -> &Self {
+        self
+    }
+    fn clock(&self) -> &Self {
+        self
+    }
+    fn entropy(&self) -> &Self {
+        self
+    }
+    fn observer(&self) -> &Self {
+        self
+    }
+}
+
+/// Carries a request out at the store.
+pub(super) fn carry_out(inner: &mut Inner, pending: &Pending) -> Result<ApiReply, ApiError> {
+    let store = &mut inner.store;
+    match pending.request.clone() {
+        ApiRequest::Get(key, _) => store.get(&key).map(ApiReply::Object),
+        ApiRequest::List(query) => Ok(ApiReply::Page(store.list(&query))),
+        ApiRequest::Create(object) => store.create(object).map(ApiReply::Written),
+        ApiRequest::Replace(object, part) => store.replace(object, part).map(ApiReply::Written),
+        ApiRequest::Delete(key, preconditions) => store
+            .delete(&key, Some(&preconditions))
+            .map(|()| ApiReply::Deleted),
+    }
+}

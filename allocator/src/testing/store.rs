@@ -1,0 +1,225 @@
+//! The apiserver's store: versions, guards, finalizers, selections and a history to watch.
+
+use std::collections::BTreeMap;
+
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Uid};
+use crate::ports::{
+    ApiError, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
+};
+
+/// One change.
+#[derive(Clone, Debug)]
+struct Change {
+    version: u64,
+    before: Option<Object>,
+    after: Option<Object>,
+}
+
+/// Objects by key, and every change that led to them.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<ObjectKey, Object>,
+    history: Vec<Change>,
+    version: u64,
+    uids: u64,
+}
+
+fn matches(selection: &Selection, object: &Object) -> bool {
+    let metadata = object.metadata();
+    object.kind() == selection.kind
+        && selection
+            .labels
+            .iter()
+            .all(|(key, value)| metadata.labels.get(key) == Some(value))
+        && selection
+            .node_name
+            .as_ref()
+            .is_none_or(|name| match object {
+                Object::Pod(pod) => pod.spec.node_name == *name,
+                _ => true,
+            })
+}
+
+impl Store {
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// An object as it is.
+    pub fn object(&self, key: &ObjectKey) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.objects
+            .values()
+            .filter(move |object| object.kind() == kind)
+    }
+
+    fn commit(&mut self, key: &ObjectKey, after: Option<Object>) -> Metadata {
+        self.version += 1;
+        let before = self.objects.remove(key);
+        let mut metadata = Metadata::default();
+        let after = after.map(|mut object| {
+            object.metadata_mut().resource_version = self.version.to_string();
+            metadata = object.metadata().clone();
+            self.objects.insert(key.clone(), object.clone());
+            object
+        });
+        let before = before.map(|mut object| {
+            if after.is_none() {
+                object.metadata_mut().resource_version = self.version.to_string();
+            }
+            object
+        });
+        self.history.push(Change {
+            version: self.version,
+            before,
+            after,
+        });
+        metadata
+    }
+
+    /// Reads.
+    pub fn get(&self, key: &ObjectKey) -> Result<Object, ApiError> {
+        self.objects.get(key).cloned().ok_or(ApiError::NotFound)
+    }
+
+    /// Lists, all pages' worth per `limit`.
+    pub fn list(&self, query: &ListQuery) -> ListPage {
+        let after = query.continue_token.as_str();
+        let mut items: Vec<Object> = self
+            .objects
+            .values()
+            .filter(|object| matches(&query.selection, object))
+            .filter(|object| object.metadata().name.as_str() > after || after.is_empty())
+            .cloned()
+            .collect();
+        items.sort_by_key(|object| object.metadata().name.clone());
+        let mut continue_token = String::new();
+        let limit = query.limit as usize;
+        if limit > 0 && items.len() > limit {
+            items.truncate(limit);
+            continue_token = items[limit - 1].metadata().name.clone();
+        }
+        ListPage {
+            items,
+            resource_version: self.version.to_string(),
+            continue_token,
+        }
+    }
+
+    /// Creates.
+    pub fn create(&mut self, mut object: Object) -> Result<Metadata, ApiError> {
+        let key = object.key();
+        if self.objects.contains_key(&key) {
+            return Err(ApiError::AlreadyExists);
+        }
+        self.uids += 1;
+        if object.metadata().uid.as_str().is_empty() {
+            object.metadata_mut().uid = Uid::new(&format!("uid-{}", self.uids));
+        }
+        Ok(self.commit(&key, Some(object)))
+    }
+
+    /// Replaces. A replacement that changes nothing leaves the version.
+    pub fn replace(&mut self, mut object: Object, part: Part) -> Result<Metadata, ApiError> {
+        let key = object.key();
+        let Some(before) = self.objects.get(&key) else {
+            return Err(ApiError::NotFound);
+        };
+        let guard = &object.metadata().resource_version;
+        if !guard.is_empty() && *guard != before.metadata().resource_version {
+            return Err(ApiError::Conflict);
+        }
+        if let (Object::AddressPool(new), Object::AddressPool(old)) = (&mut object, before) {
+            match part {
+                Part::Main => new.status = old.status.clone(),
+                Part::Status => {
+                    new.spec = old.spec.clone();
+                    new.metadata = old.metadata.clone();
+                }
+            }
+        }
+        object
+            .metadata_mut()
+            .resource_version
+            .clone_from(&before.metadata().resource_version);
+        object.metadata_mut().uid = before.metadata().uid.clone();
+        object.metadata_mut().deletion_timestamp = before.metadata().deletion_timestamp.clone();
+        if object == *before {
+            return Ok(before.metadata().clone());
+        }
+        if object.metadata().deletion_timestamp.is_some() && object.metadata().finalizers.is_empty()
+        {
+            let metadata = object.metadata().clone();
+            self.commit(&key, None);
+            return Ok(metadata);
+        }
+        Ok(self.commit(&key, Some(object)))
+    }
+
+    /// Deletes, or marks as deleted where finalizers stand.
+    pub fn delete(
+        &mut self,
+        key: &ObjectKey,
+        preconditions: Option<&Preconditions>,
+    ) -> Result<(), ApiError> {
+        let Some(before) = self.objects.get(key) else {
+            return Err(ApiError::NotFound);
+        };
+        let metadata = before.metadata();
+        if preconditions.is_some_and(|wanted| {
+            wanted.uid != metadata.uid || wanted.resource_version != metadata.resource_version
+        }) {
+            return Err(ApiError::Conflict);
+        }
+        if metadata.finalizers.is_empty() {
+            self.commit(key, None);
+        } else if metadata.deletion_timestamp.is_none() {
+            let mut marked = before.clone();
+            marked.metadata_mut().deletion_timestamp = Some("1970-01-01T00:00:00Z".to_owned());
+            self.commit(key, Some(marked));
+        }
+        Ok(())
+    }
+
+    /// Sets the deletion timestamp: the kubelet will remove the object.
+    pub fn mark_deleted(&mut self, key: &ObjectKey) {
+        if let Some(before) = self.objects.get(key) {
+            let mut marked = before.clone();
+            marked.metadata_mut().deletion_timestamp = Some("1970-01-01T00:00:00Z".to_owned());
+            self.commit(key, Some(marked));
+        }
+    }
+
+    /// The events of a watch after a version, with the version of each.
+    pub fn events_after(&self, query: &WatchQuery, version: u64) -> Vec<(u64, WatchEvent)> {
+        let from = self
+            .history
+            .partition_point(|change| change.version <= version);
+        let select = |object: &Option<Object>| {
+            object
+                .as_ref()
+                .filter(|object| matches(&query.selection, object))
+                .cloned()
+        };
+        self.history[from..]
+            .iter()
+            .filter_map(|change| {
+                let event = match (select(&change.before), select(&change.after)) {
+                    (None, Some(after)) => WatchEvent::Added(after),
+                    (Some(_), Some(after)) => WatchEvent::Modified(after),
+                    // An object that left the selection is shown as it is now.
+                    (Some(before), None) => {
+                        WatchEvent::Deleted(change.after.clone().unwrap_or(before))
+                    }
+                    (None, None) => return None,
+                };
+                Some((change.version, event))
+            })
+            .collect()
+    }
+}
