@@ -13,6 +13,7 @@ pub mod journal;
 mod mutant;
 pub mod objects;
 pub mod ordinal;
+pub mod plugin;
 pub mod pool;
 pub mod retry;
 pub mod time;

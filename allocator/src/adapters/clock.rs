@@ -1,0 +1,40 @@
+//! The host's clocks: `CLOCK_BOOTTIME`, which counts sleep, and the wall clock for people.
+
+use core::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::time::{BootTime, WallTime};
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    // Neither clock is negative: one starts at boot, the other in 1970.
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
+}
+
+/// Time since boot, sleep included.
+pub fn boot_time() -> BootTime {
+    BootTime::new(read(ClockId::Boottime))
+}
+
+/// The wall clock.
+pub fn wall_time() -> WallTime {
+    WallTime(read(ClockId::Realtime).as_micros() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_time_does_not_go_back_and_is_not_the_wall_clock() {
+        let (first, second) = (boot_time(), boot_time());
+        assert!(BootTime::ZERO < first && first <= second);
+        let wall = Duration::from_micros(wall_time().0);
+        assert!(wall > Duration::from_secs(1_600_000_000), "{wall:?}");
+        assert!(second.since_boot() < wall);
+    }
+}
