@@ -29,7 +29,7 @@ pub enum Entry {
         index: u64,
     },
     /// An ADD that is about to be answered.
-    Bound(Binding),
+    Bound(Box<Binding>),
     /// A DEL of an answered ADD.
     Releasing {
         /// Of which attachment.

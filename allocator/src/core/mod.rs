@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod block;
 pub mod call;
+pub mod controller;
 pub mod exchange;
 pub mod hash;
 pub mod holder;

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use futures::StreamExt;
 use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 
-use super::carry;
+use super::{carry, ready_events};
 use crate::core::agent::{Agent, Input, Output};
 use crate::core::call::{ApiRequest, WatchId};
 use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
 use crate::core::time::BootTime;
 use crate::ports::{
     AgentPorts, ApiError, ApiServer, Applied, Clock, Entropy, Inbox, InboxEvent, Journal,
-    Namespaces, Observer, Sandboxes, Spool, Watch, WatchEvent,
+    Namespaces, Observer, Sandboxes, Spool, WatchEvent,
 };
 
 type WatchOf<P> = <<P as AgentPorts>::Api as ApiServer>::Watch;
@@ -34,29 +34,6 @@ struct Shell<'p, P: AgentPorts> {
     watches: BTreeMap<WatchId, AbortHandle>,
     sleep: Option<(BootTime, BoxFuture<'p, ()>)>,
     inputs: VecDeque<Input>,
-}
-
-/// At most so many events become one input.
-const EVENTS_TOGETHER: usize = 1024;
-
-/// Waits for one event and takes those that are ready after it; and whether the watch goes on.
-async fn ready_events<W: Watch>(watch: &mut W) -> (Vec<WatchEvent>, bool) {
-    let mut events = vec![watch.next().await];
-    loop {
-        if matches!(
-            events.last(),
-            Some(WatchEvent::Closed | WatchEvent::Expired)
-        ) {
-            return (events, false);
-        }
-        if events.len() >= EVENTS_TOGETHER {
-            return (events, true);
-        }
-        match watch.next().now_or_never() {
-            Some(event) => events.push(event),
-            None => return (events, true),
-        }
-    }
 }
 
 /// Runs an agent until its inbox ends. One future, without spawns: dropping it is a kill.
@@ -251,7 +228,7 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                     Done::Input(Input::Probed { probe, result })
                 }),
                 Output::ListSpool => {
-                    self.run(async move { Done::Input(Input::Spool(ports.spool().list().await)) })
+                    self.run(async move { Done::Input(Input::Spool(ports.spool().list().await)) });
                 }
                 Output::RemoveSpool(id) => self.run(async move {
                     if let Err(error) = ports.spool().remove(&id).await {

@@ -2,11 +2,15 @@
 //! into inputs. They decide nothing, keep no time of their own and spawn nothing.
 
 mod agent;
+mod controller;
 
 pub use agent::run_agent;
+pub use controller::run_controller;
+
+use futures::FutureExt;
 
 use crate::core::call::{ApiReply, ApiRequest};
-use crate::ports::{ApiError, ApiServer};
+use crate::ports::{ApiError, ApiServer, Watch, WatchEvent};
 
 /// Carries one request to the apiserver.
 async fn carry<A: ApiServer>(api: &A, request: ApiRequest) -> Result<ApiReply, ApiError> {
@@ -19,5 +23,28 @@ async fn carry<A: ApiServer>(api: &A, request: ApiRequest) -> Result<ApiReply, A
             .delete(&key, &preconditions)
             .await
             .map(|()| ApiReply::Deleted),
+    }
+}
+
+/// At most so many events become one input.
+const EVENTS_TOGETHER: usize = 1024;
+
+/// Waits for one event and takes those that are ready after it; and whether the watch goes on.
+async fn ready_events<W: Watch>(watch: &mut W) -> (Vec<WatchEvent>, bool) {
+    let mut events = vec![watch.next().await];
+    loop {
+        if matches!(
+            events.last(),
+            Some(WatchEvent::Closed | WatchEvent::Expired)
+        ) {
+            return (events, false);
+        }
+        if events.len() >= EVENTS_TOGETHER {
+            return (events, true);
+        }
+        match watch.next().now_or_never() {
+            Some(event) => events.push(event),
+            None => return (events, true),
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct NodeState {
     pub(super) journal: Vec<u8>,
     pub(super) boot: u64,
     pub(super) machine: String,
+    /// The Node's name, where it is not the key of this state.
+    pub(super) node_name: Option<String>,
     /// Live namespaces by path.
     pub(super) namespaces: BTreeMap<String, Sandboxed>,
     pub(super) spool: Vec<SpoolEntry>,

@@ -102,7 +102,7 @@ impl Store {
         let limit = query.limit as usize;
         if limit > 0 && items.len() > limit {
             items.truncate(limit);
-            continue_token = items[limit - 1].metadata().name.clone();
+            continue_token.clone_from(&items[limit - 1].metadata().name);
         }
         ListPage {
             items,
@@ -148,7 +148,10 @@ impl Store {
             .resource_version
             .clone_from(&before.metadata().resource_version);
         object.metadata_mut().uid = before.metadata().uid.clone();
-        object.metadata_mut().deletion_timestamp = before.metadata().deletion_timestamp.clone();
+        object
+            .metadata_mut()
+            .deletion_timestamp
+            .clone_from(&before.metadata().deletion_timestamp);
         if object == *before {
             return Ok(before.metadata().clone());
         }

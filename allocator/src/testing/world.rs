@@ -16,6 +16,7 @@ use super::ports::carry_out;
 use super::store::Store;
 use crate::core::agent::{Agent, AgentConfig};
 use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::controller::{Controller, ControllerConfig};
 use crate::core::exchange::{
     AddRequest, Attachment, DelRequest, PluginRequest, PodReference, RequestId, Response, Verb,
 };
@@ -29,7 +30,7 @@ use crate::core::time::BootTime;
 use crate::ports::{
     ApiError, Applied, InboxEvent, Part, SpoolEntry, SpoolId, WatchEvent, WatchQuery,
 };
-use crate::shell::run_agent;
+use crate::shell::{run_agent, run_controller};
 
 pub(super) type Shared = Arc<Mutex<Inner>>;
 pub(super) type Wait<'a> = &'a mut Option<oneshot::Sender<()>>;
@@ -134,6 +135,8 @@ pub struct Inner {
     watches: BTreeMap<u64, OpenWatch>,
     pods: BTreeMap<String, Kubelet>,
     adds: BTreeMap<RequestId, String>,
+    /// DELs that are not answered, with their node.
+    dels: BTreeMap<RequestId, (String, DelRequest)>,
     violations: Vec<Violation>,
     last_id: u64,
 }
@@ -152,7 +155,7 @@ impl Inner {
     }
 
     fn draw_between(&mut self, low: Duration, high: Duration) -> Duration {
-        let span = (high - low).as_nanos() as u64;
+        let span = high.saturating_sub(low).as_nanos() as u64;
         low + Duration::from_nanos(self.draw() % (span + 1))
     }
 
@@ -308,7 +311,8 @@ impl Inner {
         let Some(pod) = self.pods.get(uid).cloned() else {
             return;
         };
-        if pod.leaving || pod.sandbox.is_some() {
+        // A kubelet may start a Pod whose deletion it has not seen.
+        if pod.sandbox.is_some() {
             return;
         }
         let again = self.now + Duration::from_secs(1);
@@ -408,6 +412,7 @@ impl Inner {
             self.last_id += 1;
             let id = RequestId(self.last_id);
             let deadline = self.now + Duration::from_secs(10);
+            self.dels.insert(id, (node.to_owned(), del.clone()));
             let request = PluginRequest {
                 id,
                 deadline,
@@ -415,14 +420,19 @@ impl Inner {
             };
             self.push(node, InboxEvent::Request(Box::new(request)));
         } else {
-            let id = SpoolId(format!("{container}-eth0"));
-            let node = self.node(node);
-            if !node.spool.iter().any(|entry| entry.id == id) {
-                node.spool.push(SpoolEntry {
-                    id,
-                    request: Some(del),
-                });
-            }
+            self.spool(node, del);
+        }
+    }
+
+    /// A DEL that meets no agent is left for the next one.
+    fn spool(&mut self, node: &str, del: DelRequest) {
+        let id = SpoolId(del.attachment.to_string());
+        let node = self.node(node);
+        if !node.spool.iter().any(|entry| entry.id == id) {
+            node.spool.push(SpoolEntry {
+                id,
+                request: Some(del),
+            });
         }
     }
 
@@ -538,6 +548,7 @@ impl World {
             watches: BTreeMap::new(),
             pods: BTreeMap::new(),
             adds: BTreeMap::new(),
+            dels: BTreeMap::new(),
             violations: Vec::new(),
             last_id: 0,
         };
@@ -616,14 +627,25 @@ impl World {
         self.start_agent(name);
     }
 
+    /// Starts another machine, called `key` here, under the name of a node that exists.
+    pub fn add_machine(&mut self, key: &str, node_name: &str) {
+        self.with(|inner| {
+            let node = inner.node(key);
+            node.machine = format!("machine-{key}");
+            node.node_name = Some(node_name.to_owned());
+        });
+        self.start_agent(key);
+    }
+
     /// Starts the agent of a node.
     pub fn start_agent(&mut self, name: &str) {
         let (config, incarnation) = self.with(|inner| {
             let node = inner.node(name);
             node.incarnation += 1;
-            let boot = format!("boot-{}", node.boot);
+            let boot = format!("boot-{}-{}", node.machine, node.boot);
+            let node_name = node.node_name.clone().unwrap_or_else(|| name.to_owned());
             (
-                AgentConfig::new(name, &node.machine, &boot),
+                AgentConfig::new(&node_name, &node.machine, &boot),
                 node.incarnation,
             )
         });
@@ -640,6 +662,28 @@ impl World {
         self.agents
             .insert(name.to_owned(), Running { future, flag });
         self.poll_agents();
+    }
+
+    /// Starts a controller.
+    pub fn start_controller(&mut self, identity: &str) {
+        let config = ControllerConfig::new(identity);
+        let shared = self.shared.clone();
+        let ports = NodePorts {
+            shared,
+            name: identity.to_owned(),
+            incarnation: 0,
+        };
+        let controller = Controller::new(config);
+        let future = Box::pin(async move { run_controller(controller, &ports).await });
+        let flag = Arc::new(Flag(AtomicBool::new(true)));
+        self.agents
+            .insert(format!("controller {identity}"), Running { future, flag });
+        self.poll_agents();
+    }
+
+    /// Kills a controller.
+    pub fn kill_controller(&mut self, identity: &str) {
+        drop(self.agents.remove(&format!("controller {identity}")));
     }
 
     /// Kills the agent of a node; what it has in flight may still be carried out. Plugins that wait
@@ -660,6 +704,16 @@ impl World {
                 .collect();
             for uid in waiting {
                 inner.stop_sandbox(&uid);
+            }
+            let unanswered: Vec<_> = inner
+                .dels
+                .iter()
+                .filter(|(_, (node, _))| node == name)
+                .map(|(id, (_, del))| (*id, del.clone()))
+                .collect();
+            for (id, del) in unanswered {
+                inner.dels.remove(&id);
+                inner.spool(name, del);
             }
         });
     }
@@ -705,10 +759,10 @@ impl World {
         let uid = format!("pod-{}", plan.name);
         self.with(|inner| {
             let mut pod = Pod::default();
-            pod.metadata.name = plan.name.to_owned();
+            plan.name.clone_into(&mut pod.metadata.name);
             pod.metadata.namespace = "ns".into();
             pod.metadata.uid = Uid::new(&uid);
-            pod.spec.node_name = plan.node.to_owned();
+            plan.node.clone_into(&mut pod.spec.node_name);
             pod.status.phase = "Pending".into();
             inner.store.create(pod.into()).expect("the name is free");
             inner.notify_watches();
@@ -823,6 +877,13 @@ impl World {
     /// Events and their reasons at a node.
     pub fn events(&self, node: &str) -> Vec<(&'static str, String)> {
         self.with(|inner| inner.node(node).events.clone())
+    }
+
+    /// The entries of a node's journal.
+    pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
+        self.with(|inner| {
+            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
+        })
     }
 
     /// How hostile the world is from now on.

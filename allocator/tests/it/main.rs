@@ -1,4 +1,12 @@
 //! The agent against the fake world: costs, safety and liveness. Needs the feature `testing`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(
+    clippy::duration_suboptimal_units,
+    reason = "durations are compared in one unit"
+)]
+
+mod burial;
 mod costs;
+mod sequences;
 mod storms;

@@ -2,18 +2,22 @@
 //! a block's content may be believed is `fencing`'s question.
 
 use super::claims::ClaimAt;
-use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolCheck, PoolId, Purpose, Timer};
+use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, Purpose, Timer};
 use crate::core::block::{Block, BlockError};
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::holder::{Holder, HolderState, Record};
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
-use crate::core::pool::{block_name, fingerprint};
+use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
 use crate::ports::{ApiError, Applied, Consistency, Part};
 
 /// A block as this agent sees it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct BlockState {
     /// Metadata of the last version seen; `None`: as far as known there is no such object.
     pub(super) stored: Option<Metadata>,
@@ -718,79 +722,6 @@ impl Agent {
         }
         self.touched_blocks.insert(place.block);
         self.touched_pools.insert(place.block.pool);
-    }
-
-    /// Reads the pool, so that nothing of a block just created is handed out for a pool that was
-    /// deleted in the meantime. One read serves all blocks created before it is sent.
-    pub(super) fn check_pool(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
-        if matches!(pool.check, PoolCheck::InFlight { .. }) {
-            pool.check = PoolCheck::InFlight { again: true };
-            return;
-        }
-        pool.check = PoolCheck::InFlight { again: false };
-        let key = ObjectKey::cluster(Kind::AddressPool, pool.name.clone());
-        self.call(
-            Purpose::PoolCheck(id),
-            ApiRequest::Get(key, Consistency::Quorum),
-        );
-    }
-
-    pub(super) fn pool_checked(&mut self, id: PoolId, result: Result<ApiReply, ApiError>) {
-        let now = self.now;
-        let entropy = self.draw();
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
-        let PoolCheck::InFlight { again } = pool.check else {
-            return;
-        };
-        pool.check = PoolCheck::Idle;
-        let usable = match &result {
-            Ok(ApiReply::Object(Object::AddressPool(object))) => {
-                object.metadata.deletion_timestamp.is_none()
-                    && pool.pool.as_ref().is_some_and(|pool| {
-                        pool.uid == object.metadata.uid
-                            && object
-                                .status
-                                .approved
-                                .starts_with(&fingerprint(&object.metadata.uid, &object.spec))
-                    })
-            }
-            Err(ApiError::NotFound) => false,
-            _ => {
-                let pause = self.config.policy.api_retry.pause(0, entropy);
-                self.arm(Timer::PoolCheck(id), now + pause);
-                return;
-            }
-        };
-        if again {
-            self.check_pool(id);
-            return;
-        }
-        let range = BlockKey { pool: id, index: 0 }..=BlockKey {
-            pool: id,
-            index: u64::MAX,
-        };
-        let unconfirmed: Vec<_> = self
-            .blocks
-            .range(range)
-            .filter(|(_, block)| block.unconfirmed)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in unconfirmed {
-            if usable {
-                if let Some(block) = self.blocks.get_mut(&key) {
-                    block.unconfirmed = false;
-                }
-                self.holders_may_proceed(key);
-            }
-        }
-        if !usable {
-            self.retire_pool(id);
-        }
     }
 
     /// Hourly, and after a restore was noticed: reads every block with a holding again.

@@ -16,6 +16,10 @@ use crate::core::time::BootTime;
 use crate::ports::{ApiError, Consistency, Part};
 
 /// What is known of the own incarnation.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct EpochView {
     id: Option<EpochId>,
     stored: Option<BerthNode>,
@@ -32,6 +36,8 @@ pub(super) struct EpochView {
     machines: BTreeSet<(u64, String)>,
     /// Blocks that the object named when this process first read it.
     pub(super) listed_blocks: Vec<String>,
+    /// This process has sent a write of the object.
+    wrote: bool,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
 }
@@ -49,6 +55,7 @@ impl EpochView {
             suspended_until: None,
             machines: BTreeSet::new(),
             listed_blocks: Vec::new(),
+            wrote: false,
             known_before: false,
         }
     }
@@ -103,7 +110,7 @@ impl Agent {
         let waiting = !self.adds.is_empty()
             || !self.claims.is_empty()
             || self.epoch.blocks_missing
-            || self.pods.values().any(|pod| pod.awaits_add());
+            || self.pods.values().any(super::pods::PodState::awaits_add);
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
@@ -138,10 +145,11 @@ impl Agent {
     }
 
     fn write_epoch(&mut self, mut next: BerthNode) {
-        next.metadata.name = self.identity().to_owned();
+        self.identity().clone_into(&mut next.metadata.name);
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.epoch.blocks_missing = false;
+        self.epoch.wrote = true;
         self.epoch.in_flight = true;
         self.epoch.last_sent = self.now;
         let object = Object::from(next.clone());
@@ -250,7 +258,8 @@ impl Agent {
         let known = self.epoch.id.as_ref().map(EpochId::number);
         if self.epoch.stored.is_none() {
             self.epoch.listed_blocks.clone_from(&object.spec.blocks);
-            self.epoch.known_before = same_boot;
+            // Not when it is this process's own first write, whose reply was lost.
+            self.epoch.known_before = same_boot && !self.epoch.wrote;
         }
         let foreign = match known {
             Some(number) => !same_boot || object.spec.epoch > number,

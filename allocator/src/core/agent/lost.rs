@@ -16,9 +16,10 @@ pub(super) struct Lost {
     active: bool,
     /// Pods by container, as the runtime listed them.
     pods: BTreeMap<String, Uid>,
-    /// Pods with a sandbox in the first list; `None` before it.
-    first: Option<BTreeSet<Uid>>,
-    done: bool,
+    /// Pods with a sandbox in the last list; `None` before it.
+    last: Option<BTreeSet<Uid>>,
+    /// Pods with a sandbox in the one before, too.
+    before: Option<BTreeSet<Uid>>,
 }
 
 impl Lost {
@@ -29,12 +30,14 @@ impl Lost {
 
     /// Whether the journal must say so.
     pub(super) fn was_entered(&self) -> bool {
-        self.active || self.done
+        self.active || self.before.is_some()
     }
 
-    /// Whether the runtime twice had no sandbox of the Pod.
+    /// Whether the runtime, in two lists in a row, had no sandbox of the Pod.
     pub(super) fn is_unbound(&self, pod: &Uid) -> bool {
-        self.done && !self.pods.values().any(|other| other == pod)
+        [&self.last, &self.before]
+            .into_iter()
+            .all(|list| list.as_ref().is_some_and(|list| !list.contains(pod)))
     }
 
     pub(super) fn suspect(&mut self) {
@@ -43,10 +46,6 @@ impl Lost {
 
     pub(super) fn is_suspected(&self) -> bool {
         self.suspected
-    }
-
-    pub(super) fn awaits_list(&self) -> bool {
-        self.active && !self.done
     }
 
     /// Whether this container is the only sandbox of the Pod.
@@ -67,25 +66,33 @@ impl Agent {
         self.out.push(super::Output::ListSandboxes);
     }
 
-    /// The runtime's list. A Pod that has no sandbox in two lists, some time apart, has no
-    /// namespace: its record is a reservation.
-    pub(super) fn lost_listed(&mut self, list: &[Sandbox]) {
-        if !self.lost.awaits_list() {
+    /// Whether the runtime must be asked again.
+    fn awaits_sandboxes(&self) -> bool {
+        self.lost.active
+            || self
+                .holdings
+                .values()
+                .any(|holding| holding.state == Hold::Lost)
+    }
+
+    /// The runtime's list, or its failure. A Pod that has no sandbox in two lists in a row, some
+    /// time apart, has no namespace: its record is a reservation.
+    pub(super) fn lost_listed(&mut self, list: Option<&[Sandbox]>) {
+        if !self.lost.suspected || !self.awaits_sandboxes() {
             return;
         }
-        for sandbox in list {
-            self.lost
-                .pods
-                .insert(sandbox.container.clone(), sandbox.pod_uid.clone());
-        }
-        let with: BTreeSet<_> = list.iter().map(|sandbox| sandbox.pod_uid.clone()).collect();
         let at = self.now + self.config.policy.sweep;
-        if self.lost.first.is_none() || !self.is_settled() {
-            self.lost.first = Some(with);
-            self.arm(Timer::Sandboxes, at);
+        self.arm(Timer::Sandboxes, at);
+        let Some(list) = list else { return };
+        self.lost.pods = list
+            .iter()
+            .map(|sandbox| (sandbox.container.clone(), sandbox.pod_uid.clone()))
+            .collect();
+        let with = list.iter().map(|sandbox| sandbox.pod_uid.clone()).collect();
+        self.lost.before = self.lost.last.replace(with);
+        if self.lost.before.is_none() || !self.is_settled() {
             return;
         }
-        self.lost.done = true;
         let unbound: Vec<Place> = self
             .holdings
             .iter()
@@ -161,6 +168,6 @@ impl Agent {
             releasing: None,
         };
         self.attachments.insert(attachment.clone(), attached);
-        self.journal(&Entry::Bound(binding));
+        self.journal(&Entry::Bound(Box::new(binding)));
     }
 }

@@ -16,6 +16,7 @@ mod fencing;
 mod lost;
 mod pods;
 mod policy;
+mod pool_check;
 mod releases;
 mod requests;
 mod search;
@@ -311,6 +312,7 @@ pub struct Agent {
     phase: Phase,
     loading: BTreeSet<startup::Step>,
     early: Vec<(PluginRequest, Option<Probe>)>,
+    early_spool: Vec<SpoolEntry>,
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
@@ -357,6 +359,7 @@ impl Agent {
             phase: Phase::Opening,
             loading: BTreeSet::new(),
             early: Vec::new(),
+            early_spool: Vec::new(),
             inherited: BTreeSet::new(),
             replayed: Vec::new(),
             node_labels: BTreeMap::new(),
@@ -473,7 +476,7 @@ impl Agent {
             Purpose::Epoch { sent, planned } => self.epoch_answered(sent, planned, result),
             Purpose::BlockRead(block) => self.block_read(block, result),
             Purpose::BlockWrite(block) => self.block_written(block, result),
-            Purpose::PoolCheck(pool) => self.pool_checked(pool, result),
+            Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),

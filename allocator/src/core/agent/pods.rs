@@ -170,10 +170,9 @@ impl Agent {
             .filter(|id| match self.claims.get(id) {
                 Some(claim) => match claim.at {
                     ClaimAt::Place(place) => {
-                        !self
-                            .holdings
+                        self.holdings
                             .get(&place)
-                            .is_some_and(|holding| holding.pod == *uid)
+                            .is_none_or(|holding| holding.pod != *uid)
                             || self.is_answerable(place)
                     }
                     _ => false,
@@ -318,7 +317,7 @@ impl Agent {
             return;
         }
         let wants = self.pods.get(&holder.pod_uid).is_some_and(|pod| {
-            pod.is_wanted()
+            (pod.is_wanted() || !pod.adds.is_empty())
                 && pod.places.is_empty()
                 && pod.claims.iter().all(|id| {
                     !self

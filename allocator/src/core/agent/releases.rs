@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Agent, BlockKey, Hold, Output, Place, ProbePurpose, Timer};
+use super::{Agent, BlockKey, Hold, Output, Phase, Place, ProbePurpose, Timer};
 use crate::core::exchange::{
     Attachment, DelRequest, Failure, GcRequest, PathState, Probe, RequestId, Response, Sandbox,
 };
@@ -108,7 +108,7 @@ impl Agent {
                 *releasing = Some(Releasing {
                     last_del: now,
                     probe_count: 0,
-                })
+                });
             }
         }
         let place = attached.place;
@@ -361,10 +361,7 @@ impl Agent {
 
     pub(super) fn sandboxes_listed(&mut self, list: Result<Vec<Sandbox>, LocalError>) {
         let Ok(list) = list else {
-            if self.lost.awaits_list() {
-                let at = self.now + self.config.policy.sweep;
-                self.arm(Timer::Sandboxes, at);
-            }
+            self.lost_listed(None);
             return;
         };
         for attachment in std::mem::take(&mut self.sweep.suspects) {
@@ -379,7 +376,7 @@ impl Agent {
                 self.end_attachment(&attachment);
             }
         }
-        self.lost_listed(&list);
+        self.lost_listed(Some(&list));
     }
 
     /// GC only has the paths looked at now.
@@ -405,27 +402,34 @@ impl Agent {
     }
 
     pub(super) fn list_spool(&mut self) {
-        if self.phase != super::Phase::Opening {
+        if self.phase != Phase::Opening {
             self.out.push(Output::ListSpool);
         }
     }
 
-    /// Applies the DELs that met no agent.
+    /// Applies the DELs that met no agent; while loading, keeps them until the journal's attachments
+    /// stand.
     pub(super) fn spool_listed(&mut self, entries: Result<Vec<SpoolEntry>, LocalError>) {
         match entries {
-            Ok(entries) if self.is_loaded() => {
-                for entry in entries {
-                    match entry.request {
-                        Some(request) => {
-                            self.del(&request, None);
-                            self.out.push(Output::RemoveSpool(entry.id));
-                        }
-                        None => self.out.push(Output::SetSpoolAside(entry.id)),
-                    }
-                }
+            Ok(entries) if self.phase == Phase::Loading => {
+                self.early_spool = entries;
                 self.startup_done(super::startup::Step::Spool);
             }
-            Ok(_) | Err(_) => self.startup_retry(super::startup::Step::Spool),
+            Ok(entries) if self.is_loaded() => self.apply_spool(entries),
+            Ok(_) => {}
+            Err(_) => self.startup_retry(super::startup::Step::Spool),
+        }
+    }
+
+    pub(super) fn apply_spool(&mut self, entries: Vec<SpoolEntry>) {
+        for entry in entries {
+            match entry.request {
+                Some(request) => {
+                    self.del(&request, None);
+                    self.out.push(Output::RemoveSpool(entry.id));
+                }
+                None => self.out.push(Output::SetSpoolAside(entry.id)),
+            }
         }
     }
 }

@@ -513,7 +513,7 @@ impl Agent {
             };
             self.attachments
                 .insert(request.attachment.clone(), attached);
-            self.journal(&Entry::Bound(binding));
+            self.journal(&Entry::Bound(Box::new(binding)));
         }
         let Some(attached) = self.attachments.get(&request.attachment) else {
             return;

@@ -183,18 +183,18 @@ impl Agent {
         else {
             return false;
         };
-        let seed = fnv1a(self.config.machine_id.as_bytes());
+        let own = fnv1a(self.config.machine_id.as_bytes());
         let mut missing: Vec<u64> = (0..count.min(MISSING_WINDOW))
             .map(|n| {
                 if count <= MISSING_WINDOW {
                     n
                 } else {
-                    mix(seed, n) % count
+                    mix(own, n) % count
                 }
             })
             .filter(|index| !seen.contains(index))
             .collect();
-        missing.sort_by_key(|index| (mix(seed, *index), *index));
+        missing.sort_by_key(|index| (mix(own, *index), *index));
         let mut offered = false;
         for index in missing {
             let key = BlockKey { pool: id, index };

@@ -161,7 +161,7 @@ impl Agent {
             attachment: attachment.clone(),
         }));
         for (attachment, attached) in &self.attachments {
-            entries.push(Entry::Bound(attached.binding.clone()));
+            entries.push(Entry::Bound(Box::new(attached.binding.clone())));
             if let Some(at) = Self::last_del(attached) {
                 entries.push(Entry::Releasing {
                     attachment: attachment.clone(),
@@ -280,6 +280,8 @@ impl Agent {
         }
         self.epoch.listed_blocks = listed;
         self.distrust_inherited();
+        let spooled = std::mem::take(&mut self.early_spool);
+        self.apply_spool(spooled);
         for (request, probe) in std::mem::take(&mut self.early) {
             self.serve(request, probe);
         }
@@ -316,7 +318,7 @@ impl Agent {
         for entry in std::mem::take(&mut self.replayed) {
             match entry {
                 Entry::Bound(binding) => {
-                    bound.insert(binding.attachment.clone(), (binding, None));
+                    bound.insert(binding.attachment.clone(), (*binding, None));
                 }
                 Entry::Releasing { attachment, at } => {
                     if let Some((_, last_del)) = bound.get_mut(&attachment) {

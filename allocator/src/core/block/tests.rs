@@ -173,8 +173,8 @@ impl ReferenceStateMachine for Model {
 
     fn init_state() -> BoxedStrategy<Self> {
         Just(Self {
-            holders: Default::default(),
-            masked: Default::default(),
+            holders: std::collections::BTreeMap::default(),
+            masked: std::collections::BTreeSet::default(),
         })
         .boxed()
     }

@@ -1,0 +1,274 @@
+//! Which pools may be used. Two pools of one domain must not share an address, whoever approves
+//! them: that is decided by one compare-and-swap on one object per domain.
+
+use super::Controller;
+use crate::core::hash::fnv1a;
+use crate::core::holder::decode_records;
+use crate::core::objects::{
+    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, ObjectKey,
+};
+use crate::core::pool::{Pool, approval, fingerprint};
+use crate::ports::{Part, Preconditions};
+
+fn domain_name(pool: &AddressPool) -> String {
+    if pool.spec.domain.is_empty() {
+        "default".to_owned()
+    } else {
+        pool.spec.domain.clone()
+    }
+}
+
+fn ranges(pool: &AddressPool) -> Vec<Vec<String>> {
+    pool.spec
+        .families
+        .iter()
+        .map(|family| family.ranges.clone())
+        .collect()
+}
+
+/// What stands at the end of a look at a pool.
+enum Verdict {
+    Approved(u16),
+    Refused(&'static str, String),
+    Enter(ApprovedPool),
+}
+
+impl Controller {
+    /// One step towards every pool being approved, refused or gone. Whether one was taken.
+    pub(super) fn approve(&mut self) -> bool {
+        let names: Vec<_> = self.pools.keys().cloned().collect();
+        names.into_iter().any(|name| {
+            let Some(pool) = self.pools.get(&name).cloned() else {
+                return false;
+            };
+            if pool.metadata.deletion_timestamp.is_some() {
+                return pool.metadata.finalizers.iter().any(|f| f == FINALIZER)
+                    && self.dissolve(pool);
+            }
+            if !pool.metadata.finalizers.iter().any(|f| f == FINALIZER) {
+                let mut next = pool;
+                next.metadata.finalizers.push(FINALIZER.to_owned());
+                self.write(next, Part::Main);
+                return true;
+            }
+            match self.judge(&pool) {
+                Verdict::Approved(size) => {
+                    let approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), size);
+                    let capacity = Pool::parse(&pool, Some(size)).map_or(0, |pool| pool.capacity);
+                    let condition = condition("True", "Approved", String::new());
+                    self.state(pool, approved, capacity, condition)
+                }
+                Verdict::Refused(reason, message) => {
+                    let condition = condition("False", reason, message);
+                    let capacity = pool.status.capacity;
+                    // An approval of earlier ranges stays: it does not match the spec any more.
+                    let approved = pool.status.approved.clone();
+                    self.state(pool, approved, capacity, condition)
+                }
+                Verdict::Enter(entry) => {
+                    self.enter(&domain_name(&pool), entry);
+                    true
+                }
+            }
+        })
+    }
+
+    fn judge(&self, pool: &AddressPool) -> Verdict {
+        let domain = domain_name(pool);
+        let entries = self
+            .domains
+            .get(&domain)
+            .map_or(&[][..], |d| d.spec.pools.as_slice());
+        let entry = entries
+            .iter()
+            .find(|entry| entry.name == pool.metadata.name);
+        let size = entry
+            .filter(|entry| entry.uid == pool.metadata.uid)
+            .map(|e| e.block_size);
+        let parsed = match Pool::parse(pool, size) {
+            Ok(parsed) => parsed,
+            Err(error) => return Verdict::Refused("Invalid", error.to_string()),
+        };
+        if let Some(entry) = entry {
+            if entry.uid != pool.metadata.uid {
+                return Verdict::Refused("NameInUse", "an earlier pool has blocks".to_owned());
+            }
+            if pool
+                .spec
+                .block_size
+                .is_some_and(|size| size != entry.block_size)
+            {
+                return Verdict::Refused("Immutable", "the block size is fixed".to_owned());
+            }
+            let new = ranges(pool);
+            if new.len() != entry.ranges.len() {
+                return Verdict::Refused("Immutable", "the families are fixed".to_owned());
+            }
+            if !new
+                .iter()
+                .zip(&entry.ranges)
+                .all(|(new, old)| new.starts_with(old))
+            {
+                let text = "ranges may only be appended to".to_owned();
+                return Verdict::Refused("Immutable", text);
+            }
+            if new == entry.ranges {
+                return Verdict::Approved(entry.block_size);
+            }
+        }
+        for other in entries
+            .iter()
+            .filter(|other| other.name != pool.metadata.name)
+        {
+            let mut object = AddressPool::default();
+            object.metadata.name.clone_from(&other.name);
+            object.spec.families = other
+                .ranges
+                .iter()
+                .map(|ranges| crate::core::objects::FamilySpec {
+                    ranges: ranges.clone(),
+                    ..Default::default()
+                })
+                .collect();
+            let overlaps = Pool::parse(&object, Some(other.block_size))
+                .map_or(true, |other| other.overlaps(&parsed));
+            if overlaps {
+                return Verdict::Refused("Overlapping", format!("pool {} overlaps", other.name));
+            }
+        }
+        Verdict::Enter(ApprovedPool {
+            name: pool.metadata.name.clone(),
+            uid: pool.metadata.uid.clone(),
+            block_size: parsed.block_size,
+            ranges: ranges(pool),
+        })
+    }
+
+    fn enter(&mut self, domain: &str, entry: ApprovedPool) {
+        let mut object = self
+            .domains
+            .get(domain)
+            .cloned()
+            .unwrap_or_else(|| DomainApproval {
+                metadata: Metadata {
+                    name: domain.to_owned(),
+                    ..Metadata::default()
+                },
+                ..DomainApproval::default()
+            });
+        object.spec.pools.retain(|other| other.name != entry.name);
+        object.spec.pools.push(entry);
+        object.spec.pools.sort_by(|a, b| a.name.cmp(&b.name));
+        self.write(object, Part::Main);
+    }
+
+    /// Writes the status if it says something else.
+    fn state(
+        &mut self,
+        mut pool: AddressPool,
+        approved: String,
+        capacity: u64,
+        condition: Condition,
+    ) -> bool {
+        let before = pool.status.clone();
+        pool.status.approved = approved;
+        pool.status.capacity = capacity;
+        pool.status
+            .conditions
+            .retain(|other| other.kind != condition.kind);
+        pool.status.conditions.push(condition);
+        pool.status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+        if pool.status == before {
+            return false;
+        }
+        self.write(pool, Part::Status);
+        true
+    }
+
+    /// A pool is being deleted: its empty blocks go, then its entry, then its finalizer. The blocks
+    /// are listed after the deletion timestamp; an agent that creates one later reads the pool
+    /// before it uses the block.
+    fn dissolve(&mut self, mut pool: AddressPool) -> bool {
+        let Some(survey) = &self.survey else {
+            self.take_survey();
+            return true;
+        };
+        let of_pool: Vec<_> = survey
+            .values()
+            .filter(|b| b.spec.pool == pool.metadata.name)
+            .cloned()
+            .collect();
+        let is_empty = |records: &str| {
+            decode_records(records).all(|entry| entry.is_ok_and(|(_, r)| r.holder().is_none()))
+        };
+        if let Some(block) = of_pool.iter().find(|block| is_empty(&block.spec.records)) {
+            if !block.metadata.finalizers.is_empty() {
+                let mut next = block.clone();
+                next.metadata.finalizers.clear();
+                next.spec.writer = self.writer();
+                self.write(next, Part::Main);
+                return true;
+            }
+            let key = ObjectKey::cluster(Kind::AddressBlock, block.metadata.name.clone());
+            let preconditions = Preconditions {
+                uid: block.metadata.uid.clone(),
+                resource_version: block.metadata.resource_version.clone(),
+            };
+            self.delete(key, preconditions);
+            return true;
+        }
+        if !of_pool.is_empty() {
+            // Held: looked at again when something else makes it look, or at the next renewal.
+            self.not_before = self.now + self.config.retry.longest;
+            self.survey = None;
+            return false;
+        }
+        let domain = domain_name(&pool);
+        if let Some(approval) = self.domains.get(&domain)
+            && approval
+                .spec
+                .pools
+                .iter()
+                .any(|entry| entry.uid == pool.metadata.uid)
+        {
+            let mut next = approval.clone();
+            next.spec
+                .pools
+                .retain(|entry| entry.uid != pool.metadata.uid);
+            self.write(next, Part::Main);
+            return true;
+        }
+        pool.metadata
+            .finalizers
+            .retain(|finalizer| finalizer != FINALIZER);
+        self.write(pool, Part::Main);
+        true
+    }
+}
+
+fn condition(status: &str, reason: &str, message: String) -> Condition {
+    Condition {
+        kind: "Approved".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+/// The fingerprint of what a pool masks.
+pub(super) fn mask_fingerprint(pool: &AddressPool) -> String {
+    let mut text = String::new();
+    for family in &pool.spec.families {
+        for part in family.exclude.iter().chain(&family.ranges) {
+            text.push_str(part);
+            text.push(',');
+        }
+        text.push_str(
+            &family
+                .gateway
+                .map_or(String::new(), |gateway| gateway.to_string()),
+        );
+        text.push(';');
+    }
+    format!("{:016x}", fnv1a(text.as_bytes()))
+}

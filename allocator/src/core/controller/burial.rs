@@ -1,0 +1,222 @@
+//! Burial of incarnations: live, dying, the quarantine, dead, and only then free. An agent that
+//! lives sees `dying` and contests it; the swap to dead is guarded, so a contest wins.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::Controller;
+use crate::core::block::Block;
+use crate::core::holder::Record;
+use crate::core::identity::EpochId;
+use crate::core::objects::{
+    ANNOTATION_BURY, BerthNode, Condition, EpochState, TAINT_OUT_OF_SERVICE,
+};
+use crate::core::pool::{Pool, approved_block_size};
+use crate::core::time::BootTime;
+use crate::ports::Part;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const CLEARED: &str = "RecordsCleared";
+
+/// What this leader saw of burials.
+#[derive(Default)]
+pub(super) struct Burials {
+    /// Since when this process has seen the epoch dying, without a break. A new leader begins anew,
+    /// which only makes the quarantine longer.
+    dying_since: BTreeMap<EpochId, BootTime>,
+    /// Burials begun because a Node object is gone, by time.
+    begun: Vec<BootTime>,
+    held: bool,
+}
+
+impl Burials {
+    pub(super) fn next_due(&self, quarantine: Duration) -> Option<BootTime> {
+        self.dying_since
+            .values()
+            .map(|since| *since + quarantine)
+            .min()
+    }
+}
+
+impl Controller {
+    /// One step of one burial.
+    pub(super) fn bury(&mut self) -> bool {
+        self.observe_dying();
+        let machines: Vec<_> = self.machines.values().cloned().collect();
+        for machine in machines {
+            if self.begin_burial(&machine) || self.end_quarantine(&machine) {
+                return true;
+            }
+            for epoch in dead_epochs(&machine) {
+                if self.clear_epoch(&machine, &epoch) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn observe_dying(&mut self) {
+        let dying: Vec<EpochId> = self.machines.values().flat_map(dying_epochs).collect();
+        self.burials
+            .dying_since
+            .retain(|epoch, _| dying.contains(epoch));
+        for epoch in dying {
+            self.burials.dying_since.entry(epoch).or_insert(self.now);
+        }
+    }
+
+    /// Whether an operator gave the word that the machine is off, or the Node object is gone and
+    /// that counts.
+    fn begin_burial(&mut self, machine: &BerthNode) -> bool {
+        if machine.spec.state != EpochState::Live {
+            return false;
+        }
+        let node = self.nodes.get(&machine.spec.node_name);
+        let tainted = node.is_some_and(|node| {
+            node.metadata.uid == machine.spec.node_uid
+                && node
+                    .spec
+                    .taints
+                    .iter()
+                    .any(|taint| taint.key == TAINT_OUT_OF_SERVICE)
+        });
+        let word = machine.metadata.annotations.contains_key(ANNOTATION_BURY) || tainted;
+        let gone = node.is_none_or(|node| node.metadata.uid != machine.spec.node_uid);
+        if !word {
+            if !gone || !self.config.bury_when_node_is_gone {
+                return false;
+            }
+            let now = self.now;
+            self.burials.begun.retain(|begun| now.since(*begun) < HOUR);
+            if self.burials.begun.len() >= (self.machines.len() / 10).max(1) {
+                if !std::mem::replace(&mut self.burials.held, true) {
+                    let text = format!("{} and others wait", machine.spec.node_name);
+                    self.event("BurialHeld", text);
+                }
+                return false;
+            }
+            self.burials.held = false;
+            self.burials.begun.push(now);
+        }
+        let mut next = machine.clone();
+        next.spec.state = EpochState::Dying;
+        next.spec.writer = self.writer();
+        self.event("BurialBegun", format!("node {}", machine.spec.node_name));
+        self.write(next, Part::Main);
+        true
+    }
+
+    /// Dying for the whole quarantine: dead, unless the object changed in the meantime.
+    fn end_quarantine(&mut self, machine: &BerthNode) -> bool {
+        let over: Vec<EpochId> = dying_epochs(machine)
+            .filter(|epoch| {
+                self.burials
+                    .dying_since
+                    .get(epoch)
+                    .is_some_and(|since| self.now.since(*since) >= self.config.quarantine)
+            })
+            .collect();
+        if over.is_empty() {
+            return false;
+        }
+        let mut next = machine.clone();
+        for epoch in over {
+            if epoch.number() == next.spec.epoch {
+                next.spec.state = EpochState::Dead;
+            }
+            for former in &mut next.spec.former {
+                if former.epoch == epoch.number() {
+                    former.state = EpochState::Dead;
+                }
+            }
+            self.event("Buried", format!("{epoch}"));
+        }
+        next.spec.writer = self.writer();
+        self.write(next, Part::Main);
+        true
+    }
+
+    /// Frees the records of a dead epoch, block by block, then notes that it is done.
+    fn clear_epoch(&mut self, machine: &BerthNode, epoch: &EpochId) -> bool {
+        let Some(survey) = &self.survey else {
+            self.take_survey();
+            return true;
+        };
+        for stored in survey.values() {
+            let Some(object) = self.pools.get(&stored.spec.pool) else {
+                continue;
+            };
+            let Some(pool) =
+                approved_block_size(object).and_then(|size| Pool::parse(object, Some(size)).ok())
+            else {
+                continue;
+            };
+            let Ok(mut block) = Block::read(stored, &pool) else {
+                continue;
+            };
+            let of_epoch: Vec<_> = block
+                .iter()
+                .filter_map(|(ordinal, record)| {
+                    let holder = record.holder()?;
+                    (holder.epoch == *epoch).then(|| (ordinal, holder.reservation.clone()))
+                })
+                .collect();
+            if of_epoch.is_empty() {
+                continue;
+            }
+            for (ordinal, reservation) in of_epoch {
+                let kept = (!reservation.is_empty()).then_some(Record::Reserved(reservation));
+                block.set(ordinal, kept);
+            }
+            let stored = stored.clone();
+            self.write_block(&pool, &stored, &block);
+            return true;
+        }
+        let mut next = machine.clone();
+        next.spec
+            .former
+            .retain(|former| former.epoch != epoch.number());
+        if epoch.number() == next.spec.epoch {
+            next.spec.blocks.clear();
+            next.spec.conditions.push(Condition {
+                kind: CLEARED.to_owned(),
+                status: "True".to_owned(),
+                reason: "Buried".to_owned(),
+                message: String::new(),
+            });
+        }
+        next.spec.writer = self.writer();
+        self.write(next, Part::Main);
+        true
+    }
+}
+
+fn epochs(machine: &BerthNode, state: EpochState) -> impl Iterator<Item = EpochId> {
+    let current = (machine.spec.state == state).then_some(machine.spec.epoch);
+    let former = machine
+        .spec
+        .former
+        .iter()
+        .filter(move |former| former.state == state)
+        .map(|former| former.epoch);
+    former
+        .chain(current)
+        .map(|epoch| EpochId::new(&machine.metadata.name, epoch))
+}
+
+fn dying_epochs(machine: &BerthNode) -> impl Iterator<Item = EpochId> {
+    epochs(machine, EpochState::Dying)
+}
+
+/// Dead epochs whose records are not known to be cleared.
+fn dead_epochs(machine: &BerthNode) -> Vec<EpochId> {
+    let cleared = machine
+        .spec
+        .conditions
+        .iter()
+        .any(|condition| condition.kind == CLEARED);
+    epochs(machine, EpochState::Dead)
+        .filter(|epoch| !(cleared && epoch.number() == machine.spec.epoch))
+        .collect()
+}

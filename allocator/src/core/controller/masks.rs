@@ -1,0 +1,197 @@
+//! Excludes, gateways and reservations: what stands in blocks although no Pod holds it. A held
+//! ordinal is never masked; it is reported.
+
+use super::Controller;
+use super::approval::mask_fingerprint;
+use crate::core::block::Block;
+use crate::core::holder::Record;
+use crate::core::objects::{AddressBlock, AddressPool, Condition, FINALIZER, Metadata};
+use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
+use crate::ports::Part;
+
+impl Controller {
+    /// One step towards every block saying what its pool and the reservations say.
+    pub(super) fn mask(&mut self) -> bool {
+        let due: Vec<_> = self
+            .pools
+            .values()
+            .filter(|pool| pool.metadata.deletion_timestamp.is_none())
+            .filter(|pool| pool.status.masked != mask_fingerprint(pool))
+            .cloned()
+            .collect();
+        for object in due {
+            let Some(pool) = parse(&object) else { continue };
+            if self.mask_pool(&object, &pool) {
+                return true;
+            }
+        }
+        self.place_reservations()
+    }
+
+    fn mask_pool(&mut self, object: &AddressPool, pool: &Pool) -> bool {
+        let masks = object
+            .spec
+            .families
+            .iter()
+            .any(|f| !f.exclude.is_empty() || f.gateway.is_some());
+        if object.status.masked.is_empty() && !masks {
+            // A new pool without masks: blocks are created as they should be.
+            return self.masked(object.clone(), &[]);
+        }
+        let Some(survey) = &self.survey else {
+            self.take_survey();
+            return true;
+        };
+        let mut held = Vec::new();
+        let mut change = None;
+        for stored in survey.values().filter(|block| block.spec.pool == pool.name) {
+            let Ok(mut block) = Block::read(stored, pool) else {
+                continue;
+            };
+            if remask(&mut block, pool, stored.spec.index, &mut held) && change.is_none() {
+                change = Some((stored.clone(), block));
+            }
+        }
+        match change {
+            Some((stored, block)) => {
+                self.write_block(pool, &stored, &block);
+                true
+            }
+            None => self.masked(object.clone(), &held),
+        }
+    }
+
+    fn masked(&mut self, mut object: AddressPool, held: &[String]) -> bool {
+        object.status.masked = mask_fingerprint(&object);
+        object
+            .status
+            .conditions
+            .retain(|condition| condition.kind != "ExcludeHeld");
+        if !held.is_empty() {
+            object.status.conditions.push(Condition {
+                kind: "ExcludeHeld".to_owned(),
+                status: "True".to_owned(),
+                reason: "Held".to_owned(),
+                message: held.join(", "),
+            });
+        }
+        self.write(object, Part::Status);
+        true
+    }
+
+    pub(super) fn write_block(&mut self, pool: &Pool, stored: &AddressBlock, block: &Block) {
+        let writer = self.writer();
+        let next = block.write(pool, stored.spec.index, stored.metadata.clone(), writer);
+        self.write(next, Part::Main);
+    }
+
+    /// Puts each reservation into its block, and takes those out whose object is being deleted.
+    fn place_reservations(&mut self) -> bool {
+        let all: Vec<_> = self.reservations.values().cloned().collect();
+        for reservation in all {
+            let name = reservation.metadata.name.clone();
+            let version = reservation.metadata.resource_version.clone();
+            let leaving = reservation.metadata.deletion_timestamp.is_some();
+            let marked = reservation
+                .metadata
+                .finalizers
+                .iter()
+                .any(|f| f == FINALIZER);
+            if self.placed.get(&name) == Some(&version) || (leaving && !marked) {
+                continue;
+            }
+            if !marked {
+                let mut next = reservation;
+                next.metadata.finalizers.push(FINALIZER.to_owned());
+                self.write(next, Part::Main);
+                return true;
+            }
+            let place = self.pools.get(&reservation.spec.pool).and_then(|object| {
+                let pool = parse(object)?;
+                let ordinal = pool.ordinal_of(reservation.spec.address?)?;
+                Some((pool, ordinal))
+            });
+            let Some((pool, ordinal)) = place else {
+                if leaving {
+                    let mut next = reservation;
+                    next.metadata.finalizers.retain(|f| f != FINALIZER);
+                    self.write(next, Part::Main);
+                    return true;
+                }
+                continue;
+            };
+            let Some(survey) = &self.survey else {
+                self.take_survey();
+                return true;
+            };
+            let size = u64::from(pool.block_size);
+            let (index, ordinal) = (ordinal / size, (ordinal % size) as u16);
+            let stored = survey
+                .get(&block_name(&pool.name, index))
+                .cloned()
+                .unwrap_or_else(|| {
+                    Block::empty(&pool, index).write(
+                        &pool,
+                        index,
+                        Metadata::default(),
+                        String::new(),
+                    )
+                });
+            let Ok(mut block) = Block::read(&stored, &pool) else {
+                continue;
+            };
+            let own = Record::Reserved(name.clone());
+            let change = match (leaving, block.get(ordinal)) {
+                (true, Some(record)) if *record == own => Some(None),
+                (false, None | Some(Record::Cooling)) => Some(Some(own)),
+                _ => None,
+            };
+            if let Some(record) = change {
+                block.set(ordinal, record);
+                self.write_block(&pool, &stored, &block);
+                return true;
+            }
+            if leaving {
+                let mut next = reservation;
+                next.metadata.finalizers.retain(|f| f != FINALIZER);
+                self.write(next, Part::Main);
+                return true;
+            }
+            self.placed.insert(name, version);
+        }
+        false
+    }
+}
+
+fn parse(object: &AddressPool) -> Option<Pool> {
+    Pool::parse(object, Some(approved_block_size(object)?)).ok()
+}
+
+/// Brings the masks of a block up to date; collects those that a Pod holds.
+fn remask(block: &mut Block, pool: &Pool, index: u64, held: &mut Vec<String>) -> bool {
+    let begin = index.saturating_mul(u64::from(pool.block_size));
+    let mut changed = false;
+    for ordinal in 0..pool.ordinals_in(index) {
+        let wanted = pool
+            .mask(begin + u64::from(ordinal))
+            .map(|mask| match mask {
+                Mask::Excluded => Record::Excluded,
+                Mask::Gateway => Record::Gateway,
+            });
+        let next = match (block.get(ordinal), wanted) {
+            (Some(Record::Pod(holder)), Some(_)) => {
+                let addresses = pool.addresses(begin + u64::from(ordinal));
+                held.push(format!("{addresses:?} by {}", holder.pod_name));
+                continue;
+            }
+            (Some(Record::Pod(_) | Record::Reserved(_)), _) => continue,
+            (Some(Record::Cooling), None) => continue,
+            (_, wanted) => wanted,
+        };
+        if block.get(ordinal) != next.as_ref() {
+            block.set(ordinal, next);
+            changed = true;
+        }
+    }
+    changed
+}
