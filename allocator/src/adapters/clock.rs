@@ -25,6 +25,34 @@ pub fn wall_time() -> WallTime {
     WallTime(read(ClockId::Realtime).as_micros() as u64)
 }
 
+/// The host's clocks as a port.
+#[cfg(feature = "agent")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostClock;
+
+#[cfg(feature = "agent")]
+impl crate::ports::Clock for HostClock {
+    fn now(&self) -> BootTime {
+        boot_time()
+    }
+
+    fn wall(&self) -> WallTime {
+        wall_time()
+    }
+
+    async fn sleep_until(&self, at: BootTime) {
+        // The runtime's timers stand still while the machine sleeps: look again after each step.
+        const STEP: Duration = Duration::from_secs(1);
+        loop {
+            let left = at.since(boot_time());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(STEP)).await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -166,6 +166,45 @@ impl SpoolDirectory {
     }
 }
 
+/// The spool as a port, with notices of new entries.
+#[cfg(feature = "agent")]
+pub struct WatchedSpool {
+    directory: SpoolDirectory,
+    notices: super::notices::Notices,
+}
+
+#[cfg(feature = "agent")]
+impl WatchedSpool {
+    /// Makes the directory and watches it. Within a tokio runtime.
+    pub fn new(directory: SpoolDirectory) -> io::Result<Self> {
+        use rustix::fs::inotify::WatchFlags;
+        directory.create()?;
+        // A link or a rename puts an entry under its name.
+        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let notices = super::notices::Notices::new(vec![directory.path.clone()], flags)?;
+        Ok(Self { directory, notices })
+    }
+}
+
+#[cfg(feature = "agent")]
+impl crate::ports::Spool for WatchedSpool {
+    async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
+        self.directory.entries()
+    }
+
+    async fn remove(&self, id: &SpoolId) -> Result<(), LocalError> {
+        self.directory.remove(id)
+    }
+
+    async fn set_aside(&self, id: &SpoolId) -> Result<(), LocalError> {
+        self.directory.set_aside(id)
+    }
+
+    async fn changed(&self) {
+        self.notices.changed().await;
+    }
+}
+
 /// The file of an attachment. Interface names may hold nearly any byte; those outside the safe ones
 /// are written `%XX`. `@` is in no container ID.
 fn entry_name(attachment: &Attachment) -> String {
