@@ -2,6 +2,11 @@
 //! which are plain serde; a test holds every field that the core writes against them, because the
 //! apiserver drops, without a word, what a schema does not name.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "schemas are put together from their parts"
+)]
+
 use serde_json::{Value, json};
 
 use super::apiserver::plural;

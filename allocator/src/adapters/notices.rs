@@ -125,7 +125,7 @@ mod tests {
         let quiet = tokio::time::timeout(Duration::from_millis(30), notices.changed());
         assert!(quiet.await.is_err());
         std::fs::remove_file(&file).unwrap();
-        let noticed = tokio::time::timeout(Duration::from_secs(20), notices.changed());
-        assert!(noticed.await.is_ok());
+        let removal = tokio::time::timeout(Duration::from_secs(20), notices.changed());
+        assert!(removal.await.is_ok());
     }
 }

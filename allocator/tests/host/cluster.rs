@@ -62,10 +62,10 @@ impl MemoryApi {
     /// A Pod bound to the node; its UID.
     pub fn add_pod(&self, name: &str) -> String {
         let mut pod = Pod::default();
-        pod.metadata.name = name.to_owned();
-        pod.metadata.namespace = "ns".to_owned();
-        pod.spec.node_name = "n1".to_owned();
-        pod.status.phase = "Pending".to_owned();
+        pod.metadata.name = name.into();
+        pod.metadata.namespace = "ns".into();
+        pod.spec.node_name = "n1".into();
+        pod.status.phase = "Pending".into();
         self.with(|store| store.create(pod.into()))
             .unwrap()
             .uid

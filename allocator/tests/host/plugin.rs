@@ -82,7 +82,7 @@ impl Host {
 
     /// Waits, at most a minute, until no record is held for the Pod.
     fn await_release(&self, uid: &str) {
-        let bound = boot_time() + Duration::from_secs(60);
+        let bound = boot_time() + Duration::from_mins(1);
         while self.api.records().contains(uid) {
             assert!(boot_time() < bound, "held: {}", self.api.records());
             std::thread::yield_now();

@@ -234,17 +234,13 @@ impl KubeWatch {
         let end = self.buffer[self.scanned..]
             .iter()
             .position(|byte| *byte == b'\n');
-        match end {
-            Some(end) => {
-                let line = self.buffer.split_to(self.scanned + end + 1);
-                self.scanned = 0;
-                Some(line)
-            }
-            None => {
-                self.scanned = self.buffer.len();
-                None
-            }
-        }
+        let Some(end) = end else {
+            self.scanned = self.buffer.len();
+            return None;
+        };
+        let line = self.buffer.split_to(self.scanned + end + 1);
+        self.scanned = 0;
+        Some(line)
     }
 }
 
