@@ -1,8 +1,10 @@
-//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need and the shells between.
-//! The adapters to a real cluster are not here.
+//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need, the shells between
+//! and the adapters to a real host and cluster. The programs are in `bin/`.
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`adapters`] | the ports over a real host and a real cluster |
+//! | [`cni`] | the CNI contract, as pure functions |
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
 //! | [`shell`] | the loops that carry outputs to ports and results back |
@@ -17,6 +19,8 @@
     reason = "durations are compared in one unit"
 )]
 
+pub mod adapters;
+pub mod cni;
 pub mod core;
 pub mod ports;
 pub mod shell;

@@ -25,7 +25,7 @@ pub struct PluginRequest {
 }
 
 /// What a plugin asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verb {
     /// An address for an attachment.
     Add(AddRequest),
@@ -66,7 +66,7 @@ pub struct PodReference {
 }
 
 /// ADD.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddRequest {
     /// For which interface.
     pub attachment: Attachment,
@@ -92,7 +92,7 @@ pub struct DelRequest {
 }
 
 /// CHECK.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRequest {
     /// Which interface.
     pub attachment: Attachment,
@@ -101,14 +101,14 @@ pub struct CheckRequest {
 }
 
 /// GC.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcRequest {
     /// The valid attachments; absent when the caller sent no list.
     pub valid: Option<Vec<Attachment>>,
 }
 
 /// What the agent answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// To an ADD.
     Added(Allocation),
@@ -141,7 +141,7 @@ pub struct AllocatedAddress {
 }
 
 /// Why a request was not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The CNI error code.
     pub code: u32,

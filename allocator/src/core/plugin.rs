@@ -15,6 +15,10 @@ use super::time::BootTime;
 pub const ADD_BUDGET: Duration = Duration::from_secs(90);
 /// How long a DEL waits for the agent before it is spooled.
 pub const DEL_BUDGET: Duration = Duration::from_secs(2);
+/// How long CHECK and GC may take.
+pub const CHECK_BUDGET: Duration = Duration::from_secs(10);
+/// How long STATUS may take: the kubelet's runtime asks every few seconds.
+pub const STATUS_BUDGET: Duration = Duration::from_secs(1);
 /// Pause between two attempts to reach the agent.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -25,6 +29,24 @@ pub enum PluginVerb {
     Add,
     /// DEL.
     Del,
+    /// CHECK.
+    Check,
+    /// GC.
+    Gc,
+    /// STATUS.
+    Status,
+}
+
+impl PluginVerb {
+    /// How long it may take in all.
+    pub const fn budget(self) -> Duration {
+        match self {
+            Self::Add => ADD_BUDGET,
+            Self::Del => DEL_BUDGET,
+            Self::Check | Self::Gc => CHECK_BUDGET,
+            Self::Status => STATUS_BUDGET,
+        }
+    }
 }
 
 /// What happened.
@@ -67,10 +89,11 @@ pub struct PluginCall {
 impl PluginCall {
     /// A call that starts now.
     pub fn new(verb: PluginVerb, now: BootTime) -> Self {
-        let budget = match verb {
-            PluginVerb::Add => ADD_BUDGET,
-            PluginVerb::Del => DEL_BUDGET,
-        };
+        Self::within(verb, verb.budget(), now)
+    }
+
+    /// A call that starts now and may take `budget`.
+    pub fn within(verb: PluginVerb, budget: Duration, now: BootTime) -> Self {
         Self {
             verb,
             deadline: now + budget,
@@ -105,6 +128,17 @@ impl PluginCall {
             }
             (PluginVerb::Del, PluginInput::Refused | PluginInput::TimedOut) => PluginOutput::Spool,
             (PluginVerb::Del, PluginInput::Answered(_)) | (_, PluginInput::Spooled) => {
+                PluginOutput::Exit(Ok(None))
+            }
+            (PluginVerb::Status, PluginInput::Refused | PluginInput::TimedOut) => {
+                let message = "the node agent does not answer";
+                PluginOutput::Exit(Err(Failure::new(Failure::NOT_AVAILABLE, message)))
+            }
+            (PluginVerb::Check | PluginVerb::Gc, PluginInput::Refused | PluginInput::TimedOut) => {
+                let message = "the node agent did not answer";
+                PluginOutput::Exit(Err(Failure::new(Failure::TRY_AGAIN, message)))
+            }
+            (PluginVerb::Check | PluginVerb::Gc | PluginVerb::Status, PluginInput::Answered(_)) => {
                 PluginOutput::Exit(Ok(None))
             }
             (_, PluginInput::SpoolFailed(reason)) => {
@@ -150,6 +184,25 @@ mod tests {
             now <= add.deadline() && tries > 300,
             "{tries} tries until {now}"
         );
+    }
+
+    #[test]
+    fn what_has_nothing_to_spool_fails_at_once_without_an_agent() {
+        for (verb, code) in [
+            (PluginVerb::Check, Failure::TRY_AGAIN),
+            (PluginVerb::Gc, Failure::TRY_AGAIN),
+            (PluginVerb::Status, Failure::NOT_AVAILABLE),
+        ] {
+            let call = PluginCall::new(verb, START);
+            for silence in [PluginInput::Refused, PluginInput::TimedOut] {
+                let PluginOutput::Exit(Err(failure)) = call.handle(START, silence) else {
+                    panic!("{verb:?} goes on")
+                };
+                assert_eq!(failure.code, code);
+            }
+            let done = call.handle(START, PluginInput::Answered(Response::Done));
+            assert_eq!(done, PluginOutput::Exit(Ok(None)));
+        }
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! What an HTTP answer of the apiserver means: objects, lists, and which failures prove that a
+//! write was not carried out. Pure.
+
+use core::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use super::paths::api_version;
+use crate::core::objects::{Kind, Metadata, Object};
+use crate::ports::{ApiError, Applied, ListPage, WatchEvent};
+
+/// What a status that is no success means.
+///
+/// 5xx of a write is unknown: etcd may have committed before the answer was lost.
+pub fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    let reason = said["reason"].as_str().unwrap_or("");
+    match status {
+        StatusCode::CONFLICT if reason == "AlreadyExists" => ApiError::AlreadyExists,
+        StatusCode::CONFLICT => ApiError::Conflict,
+        StatusCode::GONE => ApiError::Gone,
+        StatusCode::NOT_FOUND => ApiError::NotFound,
+        StatusCode::TOO_MANY_REQUESTS => ApiError::TooManyRequests {
+            retry_after: retry_after(headers),
+        },
+        // The token expired; the client reads the new one from its file.
+        StatusCode::UNAUTHORIZED => ApiError::Unavailable(Applied::Not),
+        status if status.is_client_error() => ApiError::Invalid {
+            message: match said["message"].as_str() {
+                Some(message) => message.to_owned(),
+                None => status.to_string(),
+            },
+        },
+        _ => ApiError::Unavailable(Applied::Unknown),
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn unreadable(error: impl core::fmt::Display) -> ApiError {
+    ApiError::Invalid {
+        message: format!("the answer cannot be read: {error}"),
+    }
+}
+
+/// One object. Items of a list carry no `kind`: it is the list's.
+fn object_from(kind: Kind, mut value: Value) -> Result<Object, ApiError> {
+    let Some(map) = value.as_object_mut() else {
+        return Err(unreadable("no object"));
+    };
+    map.insert("kind".into(), format!("{kind:?}").into());
+    serde_json::from_value(value).map_err(unreadable)
+}
+
+/// The object in an answer.
+pub fn object(kind: Kind, body: &[u8]) -> Result<Object, ApiError> {
+    object_from(kind, serde_json::from_slice(body).map_err(unreadable)?)
+}
+
+/// The metadata in the answer to a write. The write is done: what cannot be read of it is unknown.
+pub fn written(body: &[u8]) -> Result<Metadata, ApiError> {
+    let lost = ApiError::Unavailable(Applied::Unknown);
+    let mut value: Value = serde_json::from_slice(body).map_err(|_| lost.clone())?;
+    serde_json::from_value(value["metadata"].take()).map_err(|_| lost)
+}
+
+/// A page of a list. One item that cannot be read fails the page: to act on a part as if it were
+/// the whole could free what an item holds.
+pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
+    let mut value: Value = serde_json::from_slice(body).map_err(unreadable)?;
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (resource_version, continue_token) = (
+        text(&value["metadata"]["resourceVersion"]),
+        text(&value["metadata"]["continue"]),
+    );
+    let items = match value["items"].take() {
+        Value::Array(items) => items,
+        Value::Null => Vec::new(),
+        _ => return Err(unreadable("no list")),
+    };
+    let mut items = items
+        .into_iter()
+        .map(|item| object_from(kind, item))
+        .collect::<Result<Vec<_>, _>>()?;
+    items.sort_by_key(Object::key);
+    Ok(ListPage {
+        items,
+        resource_version,
+        continue_token,
+    })
+}
+
+/// One line of a watch.
+pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
+    let Ok(mut value) = serde_json::from_slice::<Value>(line) else {
+        return WatchEvent::Closed;
+    };
+    let what = value["type"].as_str().unwrap_or("").to_owned();
+    let object = value["object"].take();
+    match what.as_str() {
+        "BOOKMARK" => {
+            let version = object["metadata"]["resourceVersion"].as_str();
+            WatchEvent::Bookmark(version.unwrap_or("").to_owned())
+        }
+        "ERROR" if object["code"] == 410 => WatchEvent::Expired,
+        "ADDED" | "MODIFIED" | "DELETED" => match object_from(kind, object) {
+            Ok(object) if what == "ADDED" => WatchEvent::Added(object),
+            Ok(object) if what == "MODIFIED" => WatchEvent::Modified(object),
+            Ok(object) => WatchEvent::Deleted(object),
+            Err(error) => {
+                tracing::error!(%error, ?kind, "a watch delivered what cannot be read");
+                WatchEvent::Closed
+            }
+        },
+        _ => WatchEvent::Closed,
+    }
+}
+
+/// An object as the body of a write.
+pub fn body(object: &Object) -> Vec<u8> {
+    let mut value = serde_json::to_value(object).expect("an object has only string keys");
+    value["apiVersion"] = api_version(object.kind()).into();
+    value.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::objects::AddressBlock;
+    use serde_json::json;
+
+    fn failed(code: u16, body: &Value) -> ApiError {
+        let status = StatusCode::from_u16(code).unwrap();
+        failure(status, &HeaderMap::new(), body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_failure_is_told_by_status_and_reason() {
+        let message = |m: &str| ApiError::Invalid { message: m.into() };
+        for (code, body, expected) in [
+            (
+                409,
+                json!({"reason": "AlreadyExists"}),
+                ApiError::AlreadyExists,
+            ),
+            (409, json!({"reason": "Conflict"}), ApiError::Conflict),
+            (409, json!(null), ApiError::Conflict),
+            (410, json!({"reason": "Expired"}), ApiError::Gone),
+            (404, json!({}), ApiError::NotFound),
+            (401, json!({}), ApiError::Unavailable(Applied::Not)),
+            (403, json!({"message": "no"}), message("no")),
+            (422, json!({"message": "bad"}), message("bad")),
+            (500, json!({}), ApiError::Unavailable(Applied::Unknown)),
+            (503, json!({}), ApiError::Unavailable(Applied::Unknown)),
+            (504, json!({}), ApiError::Unavailable(Applied::Unknown)),
+        ] {
+            assert_eq!(failed(code, &body), expected, "{code} {body}");
+        }
+    }
+
+    #[test]
+    fn too_many_requests_says_how_long_to_wait_where_the_server_did() {
+        let mut headers = HeaderMap::new();
+        let ask = |headers: &HeaderMap| failure(StatusCode::TOO_MANY_REQUESTS, headers, b"");
+        let after = |retry_after| ApiError::TooManyRequests { retry_after };
+        assert_eq!(ask(&headers), after(None));
+        headers.insert("retry-after", "3".parse().unwrap());
+        assert_eq!(ask(&headers), after(Some(Duration::from_secs(3))));
+        headers.insert("retry-after", "soon".parse().unwrap());
+        assert_eq!(ask(&headers), after(None));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let mut block = AddressBlock::default();
+        block.metadata.name = "p-0".into();
+        block.metadata.resource_version = "7".into();
+        block.spec.first = vec!["10.0.0.0".parse().unwrap()];
+        block.spec.records = "0 x".into();
+        let object = Object::from(block);
+        let bytes = body(&object);
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(value["apiVersion"], "berth.dev/v1alpha1");
+        assert_eq!(value["kind"], "AddressBlock");
+        assert_eq!(
+            super::object(Kind::AddressBlock, &bytes),
+            Ok(object.clone())
+        );
+        assert_eq!(written(&bytes).as_ref(), Ok(object.metadata()));
+        assert_eq!(written(b"{"), Err(ApiError::Unavailable(Applied::Unknown)));
+    }
+
+    #[test]
+    fn a_page_gives_its_items_the_kind_and_fails_whole() {
+        let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "d"}});
+        let list = json!({
+            "kind": "PodList",
+            "metadata": {"resourceVersion": "9", "continue": "t"},
+            "items": [pod("b"), pod("a")],
+        });
+        let page_read = page(Kind::Pod, list.to_string().as_bytes()).unwrap();
+        let names: Vec<_> = page_read.items.iter().map(|o| &o.metadata().name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(
+            (
+                page_read.resource_version.as_str(),
+                page_read.continue_token.as_str()
+            ),
+            ("9", "t")
+        );
+        let spoilt = json!({"items": [pod("a"), {"metadata": 7}]});
+        assert!(page(Kind::Pod, spoilt.to_string().as_bytes()).is_err());
+        assert_eq!(page(Kind::Pod, br#"{"items":null}"#).unwrap().items, []);
+    }
+
+    #[test]
+    fn watch_lines_become_events() {
+        let line = |value: Value| event(Kind::Pod, value.to_string().as_bytes());
+        let pod = json!({"kind": "Pod", "metadata": {"name": "a", "resourceVersion": "8"}});
+        let WatchEvent::Deleted(object) = line(json!({"type": "DELETED", "object": pod})) else {
+            panic!("no deletion")
+        };
+        assert_eq!(object.metadata().resource_version, "8");
+        assert_eq!(
+            line(json!({"type": "BOOKMARK", "object": pod})),
+            WatchEvent::Bookmark("8".into())
+        );
+        let gone = json!({"type": "ERROR", "object": {"code": 410}});
+        assert_eq!(line(gone), WatchEvent::Expired);
+        let broken = json!({"type": "ERROR", "object": {"code": 500}});
+        assert_eq!(line(broken), WatchEvent::Closed);
+        assert_eq!(event(Kind::Pod, b"{"), WatchEvent::Closed);
+    }
+}

@@ -1,0 +1,206 @@
+//! The journal as a file: locked for the life of the process, appended to without fsync, replaced
+//! by writing aside and renaming. What the bytes mean is the core's business.
+//!
+//! The lock is on a file beside it: a rename gives the journal a new inode, and a lock on the old
+//! one would exclude nobody.
+
+use core::time::Duration;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::ports::{Journal, LocalError};
+
+/// How often a lock that another process has is tried.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+struct Opened {
+    _lock: File,
+    file: File,
+    /// Units: bytes. The end of the last whole append.
+    length: u64,
+}
+
+/// The file.
+pub struct JournalFile {
+    path: PathBuf,
+    opened: Mutex<Option<Opened>>,
+}
+
+impl JournalFile {
+    /// The journal at that path; `open` makes it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            opened: Mutex::new(None),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+
+    fn failed(&self, error: impl core::fmt::Display) -> LocalError {
+        LocalError::new(format_args!("{}: {error}", self.path.display()))
+    }
+
+    /// Tries to take the lock; `None` while another process has it.
+    fn try_lock(&self) -> io::Result<Option<File>> {
+        if let Some(directory) = self.path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
+        }
+        let lock = private(&self.beside(".lock"))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read(&self, lock: File) -> io::Result<(Vec<u8>, Opened)> {
+        let mut file = private(&self.path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let length = bytes.len() as u64;
+        let opened = Opened {
+            _lock: lock,
+            file,
+            length,
+        };
+        Ok((bytes, opened))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut guard = self.opened();
+        let opened = guard.as_mut().ok_or_else(not_open)?;
+        if let Err(error) = opened.file.write_all(bytes) {
+            // What comes after a torn entry would not be read.
+            let _ = opened.file.set_len(opened.length);
+            return Err(error);
+        }
+        opened.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut guard = self.opened();
+        let opened = guard.as_mut().ok_or_else(not_open)?;
+        let aside = self.beside(".new");
+        // Left by a process that died half-way.
+        let _ = fs::remove_file(&aside);
+        let mut file = private(&aside)?;
+        file.write_all(bytes)?;
+        fs::rename(&aside, &self.path)?;
+        opened.file = file;
+        opened.length = bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(path)
+}
+
+fn not_open() -> io::Error {
+    io::Error::other("the journal is not open")
+}
+
+impl Journal for JournalFile {
+    async fn open(&self) -> Result<Vec<u8>, LocalError> {
+        let mut told = false;
+        let lock = loop {
+            match self.try_lock().map_err(|error| self.failed(error))? {
+                Some(lock) => break lock,
+                None if !told => {
+                    tracing::info!(path = %self.path.display(), "another agent has the journal");
+                    told = true;
+                }
+                None => {}
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        };
+        let (bytes, opened) = self.read(lock).map_err(|error| self.failed(error))?;
+        *self.opened() = Some(opened);
+        Ok(bytes)
+    }
+
+    async fn append(&self, bytes: Vec<u8>) -> Result<(), LocalError> {
+        self.write(&bytes).map_err(|error| self.failed(error))
+    }
+
+    async fn compact(&self, bytes: Vec<u8>) -> Result<(), LocalError> {
+        self.replace(&bytes).map_err(|error| self.failed(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state/journal");
+        (directory, path)
+    }
+
+    #[tokio::test]
+    async fn the_next_process_reads_what_was_appended_and_compacted() {
+        let (_directory, path) = place();
+        for (before, appended) in [("", "one"), ("one", "two"), ("onetwo", "")] {
+            let journal = JournalFile::new(&path);
+            assert_eq!(journal.open().await.unwrap(), before.as_bytes());
+            journal.append(appended.into()).await.unwrap();
+        }
+        {
+            let journal = JournalFile::new(&path);
+            journal.open().await.unwrap();
+            journal.compact(b"all".into()).await.unwrap();
+            journal.append(b"+".into()).await.unwrap();
+        }
+        let journal = JournalFile::new(&path);
+        assert_eq!(journal.open().await.unwrap(), b"all+");
+        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(files, 2, "journal and lock");
+    }
+
+    #[tokio::test]
+    async fn one_process_at_a_time_has_it_even_after_a_compaction() {
+        let (_directory, path) = place();
+        let first = JournalFile::new(&path);
+        first.open().await.unwrap();
+        first.compact(b"x".into()).await.unwrap();
+        let second = JournalFile::new(&path);
+        assert!(second.try_lock().unwrap().is_none());
+        drop(first);
+        assert_eq!(second.open().await.unwrap(), b"x");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_before_the_lock() {
+        let (_directory, path) = place();
+        let journal = JournalFile::new(&path);
+        assert!(journal.append(b"x".into()).await.is_err());
+        assert!(journal.compact(b"x".into()).await.is_err());
+        assert!(!path.exists());
+    }
+}

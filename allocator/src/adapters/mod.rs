@@ -1,0 +1,43 @@
+//! The ports over a real host and a real cluster. What is decided is the cores' business.
+//!
+//! | module | what it is | feature |
+//! |---|---|---|
+//! | [`frame`] | the form of what plugin and agent say to each other | always |
+//! | `socket` | the plugin's end of the socket | `plugin` |
+//! | `spool` | the directory where plugins leave DELs | `plugin` |
+//! | `clock` | `CLOCK_BOOTTIME` and the wall clock | `plugin` |
+//! | `listener` | the agent's end of the socket | `agent` |
+//! | `journal_file` | the journal as a locked file | `agent` |
+//! | `namespaces` | network namespaces as files in known directories | `agent` |
+//! | `notices` | inotify | `agent` |
+//! | `entropy` | the kernel's randomness | `agent` |
+//! | `cri` | the container runtime's sandboxes | `agent` |
+//! | `apiserver` | the Kubernetes API | `agent` |
+//! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
+//! | `node` | all ports of an agent and of a controller | `agent` |
+
+#[cfg(feature = "agent")]
+pub mod apiserver;
+#[cfg(feature = "plugin")]
+pub mod clock;
+#[cfg(feature = "agent")]
+pub mod crds;
+#[cfg(feature = "agent")]
+pub mod cri;
+#[cfg(feature = "agent")]
+pub mod entropy;
+pub mod frame;
+#[cfg(feature = "agent")]
+pub mod journal_file;
+#[cfg(feature = "agent")]
+pub mod listener;
+#[cfg(feature = "agent")]
+pub mod namespaces;
+#[cfg(feature = "agent")]
+pub mod node;
+#[cfg(feature = "agent")]
+pub mod notices;
+#[cfg(feature = "plugin")]
+pub mod socket;
+#[cfg(feature = "plugin")]
+pub mod spool;

@@ -1,0 +1,148 @@
+//! The host's network namespaces as files in known directories. What cannot be known from outside
+//! is said to be unknown: another directory, `/proc`, an error, a directory that is not there.
+//!
+//! The mount is told by the device number of the directory. In each directory that is there at start
+//! the agent leaves one empty file, its canary: who wipes the directory wipes the canary too, and
+//! then an absent path proves nothing. The canary is made once per process, never anew, and no
+//! directory is ever made here.
+
+use core::future::Future;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::WatchFlags;
+
+use super::notices::Notices;
+use crate::core::exchange::{MountId, PathState, Probe};
+use crate::ports::Namespaces;
+
+/// The canary's name; no runtime makes such a one.
+pub const CANARY: &str = "berth-canary";
+
+/// The directories.
+pub struct NamespaceDirectories {
+    directories: Vec<PathBuf>,
+    notices: Notices,
+}
+
+impl NamespaceDirectories {
+    /// Looks at paths in these directories. Within a tokio runtime.
+    pub fn new(directories: &[PathBuf]) -> io::Result<Self> {
+        let mut known: Vec<PathBuf> = Vec::new();
+        for directory in directories {
+            let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
+            if let Err(error) = fs::write(real.join(CANARY), b"") {
+                tracing::warn!(directory = %real.display(), %error,
+                    "no canary: absent namespaces will count as unknown");
+            }
+            if !known.contains(&real) {
+                known.push(real);
+            }
+        }
+        let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
+        Ok(Self {
+            notices: Notices::new(known.clone(), flags)?,
+            directories: known,
+        })
+    }
+
+    fn look(&self, path: &Path) -> Option<Probe> {
+        let name = path.file_name()?;
+        // `/var/run` is a link to `/run` on most hosts.
+        let directory = fs::canonicalize(path.parent()?).ok()?;
+        if !self.directories.contains(&directory) {
+            return None;
+        }
+        let mount = || {
+            let device = fs::metadata(&directory).ok()?.dev();
+            Some(MountId(device))
+        };
+        let before = mount()?;
+        let state = match fs::symlink_metadata(directory.join(name)) {
+            Ok(_) => PathState::Present { mount: before },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                PathState::Gone { mount: before }
+            }
+            Err(_) => PathState::Unknown,
+        };
+        let canary = fs::symlink_metadata(directory.join(CANARY)).is_ok();
+        // Something was mounted or unmounted meanwhile.
+        (mount()? == before).then_some(Probe { state, canary })
+    }
+}
+
+impl Namespaces for NamespaceDirectories {
+    fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
+        core::future::ready(self.look(Path::new(path)).unwrap_or(Probe::UNKNOWN))
+    }
+
+    async fn changed(&self) {
+        self.notices.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn probe(namespaces: &NamespaceDirectories, path: &Path) -> Probe {
+        namespaces.probe(path.to_str().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_path_is_present_then_gone_through_the_same_mount() {
+        let directory = tempfile::tempdir().unwrap();
+        let namespaces = NamespaceDirectories::new(&[directory.path().to_owned()]).unwrap();
+        let path = directory.path().join("cni-1");
+        fs::write(&path, b"").unwrap();
+        let present = probe(&namespaces, &path).await;
+        let PathState::Present { mount } = present.state else {
+            panic!("{present:?}")
+        };
+        fs::remove_file(&path).unwrap();
+        let gone = probe(&namespaces, &path).await;
+        assert_eq!((gone.state, gone.canary), (PathState::Gone { mount }, true));
+    }
+
+    #[tokio::test]
+    async fn who_wipes_the_directory_wipes_the_evidence() {
+        let directory = tempfile::tempdir().unwrap();
+        let namespaces = NamespaceDirectories::new(&[directory.path().to_owned()]).unwrap();
+        fs::remove_file(directory.path().join(CANARY)).unwrap();
+        let wiped = probe(&namespaces, &directory.path().join("cni-1")).await;
+        assert!(!wiped.canary);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_known_is_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        let namespaces =
+            NamespaceDirectories::new(&[directory.path().to_owned(), missing.clone()]).unwrap();
+        for path in [
+            missing.join("cni-1"),
+            PathBuf::from("/proc/1/ns/net"),
+            PathBuf::from("/etc/passwd"),
+            directory.path().join(".."),
+            PathBuf::from("/"),
+            PathBuf::new(),
+        ] {
+            assert_eq!(probe(&namespaces, &path).await, Probe::UNKNOWN, "{path:?}");
+        }
+        assert!(!missing.exists(), "no directory is made");
+    }
+
+    #[tokio::test]
+    async fn a_link_to_the_directory_is_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        fs::create_dir(&real).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let namespaces = NamespaceDirectories::new(std::slice::from_ref(&real)).unwrap();
+        let gone = probe(&namespaces, &link.join("cni-1")).await;
+        assert!(matches!(gone.state, PathState::Gone { .. }), "{gone:?}");
+    }
+}

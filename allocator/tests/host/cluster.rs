@@ -1,0 +1,229 @@
+//! An apiserver and a runtime in memory, and an agent over them with the host's real adapters.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use berth::adapters::node::{HostPaths, HostPorts};
+use berth::core::agent::{Agent, AgentConfig};
+use berth::core::exchange::Sandbox;
+use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
+use berth::core::pool::{approval, fingerprint};
+use berth::ports::{
+    ApiError, ApiServer, Consistency, ListPage, ListQuery, LocalError, Part, Preconditions,
+    Sandboxes, Watch, WatchEvent, WatchQuery,
+};
+use berth::shell::run_agent;
+use berth::testing::Store;
+use tokio::sync::watch;
+
+/// The apiserver.
+#[derive(Clone)]
+pub struct MemoryApi {
+    store: Arc<Mutex<Store>>,
+    changed: watch::Sender<u64>,
+}
+
+impl MemoryApi {
+    /// A cluster with one node and one pool, `10.9.0.0/24`.
+    pub fn new() -> Self {
+        let api = Self {
+            store: Arc::default(),
+            changed: watch::Sender::new(0),
+        };
+        let named = |name: &str| Metadata {
+            name: name.to_owned(),
+            ..Metadata::default()
+        };
+        let node = Node {
+            metadata: named("n1"),
+            ..Node::default()
+        };
+        let mut pool = AddressPool {
+            metadata: named("pool"),
+            ..AddressPool::default()
+        };
+        pool.spec.is_default = true;
+        pool.spec.block_size = Some(64);
+        pool.spec.families = vec![FamilySpec {
+            ranges: vec!["10.9.0.0/24".to_owned()],
+            gateway: "10.9.0.1".parse().ok(),
+            ..FamilySpec::default()
+        }];
+        api.with(|store| {
+            store.create(node.into()).unwrap();
+            pool.metadata = store.create(pool.clone().into()).unwrap();
+            pool.status.approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), 64);
+            store.replace(pool.into(), Part::Status).unwrap();
+        });
+        api
+    }
+
+    /// A Pod bound to the node; its UID.
+    pub fn add_pod(&self, name: &str) -> String {
+        let mut pod = Pod::default();
+        pod.metadata.name = name.into();
+        pod.metadata.namespace = "ns".into();
+        pod.spec.node_name = "n1".into();
+        pod.status.phase = "Pending".into();
+        self.with(|store| store.create(pod.into()))
+            .unwrap()
+            .uid
+            .as_str()
+            .to_owned()
+    }
+
+    /// The Pod's object is gone.
+    pub fn remove_pod(&self, name: &str) {
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+        };
+        self.with(|store| store.delete(&key, None)).unwrap();
+    }
+
+    /// All records of all blocks.
+    pub fn records(&self) -> String {
+        let store = self.lock();
+        let blocks = store
+            .of_kind(Kind::AddressBlock)
+            .map(|object| match object {
+                Object::AddressBlock(block) => block.spec.records.clone(),
+                _ => String::new(),
+            });
+        blocks.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap()
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.lock();
+        let result = f(&mut store);
+        self.changed.send_replace(store.version());
+        result
+    }
+}
+
+impl ApiServer for MemoryApi {
+    type Watch = MemoryWatch;
+
+    async fn get(&self, key: &ObjectKey, _: Consistency) -> Result<Object, ApiError> {
+        self.lock().get(key)
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage, ApiError> {
+        Ok(self.lock().list(query))
+    }
+
+    async fn watch(&self, query: &WatchQuery) -> Result<MemoryWatch, ApiError> {
+        Ok(MemoryWatch {
+            api: self.clone(),
+            changed: self.changed.subscribe(),
+            seen: query.resource_version.parse().unwrap(),
+            query: query.clone(),
+        })
+    }
+
+    async fn create(&self, object: Object) -> Result<Metadata, ApiError> {
+        self.with(|store| store.create(object))
+    }
+
+    async fn replace(&self, object: Object, part: Part) -> Result<Metadata, ApiError> {
+        self.with(|store| store.replace(object, part))
+    }
+
+    async fn delete(&self, key: &ObjectKey, guard: &Preconditions) -> Result<(), ApiError> {
+        self.with(|store| store.delete(key, Some(guard)))
+    }
+}
+
+pub struct MemoryWatch {
+    api: MemoryApi,
+    query: WatchQuery,
+    seen: u64,
+    changed: watch::Receiver<u64>,
+}
+
+impl Watch for MemoryWatch {
+    async fn next(&mut self) -> WatchEvent {
+        loop {
+            let events = self.api.lock().events_after(&self.query, self.seen);
+            if let Some((version, event)) = events.into_iter().next() {
+                self.seen = version;
+                return event;
+            }
+            if self.changed.changed().await.is_err() {
+                return WatchEvent::Closed;
+            }
+        }
+    }
+}
+
+/// A runtime that lists nothing.
+struct NoSandboxes;
+
+impl Sandboxes for NoSandboxes {
+    async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
+        Ok(Vec::new())
+    }
+}
+
+/// One node: its directories, and its agent while there is one.
+pub struct Host {
+    pub api: MemoryApi,
+    directory: tempfile::TempDir,
+    agent: Option<(
+        tokio::runtime::Runtime,
+        Arc<HostPorts<MemoryApi, NoSandboxes>>,
+    )>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("netns")).unwrap();
+        Self {
+            api: MemoryApi::new(),
+            directory,
+            agent: None,
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts the agent, as `berthd agent` does.
+    pub fn start_agent(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let paths = HostPaths {
+            socket: self.path("run/agent.sock"),
+            journal: self.path("state/journal"),
+            spool: self.path("spool"),
+            namespaces: vec![self.path("netns")],
+            allowed_uid: rustix::process::geteuid().as_raw(),
+        };
+        let ports = {
+            let _within = runtime.enter();
+            Arc::new(HostPorts::open(&paths, self.api.clone(), NoSandboxes).unwrap())
+        };
+        let running = ports.clone();
+        let config = AgentConfig::new("n1", "machine-1", "boot-1");
+        runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
+        self.agent = Some((runtime, ports));
+    }
+
+    /// Stops the agent, as SIGTERM does.
+    pub fn stop_agent(&mut self) {
+        let (runtime, ports) = self.agent.take().unwrap();
+        runtime.block_on(ports.socket().drain(Duration::from_secs(1)));
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    }
+}

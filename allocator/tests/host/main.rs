@@ -1,0 +1,8 @@
+//! The real plugin binary against the real shell, socket, spool and journal on this host; only the
+//! apiserver and the runtime are in memory. Loopback and temporary directories, nothing else.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod cluster;
+mod dependencies;
+mod plugin;
