@@ -49,11 +49,7 @@ impl BerthIpam {
         );
         let token = CpuToken::Ipam(Token::Exec(id).pack());
         context.cpu(node, self.setup.costs.plugin_exec, token);
-        let deadline = context.now()
-            + match verb {
-                PluginVerb::Add => berth::core::plugin::ADD_BUDGET,
-                PluginVerb::Del => berth::core::plugin::DEL_BUDGET,
-            };
+        let deadline = context.now() + verb.budget();
         context.ipam_timer(node, deadline, Token::Deadline(id).pack());
     }
 
