@@ -139,7 +139,7 @@ fn benchmark() -> anyhow::Result<String> {
 fn burst() -> anyhow::Result<String> {
     let scenarios: Vec<Scenario> = SEEDS
         .map(|seed| {
-            let mut args = arguments("--workload burst");
+            let mut args = arguments("--workload burst --set driver.preload_pods=true");
             args.seed = Seed(seed);
             Scenario::from_args(&args)
         })

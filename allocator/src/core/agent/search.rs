@@ -88,7 +88,7 @@ impl Agent {
         // fails and a read.
         // Each node has its own moment, so that they do not all write to the same last block.
         let settle = self.config.policy.search_settle;
-        let own = fnv1a(self.config.machine_id.as_bytes()) % 4;
+        let own = fnv1a(self.config.machine_id.as_bytes()) % 8;
         let settled = pool.answered_at + settle + settle * own as u32;
         if self.now < settled {
             self.arm(Timer::Search(id), settled);
