@@ -343,12 +343,14 @@ impl World {
         for machine in self.cluster.machines() {
             let name = &machine.node_name;
             let elapsed = now.as_nanos().max(1);
+            let node = &self.cluster.parameters().node_side.node;
+            let millicores = u128::from(node.cores.0.max(1));
             let cpu = &machine.cpu;
             uses.push(ResourceUse {
                 name: format!("node/{name}/cpu"),
-                busy_ppm: (u128::from(cpu.busy_core_nanos(now)) * 1_000_000
+                busy_ppm: (u128::from(cpu.busy_core_nanos(now)) * 1_000_000_000
                     / u128::from(elapsed)
-                    / 3) as u64,
+                    / millicores) as u64,
                 queue_peak: cpu.peak() as u64,
             });
             let busy = machine.bbolt.busy_nanos();
