@@ -1,0 +1,38 @@
+//! Plans of failures that were found once: Berth survives each, and where a mutant has the mistake
+//! built in, it falls.
+
+use drydock::cli::Allocator;
+use drydock::runner::{RunOptions, run};
+use drydock::scenario::Scenario;
+use drydock_traces::plan::Plan;
+use drydock_traces::run_record::RunRecord;
+
+fn replay(text: &str, mutant: Option<&str>) -> RunRecord {
+    let plan = Plan::from_toml(text).unwrap();
+    let scenario = Scenario::from_plan(&plan, Allocator::Berth, mutant.map(str::to_owned)).unwrap();
+    run(scenario, RunOptions::default(), |_| ()).unwrap()
+}
+
+const LATE_RELEASE: &str =
+    include_str!("../../../traces/corpus/regressions/late-release-under-an-answer.toml");
+const LINK_LIVES_ON: &str =
+    include_str!("../../../traces/corpus/regressions/link-lives-on-after-del.toml");
+
+#[test]
+fn a_late_release_under_an_answer_is_fenced() {
+    assert_eq!(replay(LATE_RELEASE, None).violations, []);
+}
+
+#[test]
+fn a_late_release_under_an_answer_kills_the_mutant_for_which_a_read_settles() {
+    let record = replay(LATE_RELEASE, Some("read-settles-unknown"));
+    assert!(!record.violations.is_empty());
+}
+
+#[test]
+fn an_address_is_held_while_its_link_lives_on_after_del() {
+    let record = replay(LINK_LIVES_ON, None);
+    assert_eq!(record.violations, []);
+    let fired: u64 = record.faults.values().map(|count| count.fired).sum();
+    assert_eq!(fired, 2, "{:?}", record.faults);
+}
