@@ -4,6 +4,17 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
+#![allow(
+    clippy::disallowed_macros,
+    reason = "tests tell figures; cargo shows them when asked"
+)]
 
+mod berth;
+mod command_line;
+mod determinism;
+mod event_model;
+mod program;
+mod real_node;
 mod regressions;
+mod storms;
 mod tidy;
