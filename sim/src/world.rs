@@ -98,6 +98,7 @@ pub struct World {
     end: Option<EndReason>,
     healed: Option<SimInstant>,
     node_count: u32,
+    mutant: Option<String>,
 }
 
 impl World {
@@ -158,6 +159,7 @@ impl World {
             end: None,
             healed: None,
             node_count: scenario.nodes,
+            mutant: scenario.mutant.clone(),
         };
         Ok((world, queue))
     }
@@ -399,7 +401,10 @@ impl World {
 
     /// Name of the allocator, with its mutant.
     pub fn allocator_name(&self) -> String {
-        self.cluster.ipam().name().to_owned()
+        let allocator = self.cluster.ipam().name();
+        self.mutant.as_ref().map_or(allocator.to_owned(), |mutant| {
+            format!("{allocator}+{mutant}")
+        })
     }
 }
 

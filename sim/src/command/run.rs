@@ -16,9 +16,14 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
     let scenario = Scenario::from_args(&args.scenario)?;
     if !args.quiet {
         for entry in scenario.workload.not_simulated_groups() {
+            let field = if entry.field.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", entry.field)
+            };
             eprintln!(
-                "not simulated: {} {} ({} documents, first {}): {}",
-                entry.kind, entry.field, entry.document_count, entry.first, entry.reason
+                "not simulated: {}{field} (documents: {}, first {}): {}",
+                entry.kind, entry.document_count, entry.first, entry.reason
             );
         }
     }
@@ -81,7 +86,7 @@ fn line(record: &RunRecord) -> String {
     let outcome = &record.outcome;
     let time = outcome
         .all_running_s
-        .map_or("never".to_owned(), |seconds| format!("{seconds} s"));
+        .map_or("never".to_owned(), |seconds| seconds.to_string());
     format!(
         "{} {} {} seed {}: {}/{} Running, all after {time}, hash {}\n",
         record.scenario.allocator,

@@ -92,8 +92,7 @@ fn a_burst_takes_a_seventh_of_a_request_per_pod() {
         per_pod_milli(&record)
     });
     println!("requests per 1000 Pods of a burst: {milli:?}");
-    assert!(median(milli) <= 150, "{milli:?}");
-    assert!(milli.iter().all(|milli| *milli <= 155), "{milli:?}");
+    assert!(milli.iter().all(|milli| *milli <= 150), "{milli:?}");
 }
 
 #[test]
