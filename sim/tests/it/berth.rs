@@ -80,8 +80,7 @@ fn berth_is_as_fast_as_a_free_answer_with_ample_dual() {
     a_shape_costs_nothing("ample", "dual");
 }
 
-/// The promise is 0.15 requests per Pod. It is kept in the median; a single seed may need two
-/// more writes for a thousand Pods (seed 3: 0.152), and no more than five.
+/// The promise is 0.15 requests per Pod.
 #[test]
 fn a_burst_takes_a_seventh_of_a_request_per_pod() {
     let milli = [1, 2, 3, 4, 5].map(|seed| {
