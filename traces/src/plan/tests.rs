@@ -229,15 +229,19 @@ fn any_fault() -> impl Strategy<Value = Fault> {
                 agent: index,
                 write: count,
             };
-            let del = Trigger::Cni {
+            let verb = match kind {
+                FaultKind::UnknownRelease => CniVerb::Add,
+                _ => CniVerb::Del,
+            };
+            let cni = Trigger::Cni {
                 node: index,
-                verb: CniVerb::Del,
+                verb,
                 call: count,
                 edge,
             };
             let at = match (shape.trigger, trigger) {
                 (Some("write"), _) | (None, 0) => write,
-                (Some(_), _) | (None, 1) => del,
+                (Some(_), _) | (None, 1) => cni,
                 (None, 2) => Trigger::PortCall {
                     agent: index,
                     call: count,
