@@ -7,7 +7,7 @@ use std::{
     panic,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -119,14 +119,18 @@ where
     R: Send + 'static,
 {
     let watcher = thread::current();
+    // Set before the wake-up: the thread itself is still ending when the watcher looks.
+    let done = Arc::new(AtomicBool::new(false));
+    let is_done = done.clone();
     let run = thread::spawn(move || {
         let result = panic::catch_unwind(panic::AssertUnwindSafe(|| run_here(seed, body)));
+        done.store(true, Ordering::Release);
         watcher.unpark();
         result
     });
     let mut last = progress.snapshot();
     let mut still_ticks = 0;
-    while !run.is_finished() {
+    while !is_done.load(Ordering::Acquire) {
         thread::park_timeout(watch.tick);
         let present = progress.snapshot();
         on_tick(present);
@@ -136,7 +140,7 @@ where
             0
         };
         last = present;
-        if still_ticks >= watch.patience_ticks && !run.is_finished() {
+        if still_ticks >= watch.patience_ticks && !is_done.load(Ordering::Acquire) {
             return Err(Stalled {
                 at: present,
                 stood_still: watch.tick * still_ticks,
