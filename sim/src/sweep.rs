@@ -137,7 +137,10 @@ pub fn sweep(
                     if failed {
                         bound.fetch_min(seed, Ordering::Relaxed);
                         results.1.insert(seed, result);
-                    } else if let Ok(record) = &result {
+                    } else if let Ok(record) = &result
+                        && record.outcome.exit_class != ExitClass::Interrupted
+                    {
+                        // A storm that was cut short has shown nothing.
                         results.0.add(record);
                     }
                     drop(results);
