@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::ids::ClientId;
 use crate::node_event::NodeToken;
 use crate::node_side::{Node, Signal};
+use crate::observation::PodStage;
 use crate::request::{
     Answer, ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response,
 };
@@ -102,6 +103,8 @@ impl Node {
         };
         self.multus.insert(process, state);
         let token = self.multus_enter(process, Step::Exec);
+        let work_ns = demand.as_nanos() as u64;
+        self.multus_stage(process, PodStage::Multus { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -116,6 +119,7 @@ impl Node {
         let Signal::Api(response) = signal else {
             return match step {
                 Step::Exec | Step::PodPause => {
+                    self.multus_stage(process, PodStage::MultusApi, context);
                     self.multus_get_pod(process, Step::Pod, context);
                 }
                 Step::StatusPause => self.multus_get_pod(process, Step::StatusRead, context),
@@ -244,10 +248,12 @@ impl Node {
             }
             (_, Verb::Add) if result.is_ok() => {
                 state.result = Some(result);
+                self.multus_stage(process, PodStage::MultusApi, context);
                 self.multus_get_pod(process, Step::StatusPod, context);
             }
             (_, Verb::Add) => {
                 state.result = Some(result);
+                self.multus_stage(process, PodStage::Cleanup, context);
                 self.multus_delegate(process, Verb::Del, Step::DelegateUndo, context);
             }
             (_, Verb::Del) => {
@@ -350,7 +356,17 @@ impl Node {
         } else {
             std::time::Duration::ZERO
         };
+        let work_ns = demand.as_nanos() as u64;
+        self.multus_stage(process, PodStage::Multus { work_ns }, context);
         self.compute(demand, token, context);
+    }
+
+    /// The start of a Pod waits for a step of this process, if anybody still waits for it.
+    fn multus_stage(&self, process: u32, stage: PodStage, context: &mut Context<'_>) {
+        let state = &self.multus[&process];
+        if state.call.is_some() && state.execution.verb == Verb::Add {
+            self.stage(state.execution.pod.uid, stage, context);
+        }
     }
 
     fn multus_exit(&mut self, process: u32, context: &mut Context<'_>) {

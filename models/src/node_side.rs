@@ -20,7 +20,7 @@ use crate::multus::Multus;
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_parameters::NodeSideParameters;
 use crate::objects::Pod;
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
 use crate::parameters::Span;
 use crate::request::{Change, ReplyTo, Request, Response};
 
@@ -450,13 +450,27 @@ impl Node {
         self.wait(done - now, token, context);
     }
 
+    /// The start of a Pod waits for something else from now on; it matters until its container runs.
+    pub(crate) fn stage(&self, pod: PodUid, stage: PodStage, context: &mut Context<'_>) {
+        let worker = self.kubelet.workers.get(&pod);
+        if worker.is_some_and(|worker| !worker.started) {
+            context.core.observe(Observation::PodStage { pod, stage });
+        }
+    }
+
     /// Makes an API call with the kubelet's main client.
-    pub(crate) fn call(&mut self, request: Request, token: NodeToken, context: &mut Context<'_>) {
+    /// Units: the result is the time at the kubelet's limiter, in ns.
+    pub(crate) fn call(
+        &mut self,
+        request: Request,
+        token: NodeToken,
+        context: &mut Context<'_>,
+    ) -> u64 {
         let client = self
             .kubelet
             .client
             .expect("a running kubelet has its client");
-        context.call(
+        let call = context.call(
             client,
             request,
             ReplyTo::Node {
@@ -464,6 +478,8 @@ impl Node {
                 token,
             },
         );
+        let now = context.now();
+        context.api.limited(call, now).as_nanos() as u64
     }
 
     /// A draw of a Pod's sync stream.

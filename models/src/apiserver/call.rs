@@ -159,6 +159,12 @@ impl ApiServers {
         id
     }
 
+    /// How long a call that was just made is held back by its client's limiter.
+    pub fn limited(&mut self, id: CallId, now: SimInstant) -> Duration {
+        let departs = self.calls.get(id).map_or(now, |call| call.departed);
+        departs.saturating_since(now)
+    }
+
     /// Sends a call, not before an instant, when its limiter lets it.
     fn depart(&mut self, id: CallId, not_before: SimInstant, core: &mut Core<'_>) {
         let Some(call) = self.calls.get(id) else {

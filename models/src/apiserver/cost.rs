@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::observation::ApiCallKind;
-use crate::parameters::{Price, Prices};
+use crate::parameters::{Factor, Price, Prices};
 use crate::request::{Consistency, Custom, Request, Shape};
 
 use super::store::Store;
@@ -64,6 +64,8 @@ crate::parameter_group! {
         bench_fsync: Duration,
         /// Piece in which background CPU is spent.
         background_lump: Duration,
+        /// What every price of CPU is multiplied by.
+        cpu_factor: Factor,
     }
 }
 
@@ -94,6 +96,14 @@ impl Demand {
         }
     }
 
+    /// The same work on a core that is slower by a factor.
+    fn on(self, factor: Factor) -> Demand {
+        Demand {
+            foreground: factor.of(self.foreground),
+            background: factor.of(self.background),
+        }
+    }
+
     fn times(self, count: u32) -> Demand {
         Demand {
             foreground: self.foreground * count,
@@ -105,6 +115,11 @@ impl Demand {
 impl CostParameters {
     /// CPU of a request, given what the store holds when it arrives.
     pub fn demand(&self, request: &Request, store: &Store) -> Demand {
+        self.measured(request, store).on(self.cpu_factor)
+    }
+
+    /// The same on the machine where the prices were measured.
+    fn measured(&self, request: &Request, store: &Store) -> Demand {
         let read = |price: Price| Demand::of(price, Duration::ZERO);
         let write = |price: Price| Demand::of(price, self.bench_fsync);
         match request {
@@ -153,7 +168,7 @@ impl CostParameters {
 
     /// CPU of opening a connection.
     pub fn connection(&self) -> Demand {
-        Demand::of(self.tls.at(1), Duration::ZERO)
+        Demand::of(self.tls.at(1), Duration::ZERO).on(self.cpu_factor)
     }
 
     fn list(&self, first: Demand, count: usize) -> Demand {
