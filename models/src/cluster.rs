@@ -166,7 +166,7 @@ impl Cluster {
         };
         let census = Census::new(spec.workload.pod_count());
         let cluster = Cluster {
-            nodes: Nodes::new(),
+            nodes: Nodes::new(ipam.is_network_plugin()),
             api,
             controllers,
             scheduler,
@@ -348,6 +348,11 @@ impl Cluster {
         self.census
             .hopeless(unschedulable)
             .then_some(End::NoProgress)
+    }
+
+    /// Totals of the IPAM, see [`Ipam::counters`].
+    pub fn ipam_counters(&self) -> Vec<(&'static str, u64)> {
+        self.ipam.counters()
     }
 
     /// Pods that exist and do not run, with what is known of the reason. Shape: by UID.

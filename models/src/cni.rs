@@ -64,6 +64,30 @@ pub struct CniError {
 /// Answer of the plugin; a DEL answers with no addresses.
 pub type IpamAnswer = Result<Assigned, CniError>;
 
+/// What an ADD is waiting for inside the IPAM: told at every change, so that a Pod's critical path
+/// can be read from the run. Shape: from one report to the next, or to the exit of the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum IpamStage {
+    /// Its own processes need a core.
+    Cpu,
+    /// A request is on its way, at the server, or on its way back.
+    Api,
+    /// The limiter of a client holds a request back.
+    Limiter,
+    /// A queue or limiter of an agent or controller.
+    Queue,
+    /// A mutex of a process, or a lock on the machine.
+    Lock,
+    /// A lease that another process leads.
+    Lease,
+    /// A pause: after a conflict, between two polls.
+    Backoff,
+    /// Somebody else must write first.
+    Controller,
+    /// Interfaces, routes, filters, probes.
+    DataPlane,
+}
+
 /// An IPAM: its plugin executions, node processes and controllers. One value serves the whole
 /// cluster; every call names the machine it concerns.
 ///
@@ -73,6 +97,12 @@ pub type IpamAnswer = Result<Assigned, CniError>;
 pub trait Ipam {
     /// Name as on the command line.
     fn name(&self) -> &'static str;
+    /// Whether it is the cluster's network plugin itself: the runtime executes it directly, with
+    /// no multus and no macvlan, a call is the whole plugin, and a deadline kills that process.
+    /// Otherwise it is the IPAM of macvlan behind multus, and outlives their death as an orphan.
+    fn is_network_plugin(&self) -> bool {
+        false
+    }
     /// Before the workload: install objects, start processes. Runs at time zero.
     fn start(&mut self, context: &mut Context<'_>);
     /// The workload starts once this is true (pools approved, agents serving).
@@ -96,6 +126,10 @@ pub trait Ipam {
     /// A fault strikes the IPAM's own processes. An IPAM without such processes has none.
     fn inject(&mut self, fault: IpamFault, context: &mut Context<'_>) {
         let _ = (fault, context);
+    }
+    /// Totals that only it knows, by name; they end in the run record.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
     /// Positions in the fault plan of the triggers that fired since the last look.
     fn triggered(&mut self) -> Vec<u32> {

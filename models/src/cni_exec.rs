@@ -10,6 +10,7 @@ use drydock_engine::time::SimInstant;
 
 use crate::cni::{CniError, Verb};
 use crate::context::Context;
+use crate::event::Event;
 use crate::ids::{ContainerId, NetnsId};
 use crate::node_side::Node;
 use crate::objects::Pod;
@@ -77,7 +78,7 @@ impl Node {
             .expect("its call is in flight")
             .process = Some(process);
         let parameters = self.node_side(context);
-        if parameters.multus.enabled {
+        if parameters.multus.enabled && !self.ipam_is_network_plugin {
             self.multus_exec(process, call, execution, context);
         } else {
             self.macvlan_exec(process, Parent::Runtime(call), execution, context);
@@ -108,9 +109,13 @@ impl Node {
             }
             self.observe_add_ended(&multus.execution, false, context);
         } else if let Some(macvlan) = self.macvlan.remove(&process) {
-            // The IPAM that it waits for answers nobody.
-            if let Some(ipam) = macvlan.ipam {
-                self.ipam.remove(&ipam);
+            // The IPAM that it waits for answers nobody; as the network plugin it is that process.
+            if let Some(call) = macvlan.ipam {
+                self.ipam.remove(&call);
+                if macvlan.own {
+                    let node = self.index;
+                    context.core.queue.soon(Event::IpamKill { node, call });
+                }
             }
             self.observe_add_ended(&macvlan.execution, false, context);
         }

@@ -8,7 +8,7 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
-use crate::cni::IpamAnswer;
+use crate::cni::{IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::event::{CpuToken, Event};
 use crate::ids::{CallId, ClientId, IpamCallId, NodeIndex, WatchId};
 use crate::machine::Machine;
@@ -123,6 +123,18 @@ impl Context<'_> {
     /// Sets a timer of the IPAM under test on a machine.
     pub fn ipam_timer(&mut self, node: NodeIndex, at: SimInstant, token: u64) {
         self.core.queue.at(at, Event::IpamTimer { node, token });
+    }
+
+    /// Says what an ADD waits for from now on; of a DEL nothing is recorded.
+    pub fn ipam_stage(&mut self, call: &IpamCall, stage: IpamStage) {
+        if call.verb == Verb::Add {
+            self.core.observe(Observation::IpamStage {
+                node: call.node,
+                container: call.container,
+                pod: call.pod,
+                stage,
+            });
+        }
     }
 
     /// Ends an IPAM plugin process with its answer, as an event of its own.

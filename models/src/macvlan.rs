@@ -1,9 +1,14 @@
 //! The macvlan plugin: ADD makes the link, executes the IPAM, configures the address; DEL executes
 //! the IPAM, then deletes the link. No duplicate address detection for IPv4.
+//!
+//! An IPAM that is the network plugin itself ([`crate::cni::Ipam::is_network_plugin`]) passes
+//! through here as well, because the link and its address are the world's truth; but it pays no
+//! macvlan, detects nothing that it does not say itself, and dies with its process.
 //! Source: containernetworking/plugins `plugins/main/macvlan/macvlan.go:202-429`,
 //! `pkg/ipam/ipam_linux.go:36,116-121`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
 use crate::cni_exec::{CniResult, Execution, Parent};
@@ -38,6 +43,8 @@ pub(crate) struct Macvlan {
     pub(crate) ticket: u32,
     /// The execution of the IPAM that it waits for.
     pub(crate) ipam: Option<IpamCallId>,
+    /// The IPAM is the network plugin: this process is the IPAM's own.
+    pub(crate) own: bool,
     step: Step,
 }
 
@@ -54,6 +61,7 @@ impl Node {
         // loopback runs beside the network's plugin, in containerd's own goroutine.
         let demand = parameters.cni.cpu_loopback
             + match execution.verb {
+                _ if self.ipam_is_network_plugin => Duration::ZERO,
                 Verb::Add => parameters.macvlan.cpu_add,
                 Verb::Del => parameters.macvlan.cpu_del,
             };
@@ -63,6 +71,7 @@ impl Node {
             execution,
             ticket,
             ipam: None,
+            own: self.ipam_is_network_plugin,
             step: Step::Exec,
         };
         let (pod, add) = (state.execution.pod.uid, state.execution.verb == Verb::Add);
@@ -229,7 +238,8 @@ impl Node {
     /// IPv6 with a gateway: wait until the address is no longer tentative.
     fn macvlan_detect(&mut self, process: u32, addresses: Vec<IpAddr>, context: &mut Context<'_>) {
         let parameters = self.node_side(context);
-        if !parameters.macvlan.ipv6_dad || !addresses.iter().any(IpAddr::is_ipv6) {
+        let detects = parameters.macvlan.ipv6_dad && !self.ipam_is_network_plugin;
+        if !detects || !addresses.iter().any(IpAddr::is_ipv6) {
             return self.macvlan_exit(process, Ok(addresses), context);
         }
         let pod = self.macvlan[&process].execution.pod.clone();

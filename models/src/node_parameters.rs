@@ -31,6 +31,8 @@ parameter_group! {
         base_control_plane: Millicores,
         /// One lump of CPU per Pod start.
         cpu_per_pod: Duration,
+        /// One execution of a plugin binary without a measured price of its own.
+        exec_cpu: Duration,
         /// One fdatasync.
         fdatasync: Duration,
         /// From power to a started kubelet.

@@ -31,6 +31,7 @@ const NODE_SHIFT: u32 = 20;
 #[derive(Default)]
 pub struct Nodes {
     nodes: Vec<Node>,
+    ipam_is_network_plugin: bool,
 }
 
 /// What a wait ends with.
@@ -65,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) ipam: BTreeMap<IpamCallId, u32>,
     /// Delegates of each attachment as multus keeps them in /var/lib/cni/multus.
     pub(crate) multus_cache: BTreeMap<ContainerId, Rc<Pod>>,
+    /// The runtime executes the IPAM itself.
+    pub(crate) ipam_is_network_plugin: bool,
     /// Deletions of links left until they fail, and how many then fail.
     pub(crate) link_failures: (u32, u32),
     pod_streams: BTreeMap<PodUid, PodStreams>,
@@ -77,9 +80,12 @@ pub(crate) struct Node {
 }
 
 impl Nodes {
-    /// No machine yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// No machine yet; the runtime of each will execute multus, or the IPAM itself.
+    pub fn new(ipam_is_network_plugin: bool) -> Self {
+        Self {
+            ipam_is_network_plugin,
+            ..Self::default()
+        }
     }
 
     /// Starts containerd and kubelet of a machine that exists in `machines` (start of the run).
@@ -91,7 +97,9 @@ impl Nodes {
             "machines start in the order of their index"
         );
         let name = Rc::clone(&context.core.machine(node).node_name);
-        self.nodes.push(Node::new(node, name, context.core.streams));
+        let mut started = Node::new(node, name, context.core.streams);
+        started.ipam_is_network_plugin = self.ipam_is_network_plugin;
+        self.nodes.push(started);
         self.nodes[node.index()].kubelet_start(context);
     }
 
@@ -299,6 +307,7 @@ impl Node {
             macvlan: BTreeMap::new(),
             ipam: BTreeMap::new(),
             multus_cache: BTreeMap::new(),
+            ipam_is_network_plugin: false,
             link_failures: (0, 0),
             pod_streams: BTreeMap::new(),
             stream: streams.stream("kubelet", entity, "node"),

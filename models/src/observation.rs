@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use crate::cni::IpamStage;
 use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
 use crate::request::{ApiError, ClientClass, Custom};
 
@@ -101,6 +102,17 @@ pub enum Observation {
         pod: PodUid,
         /// Its addresses, or the CNI error code and text.
         result: Result<Vec<IpAddr>, (u32, String)>,
+    },
+    /// What an ADD waits for inside the IPAM changed.
+    IpamStage {
+        /// Machine.
+        node: NodeIndex,
+        /// Sandbox.
+        container: ContainerId,
+        /// Pod.
+        pod: PodUid,
+        /// From now on.
+        stage: IpamStage,
     },
     /// The IPAM plugin answered a DEL.
     IpamDelEnded {

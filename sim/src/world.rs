@@ -376,6 +376,9 @@ impl World {
             .iter()
             .map(|(name, count)| ((*name).to_owned(), *count))
             .collect();
+        for (name, total) in self.cluster.ipam_counters() {
+            probes.insert(name.to_owned(), total);
+        }
         let truth = listeners.ledger.truth();
         let longest = listeners.ledger.longest_release().as_nanos() as u64;
         probes.insert("longest-release-ns".to_owned(), longest);

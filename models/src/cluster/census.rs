@@ -7,7 +7,8 @@ use crate::ids::PodUid;
 use crate::objects::OwnerKind;
 use crate::observation::Observation;
 
-/// Rounds that a waiting Pod fails before nothing more is expected of it.
+/// Rounds that a waiting Pod fails, with no Pod beginning to run between them, before nothing more
+/// is expected of it.
 const HOPELESS_ROUNDS: u8 = 3;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,7 +16,11 @@ struct State {
     running: bool,
     deleting: bool,
     over: bool,
+    /// Failed rounds in all.
     failures: u8,
+    /// Failed rounds since `since` Pods had begun to run.
+    in_vain: u8,
+    since: u64,
 }
 
 impl State {
@@ -50,6 +55,8 @@ pub struct Census {
     deleting: u64,
     hopeless: u64,
     succeeded: u64,
+    /// Pods that ever began to run: progress, which gives everybody hope again.
+    began: u64,
     changed: bool,
 }
 
@@ -65,6 +72,7 @@ impl Census {
             deleting: 0,
             hopeless: 0,
             succeeded: 0,
+            began: 0,
             changed: false,
         }
     }
@@ -117,11 +125,15 @@ impl Census {
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, api: &ApiServers) {
-        let (pod, change): (PodUid, fn(&mut State)) = match observation {
-            Observation::PodCreated { pod } => (*pod, |_| {}),
-            Observation::PodDeleting { pod } => (*pod, |state| state.deleting = true),
-            Observation::PodGone { pod } => (*pod, |state| state.over = true),
-            Observation::PodRunning { pod } => (*pod, |state| state.running = true),
+        let (pod, change): (PodUid, fn(&mut State, u64)) = match observation {
+            Observation::PodCreated { pod } => (*pod, |_, _| {}),
+            Observation::PodDeleting { pod } => (*pod, |state, _| state.deleting = true),
+            Observation::PodGone { pod } => (*pod, |state, _| state.over = true),
+            Observation::PodRunning { pod } => {
+                self.began += 1;
+                self.hopeless = 0;
+                (*pod, |state, _| state.running = true)
+            }
             Observation::PodTerminal { pod } => {
                 let of_job = api.pod(*pod).is_some_and(|stored| {
                     stored.status.phase == crate::objects::Phase::Succeeded
@@ -131,12 +143,16 @@ impl Census {
                             .is_some_and(|owner| owner.kind == OwnerKind::Job)
                 });
                 self.succeeded += u64::from(of_job);
-                (*pod, |state| state.over = true)
+                (*pod, |state, _| state.over = true)
             }
             Observation::SandboxFailed { pod, reason, .. } => {
                 self.reasons.insert(*pod, reason);
-                (*pod, |state| {
+                (*pod, |state, began| {
+                    if state.since != began {
+                        (state.since, state.in_vain) = (began, 0);
+                    }
                     state.failures = state.failures.saturating_add(1);
+                    state.in_vain = state.in_vain.saturating_add(1);
                 })
             }
             _ => return,
@@ -147,7 +163,7 @@ impl Census {
             self.pods.resize(pod.index() + 1, State::default());
         }
         let before = known.then(|| self.pods[pod.index()]);
-        change(&mut self.pods[pod.index()]);
+        change(&mut self.pods[pod.index()], self.began);
         let after = self.pods[pod.index()];
         if let Some(before) = before {
             self.count(before, false);
@@ -165,7 +181,7 @@ impl Census {
         adjust(&mut self.waiting, waits);
         adjust(
             &mut self.hopeless,
-            waits && state.failures >= HOPELESS_ROUNDS,
+            waits && state.since == self.began && state.in_vain >= HOPELESS_ROUNDS,
         );
         adjust(
             &mut self.running,
@@ -202,5 +218,50 @@ impl Census {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drydock_engine::stream::Streams;
+
+    use super::{Census, HOPELESS_ROUNDS};
+    use crate::apiserver::ApiServers;
+    use crate::ids::{NodeIndex, PodUid};
+    use crate::observation::Observation;
+    use crate::parameters::Parameters;
+
+    #[test]
+    fn a_pod_that_begins_to_run_gives_the_others_hope_again() {
+        let parameters = Parameters::profile("measured").unwrap();
+        let api = ApiServers::new(&[NodeIndex(0)], &parameters, &Streams::new(1));
+        let mut census = Census::new(3);
+        let pods = [PodUid(0), PodUid(1), PodUid(2)];
+        for pod in pods {
+            census.observe(&Observation::PodCreated { pod }, &api);
+        }
+        let fail = |census: &mut Census, pod| {
+            let failed = Observation::SandboxFailed {
+                node: NodeIndex(0),
+                pod,
+                reason: "full",
+            };
+            for _ in 0..HOPELESS_ROUNDS {
+                census.observe(&failed, &api);
+            }
+        };
+        for pod in &pods[..2] {
+            fail(&mut census, *pod);
+        }
+        census.observe(&Observation::PodRunning { pod: pods[2] }, &api);
+        assert!(!census.hopeless(0), "one of them may be the next");
+        fail(&mut census, pods[0]);
+        assert!(!census.hopeless(0), "the other has not been tried since");
+        fail(&mut census, pods[1]);
+        assert!(census.hopeless(0));
+        census.observe(&Observation::PodRunning { pod: pods[0] }, &api);
+        assert!(!census.hopeless(0));
+        fail(&mut census, pods[1]);
+        assert!(census.hopeless(0));
     }
 }

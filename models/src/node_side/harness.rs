@@ -156,7 +156,7 @@ impl World {
             observed: Vec::new(),
             answers: BTreeMap::new(),
             api,
-            nodes: Nodes::new(),
+            nodes: Nodes::new(false),
             ipam: Scripted {
                 inner,
                 add_delay: Duration::ZERO,
