@@ -355,6 +355,12 @@ impl Cluster {
         self.ipam.counters()
     }
 
+    /// A user deletes every Pod; the run ends when the replacements run.
+    pub fn delete_all(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
+        self.with(queue, |parts, context| parts.driver.delete_all(context));
+        self.settle(queue, log);
+    }
+
     /// Pods that exist and do not run, with what is known of the reason. Shape: by UID.
     pub fn waiting(&self) -> Vec<WaitingPod> {
         let unschedulable: BTreeMap<PodUid, &str> = self.scheduler.unschedulable().collect();

@@ -3,6 +3,7 @@
 //! always give the same bytes.
 
 pub mod curve;
+pub mod explain;
 pub mod plot;
 pub mod quantity;
 pub mod reference;

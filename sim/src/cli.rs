@@ -131,7 +131,8 @@ pub struct ScenarioArgs {
     /// Nodes; the first three also carry the control plane.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
-    /// A parameter set: `measured`, `event-model-check`, `real-node`, or a TOML file.
+    /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `slow-disk`,
+    /// `event-model-check`, `real-node`, or a TOML file.
     #[arg(long, value_name = "FILE|NAME", default_value = "measured")]
     pub parameters: String,
     /// Override one parameter, e.g. `--set kubelet.qps=50`; `cargo sim params` lists all.
@@ -158,6 +159,13 @@ pub struct RunArgs {
     /// Draw Pods Running over time here.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Print where the time of one Pod's start went, second by second: the median, the last, or
+    /// the one of a name; and how busy each resource was.
+    #[arg(long, value_name = "POD|median|last")]
+    pub explain: Option<String>,
+    /// Once all Pods run, delete all of them, and measure until all replacements run.
+    #[arg(long)]
+    pub recreate: bool,
     /// Print nothing but the result line.
     #[arg(long)]
     pub quiet: bool,

@@ -14,6 +14,7 @@
 compile_error!("drydock simulates: run it with `cargo sim`, which sets --cfg madsim");
 
 pub mod adapters;
+pub mod attribution;
 pub mod cli;
 pub mod command;
 pub mod faults;

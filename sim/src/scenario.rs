@@ -46,6 +46,8 @@ pub struct Scenario {
     pub until: Duration,
     /// Faults, and churn.
     pub plan: Option<Plan>,
+    /// Once all Pods run, all of them are deleted, and the run goes on until the others run.
+    pub recreate: bool,
 }
 
 /// Why a scenario cannot be run: usage or configuration. Exit code 1.
@@ -108,6 +110,12 @@ pub enum ScenarioError {
     /// No such stored workload.
     #[error("unknown workload `{name}`: stored ones are benchmark, burst and real-node")]
     Workload {
+        /// What was given.
+        name: String,
+    },
+    /// No Pod has the name whose start is to be explained.
+    #[error("--explain {name}: no Pod of this run has that name; allowed: median, last, or a name")]
+    Explain {
         /// What was given.
         name: String,
     },
@@ -185,6 +193,7 @@ impl Scenario {
             set: args.set.clone(),
             until: Duration::from_secs(args.until),
             plan: None,
+            recreate: false,
         })
     }
 
@@ -219,6 +228,7 @@ impl Scenario {
             set,
             until: Duration::from_hours(2),
             plan: Some(plan.clone()),
+            recreate: false,
         })
     }
 
