@@ -341,8 +341,15 @@ impl Decimal {
     }
 }
 
+impl Entry {
+    /// The value the way people type it.
+    pub fn text(&self) -> String {
+        text_of(&self.value)
+    }
+}
+
 /// A value as text: the way people type it, which is how it is parsed.
-fn text_of(value: &toml::Value) -> String {
+pub fn text_of(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),

@@ -142,6 +142,13 @@ impl Scenario {
     /// Errors: usage or configuration, named with what is allowed.
     pub fn from_args(args: &ScenarioArgs) -> Result<Scenario, ScenarioError> {
         let parameters = RunParameters::load(&args.parameters, &args.set)?;
+        Self::with_parameters(args, parameters)
+    }
+
+    fn with_parameters(
+        args: &ScenarioArgs,
+        parameters: RunParameters,
+    ) -> Result<Scenario, ScenarioError> {
         let workload = Self::workload(args)?;
         if workload.objects.is_empty() {
             return Err(ScenarioError::NoPods {
@@ -195,6 +202,30 @@ impl Scenario {
             plan: None,
             recreate: false,
         })
+    }
+
+    /// A run of the published benchmark.
+    /// Errors: a pool that cannot be made.
+    pub fn of_benchmark(
+        allocator: Allocator,
+        addresses: Addresses,
+        stack: Stack,
+        seed: Seed,
+        parameters: RunParameters,
+    ) -> Result<Scenario, ScenarioError> {
+        let args = ScenarioArgs {
+            files: Vec::new(),
+            allocator,
+            workload: None,
+            addresses: Some(addresses),
+            stack: Some(stack),
+            seed,
+            nodes: 10,
+            parameters: "measured".to_owned(),
+            set: Vec::new(),
+            until: 3600,
+        };
+        Self::with_parameters(&args, parameters)
     }
 
     /// The scenario of a fault plan.
