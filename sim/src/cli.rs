@@ -52,6 +52,8 @@ pub enum Allocator {
     Berth,
     /// A free answer at zero cost: the floor.
     Instant,
+    /// Spiderpool v0.8.0 behind macvlan, modelled.
+    Spiderpool,
 }
 
 impl Allocator {
@@ -60,6 +62,7 @@ impl Allocator {
         match self {
             Allocator::Berth => "berth",
             Allocator::Instant => "instant",
+            Allocator::Spiderpool => "spiderpool",
         }
     }
 }
