@@ -34,7 +34,6 @@ impl Spiderpool {
                 for informer in Informer::ALL {
                     self.follow(process, informer, context);
                 }
-                self.controller_started(process, context);
             }
             Role::Collector => {
                 self.follow(process, Informer::Pods, context);
@@ -57,6 +56,8 @@ impl Spiderpool {
     /// A process dies.
     pub(super) fn stop_process(&mut self, process: usize, context: &mut Context<'_>) {
         if !self.processes[process].up {
+            // A start that was under way does not happen either.
+            self.processes[process].life += 1;
             return;
         }
         if self.processes[process].role == Role::Agent {
@@ -76,9 +77,15 @@ impl Spiderpool {
         match this.role {
             Role::Agent if this.serving => self.first_list_done(process, context),
             Role::Agent => this.serving = true,
-            Role::Controller | Role::Collector => {
+            Role::Collector => {
                 this.serving = synced(Informer::Pods) && synced(Informer::Endpoints);
             }
+            // Before its caches are filled it does not stand for election, so no scan starts.
+            Role::Controller if Informer::ALL.into_iter().all(synced) => {
+                this.serving = true;
+                self.controller_started(process, context);
+            }
+            Role::Controller => {}
         }
     }
 

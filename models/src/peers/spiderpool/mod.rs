@@ -58,6 +58,9 @@ use super::Pool;
 pub use self::parameters::{FILE, SpiderpoolParameters};
 pub use self::pools::Group;
 
+#[cfg(test)]
+use self::endpoint::ENDPOINTS as ENDPOINT_KIND;
+
 use self::controller::{Collect, Lease};
 use self::gc::Gc;
 use self::job::{Job, JobId};
