@@ -32,6 +32,7 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    crate::peers::spiderpool::FILE,
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -107,6 +108,8 @@ parameters! {
     node_side: NodeSideParameters,
     /// `sched.*`
     sched: SchedParameters,
+    /// `spiderpool.*`
+    spiderpool: crate::peers::spiderpool::SpiderpoolParameters,
 }
 
 impl Parameters {

@@ -63,6 +63,8 @@ pub enum Allocator {
     Berth,
     /// A free answer at zero cost: the floor.
     Instant,
+    /// Spiderpool v0.8.0 behind macvlan, modelled.
+    Spiderpool,
 }
 
 impl Allocator {
@@ -71,6 +73,7 @@ impl Allocator {
         match self {
             Allocator::Berth => "berth",
             Allocator::Instant => "instant",
+            Allocator::Spiderpool => "spiderpool",
         }
     }
 }
