@@ -22,6 +22,7 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::whereabouts::WhereaboutsParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
@@ -32,6 +33,10 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    (
+        "peers/whereabouts.toml",
+        include_str!("../parameters/peers/whereabouts.toml"),
+    ),
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -81,6 +86,8 @@ parameters! {
     node_side: NodeSideParameters,
     /// `sched.*`
     sched: SchedParameters,
+    /// `whereabouts.*`
+    whereabouts: WhereaboutsParameters,
 }
 
 impl Parameters {
