@@ -65,6 +65,8 @@ pub enum Allocator {
     Instant,
     /// Spiderpool v0.8.0 behind macvlan, modelled.
     Spiderpool,
+    /// Whereabouts v0.6.2, from its mechanism.
+    Whereabouts,
 }
 
 impl Allocator {
@@ -74,6 +76,7 @@ impl Allocator {
             Allocator::Berth => "berth",
             Allocator::Instant => "instant",
             Allocator::Spiderpool => "spiderpool",
+            Allocator::Whereabouts => "whereabouts",
         }
     }
 }

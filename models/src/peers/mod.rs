@@ -2,6 +2,7 @@
 
 pub mod instant;
 pub mod spiderpool;
+pub mod whereabouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -66,6 +67,17 @@ impl Pool {
                 .iter()
                 .flat_map(|&range| (0..range_size(range)).map(move |nth| plus(range.0, nth)));
             addresses.take(size).collect()
+        };
+        self.families.iter().map(family).collect()
+    }
+
+    /// Every address of each family, in order, at most so many of each.
+    pub fn all(&self, count_max: u64) -> Vec<Vec<IpAddr>> {
+        let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
+            let each = ranges.iter().flat_map(|&range| {
+                (0..range_size(range).min(count_max)).map(move |offset| plus(range.0, offset))
+            });
+            each.take(count_max as usize).collect()
         };
         self.families.iter().map(family).collect()
     }

@@ -10,6 +10,7 @@ use drydock_models::observation::Observation;
 use drydock_models::peers;
 use drydock_models::peers::instant::Instant;
 use drydock_models::peers::spiderpool::Spiderpool;
+use drydock_models::peers::whereabouts::Whereabouts;
 use drydock_traces::workload::{AddressPool, FamilyPool};
 
 use self::berth::BerthIpam;
@@ -51,6 +52,10 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
             let ipam = Spiderpool::new(peer_pool(scenario)?, groups, coordinator);
             Ok((Box::new(ipam), Watcher::Nothing))
         }
+        Allocator::Whereabouts => Ok((
+            Box::new(Whereabouts::new(&peer_pool(scenario)?)),
+            Watcher::Nothing,
+        )),
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;
             let refused = |reason: String| ScenarioError::Pool {
