@@ -22,6 +22,7 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::kube_ovn::KubeOvnParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
@@ -32,6 +33,10 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    (
+        "peers/kube_ovn.toml",
+        include_str!("../parameters/peers/kube_ovn.toml"),
+    ),
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -75,6 +80,8 @@ parameters! {
     etcd: EtcdParameters,
     /// `kcm.*`
     kcm: KcmParameters,
+    /// `kube_ovn.*`
+    kube_ovn: KubeOvnParameters,
     /// `net.*`
     net: NetParameters,
     /// The groups of a node: `kubelet.*`, `containerd.*` and so on.

@@ -52,6 +52,8 @@ pub enum Allocator {
     Berth,
     /// A free answer at zero cost: the floor.
     Instant,
+    /// Kube-OVN v1.12.2, from its mechanism.
+    KubeOvn,
 }
 
 impl Allocator {
@@ -60,6 +62,7 @@ impl Allocator {
         match self {
             Allocator::Berth => "berth",
             Allocator::Instant => "instant",
+            Allocator::KubeOvn => "kube-ovn",
         }
     }
 }

@@ -9,6 +9,7 @@ use drydock_models::cni::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
 use drydock_models::peers::instant::Instant;
+use drydock_models::peers::kube_ovn::KubeOvn;
 use drydock_traces::workload::{AddressPool, FamilyPool};
 
 use self::berth::BerthIpam;
@@ -46,6 +47,13 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
                 reason: error.to_string(),
             })?;
             Ok((Box::new(Instant::new(pool)), Watcher::Nothing))
+        }
+        Allocator::KubeOvn => {
+            let pool = free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
+                pool: scenario.pools[0].name.clone(),
+                reason: error.to_string(),
+            })?;
+            Ok((Box::new(KubeOvn::new(pool)), Watcher::Nothing))
         }
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;
