@@ -121,6 +121,16 @@ pub enum Request {
         /// The version it was read at.
         resource_version: ResourceVersion,
     },
+    /// PATCH pods/NAME, a JSON merge patch of annotations with no resourceVersion and no UID: it
+    /// meets whatever Pod has the name now, and never conflicts.
+    PatchPodAnnotations {
+        /// Namespace.
+        namespace: Rc<str>,
+        /// Name.
+        name: Rc<str>,
+        /// New value of each annotation; `None` removes it.
+        annotations: Rc<[(Rc<str>, Option<Rc<str>>)]>,
+    },
     /// DELETE pods/NAME.
     DeletePod {
         /// The Pod (UID precondition).

@@ -67,6 +67,8 @@ pub enum Allocator {
     Spiderpool,
     /// Whereabouts v0.6.2, from its mechanism.
     Whereabouts,
+    /// Kube-OVN v1.12.2, from its mechanism.
+    KubeOvn,
 }
 
 impl Allocator {
@@ -77,6 +79,7 @@ impl Allocator {
             Allocator::Instant => "instant",
             Allocator::Spiderpool => "spiderpool",
             Allocator::Whereabouts => "whereabouts",
+            Allocator::KubeOvn => "kube-ovn",
         }
     }
 }

@@ -409,6 +409,9 @@ impl ApiServers {
         if let Err(error) = self.store.check(&call.request) {
             return self.finish(id, Err(error), core);
         }
+        if call.effect.is_none() && self.store.is_idle(&call.request) {
+            return self.commit(id, core);
+        }
         call.stage = Stage::Etcd;
         if let Some(CallEffect::Hold(delay)) = call.effect {
             core.after(delay, Event::Api(ApiEvent::Release { call: id }));

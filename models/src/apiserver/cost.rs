@@ -40,6 +40,8 @@ crate::parameter_group! {
         patch_pod_status: Prices,
         /// PUT of a Pod's status with the network-status annotation.
         put_network_status: Prices,
+        /// Merge patch of a Pod's annotations.
+        patch_pod_annotations: Prices,
         /// TokenRequest.
         create_token: Prices,
         /// A write of a controller on its own object.
@@ -130,6 +132,7 @@ impl CostParameters {
             Request::BindPod { .. } => write(self.bind_pod.at(1)),
             Request::PatchPodStatus { .. } => write(self.patch_pod_status.at(1)),
             Request::PutNetworkStatus { .. } => write(self.put_network_status.at(1)),
+            Request::PatchPodAnnotations { .. } => write(self.patch_pod_annotations.at(1)),
             Request::DeletePod { .. } | Request::Delete { .. } => write(self.delete.at(1)),
             Request::CreateToken => read(self.create_token.at(1)),
             Request::CreateEvent => write(self.post_flat.at(1)),
@@ -220,6 +223,7 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::BindPod { .. } => ("POST", "pods/binding"),
         Request::PatchPodStatus { .. } => ("PATCH", "pods/status"),
         Request::PutNetworkStatus { .. } => ("PUT", "pods/status"),
+        Request::PatchPodAnnotations { .. } => ("PATCH", "pods"),
         Request::DeletePod { .. } => ("DELETE", "pods"),
         Request::CreateToken => ("POST", "serviceaccounts/token"),
         Request::CreateEvent => ("POST", "events"),

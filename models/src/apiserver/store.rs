@@ -355,6 +355,9 @@ impl Store {
                     Err(ApiError::Conflict)
                 }
             }
+            Request::PatchPodAnnotations {
+                namespace, name, ..
+            } => self.named_pod(namespace, name).map(|_| ()),
             Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
@@ -435,6 +438,39 @@ impl Store {
         Err(if renamed { other } else { ApiError::NotFound })
     }
 
+    /// The Pod that has a name now.
+    fn named_pod(&self, namespace: &Rc<str>, name: &Rc<str>) -> Result<&Rc<Pod>, ApiError> {
+        self.names
+            .get(&(namespace.clone(), name.clone()))
+            .and_then(|uid| self.pod(*uid))
+            .ok_or(ApiError::NotFound)
+    }
+
+    /// Whether a write that is not refused would leave everything as it is: the apiserver compares
+    /// before it asks etcd for a transaction (apiserver/pkg/storage/etcd3/store.go:461-491).
+    pub fn is_idle(&self, request: &Request) -> bool {
+        match request {
+            Request::Replace { object, .. } => {
+                self.custom(object.kind, &object.name)
+                    .is_some_and(|stored| {
+                        let same = stored.labels == object.labels
+                            && stored.finalizers == object.finalizers
+                            && stored.body == object.body
+                            && stored.record_count == object.record_count;
+                        same && !(stored.deleting && stored.finalizers.is_empty())
+                    })
+            }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => self
+                .named_pod(namespace, name)
+                .is_ok_and(|pod| merged(&pod.annotations, annotations).is_none()),
+            _ => false,
+        }
+    }
+
     fn former_name(&self, pod: PodUid) -> Option<(Rc<str>, Rc<str>)> {
         self.graves
             .iter()
@@ -481,6 +517,19 @@ impl Store {
                 let mut annotated = self.copy_of(*pod);
                 annotated.network_status = true;
                 Ok(Answer::Pod(self.put_pod(annotated, now)))
+            }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => {
+                let pod = self.named_pod(namespace, name)?;
+                let Some(annotations) = merged(&pod.annotations, annotations) else {
+                    return Ok(Answer::Pod(pod.clone()));
+                };
+                let mut pod = Pod::clone(pod);
+                pod.annotations = annotations;
+                Ok(Answer::Pod(self.put_pod(pod, now)))
             }
             Request::DeletePod { pod, grace } => {
                 Ok(Answer::Pod(self.delete_pod(*pod, *grace, now, observed)))
@@ -774,6 +823,22 @@ impl Store {
             self.graves.remove(&key);
         }
     }
+}
+
+/// Annotations, sorted.
+type Annotations = Rc<[(Rc<str>, Rc<str>)]>;
+
+/// Annotations after a merge patch; `None` = as before.
+fn merged(before: &Annotations, patch: &[(Rc<str>, Option<Rc<str>>)]) -> Option<Annotations> {
+    let mut after: BTreeMap<Rc<str>, Rc<str>> = before.iter().cloned().collect();
+    for (key, value) in patch {
+        match value {
+            Some(value) => after.insert(key.clone(), value.clone()),
+            None => after.remove(key),
+        };
+    }
+    let after: Annotations = after.into_iter().collect();
+    (after != *before).then_some(after)
 }
 
 /// Whether an object has the labels that all selectors ask for.

@@ -1,6 +1,7 @@
 //! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
 
 pub mod instant;
+pub mod kube_ovn;
 pub mod spiderpool;
 pub mod whereabouts;
 

@@ -9,6 +9,7 @@ use drydock_models::cni::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
 use drydock_models::peers::instant::Instant;
+use drydock_models::peers::kube_ovn::KubeOvn;
 use drydock_models::peers::spiderpool::Spiderpool;
 use drydock_models::peers::whereabouts::Whereabouts;
 use drydock_traces::workload::{AddressPool, FamilyPool};
@@ -56,6 +57,10 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
             Box::new(Whereabouts::new(&peer_pool(scenario)?)),
             Watcher::Nothing,
         )),
+        Allocator::KubeOvn => {
+            let pool = peer_pool(scenario)?;
+            Ok((Box::new(KubeOvn::new(pool)), Watcher::Nothing))
+        }
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;
             let refused = |reason: String| ScenarioError::Pool {

@@ -5,13 +5,11 @@
 
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::client_go::leader_election::{Elector, Jitter, Left, News, Reaction, Won};
+use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::context::Context;
 use crate::ids::{CallId, ClientId, IpamCallId};
-use crate::request::{
-    ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response,
-};
+use crate::request::{ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response};
 
 use super::pool_object::SLICES;
 use super::work::{Outcome, Work};
@@ -128,7 +126,12 @@ impl Process {
         context.ipam_timer(self.call.node, at, self.token(wait));
     }
 
-    pub(super) fn request(&self, wait: Wait, request: Request, context: &mut Context<'_>) -> CallId {
+    pub(super) fn request(
+        &self,
+        wait: Wait,
+        request: Request,
+        context: &mut Context<'_>,
+    ) -> CallId {
         let client = if wait == Wait::Lease {
             self.lease_client
         } else {
@@ -217,12 +220,7 @@ impl Whereabouts {
     }
 
     /// A timer fired, or CPU was served.
-    pub(super) fn process_woken(
-        &mut self,
-        id: IpamCallId,
-        wait: Wait,
-        context: &mut Context<'_>,
-    ) {
+    pub(super) fn process_woken(&mut self, id: IpamCallId, wait: Wait, context: &mut Context<'_>) {
         let now = context.now();
         let Some(process) = self.processes.get_mut(&id) else {
             return;

@@ -232,9 +232,8 @@ fn frees(
         .collect();
     let lives = |name: &str, address: IpAddr| {
         pods.get(name).is_some_and(|pod| {
-            let shown = !default_network
-                && pod.network_status
-                && pod.status.pod_ips.contains(&address);
+            let shown =
+                !default_network && pod.network_status && pod.status.pod_ips.contains(&address);
             shown || pod.status.phase == Phase::Pending
         })
     };
