@@ -23,6 +23,7 @@ pub fn definitions() -> Vec<Value> {
             &json!([
                 column("Capacity", "integer", ".status.capacity"),
                 column("Held", "integer", ".status.held"),
+                column("Free", "integer", ".status.free"),
                 column("Default", "boolean", ".spec.default"),
                 column(
                     "Approved",
@@ -217,6 +218,7 @@ fn pool_status() -> Value {
         "approved": text(),
         "capacity": whole(EXACT_MAX),
         "held": whole(EXACT_MAX),
+        "free": whole(EXACT_MAX),
         "masked": text(),
         "conditions": conditions(),
     }))

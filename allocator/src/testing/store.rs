@@ -175,7 +175,9 @@ impl Store {
         };
         let metadata = before.metadata();
         if preconditions.is_some_and(|wanted| {
-            wanted.uid != metadata.uid || wanted.resource_version != metadata.resource_version
+            let other_version = !wanted.resource_version.is_empty()
+                && wanted.resource_version != metadata.resource_version;
+            wanted.uid != metadata.uid || other_version
         }) {
             return Err(ApiError::Conflict);
         }

@@ -8,5 +8,6 @@
 
 mod burial;
 mod costs;
+mod pools;
 mod sequences;
 mod storms;

@@ -7,7 +7,7 @@ use berth::ports::{
 };
 use drydock_engine::{Completer, Post};
 use drydock_models::context::Context;
-use drydock_models::ids::{NodeIndex, WatchId};
+use drydock_models::ids::{NodeIndex, PodUid, WatchId};
 use drydock_models::request::{
     Answer, ApiError as WorldError, Change, Consistency as WorldConsistency, CustomKind, ReplyTo,
     Request, Response, Selector, WatchOwner, WatchTarget,
@@ -60,6 +60,14 @@ impl BerthIpam {
                 let guarded = !object.metadata().resource_version.is_empty();
                 let object = to_custom(object).into();
                 (Request::Replace { object, guarded }, Done::Metadata(done))
+            }
+            Call::Delete(key, preconditions, done) if key.kind == Kind::Pod => {
+                let pod = PodUid::from_text(preconditions.uid.as_str())
+                    .expect("Berth deletes only Pods that the world showed it");
+                (
+                    Request::DeletePod { pod, grace: None },
+                    Done::Nothing(done),
+                )
             }
             Call::Delete(key, preconditions, done) => {
                 let request = Request::Delete {
