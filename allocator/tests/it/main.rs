@@ -7,6 +7,7 @@
 )]
 
 mod burial;
+mod contract;
 mod costs;
 mod pools;
 mod sequences;
