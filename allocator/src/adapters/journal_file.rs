@@ -72,7 +72,11 @@ impl JournalFile {
         let write = || {
             let mut file = private(&probe)?;
             file.write_all(&[0; 512])?;
-            fs::remove_file(&probe)
+            match fs::remove_file(&probe) {
+                // Two who ask at once.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            }
         };
         write().map_err(|error| LocalError::new(format_args!("{}: {error}", probe.display())))
     }

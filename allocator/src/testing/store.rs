@@ -181,7 +181,9 @@ impl Store {
         };
         let new = object.metadata();
         if new.resource_version.is_empty() && key.kind != Kind::Pod && key.kind != Kind::Node {
-            return Err(refused("metadata.resourceVersion: must be specified for an update"));
+            return Err(refused(
+                "metadata.resourceVersion: must be specified for an update",
+            ));
         }
         let other = |guard: &str, stored: &str| !guard.is_empty() && guard != stored;
         if other(&new.resource_version, &before.metadata().resource_version)
@@ -203,7 +205,9 @@ impl Store {
         if before.metadata().deletion_timestamp.is_some()
             && !finalizers.all(|finalizer| known.contains(finalizer))
         {
-            return Err(refused("no new finalizers can be added if the object is being deleted"));
+            return Err(refused(
+                "no new finalizers can be added if the object is being deleted",
+            ));
         }
         object
             .metadata_mut()

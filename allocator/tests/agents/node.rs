@@ -113,7 +113,10 @@ impl Node {
     pub fn await_ready(&self) {
         let limit = boot_time() + START;
         loop {
-            if self.try_page("/readyz").is_some_and(|(code, _)| code == 200) {
+            if self
+                .try_page("/readyz")
+                .is_some_and(|(code, _)| code == 200)
+            {
                 return;
             }
             assert!(boot_time() < limit, "{}", self.log_text());
@@ -128,7 +131,8 @@ impl Node {
 
     /// Status and body of a page of the agent.
     pub fn page(&self, path: &str) -> (u16, String) {
-        self.try_page(path).unwrap_or_else(|| panic!("{}", self.log_text()))
+        self.try_page(path)
+            .unwrap_or_else(|| panic!("{}", self.log_text()))
     }
 
     /// The same; nothing while no agent answers.
@@ -136,7 +140,9 @@ impl Node {
         let log = self.log_text();
         let address = log.split("address=").nth(1)?.split_whitespace().next()?;
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
@@ -160,7 +166,6 @@ impl Node {
         self.start();
         first
     }
-
 }
 
 impl Hands {
@@ -203,7 +208,11 @@ impl Hands {
             .spawn()
             .unwrap();
         // A plugin may exit without reading.
-        let _ = child.stdin.take().unwrap().write_all(config.to_string().as_bytes());
+        let _ = child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(config.to_string().as_bytes());
         let output = child.wait_with_output().unwrap();
         Run {
             code: output.status.code().unwrap(),

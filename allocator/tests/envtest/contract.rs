@@ -57,7 +57,8 @@ impl Bench for Real {
     }
 
     async fn bind_pod(&mut self, pod: &ObjectKey, node: &str) {
-        let body = json!({"metadata": {"name": pod.name}, "target": {"kind": "Node", "name": node}});
+        let body =
+            json!({"metadata": {"name": pod.name}, "target": {"kind": "Node", "name": node}});
         let path = format!("{}/binding", path(pod));
         self.must(Method::POST, &path, Some(&body)).await;
     }

@@ -34,7 +34,9 @@ async fn labels(api: &impl ApiServer) {
         .insert(label.0.clone(), label.1.clone());
     ok(api.create(room.into()).await);
     ok(api.create(block("labels-full", "labels").into()).await);
-    ok(api.create(block("labels-other", "labels-other").into()).await);
+    ok(api
+        .create(block("labels-other", "labels-other").into())
+        .await);
     let found = list(api, &of_case("labels")).await;
     assert_eq!(names(&found), ["labels-full", "labels-room"]);
     let mut both = of_case("labels");
@@ -118,7 +120,10 @@ async fn old_token<B: Bench>(bench: &mut B) {
     };
     let first = ok(bench.api().list(&query).await);
     // Only a version that another followed is forgotten.
-    ok(bench.api().create(block("old-token-c", "old-token").into()).await);
+    ok(bench
+        .api()
+        .create(block("old-token-c", "old-token").into())
+        .await);
     bench.compact().await;
     query.continue_token = first.continue_token;
     fails(bench.api().list(&query).await, &ApiError::Gone);

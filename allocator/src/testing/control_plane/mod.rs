@@ -412,7 +412,10 @@ fn apiserver(
         "--authorization-mode=Node,RBAC".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         format!("--service-account-key-file={}", key.public.display()),
-        format!("--service-account-signing-key-file={}", key.private.display()),
+        format!(
+            "--service-account-signing-key-file={}",
+            key.private.display()
+        ),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
     ];
     if !options.service_accounts {
