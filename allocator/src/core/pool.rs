@@ -231,6 +231,30 @@ impl Pool {
         None
     }
 
+    /// Units: ordinals that the spec withholds. Counts runs, never single ordinals: a mask may be
+    /// as long as an IPv6 prefix.
+    pub fn masked_count(&self) -> u64 {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for family in &self.families {
+            for range in &family.exclude {
+                runs.extend(family.ranges.ordinals_within(range));
+            }
+            let gateway = family.gateway.and_then(|g| family.ranges.ordinal(g));
+            runs.extend(gateway.map(|ordinal| (ordinal, ordinal)));
+        }
+        runs.sort_unstable();
+        let (mut masked, mut counted_to) = (0_u64, 0_u64);
+        for (first, last) in runs {
+            let first = first.max(counted_to);
+            let end = last.saturating_add(1).min(self.capacity);
+            if first < end {
+                masked += end - first;
+                counted_to = end;
+            }
+        }
+        masked
+    }
+
     /// What a Pod with this ordinal is told.
     pub fn allocation(&self, ordinal: u64) -> Option<Allocation> {
         let mut addresses = Vec::with_capacity(self.families.len());
@@ -333,6 +357,23 @@ mod tests {
         assert_eq!(masked.mask(3), Some(Mask::Excluded));
         assert_eq!(masked.mask(5), Some(Mask::Gateway));
         assert_eq!(masked.mask(4), None);
+    }
+
+    #[test]
+    fn masks_are_counted_once_and_within_the_capacity() {
+        let masked = pool(&[
+            (
+                &["10.0.0.0/28", "10.0.1.0/28"],
+                &["10.0.0.3", "10.0.0.2-10.0.0.5", "10.0.0.15-10.0.1.1"],
+                Some("10.0.0.4"),
+            ),
+            (&["fd00::/64"], &["fd00::5-fd00::6", "fd00::1:0/112"], None),
+        ])
+        .unwrap();
+        // 2..=6 and 15..=17 of 32.
+        assert_eq!((masked.capacity, masked.masked_count()), (32, 8));
+        let counted = (0..32).filter(|o| masked.mask(*o).is_some()).count();
+        assert_eq!(counted, 8);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl ApiServer for MemoryApi {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, ApiError> {
-        Ok(self.lock().list(query))
+        self.lock().list(query)
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<MemoryWatch, ApiError> {

@@ -802,14 +802,26 @@ impl ApiServers {
                 after,
                 ..
             } => {
+                let (at, after) = match after {
+                    None => (at, None),
+                    Some(token) => {
+                        let (revision, name) = token.split_once(' ').ok_or(ApiError::Invalid)?;
+                        let revision = revision.parse().map_err(|_| ApiError::Invalid)?;
+                        if revision + 1 < self.store.first() {
+                            return Err(ApiError::Gone);
+                        }
+                        (revision, Some(name))
+                    }
+                };
                 let mut found = self.store.customs_at(*kind, selectors, at);
                 if let Some(after) = after {
-                    found.retain(|object| object.name > *after);
+                    found.retain(|object| *object.name > *after);
                 }
                 let mut next = None;
                 if *limit > 0 && found.len() > *limit as usize {
                     found.truncate(*limit as usize);
-                    next = found.last().map(|object| object.name.clone());
+                    let last = found.last().map(|object| &object.name);
+                    next = last.map(|name| format!("{at} {name}").into());
                 }
                 Ok(Answer::Customs(found, at, next))
             }

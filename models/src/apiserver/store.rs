@@ -2,7 +2,7 @@
 //! changes it. It knows neither time nor clients beyond the instant that it is given.
 //!
 //! Modelled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
-//! graceful deletion of Pods, finalizers, writes that change nothing, the size limit, a bounded
+//! graceful deletion of Pods, finalizers, the status apart, writes that change nothing, the size limit, a bounded
 //! history from which older states are read and watches are replayed.
 //! Not modelled: field ownership, validation of bodies, Events and workload objects as data (they
 //! are paid for and counted), one window per resource (here all kinds share one).
@@ -21,7 +21,7 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, NewPod, Request, Response, Selector, WorkloadObject,
+    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector, WorkloadObject,
     WorkloadWrite,
 };
 
@@ -49,6 +49,8 @@ impl Stored {
 /// One revision: what an object was before and after it.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// The revision itself.
+    pub revision: ResourceVersion,
     /// When it was committed.
     pub at: SimInstant,
     /// The object before; `None` = it was created.
@@ -375,19 +377,28 @@ impl Store {
                     Ok(())
                 }
             }
-            Request::Replace { object, guarded } => {
+            Request::Replace { object, part } => {
                 self.check_size(object)?;
                 let stored = self
                     .custom(object.kind, &object.name)
+                    .filter(|stored| *part == Part::Main || stored.status.is_some())
                     .ok_or(ApiError::NotFound)?;
-                let stale = *guarded
-                    && (stored.resource_version != object.resource_version
-                        || stored.uid != object.uid);
-                if stale {
-                    Err(ApiError::Conflict)
-                } else {
-                    Ok(())
+                if object.resource_version == 0 {
+                    return Err(ApiError::Invalid);
                 }
+                let stale = stored.resource_version != object.resource_version
+                    || (object.uid != 0 && stored.uid != object.uid);
+                if stale {
+                    return Err(ApiError::Conflict);
+                }
+                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
+                if *part == Part::Main
+                    && stored.deleting
+                    && object.finalizers.iter().any(is_new)
+                {
+                    return Err(ApiError::Invalid);
+                }
+                Ok(())
             }
             // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
             Request::JsonPatch { object } => {
@@ -544,11 +555,15 @@ impl Store {
                 let mut stored = Custom::clone(object);
                 stored.uid = self.next_custom_uid;
                 stored.deleting = false;
+                stored.status = stored.status.map(|_| Rc::from("{}"));
                 self.next_custom_uid += 1;
                 Ok(Answer::Custom(self.put_custom(stored, now, observed)))
             }
-            Request::Replace { object, .. } | Request::JsonPatch { object } => {
-                Ok(Answer::Custom(self.replace(object, now, observed)))
+            Request::Replace { object, part } => {
+                Ok(Answer::Custom(self.replace(object, *part, now, observed)))
+            }
+            Request::JsonPatch { object } => {
+                Ok(Answer::Custom(self.replace(object, Part::Main, now, observed)))
             }
             Request::Delete { kind, name, .. } => {
                 Ok(Answer::Custom(self.delete(*kind, name, now, observed)))
@@ -696,6 +711,7 @@ impl Store {
     fn replace(
         &mut self,
         object: &Custom,
+        part: Part,
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Custom> {
@@ -703,7 +719,16 @@ impl Store {
             .custom(object.kind, &object.name)
             .cloned()
             .expect("checked: the object is stored");
-        let mut next = object.clone();
+        let mut next = match part {
+            Part::Main => Custom {
+                status: stored.status.clone(),
+                ..object.clone()
+            },
+            Part::Status => Custom {
+                status: object.status.clone(),
+                ..Custom::clone(&stored)
+            },
+        };
         next.uid = stored.uid;
         next.deleting = stored.deleting;
         next.resource_version = stored.resource_version;
@@ -782,6 +807,7 @@ impl Store {
 
     fn remember(&mut self, at: SimInstant, before: Option<Stored>, after: Option<Stored>) {
         self.history.push_back(Entry {
+            revision: self.revision,
             at,
             before,
             after,
@@ -796,6 +822,13 @@ impl Store {
             if young && self.history.len() <= self.limits.history_max {
                 break;
             }
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets every state before the present one.
+    pub fn compact(&mut self) {
+        while !self.history.is_empty() {
             self.forget_oldest();
         }
     }
