@@ -2,9 +2,9 @@
 //! nodes with namespaces, journals and plugins, and a ledger of who really has which address. For
 //! tests of this crate and of others; no model of Kubernetes' timing.
 
+pub mod contract;
 #[cfg(feature = "envtest")]
 pub mod control_plane;
-pub mod contract;
 mod memory;
 mod node;
 mod ports;

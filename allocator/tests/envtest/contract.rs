@@ -57,7 +57,8 @@ impl Bench for Real {
     }
 
     async fn bind_pod(&mut self, pod: &ObjectKey, node: &str) {
-        let body = json!({"metadata": {"name": pod.name}, "target": {"kind": "Node", "name": node}});
+        let body =
+            json!({"metadata": {"name": pod.name}, "target": {"kind": "Node", "name": node}});
         let path = format!("{}/binding", path(pod));
         self.must(Method::POST, &path, Some(&body)).await;
     }
@@ -73,6 +74,9 @@ impl Bench for Real {
 
     async fn compact(&mut self) {
         self.plane.compact().await.unwrap();
+        self.plane.serve_crds().await.unwrap();
+        // The old connections ended with the old process: a request on one would be unknown.
+        self.api = self.plane.api().unwrap();
     }
 }
 

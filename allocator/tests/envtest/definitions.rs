@@ -87,11 +87,7 @@ async fn pools(plane: &ControlPlane) {
             (one(), pool(&["10.0.1.0/24"]), prefix),
             (one(), pool(&["10.0.1.0/24", "10.0.0.0/24"]), prefix),
             (one(), pool(&[]), prefix),
-            (
-                pool(&["10.0.0.0/24", "10.0.1.0/24"]),
-                one(),
-                prefix,
-            ),
+            (pool(&["10.0.0.0/24", "10.0.1.0/24"]), one(), prefix),
             (
                 two(),
                 json!({"families": [family(&["10.0.0.0/24"]), family(&["fd00::1:0/120"])]}),
@@ -104,8 +100,16 @@ async fn pools(plane: &ControlPlane) {
                 with(one(), "blockSize", 32),
                 "blockSize is immutable",
             ),
-            (one(), with(one(), "blockSize", 32), "blockSize is immutable"),
-            (with(one(), "blockSize", 16), one(), "blockSize is immutable"),
+            (
+                one(),
+                with(one(), "blockSize", 32),
+                "blockSize is immutable",
+            ),
+            (
+                with(one(), "blockSize", 16),
+                one(),
+                "blockSize is immutable",
+            ),
         ],
     )
     .await;
@@ -249,7 +253,10 @@ async fn conditions(plane: &ControlPlane) {
             let found = conditions.iter().find(|found| found["type"] == kind);
             assert_eq!(found.unwrap()["status"], status, "{name} {kind}");
         }
-        assert_eq!(stored["spec"]["versions"][0]["schema"], definition["spec"]["versions"][0]["schema"], "{name}");
+        assert_eq!(
+            stored["spec"]["versions"][0]["schema"], definition["spec"]["versions"][0]["schema"],
+            "{name}"
+        );
         let complaint = stored["status"]["conditions"]
             .as_array()
             .unwrap()

@@ -1,11 +1,9 @@
 //! Pods and what Berth reads of them: never written through the port.
 
-use crate::core::objects::{Kind, ObjectKey, Object, Pod};
+use crate::core::objects::{Kind, Object, ObjectKey, Pod};
 use crate::ports::{ApiError, ApiServer, Consistency, Selection, WatchEvent};
 
-use super::{
-    Bench, fails, get, list, names, named, next_change, selection, watch_from_now,
-};
+use super::{Bench, fails, get, list, named, names, next_change, selection, watch_from_now};
 
 pub(super) async fn all<B: Bench>(bench: &mut B) {
     bench.begin("a Pod shows its node, phase, labels and annotations");
@@ -61,7 +59,12 @@ async fn shapes<B: Bench>(bench: &mut B) {
 }
 
 async fn by_node<B: Bench>(bench: &mut B) {
-    for (name, node) in [("by-a", "n-by"), ("by-b", "n-other"), ("by-c", ""), ("by-d", "n-by")] {
+    for (name, node) in [
+        ("by-a", "n-by"),
+        ("by-b", "n-other"),
+        ("by-c", ""),
+        ("by-d", "n-by"),
+    ] {
         bench.create_pod(pod(name, node)).await;
     }
     let page = list(bench.api(), &of_node("n-by")).await;
@@ -76,7 +79,9 @@ async fn by_node<B: Bench>(bench: &mut B) {
 async fn lives<B: Bench>(bench: &mut B) {
     let mut watch = watch_from_now(bench.api(), &of_node("n-lives")).await;
     bench.create_pod(pod("lives", "")).await;
-    bench.create_pod(pod("lives-elsewhere", "n-elsewhere")).await;
+    bench
+        .create_pod(pod("lives-elsewhere", "n-elsewhere"))
+        .await;
     bench.bind_pod(&key("lives"), "n-lives").await;
     let bound = match next_change(&mut watch).await {
         WatchEvent::Added(object) => object,

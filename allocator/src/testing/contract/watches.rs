@@ -90,7 +90,10 @@ async fn every_change<B: Bench>(api: &B::Api) {
     assert_eq!(first, shown[0].clone().into());
     let second = modified(next_change(&mut watch).await);
     assert_eq!(second, shown[1].clone().into());
-    assert_eq!(added::<B>(next_change(&mut watch).await), two.clone().into());
+    assert_eq!(
+        added::<B>(next_change(&mut watch).await),
+        two.clone().into()
+    );
     let third = deleted(next_change(&mut watch).await);
     assert_eq!(third.key(), second.key());
     assert_ne!(

@@ -79,10 +79,7 @@ async fn names(api: &impl ApiServer) {
     fails(api.replace(never, Part::Main).await, &ApiError::NotFound);
 
     let first = ok(api.create(object.clone()).await);
-    fails(
-        api.create(object.clone()).await,
-        &ApiError::AlreadyExists,
-    );
+    fails(api.create(object.clone()).await, &ApiError::AlreadyExists);
     ok(api.delete(&key, &guard(&first)).await);
     fails(
         api.get(&key, Consistency::Quorum).await,
@@ -151,10 +148,7 @@ async fn deleted(api: &impl ApiServer) {
     };
     fails(api.delete(&key, &other).await, &ApiError::Conflict);
     ok(api.delete(&key, &guard(&second)).await);
-    fails(
-        api.delete(&key, &guard(&second)).await,
-        &ApiError::NotFound,
-    );
+    fails(api.delete(&key, &guard(&second)).await, &ApiError::NotFound);
 }
 
 async fn status(api: &impl ApiServer) {
