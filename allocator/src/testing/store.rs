@@ -129,18 +129,27 @@ impl Store {
             let metadata = object.metadata();
             format!("{}/{}", metadata.namespace, metadata.name)
         };
-        let mut items: Vec<Object> = self
+        let mut rest: Vec<Object> = self
             .at(version)
             .into_values()
-            .filter(|object| matches(&query.selection, object))
+            .filter(|object| object.kind() == query.selection.kind)
             .filter(|object| after.is_empty() || *place(object) > *after)
             .collect();
-        items.sort_by_key(place);
+        rest.sort_by_key(place);
+        let mut items = Vec::new();
         let mut continue_token = String::new();
-        let limit = query.limit as usize;
-        if limit > 0 && items.len() > limit {
-            items.truncate(limit);
-            continue_token = format!("{version} {}", place(&items[limit - 1]));
+        let mut rest = rest.into_iter().peekable();
+        while let Some(object) = rest.next() {
+            if !matches(&query.selection, &object) {
+                continue;
+            }
+            // Whether anything in the rest is selected, the server does not look.
+            if items.len() + 1 == query.limit as usize && rest.peek().is_some() {
+                continue_token = format!("{version} {}", place(&object));
+                items.push(object);
+                break;
+            }
+            items.push(object);
         }
         Ok(ListPage {
             items,

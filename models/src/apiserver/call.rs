@@ -813,15 +813,20 @@ impl ApiServers {
                         (revision, Some(name))
                     }
                 };
-                let mut found = self.store.customs_at(*kind, selectors, at);
+                let mut found = self.store.customs_at(*kind, &[], at);
                 if let Some(after) = after {
                     found.retain(|object| *object.name > *after);
                 }
+                // A full page has a token while anything follows, whatever selects it.
+                let last = found.last().map(|object| object.name.clone());
+                found.retain(|object| super::store::matches(selectors, object));
                 let mut next = None;
-                if *limit > 0 && found.len() > *limit as usize {
+                if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);
-                    let last = found.last().map(|object| &object.name);
-                    next = last.map(|name| format!("{at} {name}").into());
+                    let end = found.last().map(|object| object.name.clone());
+                    if end != last {
+                        next = end.map(|name| format!("{at} {name}").into());
+                    }
                 }
                 Ok(Answer::Customs(found, at, next))
             }

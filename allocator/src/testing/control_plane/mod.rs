@@ -336,6 +336,12 @@ impl ControlPlane {
                 .body(document.as_bytes().to_vec())?;
             self.client.request_text(request).await?;
         }
+        self.serve_crds().await
+    }
+
+    /// Waits until Berth's kinds are served. A fresh apiserver is ready before that: until the
+    /// caches of the kinds are filled it answers 404, then 429.
+    pub async fn serve_crds(&self) -> anyhow::Result<()> {
         for definition in crds::definitions() {
             let spec = &definition["spec"];
             let [group, version, plural] = [
@@ -344,7 +350,7 @@ impl ControlPlane {
                 &spec["names"]["plural"],
             ]
             .map(|value| value.as_str().unwrap_or_default());
-            let path = format!("/apis/{group}/{version}/{plural}");
+            let path = format!("/apis/{group}/{version}/{plural}?resourceVersion=0");
             let limit = Instant::now() + START;
             while self.send(Method::GET, &path, None).await?.0 != StatusCode::OK {
                 ensure!(Instant::now() < limit, "{path} is not served");
