@@ -16,9 +16,7 @@ pub mod version;
 use core::time::Duration;
 use std::ffi::OsString;
 
-use crate::core::exchange::{
-    AddRequest, Attachment, CheckRequest, DelRequest, GcRequest, Verb,
-};
+use crate::core::exchange::{AddRequest, Attachment, CheckRequest, DelRequest, GcRequest, Verb};
 
 use args::CniArgs;
 use config::{Config, Store};
@@ -273,9 +271,9 @@ fn disk_ask(
             DiskVerb::Add(Box::new(DiskAdd {
                 attachment,
                 netns,
-                pod: args.pod.map_or_else(String::new, |pod| {
-                    format!("{}/{}", pod.namespace, pod.name)
-                }),
+                pod: args
+                    .pod
+                    .map_or_else(String::new, |pod| format!("{}/{}", pod.namespace, pod.name)),
                 ips: config.requested_ips()?.unwrap_or(args.ips),
                 section,
             }))

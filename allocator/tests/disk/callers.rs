@@ -1,61 +1,12 @@
 //! A distribution's `macvlan` and `bridge` call the plugin, in network namespaces that the test
 //! makes: dual stack, and one container reaches the other.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use crate::rig::{BERTH, PLUGINS, Rig, Run, execute, has};
+use crate::namespaces::{Namespaces, has, ip, reaches};
+use crate::rig::{BERTH, PLUGINS, Rig, Run, execute};
 
-/// Namespaces that end with the value: one that plays the host, and two containers.
-struct Namespaces {
-    names: Vec<String>,
-}
-
-impl Namespaces {
-    fn new(kind: &str) -> Self {
-        let process = std::process::id();
-        let names = ["host", "one", "two"].map(|role| format!("berth-{kind}-{process}-{role}"));
-        let namespaces = Self {
-            names: names.into(),
-        };
-        for name in &namespaces.names {
-            ip(&["netns", "add", name]);
-            ip(&["-n", name, "link", "set", "lo", "up"]);
-        }
-        namespaces
-    }
-
-    fn host(&self) -> &str {
-        &self.names[0]
-    }
-
-    fn containers(&self) -> [&str; 2] {
-        [&self.names[1], &self.names[2]]
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).output();
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    assert!(output.status.success(), "ip {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn call(
-    rig: &Rig,
-    namespaces: &Namespaces,
-    verb: &str,
-    container: &str,
-    config: &Value,
-) -> Run {
+fn call(rig: &Rig, namespaces: &Namespaces, verb: &str, container: &str, config: &Value) -> Run {
     let mut command = rig.command("ip", verb, container);
     let main = format!("{PLUGINS}/{}", config["type"].as_str().unwrap());
     let own = std::path::Path::new(BERTH).parent().unwrap();
@@ -64,14 +15,6 @@ fn call(
         .env("CNI_PATH", format!("{PLUGINS}:{}", own.display()))
         .env("CNI_NETNS", format!("/run/netns/{container}"));
     execute(command, &config.to_string())
-}
-
-fn reaches(from: &str, ip_text: &str) -> bool {
-    let ping = Command::new("ip")
-        .args(["netns", "exec", from, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", ip_text])
-        .output()
-        .unwrap();
-    ping.status.success()
 }
 
 /// ADD for two containers, a ping each way and family, CHECK, DEL; then nothing is left.
@@ -83,7 +26,10 @@ fn round(rig: &Rig, namespaces: &Namespaces, config: &Value) {
     assert!(ips[0].iter().all(|ip| !ips[1].contains(ip)), "{ips:?}");
     for (container, own) in [one, two].into_iter().zip(&ips) {
         let shown = ip(&["-n", container, "-o", "addr", "show", "dev", "eth0"]);
-        assert!(own.iter().all(|ip| shown.contains(&format!(" {ip}/"))), "{shown}");
+        assert!(
+            own.iter().all(|ip| shown.contains(&format!(" {ip}/"))),
+            "{shown}"
+        );
     }
     for (from, to) in [(one, &ips[1]), (two, &ips[0])] {
         for ip in to {
@@ -129,7 +75,9 @@ fn macvlan_gives_two_containers_addresses_by_which_they_reach_each_other() {
     }
     let (rig, namespaces) = (Rig::new(), Namespaces::new("mv"));
     let host = namespaces.host();
-    ip(&["-n", host, "link", "add", "m0", "type", "veth", "peer", "name", "m1"]);
+    ip(&[
+        "-n", host, "link", "add", "m0", "type", "veth", "peer", "name", "m1",
+    ]);
     for link in ["m0", "m1"] {
         ip(&["-n", host, "link", "set", link, "up"]);
     }
@@ -154,7 +102,10 @@ fn a_failed_add_of_the_main_plugin_leaves_no_address() {
     }
     let (rig, namespaces) = (Rig::new(), Namespaces::new("no"));
     let host = namespaces.host();
-    ip(&["-n", host, "link", "add", "m0", "type", "veth", "peer", "name", "m1"]);
+    ip(&[
+        "-n", host, "link", "add", "m0", "type", "veth", "peer", "name", "m1",
+    ]);
+    ip(&["-n", host, "link", "set", "m0", "up"]);
     let kind = json!({"type": "macvlan", "master": "m0", "mode": "bridge"});
     let [one, two] = namespaces.containers();
     let config = config(&rig, &kind);

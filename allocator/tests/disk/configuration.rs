@@ -14,22 +14,72 @@ fn good(rig: &Rig) -> Value {
 #[test]
 fn a_bad_configuration_names_its_key_and_what_is_allowed_and_takes_nothing() {
     let cases: [(&str, Value, u64, &[&str]); 16] = [
-        ("/cniVersion", json!("2.0.0"), 1, &["cniVersion", "0.1.0", "1.1.0"]),
+        (
+            "/cniVersion",
+            json!("2.0.0"),
+            1,
+            &["cniVersion", "0.1.0", "1.1.0"],
+        ),
         ("/cniVersion", json!(7), 1, &["cniVersion", "1.1.0"]),
         ("/name", json!(""), 7, &["\"name\"", "letters"]),
         ("/name", json!("../x"), 7, &["\"name\"", "letters"]),
         ("/ipam", json!([]), 7, &["\"ipam\"", "object"]),
-        ("/ipam/store", json!("etcd"), 7, &["ipam.store", "agent", "disk"]),
-        ("/ipam/store", json!({"type": "x"}), 7, &["ipam.store", "agent", "disk"]),
-        ("/ipam/store", json!({"kind": "disk"}), 2, &["ipam.store.kind", "type"]),
+        (
+            "/ipam/store",
+            json!("etcd"),
+            7,
+            &["ipam.store", "agent", "disk"],
+        ),
+        (
+            "/ipam/store",
+            json!({"type": "x"}),
+            7,
+            &["ipam.store", "agent", "disk"],
+        ),
+        (
+            "/ipam/store",
+            json!({"kind": "disk"}),
+            2,
+            &["ipam.store.kind", "type"],
+        ),
         ("/ipam/ranges", json!([]), 7, &["ipam.ranges", "subnet"]),
-        ("/ipam/ranges", json!([[{"subnet": "x"}]]), 7, &["ipam.ranges.subnet", "prefix"]),
-        ("/ipam/ranges/0/0/exclude", json!([]), 2, &["ipam.ranges.exclude", "rangeStart"]),
+        (
+            "/ipam/ranges",
+            json!([[{"subnet": "x"}]]),
+            7,
+            &["ipam.ranges.subnet", "prefix"],
+        ),
+        (
+            "/ipam/ranges/0/0/exclude",
+            json!([]),
+            2,
+            &["ipam.ranges.exclude", "rangeStart"],
+        ),
         ("/ipam/pools", json!(["a"]), 2, &["ipam.pools", "dataDir"]),
-        ("/ipam/dataDir", json!("data"), 7, &["ipam.dataDir", "absolute"]),
-        ("/ipam/timeoutMilliseconds", json!(0), 7, &["timeoutMilliseconds", "90000"]),
-        ("/args", json!({"cni": {"ips": "10.7.0.2"}}), 7, &["args.cni.ips", "list"]),
-        ("/runtimeConfig", json!({"ips": ["x"]}), 7, &["runtimeConfig.ips", "addresses"]),
+        (
+            "/ipam/dataDir",
+            json!("data"),
+            7,
+            &["ipam.dataDir", "absolute"],
+        ),
+        (
+            "/ipam/timeoutMilliseconds",
+            json!(0),
+            7,
+            &["timeoutMilliseconds", "90000"],
+        ),
+        (
+            "/args",
+            json!({"cni": {"ips": "10.7.0.2"}}),
+            7,
+            &["args.cni.ips", "list"],
+        ),
+        (
+            "/runtimeConfig",
+            json!({"ips": ["x"]}),
+            7,
+            &["runtimeConfig.ips", "addresses"],
+        ),
     ];
     let rig = Rig::new();
     for (at, value, code, parts) in cases {
@@ -37,7 +87,11 @@ fn a_bad_configuration_names_its_key_and_what_is_allowed_and_takes_nothing() {
         let (parent, key) = at.rsplit_once('/').unwrap();
         config.pointer_mut(parent).unwrap()[key] = value;
         let run = rig.berth("ADD", "c1", &config);
-        assert_eq!((run.code, run.error_code()), (Some(1), Some(code)), "{at} {run:?}");
+        assert_eq!(
+            (run.code, run.error_code()),
+            (Some(1), Some(code)),
+            "{at} {run:?}"
+        );
         let message = run.document()["msg"].as_str().unwrap().to_owned();
         for part in parts {
             assert!(message.contains(part), "{at}: {part} in {message}");
@@ -68,8 +122,19 @@ fn no_container_interface_or_network_leads_out_of_the_directory() {
     std::fs::create_dir_all(rig.path("data")).unwrap();
     let before = tree(&rig.path(""));
     let hostile = [
-        "..", ".", "../x", "../../x", "/etc/x", "a/../../x", "a/b", "./x", "x\n", "%2e%2e", "",
-        "..%2fx", "x\\..\\y",
+        "..",
+        ".",
+        "../x",
+        "../../x",
+        "/etc/x",
+        "a/../../x",
+        "a/b",
+        "./x",
+        "x\n",
+        "%2e%2e",
+        "",
+        "..%2fx",
+        "x\\..\\y",
     ];
     for text in hostile {
         for verb in ["ADD", "DEL", "CHECK", "GC", "STATUS"] {
@@ -116,7 +181,11 @@ fn check_gc_and_status_work_without_an_agent() {
     let check = rig.berth("CHECK", "c1", &config);
     assert_eq!((check.code, check.stdout.as_str()), (Some(0), ""));
     assert_eq!(rig.berth("CHECK", "c2", &config).error_code(), Some(103));
-    assert_eq!(rig.berth("GC", "", &config).error_code(), Some(7), "no list");
+    assert_eq!(
+        rig.berth("GC", "", &config).error_code(),
+        Some(7),
+        "no list"
+    );
     config["cni.dev/valid-attachments"] = json!([]);
     assert_eq!(rig.berth("GC", "", &config).code, Some(0));
     assert_eq!(rig.berth("CHECK", "c1", &config).code, Some(0), "it lives");

@@ -9,4 +9,5 @@ mod callers;
 mod configuration;
 mod failures;
 mod host_local;
+mod namespaces;
 mod rig;

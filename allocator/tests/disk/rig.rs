@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -11,26 +11,6 @@ use serde_json::{Value, json};
 pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 /// Where a distribution puts CNI plugins.
 pub const PLUGINS: &str = "/usr/lib/cni";
-
-/// Whether the programs are there and this is root.
-///
-/// Panics: they are required and are not.
-pub fn has(programs: &[&str]) -> bool {
-    let missing: Vec<&&str> = programs
-        .iter()
-        .filter(|name| !["/usr/lib/cni", "/usr/bin", "/usr/sbin", "/bin", "/sbin"]
-            .iter()
-            .any(|directory| Path::new(directory).join(name).exists()))
-        .collect();
-    let root = rustix::process::geteuid().is_root();
-    if missing.is_empty() && root {
-        return true;
-    }
-    let why = format!("root: {root}, missing: {missing:?}");
-    assert!(std::env::var_os("REQUIRE_CNI").is_none(), "required: {why}");
-    eprintln!("skipped: {why}");
-    false
-}
 
 /// One execution.
 #[derive(Clone, Debug, PartialEq, Eq)]

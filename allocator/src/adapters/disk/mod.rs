@@ -105,7 +105,9 @@ impl Store {
                 let mut limited = (&mut file).take(LOG_BYTES_MAX + 1);
                 limited.read_to_end(&mut log).map_err(failed)?;
                 if log.len() as u64 > LOG_BYTES_MAX {
-                    return Err(failed(io::Error::other("the store is too long to be Berth's")));
+                    return Err(failed(io::Error::other(
+                        "the store is too long to be Berth's",
+                    )));
                 }
                 let (ledger, counted) = Ledger::replay(boot, &log).map_err(|error| {
                     Failure::new(Failure::IO, format!("{}: {error}", path.display()))
@@ -312,7 +314,11 @@ impl Store {
 
     /// The files of boots that ended. That they are there does no harm.
     fn remove_other_boots(&self) {
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name();
             let boot = name
                 .to_str()

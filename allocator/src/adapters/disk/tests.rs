@@ -237,7 +237,10 @@ fn gc_releases_what_is_not_named_unless_it_lives_and_refuses_no_list() {
     assert_eq!(gc(Some(vec![attachment("named")])), Ok(None));
     let log = fs::read(place.log("b")).unwrap();
     let (ledger, _) = Ledger::replay("b", &log).unwrap();
-    let holders: Vec<_> = ledger.bindings().map(|(a, _)| a.container.clone()).collect();
+    let holders: Vec<_> = ledger
+        .bindings()
+        .map(|(a, _)| a.container.clone())
+        .collect();
     assert_eq!(holders, ["lives", "named"], "{freed} is free");
 }
 

@@ -172,7 +172,10 @@ fn block(pool: &Pool, index: u64, held: &Held) -> Block {
     if let (Some(first), Some(last)) = (address(begin), address(end)) {
         for (ip, attachment) in held.range(first..=last) {
             if let Some(ordinal) = pool.ordinal_of(*ip) {
-                block.set((ordinal - begin) as u16, Some(record(&attachment.container)));
+                block.set(
+                    (ordinal - begin) as u16,
+                    Some(record(&attachment.container)),
+                );
             }
         }
     }

@@ -12,12 +12,15 @@ fn set(subnet: &str, first: &str, last: &str) -> RangeSet {
 }
 
 fn spec(subnet: &str, first: &str, last: &str) -> RangeSpec {
-    let gateway = subnet.replace("0/", "1/");
+    let subnet: ipnet::IpNet = subnet.parse().unwrap();
     RangeSpec {
-        subnet: subnet.parse().unwrap(),
+        subnet,
         first: first.parse().unwrap(),
         last: last.parse().unwrap(),
-        gateway: gateway.split('/').next().unwrap().parse().unwrap(),
+        gateway: match subnet.network() {
+            IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) + 1).into()),
+            IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) + 1).into()),
+        },
     }
 }
 
@@ -162,15 +165,15 @@ fn a_range_may_be_changed_while_its_addresses_are_held() {
 
 #[test]
 fn a_whole_v6_network_is_searched_without_a_walk_through_it() {
-    let sets = [set("fd00::/64", "fd00::", "fd00::ffff:ffff:ffff:ffff")];
+    let sets = [set("fd00::/64", "fd00::", "fd00::ffff:ffff:ffff:fffe")];
     let mut log = Log::new();
     for who in 0..300 {
         log.add(&format!("c{who}"), &sets, &[]).unwrap();
     }
-    let last = log.add("x", &sets, &["fd00::ffff:ffff:ffff:ffff"]).unwrap();
-    assert_eq!(last, ["fd00::ffff:ffff:ffff:ffff/64"]);
+    let last = log.add("x", &sets, &["fd00::ffff:ffff:ffff:fffe"]).unwrap();
+    assert_eq!(last, ["fd00::ffff:ffff:ffff:fffe/64"]);
     let round = log.add("y", &sets, &[]).unwrap();
-    assert_eq!(round, ["fd00::/64"], "round to the first address");
+    assert_eq!(round, ["fd00::12d/64"], "round, to the first that is free");
 }
 
 #[test]
@@ -252,7 +255,8 @@ fn another_boot_another_format_and_a_double_are_not_served() {
 fn check_compares_what_is_held_with_the_previous_result() {
     let mut log = Log::new();
     log.add("a", &dual(), &[]).unwrap();
-    let ips = |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|t| t.parse().unwrap()).collect() };
+    let ips =
+        |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|t| t.parse().unwrap()).collect() };
     let check = |who, previous: &[&str]| log.ledger.check(&attachment(who), &ips(previous));
     assert_eq!(check("a", &["10.0.0.2", "fd00::2", "192.0.2.1"]), Ok(()));
     for (who, previous) in [("a", ["10.0.0.2"].as_slice()), ("b", &["10.0.0.2"])] {
