@@ -165,7 +165,8 @@ impl CostParameters {
             }
             Request::Create(object)
             | Request::Replace { object, .. }
-            | Request::JsonPatch { object } => write(self.write_of(object)),
+            | Request::JsonPatch { object }
+            | Request::MergePatch { object } => write(self.write_of(object)),
         }
     }
 
@@ -234,7 +235,9 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::List { kind, .. } => ("LIST", kind.resource),
         Request::Create(object) => ("POST", object.kind.resource),
         Request::Replace { object, .. } => ("PUT", object.kind.resource),
-        Request::JsonPatch { object } => ("PATCH", object.kind.resource),
+        Request::JsonPatch { object } | Request::MergePatch { object } => {
+            ("PATCH", object.kind.resource)
+        }
         Request::Delete { kind, .. } => ("DELETE", kind.resource),
     };
     // A token is signed, not stored.

@@ -21,8 +21,8 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector, WorkloadObject,
-    WorkloadWrite,
+    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector,
+    WorkloadObject, WorkloadWrite,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
@@ -392,13 +392,16 @@ impl Store {
                     return Err(ApiError::Conflict);
                 }
                 let is_new = |finalizer| !stored.finalizers.contains(finalizer);
-                if *part == Part::Main
-                    && stored.deleting
-                    && object.finalizers.iter().any(is_new)
-                {
+                if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
                     return Err(ApiError::Invalid);
                 }
                 Ok(())
+            }
+            Request::MergePatch { object } => {
+                self.check_size(object)?;
+                self.custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)
+                    .map(|_| ())
             }
             // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
             Request::JsonPatch { object } => {
@@ -562,9 +565,9 @@ impl Store {
             Request::Replace { object, part } => {
                 Ok(Answer::Custom(self.replace(object, *part, now, observed)))
             }
-            Request::JsonPatch { object } => {
-                Ok(Answer::Custom(self.replace(object, Part::Main, now, observed)))
-            }
+            Request::JsonPatch { object } | Request::MergePatch { object } => Ok(Answer::Custom(
+                self.replace(object, Part::Main, now, observed),
+            )),
             Request::Delete { kind, name, .. } => {
                 Ok(Answer::Custom(self.delete(*kind, name, now, observed)))
             }

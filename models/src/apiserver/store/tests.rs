@@ -106,10 +106,7 @@ fn a_write_of_an_old_version_conflicts_and_one_of_none_is_refused() {
         Err(ApiError::Conflict)
     );
     next.resource_version = 0;
-    assert_eq!(
-        write(&mut store, &replace(next), 1),
-        Err(ApiError::Invalid)
-    );
+    assert_eq!(write(&mut store, &replace(next), 1), Err(ApiError::Invalid));
     assert_eq!(
         write(&mut store, &replace(Custom::clone(&custom("b", "1"))), 1),
         Err(ApiError::NotFound)

@@ -132,6 +132,8 @@ pub(super) fn object(kind: CustomKind, name: Rc<str>, body: String) -> Custom {
         labels: Vec::new(),
         finalizers: Vec::new(),
         deleting: false,
+        annotations: Vec::new(),
+        status: None,
         body: body.into(),
         record_count: 1,
     }

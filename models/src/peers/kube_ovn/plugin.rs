@@ -370,7 +370,7 @@ impl KubeOvn {
         let object = Rc::new(objects::moved(&ip, &node_name));
         let request = Request::Replace {
             object,
-            guarded: true,
+            part: crate::request::Part::Main,
         };
         self.ask(node, id, CniStep::WriteIp, request, context);
     }

@@ -2,8 +2,8 @@
 //! triggers meanwhile collapse into one more; computed from the cached `IP` objects, written only
 //! when it differs.
 //!
-//! The merge patch of the status, which carries no resourceVersion, is stored and paid for as an
-//! unguarded PUT of the object.
+//! The merge patch of the status, which carries no resourceVersion, is stored and paid for as a
+//! merge patch of the object.
 //! Source: pkg/controller/subnet.go:861-890,2044-2133, ippool.go:226-252, ip.go:12-37.
 
 use std::rc::Rc;
@@ -101,8 +101,7 @@ impl KubeOvn {
 }
 
 fn write(kind: CustomKind, body: String) -> Request {
-    Request::Replace {
+    Request::MergePatch {
         object: Rc::new(objects::object(kind, objects::SUBNET.into(), body)),
-        guarded: false,
     }
 }

@@ -53,7 +53,7 @@ impl KubeOvn {
                 object.resource_version = stored.resource_version;
                 Request::Replace {
                     object: Rc::new(object),
-                    guarded: true,
+                    part: crate::request::Part::Main,
                 }
             }
             None => Request::Create(Rc::new(wanted)),
@@ -105,7 +105,7 @@ impl KubeOvn {
         let object = self.controller.vpc.clone().expect("it was installed");
         Request::Replace {
             object,
-            guarded: true,
+            part: crate::request::Part::Main,
         }
     }
 

@@ -85,6 +85,8 @@ impl Spiderpool {
             labels: vec![("renewed".to_owned(), now.as_nanos().to_string())],
             finalizers: Vec::new(),
             deleting: false,
+            annotations: Vec::new(),
+            status: None,
             body: identity.clone(),
             record_count: 1,
         };
@@ -105,7 +107,7 @@ impl Spiderpool {
                 }
                 Request::Replace {
                     object: Rc::new(mine(held.uid, held.resource_version)),
-                    guarded: true,
+                    part: crate::request::Part::Main,
                 }
             }
             _ => return self.lease_later(life, context),
@@ -168,7 +170,7 @@ impl Spiderpool {
             .push(("totalIPCount".to_owned(), total.to_string()));
         let request = Request::Replace {
             object: Rc::new(object),
-            guarded: true,
+            part: crate::request::Part::Main,
         };
         let wait = Wait::StatusWritten { life, pool };
         self.ask(CONTROLLER, Bucket::PoolWrite, request, wait, context);

@@ -396,18 +396,17 @@ impl Spiderpool {
                 match stored {
                     Some(stored) => Request::Replace {
                         object: Rc::new(endpoint.replacing(&stored)),
-                        guarded: true,
+                        part: crate::request::Part::Main,
                     },
                     None => Request::Create(Rc::new(endpoint.object(name))),
                 }
             }
             // A merge patch that takes the finalizer off.
-            (_, Some(stored)) => Request::Replace {
+            (_, Some(stored)) => Request::MergePatch {
                 object: Rc::new(Custom {
                     finalizers: Vec::new(),
                     ..Custom::clone(&stored)
                 }),
-                guarded: false,
             },
             (goal, None) => unreachable!("{goal:?} has read its endpoint"),
         };

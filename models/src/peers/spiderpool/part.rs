@@ -241,7 +241,7 @@ impl Spiderpool {
                 self.job(id).parts[index].step = Step::Write;
                 let request = Request::Replace {
                     object: Rc::new(object),
-                    guarded: true,
+                    part: crate::request::Part::Main,
                 };
                 let wait = Wait::Part {
                     job: id,
