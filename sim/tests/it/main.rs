@@ -18,3 +18,4 @@ mod real_node;
 mod regressions;
 mod storms;
 mod tidy;
+mod whereabouts;
