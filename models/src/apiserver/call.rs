@@ -140,8 +140,11 @@ impl ApiServers {
         core: &mut Core<'_>,
     ) -> CallId {
         let spec = self.clients[client.index()]
-            .as_ref()
-            .map(|client| client.spec)
+            .as_mut()
+            .map(|client| {
+                client.waiting += 1;
+                client.spec
+            })
             .expect("a call is made by a client that exists");
         let (what, write) = describe(&request);
         let id = self.calls.add(Call {
@@ -635,8 +638,11 @@ impl ApiServers {
             self.depart(id, core.now + wait, core);
             return Delivery::Nothing;
         }
-        let (reply, stage) = (call.reply, call.stage);
+        let (reply, stage, client) = (call.reply, call.stage, call.client);
         call.client_done = true;
+        if let Some(client) = self.clients[client.index()].as_mut() {
+            client.waiting -= 1;
+        }
         self.unindex(id);
         if stage == Stage::Done {
             self.calls.remove(id);
@@ -725,6 +731,9 @@ impl ApiServers {
         let Some(call) = self.calls.get(id).filter(|call| !call.client_done) else {
             return;
         };
+        if let Some(client) = self.clients[call.client.index()].as_mut() {
+            client.waiting -= 1;
+        }
         call.client_done = true;
         call.reply = ReplyTo::Nobody;
         call.canceled = Some(core.now + one_way);

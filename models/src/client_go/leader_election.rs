@@ -54,7 +54,7 @@ pub enum Jitter {
     /// A process that never seeds Go's global source, before Go 1.20: all draw the same numbers.
     Unseeded(usize),
     /// A source of its own.
-    Seeded(Stream),
+    Seeded(Box<Stream>),
 }
 
 impl Jitter {

@@ -20,3 +20,4 @@ mod regressions;
 mod spiderpool;
 mod storms;
 mod tidy;
+mod whereabouts;

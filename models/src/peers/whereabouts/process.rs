@@ -174,7 +174,8 @@ impl Whereabouts {
             Jitter::Unseeded(0)
         } else {
             let streams = context.core.streams;
-            Jitter::Seeded(streams.stream("whereabouts", u64::from(id.0), "poll"))
+            let stream = streams.stream("whereabouts", u64::from(id.0), "poll");
+            Jitter::Seeded(Box::new(stream))
         };
         let election = parameters.election();
         let identity = format!("{}/{}", call.pod_namespace, call.pod_name);
@@ -429,7 +430,7 @@ impl Whereabouts {
         let result = process.result.expect("a process that leaves has a result");
         let answer = match process.call.verb {
             Verb::Add => self.add_ended(&process.call, result, process.work.patched()),
-            Verb::Del => self.del_ended(&process.call, &result),
+            Verb::Del => Ok(self.del_ended(&process.call, &result)),
         };
         context.ipam_exit(process.call.node, id, answer);
     }
@@ -462,7 +463,7 @@ impl Whereabouts {
     }
 
     /// Whatever happened is logged, and success is reported (cmd/whereabouts.go:117-122).
-    fn del_ended(&mut self, call: &IpamCall, result: &Outcome) -> IpamAnswer {
+    fn del_ended(&mut self, call: &IpamCall, result: &Outcome) -> Assigned {
         let counters = &mut self.counters;
         match result {
             Outcome::Done(_) => {}
@@ -473,9 +474,9 @@ impl Whereabouts {
         let forgotten = !matches!(result, Outcome::Done(_) | Outcome::NoAllocation)
             && self.is_allocated(call.container);
         self.counters.dels_swallowed += u64::from(forgotten);
-        Ok(Assigned {
+        Assigned {
             addresses: Vec::new(),
-        })
+        }
     }
 
     fn is_allocated(&self, container: crate::ids::ContainerId) -> bool {

@@ -172,7 +172,7 @@ impl Whereabouts {
             }
             (Step::Reservations, Ok(Answer::Customs(reservations, ..))) => {
                 let default_network = context.core.parameters.whereabouts.default_network;
-                let ranges: Vec<Range> = self.families.iter().map(|f| whole(f)).collect();
+                let ranges: Vec<Range> = self.families.iter().map(whole).collect();
                 let (todo, freed) = frees(run, &reservations, &ranges, default_network);
                 run.todo = todo;
                 self.counters.reconciler_freed += freed;
@@ -197,12 +197,11 @@ impl Whereabouts {
             return;
         };
         let Some(run) = &mut this.run else { return };
-        match run.todo.pop_front() {
-            Some(request) => self.reconciler_request(node, Step::Free, request, context),
-            None => {
-                this.run = None;
-                self.counters.reconciler_runs += 1;
-            }
+        if let Some(request) = run.todo.pop_front() {
+            self.reconciler_request(node, Step::Free, request, context);
+        } else {
+            this.run = None;
+            self.counters.reconciler_runs += 1;
         }
     }
 }
