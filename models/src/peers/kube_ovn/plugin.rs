@@ -69,6 +69,10 @@ pub(super) struct CniRequest {
     pub(super) step: CniStep,
     /// The annotations have arrived, and the next look will see them.
     pub(super) seen: bool,
+    /// The last look found an address.
+    allocated: bool,
+    /// All looks were had and none found the route: it will fail.
+    late: bool,
     /// What the annotations gave it.
     addresses: Vec<IpAddr>,
     pub(super) tries: u64,
@@ -108,6 +112,8 @@ impl KubeOvn {
             name,
             step: CniStep::Exec,
             seen: false,
+            allocated: false,
+            late: false,
             addresses: Vec::new(),
             tries: 0,
             op: 0,
@@ -249,18 +255,22 @@ impl KubeOvn {
         let (name, tries) = (request.name, request.tries);
         request.tries += 1;
         request.seen = false;
-        let pod = self.daemon(node).pods.view.get(&name);
-        let allocated = pod.is_some_and(|pod| objects::is_allocated(pod));
-        let routed = pod.is_some_and(|pod| objects::is_routed(pod));
         if tries >= parameters.poll_count {
-            if allocated {
+            // What counts is what the last look saw.
+            request.late = true;
+            if request.allocated {
                 self.totals.add("route_not_ready");
                 return self.read_ip_first(node, id, context);
             }
             self.totals.add("no_address_in_time");
             return self.request_fails(node, id, "no address allocated", context);
         }
-        if pod.is_none() {
+        let pod = self.daemon(node).pods.view.get(&name);
+        let known = pod.is_some();
+        let allocated = pod.is_some_and(|pod| objects::is_allocated(pod));
+        let routed = pod.is_some_and(|pod| objects::is_routed(pod));
+        self.request(node, id).allocated = allocated;
+        if !known {
             self.totals.add("pod_not_seen");
             return self.request_fails(node, id, "get pod failed", context);
         }
@@ -331,10 +341,10 @@ impl KubeOvn {
 
     /// The `IP` object is as it should be, or nobody knows.
     fn ip_settled(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let name = self.request(node, id).name;
+        let request = self.request(node, id);
+        let (name, late) = (request.name, request.late);
         let pod = self.daemon(node).pods.view.get(&name);
-        let ready = pod.filter(|pod| objects::is_allocated(pod) && objects::is_routed(pod));
-        let Some(addresses) = ready.map(|pod| objects::addresses(pod)) else {
+        let Some(addresses) = pod.filter(|_| !late).map(|pod| objects::addresses(pod)) else {
             return self.request_fails(node, id, "route is not ready", context);
         };
         self.request(node, id).addresses = addresses;
