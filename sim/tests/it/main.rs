@@ -14,6 +14,7 @@ mod command_line;
 mod contract;
 mod determinism;
 mod event_model;
+mod kube_ovn;
 mod program;
 mod real_node;
 mod regressions;

@@ -23,7 +23,7 @@ pub(super) enum NbOp {
     /// `lsp-add`.
     AddPort(u32),
     /// `pg-ports-update`: the port joins the port group of its subnet and node.
-    JoinGroup,
+    JoinGroup(u32),
     /// `lsp-del`.
     DeletePort(u32),
 }
@@ -51,6 +51,8 @@ pub(super) struct Central {
     roles: [NodeIndex; 3],
     /// Logical switch ports in NB.
     pub(super) ports: BTreeSet<u32>,
+    /// Of them, those in a port group.
+    grouped: BTreeSet<u32>,
     /// Ports that SB has.
     pub(super) bound: BTreeSet<u32>,
     /// What a loop of ovn-northd has seen.
@@ -63,12 +65,20 @@ pub(super) struct Central {
 }
 
 impl Central {
+    /// A port that an earlier run has left.
+    pub(super) fn has(&mut self, name: u32) {
+        self.ports.insert(name);
+        self.grouped.insert(name);
+        self.bound.insert(name);
+    }
+
     /// Nothing is stored, nobody leads.
     pub(super) fn new() -> Self {
         Self {
             epoch: 0,
             roles: [NodeIndex(0); 3],
             ports: BTreeSet::new(),
+            grouped: BTreeSet::new(),
             bound: BTreeSet::new(),
             seen: BTreeSet::new(),
             waiting: VecDeque::new(),
@@ -134,6 +144,14 @@ impl KubeOvn {
 
     pub(super) fn central_step(&mut self, step: CentralStep, context: &mut Context<'_>) {
         match step {
+            CentralStep::Checked if self.changes_nothing() => {
+                // An insertion of what is there: no entry in the log.
+                let transaction = self.central.current.take();
+                let (_, wait) = transaction.expect("a check belongs to one under way");
+                self.totals.add("nb_transactions_idle");
+                self.answer_transaction(wait, true, context);
+                self.next_transaction(context);
+            }
             CentralStep::Checked => {
                 let time = self.commit_time(context);
                 let wait = self.centrally(CentralStep::Committed);
@@ -157,6 +175,15 @@ impl KubeOvn {
         }
     }
 
+    fn changes_nothing(&self) -> bool {
+        match self.central.current {
+            Some((NbOp::JoinGroup(name), _)) => self.central.grouped.contains(&name),
+            Some((NbOp::AddPort(name), _)) => self.central.ports.contains(&name),
+            Some((NbOp::DeletePort(name), _)) => !self.central.ports.contains(&name),
+            None => false,
+        }
+    }
+
     fn committed(&mut self, context: &mut Context<'_>) {
         let (op, wait) = self
             .central
@@ -170,8 +197,11 @@ impl KubeOvn {
             }
             NbOp::DeletePort(name) => {
                 self.central.ports.remove(&name);
+                self.central.grouped.remove(&name);
             }
-            NbOp::JoinGroup => {}
+            NbOp::JoinGroup(name) => {
+                self.central.grouped.insert(name);
+            }
         }
         self.answer_transaction(wait, true, context);
         self.wake_northd(context);

@@ -1,9 +1,7 @@
-//! kube-ovn-controller: who leads, what it watches, how Pod events become queue items, and how
-//! items get a worker, their name's bucket of the hashed lock, and a core.
+//! kube-ovn-controller: who leads, what it watches, and how Pod events become queue items.
 //!
 //! Events: every change of a live Pod enqueues its name; a Pod that is gone, terminal, or past its
 //! grace period twice over becomes a deletion of its own, which never merges with another.
-//! A lock is held through all remote calls of an item, while its worker waits.
 //! Source: pkg/controller/pod.go:157-347, pkg/controller/controller.go:307-418,1015-1066.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,8 +10,9 @@ use std::rc::Rc;
 use drydock_engine::server::TokenBucket;
 use drydock_engine::stream::Streams;
 
-use super::central::{NbOp, masters};
+use super::central::masters;
 use super::informer::{Delta, Pods};
+use super::items::Item;
 use super::objects;
 use super::queue::{RateQueue, bucket};
 use super::status::Status;
@@ -21,7 +20,7 @@ use super::subnet::Subnet;
 use super::{CoreId, KubeOvn, Signal, Wait, Watched};
 use crate::context::Context;
 use crate::ids::{ClientId, NodeIndex, WatchId};
-use crate::objects::Pod;
+use crate::objects::{Phase, Pod, PodSpec, PodStatus};
 use crate::request::{
     Answer, Change, ClientClass, Consistency, Custom, Request, Response, WatchTarget,
 };
@@ -68,66 +67,6 @@ pub(super) struct Deletion {
     pub(super) failures: u32,
 }
 
-/// What an item is about.
-#[derive(Clone, Debug)]
-pub(super) enum Work {
-    /// Make a Pod right.
-    Sync,
-    /// Release a Pod.
-    Delete(Deletion),
-}
-
-/// What an item does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ItemStep {
-    /// It waits for its lock, then scans ports.
-    Scan,
-    /// A3.
-    WriteIp,
-    /// A4.
-    AddPort,
-    /// A5.
-    Allocated,
-    /// B1.
-    JoinGroup,
-    /// B2.
-    WriteVpc,
-    /// B4.
-    Routed,
-    /// Deletion: GET of the StatefulSet.
-    ReadOwner,
-    /// Deletion: one VPC write per address.
-    DeleteRoute,
-    /// Deletion: the port.
-    DeletePort,
-    /// Deletion: the `IP` object.
-    DeleteIp,
-}
-
-/// A request that an item makes once it has encoded it.
-#[derive(Clone, Debug)]
-pub(super) enum Outgoing {
-    /// To the API.
-    Api(Request),
-    /// To NB.
-    Nb(NbOp),
-}
-
-/// One item in the hands of a worker.
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) name: u32,
-    pub(super) work: Work,
-    pub(super) step: ItemStep,
-    pub(super) bucket: usize,
-    pub(super) outgoing: Option<Outgoing>,
-    /// The Pod as the item knows it.
-    pub(super) pod: Option<Rc<Pod>>,
-    /// VPC writes left.
-    pub(super) left: usize,
-    pub(super) keep: bool,
-}
-
 /// The leading controller.
 #[derive(Debug)]
 pub(super) struct Controller {
@@ -141,13 +80,15 @@ pub(super) struct Controller {
     pub(super) subnet: Subnet,
     pub(super) queue: Option<RateQueue>,
     pub(super) items: BTreeMap<u32, Item>,
-    items_made: u32,
+    pub(super) items_made: u32,
     /// Waiters of each bucket; the first holds it.
-    locks: Vec<VecDeque<u32>>,
+    pub(super) locks: Vec<VecDeque<u32>>,
     pub(super) deletions: VecDeque<Deletion>,
-    deleting: u64,
+    pub(super) deleting: u64,
     pub(super) deletion_bucket: Option<TokenBucket>,
     pub(super) status: Status,
+    /// Pods of an earlier run whose deletion is noticed together with the first new Pod.
+    previous: Vec<Rc<Pod>>,
     /// Ports without a Pod in the last collection.
     pub(super) suspects: std::collections::BTreeSet<u32>,
 }
@@ -172,6 +113,7 @@ impl Controller {
             deleting: 0,
             deletion_bucket: None,
             status: Status::default(),
+            previous: Vec::new(),
             suspects: std::collections::BTreeSet::new(),
         }
     }
@@ -194,7 +136,26 @@ impl KubeOvn {
         let masters = masters(context);
         let mut draws = context.core.streams.stream("kube-ovn", 0, "leader");
         self.controller.node = *draws.pick(&masters);
+        self.leave_previous(context);
         self.lead(context);
+    }
+
+    /// What an earlier run has left when the new one begins: Pods that are gone, with addresses,
+    /// ports and `IP` objects that are still to be released.
+    fn leave_previous(&mut self, context: &mut Context<'_>) {
+        for count in 0..context.core.parameters.kube_ovn.previous_pods {
+            let pod = previous_pod(count);
+            let name = self.names.number(&pod.namespace, &pod.name);
+            if self.controller.subnet.allocate(name).is_none() {
+                return;
+            }
+            let addresses = self.controller.subnet.addresses(name);
+            let ip = Request::Create(Rc::new(objects::ip(&pod, &addresses)));
+            let installed = context.api.install(&ip, &mut context.core);
+            assert!(installed.is_ok(), "names of an earlier run are distinct");
+            self.central.has(name);
+            self.controller.previous.push(Rc::new(pod));
+        }
     }
 
     pub(super) fn controlling(&self, step: ControlStep) -> Wait {
@@ -332,7 +293,9 @@ impl KubeOvn {
             return self.control_timer(delay, ControlStep::ListPods, context);
         };
         let first = !self.controller.pods.synced;
-        if first {
+        // The first leader has led for long when the run begins.
+        let fresh = first && self.controller.epoch > 0;
+        if fresh {
             self.rebuild(&pods);
         }
         let client = self.controller.client.expect("a leader has its client");
@@ -340,7 +303,7 @@ impl KubeOvn {
         let watch = Watched::ControllerPods.open(client, target, revision, context);
         self.controller.pods.watch = Some(watch);
         let deltas = self.controller.pods.listed(pods, &mut self.names);
-        if first {
+        if fresh {
             // Two passes at the start of leadership, one after the other.
             self.collect_ports(context);
             self.collect_ports(context);
@@ -403,6 +366,9 @@ impl KubeOvn {
         if pod.spec.host_network {
             return;
         }
+        for pod in std::mem::take(&mut self.controller.previous) {
+            self.delete_pod(pod);
+        }
         if pod.is_terminal() {
             if !added {
                 self.delete_pod(pod);
@@ -456,153 +422,6 @@ impl KubeOvn {
         }
     }
 
-    pub(super) fn queue(&mut self) -> &mut RateQueue {
-        self.controller
-            .queue
-            .as_mut()
-            .expect("a leader has its queue")
-    }
-
-    /// Free workers take what is there.
-    pub(super) fn start_workers(&mut self, context: &mut Context<'_>) {
-        while let Some(name) = self.queue().work.take() {
-            self.totals.add("sync_items");
-            self.take_item(name, Work::Sync, context);
-        }
-        let workers = context.core.parameters.kube_ovn.workers;
-        while self.controller.deleting < workers
-            && let Some(deletion) = self.controller.deletions.pop_front()
-        {
-            self.controller.deleting += 1;
-            let pod = &deletion.pod;
-            let name = self.names.number(&pod.namespace, &pod.name);
-            self.take_item(name, Work::Delete(deletion), context);
-        }
-    }
-
-    fn take_item(&mut self, name: u32, work: Work, context: &mut Context<'_>) {
-        let (namespace, pod) = self.names.full(name);
-        let full = format!("{namespace}/{pod}");
-        let bucket = Streams::entity(&full) as usize % self.controller.locks.len();
-        self.controller.items_made += 1;
-        let id = self.controller.items_made;
-        let item = Item {
-            name,
-            work,
-            step: ItemStep::Scan,
-            bucket,
-            outgoing: None,
-            pod: None,
-            left: 0,
-            keep: false,
-        };
-        self.controller.items.insert(id, item);
-        let lock = &mut self.controller.locks[bucket];
-        lock.push_back(id);
-        if lock.len() == 1 {
-            self.item_locked(id, context);
-        } else {
-            self.totals.add("lock_waits");
-        }
-    }
-
-    /// The item holds its lock: it scans all ports for those of its Pod.
-    fn item_locked(&mut self, id: u32, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
-        let ports = u32::try_from(self.central.ports.len()).unwrap_or(u32::MAX);
-        let demand = parameters.item_cpu + parameters.scan_cpu * ports;
-        self.control_cpu(demand, ControlStep::Item(id), context);
-    }
-
-    pub(super) fn item(&mut self, id: u32) -> &mut Item {
-        self.controller
-            .items
-            .get_mut(&id)
-            .expect("an item under way is in the table")
-    }
-
-    /// Encodes a request of an item, then makes it.
-    pub(super) fn item_asks(
-        &mut self,
-        id: u32,
-        step: ItemStep,
-        outgoing: Outgoing,
-        context: &mut Context<'_>,
-    ) {
-        let item = self.item(id);
-        item.step = step;
-        item.outgoing = Some(outgoing);
-        let demand = context.core.parameters.kube_ovn.request_cpu;
-        self.control_cpu(demand, ControlStep::Item(id), context);
-    }
-
-    fn item_step(&mut self, id: u32, signal: Signal, context: &mut Context<'_>) {
-        if !self.controller.items.contains_key(&id) {
-            return;
-        }
-        let item = self.item(id);
-        let deletes = matches!(item.work, Work::Delete(_));
-        match (item.outgoing.take(), signal) {
-            (Some(Outgoing::Api(request)), _) => {
-                self.control_call(request, ControlStep::Item(id), context);
-            }
-            (Some(Outgoing::Nb(op)), _) => {
-                let wait = self.controlling(ControlStep::Item(id));
-                self.transact(op, wait, context);
-            }
-            (None, Signal::Go) if deletes => self.release_begin(id, context),
-            (None, Signal::Go) => self.sync_begin(id, context),
-            (None, signal) if deletes => self.release_answered(id, signal, context),
-            (None, signal) => self.sync_answered(id, signal, context),
-        }
-    }
-
-    /// The worker is done with an item; one that failed comes back later.
-    pub(super) fn item_done(&mut self, id: u32, ok: bool, context: &mut Context<'_>) {
-        let item = self
-            .controller
-            .items
-            .remove(&id)
-            .expect("an item ends once");
-        let lock = &mut self.controller.locks[item.bucket];
-        lock.pop_front();
-        let next = lock.front().copied();
-        let parameters = &context.core.parameters.kube_ovn;
-        let (now, node) = (context.now(), self.controller.node);
-        if !ok {
-            self.totals.add("item_retries");
-        }
-        match item.work {
-            Work::Sync => {
-                let queue = self.queue();
-                queue.work.done(item.name);
-                if ok {
-                    queue.work.forget(item.name);
-                } else {
-                    let at = queue.retry_at(item.name, now, parameters);
-                    let wait = self.controlling(ControlStep::Retry(item.name));
-                    self.timer(node, at, wait, context);
-                }
-            }
-            Work::Delete(mut deletion) => {
-                self.controller.deleting -= 1;
-                if !ok {
-                    let doubled = 1u32 << deletion.failures.min(17);
-                    let own = (parameters.retry_base * doubled).min(parameters.retry_max);
-                    let shared = self.controller.deletion_bucket.as_mut();
-                    let turn = shared.expect("a leader has its bucket").reserve(now);
-                    deletion.failures += 1;
-                    let wait = self.controlling(ControlStep::Delete(deletion));
-                    self.timer(node, turn.max(now + own), wait, context);
-                }
-            }
-        }
-        if let Some(next) = next {
-            self.item_locked(next, context);
-        }
-        self.start_workers(context);
-    }
-
     /// The leader's machine died: its lease runs out, then another candidate looks.
     pub(super) fn controller_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         if node != self.controller.node {
@@ -641,5 +460,38 @@ impl KubeOvn {
             let delay = context.core.parameters.kube_ovn.lease_retry.max;
             self.control_timer(delay, ControlStep::Takeover, context);
         }
+    }
+}
+
+/// A Pod of an earlier run.
+fn previous_pod(count: u64) -> Pod {
+    let name = format!("previous-{count}");
+    Pod {
+        namespace: "default".into(),
+        entity: Streams::entity(&name),
+        name: name.into(),
+        // No Pod of the new run has it.
+        uid: crate::ids::PodUid(u32::MAX),
+        resource_version: 0,
+        labels: Rc::new([]),
+        annotations: Rc::new([]),
+        network_status: false,
+        owner: None,
+        deletion: None,
+        spec: Rc::new(PodSpec {
+            host_network: false,
+            node_name: None,
+            node_selector: Vec::new(),
+            grace: std::time::Duration::ZERO,
+            pull_always: false,
+            run: None,
+        }),
+        node_name: None,
+        status: PodStatus {
+            phase: Phase::Running,
+            ready: false,
+            seen_by_kubelet: false,
+            pod_ips: Vec::new(),
+        },
     }
 }

@@ -6,8 +6,8 @@
 //! Paths in this folder are of kubeovn/kube-ovn at tag v1.12.2.
 //!
 //! Modelled, by file:
-//! - [`controller`]: leadership, informers, the rate-limited queues with their workers and hashed
-//!   lock (pkg/controller/controller.go:307-418, pod.go:172-347).
+//! - [`controller`]: leadership, informers, events (pkg/controller/pod.go:172-347); [`items`]: the
+//!   rate-limited queues with their workers and hashed lock (controller.go:307-418).
 //! - [`sync`]: pass A (allocate) and pass B (route) of a Pod (pod.go:483-910).
 //! - [`release`]: deletion of Pods, garbage collection of ports, the inspector (pod.go:925-1052,
 //!   gc.go:25-390, inspection.go:17-76).
@@ -15,8 +15,8 @@
 //! - [`subnet`]: the in-memory allocator (pkg/ipam).
 //! - [`central`]: NB transactions one after another through Raft, ovn-northd's full loops, SB.
 //! - [`switch`]: ovs-vswitchd and ovn-controller of a node.
-//! - [`daemon`], [`plugin`]: CNI ADD and DEL (pkg/daemon/handler.go, ovs_linux.go), the daemon's
-//!   background load.
+//! - [`daemon`], [`plugin`], [`wiring`]: CNI ADD and DEL (pkg/daemon/handler.go, ovs_linux.go), the
+//!   daemon's background load.
 //!
 //! A CPU limit of one core (controller, daemon with its children, ovs-ovn; dist/images/install.sh)
 //! is one job at a time on the machine's cores, first come first served. Databases, ovn-northd
@@ -32,6 +32,7 @@ mod central;
 mod controller;
 mod daemon;
 mod informer;
+mod items;
 mod objects;
 mod parameters;
 mod plugin;
@@ -41,6 +42,7 @@ mod status;
 mod subnet;
 mod switch;
 mod sync;
+mod wiring;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

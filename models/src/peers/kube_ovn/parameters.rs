@@ -91,6 +91,8 @@ parameter_group! {
         background_cpu: Duration,
         /// The addresses are capped by an IPPool, not by the subnet.
         ippool: bool,
+        /// Pods of an earlier run that are still to be released.
+        previous_pods: u64,
         /// The subnet is a VLAN, not the default overlay.
         underlay: bool,
         /// Conflict detection of an address on a VLAN.

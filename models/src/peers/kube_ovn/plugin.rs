@@ -16,61 +16,15 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use super::daemon::DaemonStep;
-use super::{CoreId, KubeOvn, Signal, Wait, objects};
+use super::wiring::{ADD, DEL, Op};
+use super::{KubeOvn, Signal, Wait, objects};
 use crate::cni::{Assigned, CniError, IpamCall, IpamStage, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex};
-use crate::parameters::Span;
 use crate::request::{Answer, Consistency, Request, Response};
 
 /// CNI error code "try again later".
 pub(super) const TRY_AGAIN: u32 = 11;
-
-/// One step of the data plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Op {
-    /// Make or delete the pair of interfaces.
-    Link,
-    /// `ovs-vsctl` that reads.
-    Read,
-    /// `ovs-vsctl add-port` with the name of the port.
-    AddPort,
-    /// `ovs-vsctl del-port`.
-    DeletePort,
-    /// `ovs-vsctl set interface`: ingress policing.
-    Police,
-    /// The Pod's side of the pair.
-    Namespace,
-    /// Conflict detection (VLAN only), then the gateway check.
-    Gateway,
-}
-
-const ADD: [Op; 15] = [
-    Op::Link,
-    Op::Read,
-    Op::AddPort,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Police,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Namespace,
-    Op::Gateway,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-];
-
-const DEL: [Op; 6] = [
-    Op::DeletePort,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Link,
-];
 
 /// What a CNI request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,11 +69,15 @@ pub(super) struct CniRequest {
     pub(super) step: CniStep,
     /// The annotations have arrived, and the next look will see them.
     pub(super) seen: bool,
+    /// The last look found an address.
+    allocated: bool,
+    /// All looks were had and none found the route: it will fail.
+    late: bool,
     /// What the annotations gave it.
     addresses: Vec<IpAddr>,
-    tries: u64,
-    op: usize,
-    since: SimInstant,
+    pub(super) tries: u64,
+    pub(super) op: usize,
+    pub(super) since: SimInstant,
 }
 
 impl CniRequest {
@@ -128,7 +86,7 @@ impl CniRequest {
         matches!(self.step, CniStep::Exec | CniStep::Portmap)
     }
 
-    fn ops(&self) -> &'static [Op] {
+    pub(super) fn ops(&self) -> &'static [Op] {
         match self.call.verb {
             Verb::Add => &ADD,
             Verb::Del => &DEL,
@@ -154,6 +112,8 @@ impl KubeOvn {
             name,
             step: CniStep::Exec,
             seen: false,
+            allocated: false,
+            late: false,
             addresses: Vec::new(),
             tries: 0,
             op: 0,
@@ -207,18 +167,18 @@ impl KubeOvn {
         }
     }
 
-    fn request(&mut self, node: NodeIndex, id: IpamCallId) -> &mut CniRequest {
+    pub(super) fn request(&mut self, node: NodeIndex, id: IpamCallId) -> &mut CniRequest {
         self.daemon(node)
             .requests
             .get_mut(&id)
             .expect("a request under way is in the table")
     }
 
-    fn enter(&mut self, node: NodeIndex, id: IpamCallId, step: CniStep) {
+    pub(super) fn enter(&mut self, node: NodeIndex, id: IpamCallId, step: CniStep) {
         self.request(node, id).step = step;
     }
 
-    fn stage(
+    pub(super) fn stage(
         &mut self,
         node: NodeIndex,
         id: IpamCallId,
@@ -229,7 +189,7 @@ impl KubeOvn {
         context.ipam_stage(call, stage);
     }
 
-    fn pause(
+    pub(super) fn pause(
         &mut self,
         node: NodeIndex,
         id: IpamCallId,
@@ -295,18 +255,22 @@ impl KubeOvn {
         let (name, tries) = (request.name, request.tries);
         request.tries += 1;
         request.seen = false;
-        let pod = self.daemon(node).pods.view.get(&name);
-        let allocated = pod.is_some_and(|pod| objects::is_allocated(pod));
-        let routed = pod.is_some_and(|pod| objects::is_routed(pod));
         if tries >= parameters.poll_count {
-            if allocated {
+            // What counts is what the last look saw.
+            request.late = true;
+            if request.allocated {
                 self.totals.add("route_not_ready");
                 return self.read_ip_first(node, id, context);
             }
             self.totals.add("no_address_in_time");
             return self.request_fails(node, id, "no address allocated", context);
         }
-        if pod.is_none() {
+        let pod = self.daemon(node).pods.view.get(&name);
+        let known = pod.is_some();
+        let allocated = pod.is_some_and(|pod| objects::is_allocated(pod));
+        let routed = pod.is_some_and(|pod| objects::is_routed(pod));
+        self.request(node, id).allocated = allocated;
+        if !known {
             self.totals.add("pod_not_seen");
             return self.request_fails(node, id, "get pod failed", context);
         }
@@ -377,10 +341,10 @@ impl KubeOvn {
 
     /// The `IP` object is as it should be, or nobody knows.
     fn ip_settled(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let name = self.request(node, id).name;
+        let request = self.request(node, id);
+        let (name, late) = (request.name, request.late);
         let pod = self.daemon(node).pods.view.get(&name);
-        let ready = pod.filter(|pod| objects::is_allocated(pod) && objects::is_routed(pod));
-        let Some(addresses) = ready.map(|pod| objects::addresses(pod)) else {
+        let Some(addresses) = pod.filter(|_| !late).map(|pod| objects::addresses(pod)) else {
             return self.request_fails(node, id, "route is not ready", context);
         };
         self.request(node, id).addresses = addresses;
@@ -388,123 +352,8 @@ impl KubeOvn {
         self.run_op(node, id, context);
     }
 
-    /// Begins the next step of the data plane, or ends.
-    fn run_op(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
-        let request = self.request(node, id);
-        let Some(op) = request.ops().get(request.op).copied() else {
-            return self.wired(node, id, context);
-        };
-        match op {
-            Op::Link => self.kernel(node, id, parameters.link, context),
-            Op::Namespace => self.kernel(node, id, parameters.netns_setup, context),
-            Op::Read | Op::AddPort | Op::DeletePort | Op::Police => {
-                self.request(node, id).since = context.now();
-                self.take_slot(node, id, context);
-            }
-            Op::Gateway if parameters.underlay => {
-                let span = parameters.arp_detect;
-                let delay = self.daemon(node).draws.duration(span.min..=span.max);
-                self.pause(node, id, CniStep::Detect, delay, context);
-            }
-            Op::Gateway => self.probe_first(node, id, context),
-        }
-    }
-
-    fn op_done(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.request(node, id).op += 1;
-        self.run_op(node, id, context);
-    }
-
-    /// Work under the kernel's lock around namespaces and links.
-    fn kernel(&mut self, node: NodeIndex, id: IpamCallId, span: Span, context: &mut Context<'_>) {
-        let time = self.daemon(node).draws.duration(span.min..=span.max);
-        let now = context.now();
-        let done = context.core.machine(node).network_lock.submit(now, time);
-        self.pause(node, id, CniStep::Kernel, done - now, context);
-    }
-
-    /// At most so many `ovs-vsctl` run; one that finds no slot in time fails the request.
-    fn take_slot(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
-        let daemon = self.daemon(node);
-        if daemon.slots < parameters.vsctl_slots {
-            daemon.slots += 1;
-            self.enter(node, id, CniStep::Vsctl);
-            let step = DaemonStep::Request(id);
-            return self.daemon_cpu(node, parameters.vsctl_cpu, step, context);
-        }
-        let waited = context.now().saturating_since(self.request(node, id).since);
-        if waited >= parameters.vsctl_slot_wait {
-            self.totals.add("vsctl_no_slot");
-            return self.request_fails(node, id, "no ovs-vsctl slot", context);
-        }
-        self.pause(node, id, CniStep::Slot, parameters.vsctl_slot_poll, context);
-    }
-
-    fn vsctl_ran(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.enter(node, id, CniStep::Database);
-        let demand = context.core.parameters.kube_ovn.ovsdb_cpu;
-        let wait = self.daemon_wait(node, DaemonStep::Request(id));
-        self.capped(CoreId::Switch(node), node, demand, wait, context);
-    }
-
-    /// A read is done; a write is in the database, and waits for ovs-vswitchd.
-    fn database_answered(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let request = self.request(node, id);
-        let (op, name, container) = (
-            request.ops()[request.op],
-            request.name,
-            request.call.container,
-        );
-        match op {
-            Op::AddPort => self.interface_added(node, name, container, context),
-            Op::DeletePort => self.interface_removed(node, name, container, context),
-            Op::Police => {}
-            _ => return self.vsctl_ends(node, id, context),
-        }
-        self.enter(node, id, CniStep::Vswitchd);
-        let wait = self.daemon_wait(node, DaemonStep::Request(id));
-        self.reconfigure(node, wait, context);
-    }
-
-    fn vsctl_ends(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.totals.add("vsctl_processes");
-        self.daemon(node).slots -= 1;
-        self.op_done(node, id, context);
-    }
-
-    fn probe_first(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.request(node, id).tries = 0;
-        self.probe(node, id, context);
-    }
-
-    /// One probe of the gateway: answered at once if the flows exist.
-    fn probe(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
-        let request = self.request(node, id);
-        let (name, tries) = (request.name, request.tries);
-        request.tries += 1;
-        if tries < parameters.ping_count {
-            self.totals.add("gateway_probes");
-        }
-        if self.daemon(node).switch.is_ready(name) {
-            self.totals.add("gateway_answers");
-            self.op_done(node, id, context);
-        } else if tries < parameters.ping_count {
-            self.pause(node, id, CniStep::Probe, parameters.ping_interval, context);
-        } else {
-            self.totals.add("gateway_timeouts");
-            if parameters.ping_error {
-                self.request_fails(node, id, "gateway is not reachable", context);
-            } else {
-                self.op_done(node, id, context);
-            }
-        }
-    }
-
     /// The daemon is done; of an ADD `portmap` is left.
-    fn wired(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
+    pub(super) fn wired(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
         let request = self.request(node, id);
         if !request.alive {
             self.totals.add("adds_for_nobody");
@@ -529,7 +378,7 @@ impl KubeOvn {
         }
     }
 
-    fn request_fails(
+    pub(super) fn request_fails(
         &mut self,
         node: NodeIndex,
         id: IpamCallId,

@@ -7,7 +7,8 @@
 //! Source: pkg/controller/pod.go:925-1052,1206-1233, gc.go:25-47,280-390, inspection.go:17-76.
 
 use super::central::NbOp;
-use super::controller::{ControlStep, ItemStep, Outgoing, Work};
+use super::controller::ControlStep;
+use super::items::{ItemStep, Outgoing, Work};
 use super::{KubeOvn, Signal, objects};
 use crate::context::Context;
 use crate::request::{Consistency, Request, Response};
@@ -16,12 +17,11 @@ impl KubeOvn {
     /// The scan is done; a Pod of the same name that is another Pod ends the deletion.
     pub(super) fn release_begin(&mut self, id: u32, context: &mut Context<'_>) {
         let item = self.item(id);
-        let name = item.name;
         let Work::Delete(deletion) = &item.work else {
             unreachable!("a release is a deletion")
         };
         let pod = deletion.pod.clone();
-        let seen = self.controller.pods.view.get(&name);
+        let seen = item.pod.as_ref();
         if seen.is_some_and(|seen| seen.uid != pod.uid) {
             return self.item_done(id, true, context);
         }
@@ -66,8 +66,9 @@ impl KubeOvn {
         if item.keep {
             return self.item_done(id, true, context);
         }
-        self.totals.add("releases");
-        self.controller.subnet.release(name);
+        if self.controller.subnet.release(name) {
+            self.totals.add("releases");
+        }
         let request = delete_ip(&self.names.full(name));
         self.item_asks(id, ItemStep::DeleteIp, Outgoing::Api(request), context);
     }

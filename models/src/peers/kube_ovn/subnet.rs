@@ -76,11 +76,11 @@ impl Subnet {
         self.high_water = self.high_water.max(ordinal + 1);
     }
 
-    /// Gives the address of a name back; nothing happens when it has none.
-    pub(super) fn release(&mut self, name: u32) {
-        if let Some(ordinal) = self.held.remove(&name) {
-            self.released.insert(ordinal);
-        }
+    /// Gives the address of a name back; whether it had one.
+    pub(super) fn release(&mut self, name: u32) -> bool {
+        let held = self.held.remove(&name);
+        self.released.extend(held);
+        held.is_some()
     }
 
     /// Restart: names and their first addresses as the records have them.
@@ -128,8 +128,8 @@ mod tests {
     fn a_released_address_rests_until_nothing_else_is_free() {
         let mut subnet = subnet(3);
         assert_eq!((subnet.allocate(7), subnet.allocate(8)), (Some(0), Some(1)));
-        subnet.release(7);
-        subnet.release(7);
+        assert!(subnet.release(7));
+        assert!(!subnet.release(7));
         assert_eq!(subnet.allocate(9), Some(2), "a fresh one goes first");
         assert_eq!(subnet.allocate(10), Some(0));
         assert_eq!(subnet.allocate(11), None);

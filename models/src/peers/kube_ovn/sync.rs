@@ -10,7 +10,7 @@
 use std::rc::Rc;
 
 use super::central::NbOp;
-use super::controller::{ItemStep, Outgoing};
+use super::items::{ItemStep, Outgoing};
 use super::{KubeOvn, Signal, objects};
 use crate::context::Context;
 use crate::request::{Answer, ApiError, ReplyTo, Request};
@@ -19,10 +19,9 @@ impl KubeOvn {
     /// The scan is done; what is needed is decided by the Pod as the informer has it.
     pub(super) fn sync_begin(&mut self, id: u32, context: &mut Context<'_>) {
         let name = self.item(id).name;
-        let Some(pod) = self.controller.pods.view.get(&name).cloned() else {
+        let Some(pod) = self.item(id).pod.clone() else {
             return self.item_done(id, true, context);
         };
-        self.item(id).pod = Some(pod.clone());
         if objects::is_allocated(&pod) {
             return self.route(id, context);
         }
@@ -90,7 +89,7 @@ impl KubeOvn {
         if context.core.parameters.kube_ovn.underlay {
             return self.mark_routed(id, context);
         }
-        let op = Outgoing::Nb(NbOp::JoinGroup);
+        let op = Outgoing::Nb(NbOp::JoinGroup(self.item(id).name));
         self.item_asks(id, ItemStep::JoinGroup, op, context);
     }
 
