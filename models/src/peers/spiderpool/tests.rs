@@ -343,7 +343,8 @@ fn a_request_whose_plugin_gave_up_keeps_its_place_and_then_does_nothing() {
     let set = [
         "kcm.qps=2000",
         "kcm.burst=2000",
-        "spiderpool.add_timeout=0.1",
+        "spiderpool.add_timeout=0.6",
+        "etcd.fsync=200..200",
     ];
     let mut world = World::new(1, deployments(3, 10), pool(200, false), &set);
     world.all_run(30, 400);
