@@ -3,7 +3,7 @@
 //! collector, which deletes endpoints whose Pod is gone; the finalizer keeps such an endpoint until
 //! its addresses are released.
 //!
-//! Not modelled: webhooks (no status write calls one), SpiderSubnets and automatic pools, which the
+//! Not modelled: its move to another machine when its own does not come back; webhooks (no status write calls one), SpiderSubnets and automatic pools, which the
 //! benchmark's report does not mention.
 //! Source: spiderpool v0.8.0 `cmd/spiderpool-controller/cmd/config.go:79-82`,
 //! `pkg/ippoolmanager/ippool_informer.go:311-337`; client-go v0.28.1

@@ -244,7 +244,8 @@ impl Spiderpool {
                 let parameters = &context.core.parameters.spiderpool;
                 let least = parameters.del_default;
                 let grace = pod.deletion.map_or(Duration::ZERO, |(_, grace)| grace);
-                let limit = if grace > least { grace - least } else { least };
+                let left = grace.saturating_sub(least);
+                let limit = if left.is_zero() { least } else { left };
                 let job = self.job(id);
                 (job.pod, job.entity) = (pod.uid, pod.entity);
                 let process = job.process;
