@@ -118,17 +118,22 @@ impl Node {
         self.path("s/io.containerd.grpc.v1.cri/netns")
     }
 
-    /// How many network namespaces there are.
-    pub fn namespace_count(&self) -> usize {
-        fs::read_dir(self.namespaces()).map_or(0, Iterator::count)
+    /// The network namespaces of Pods. The agent keeps a file of its own beside them.
+    pub fn pod_namespaces(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.namespaces()).into_iter().flatten();
+        entries
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("cni-"))
+            .map(|entry| entry.path())
+            .collect()
     }
 
     /// The addresses of all Pods, as their network namespaces have them.
     pub fn addresses(&self) -> Vec<String> {
         let mut addresses = Vec::new();
-        for entry in fs::read_dir(self.namespaces()).unwrap() {
+        for namespace in self.pod_namespaces() {
             let mut enter = std::ffi::OsString::from("--net=");
-            enter.push(entry.unwrap().path());
+            enter.push(namespace);
             let arguments = ["ip", "-j", "-4", "addr", "show", "dev", "eth0"];
             let output = Command::new("nsenter")
                 .arg(enter)

@@ -69,7 +69,7 @@ impl Cluster {
         self.create_deployments();
         let mut times = Vec::new();
         let watched = self.watch_running(&path, begin, &mut times);
-        let ended = self.runtime.block_on(timeout(LIMIT, watched));
+        let ended = self.runtime.block_on(async { timeout(LIMIT, watched).await });
         assert!(ended.is_ok(), "{}", self.diagnosis(times.len()));
         Curve::new(times)
     }
@@ -174,7 +174,7 @@ impl Cluster {
         await_that(LIMIT, "all Pods are gone", || {
             let pods = self.get(PODS)?;
             let left = pods["items"].as_array().map_or(0, Vec::len);
-            let namespaces = self.node.namespace_count();
+            let namespaces = self.node.pod_namespaces().len();
             match left + namespaces {
                 0 => Ok(()),
                 _ => Err(format!("{left} Pods, {namespaces} namespaces\n{}", self.node.logs())),
