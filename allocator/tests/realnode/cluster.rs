@@ -20,7 +20,7 @@ const SUBNET: &str = "10.77.0.0/24";
 const FIRST: u8 = 10;
 const LAST: u8 = 109;
 /// On a busy machine.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_mins(3);
 
 /// Who decides the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,9 @@ impl fmt::Display for Ipam {
 
 /// Every address of the pool.
 pub fn pool() -> Vec<String> {
-    (FIRST..=LAST).map(|last| format!("10.77.0.{last}")).collect()
+    (FIRST..=LAST)
+        .map(|last| format!("10.77.0.{last}"))
+        .collect()
 }
 
 pub struct Cluster {
@@ -62,6 +64,7 @@ pub struct Cluster {
     _controllers: Server,
     pub plane: ControlPlane,
     pub runtime: Runtime,
+    pub place: Place,
     pub ipam: Ipam,
 }
 
@@ -88,6 +91,7 @@ impl Cluster {
             _controllers: controllers,
             plane,
             runtime,
+            place: place.clone(),
             ipam: Ipam::HostLocal,
         };
         cluster.controller.start().unwrap();
@@ -156,9 +160,12 @@ impl Cluster {
             Ipam::Berth => {
                 self.agent.start().unwrap();
                 let socket = self.node.path("run/s");
-                await_that(START, "the agent listens", || match socket.exists() {
-                    true => Ok(()),
-                    false => Err(self.agent.log_tail()),
+                await_that(START, "the agent listens", || {
+                    if socket.exists() {
+                        Ok(())
+                    } else {
+                        Err(self.agent.log_tail())
+                    }
                 });
             }
             Ipam::HostLocal => {
@@ -221,7 +228,10 @@ fn managers(assets: &Assets, plane: &ControlPlane) -> [Server; 2] {
     let controllers = vec![
         user("kube-controller-manager"),
         "--leader-elect=false".to_owned(),
-        format!("--root-ca-file={}", plane.authority().certificate().display()),
+        format!(
+            "--root-ca-file={}",
+            plane.authority().certificate().display()
+        ),
         format!(
             "--service-account-private-key-file={}",
             plane.service_account_key().display()
@@ -229,9 +239,8 @@ fn managers(assets: &Assets, plane: &ControlPlane) -> [Server; 2] {
         format!("--cert-dir={}", path("controllers").display()),
     ];
     let scheduler = vec![user("kube-scheduler"), "--leader-elect=false".to_owned()];
-    let server = |name: &str, flags| {
-        Server::new(&assets.program(name), flags, path(&format!("{name}.log")))
-    };
+    let server =
+        |name: &str, flags| Server::new(&assets.program(name), flags, path(&format!("{name}.log")));
     [
         server("kube-controller-manager", controllers),
         server("kube-scheduler", scheduler),
@@ -255,7 +264,13 @@ fn daemons(plane: &ControlPlane, node: &Node) -> [Server; 2] {
     ];
     let mut agent: Vec<String> = agent.concat().into_iter().map(str::to_owned).collect();
     agent.push(path("c.sock"));
-    let controller = ["controller", "--identity", "c", "--lease-namespace", "default"];
+    let controller = [
+        "controller",
+        "--identity",
+        "c",
+        "--lease-namespace",
+        "default",
+    ];
     let controller = controller.map(str::to_owned).to_vec();
     [("agent.log", agent), ("controller.log", controller)].map(|(log, flags)| {
         let program = Path::new(env!("CARGO_BIN_EXE_berthd"));

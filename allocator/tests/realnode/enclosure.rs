@@ -20,10 +20,19 @@ const PREFIX: &str = "drydock-realnode-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const PLUGINS: [&str; 3] = ["macvlan", "host-local", "loopback"];
 const PROGRAMS: [&str; 10] = [
-    "cc", "containerd", "ctr", "ip", "mount", "nsenter", "runc", "setpriv", "tar", "unshare",
+    "cc",
+    "containerd",
+    "ctr",
+    "ip",
+    "mount",
+    "nsenter",
+    "runc",
+    "setpriv",
+    "tar",
+    "unshare",
 ];
 /// Longer than any test here takes on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_mins(30);
 
 /// What runs as the first process inside: it hides what daemons write to by fixed names, lets them
 /// believe that they set kernel parameters of the host, runs the test, and reaps orphans.
@@ -40,12 +49,17 @@ for name in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oo
   mount --bind "$copy" "/proc/sys/$name"
 done
 ip link set lo up
+# All that runs inside is counted together, where a hierarchy does nothing else.
+if [ -e "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cpuacct.usage" ] && [ ! /sys/fs/cgroup/cpuacct -ef /sys/fs/cgroup/cpu ]; then
+  echo $$ > "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cgroup.procs"
+fi
 set +e
 "$@"
 exit $?
 "#;
 
 /// Where a test runs, inside.
+#[derive(Clone, Debug)]
 pub struct Place {
     /// Everything that is written, is written here.
     pub directory: PathBuf,
@@ -53,6 +67,16 @@ pub struct Place {
     pub cgroup: String,
     /// How many rounds of each kind a comparison has.
     pub pairs: usize,
+}
+
+impl Place {
+    /// The processor time of everything inside until now, the Pods' own included; zero where it is
+    /// not counted.
+    pub fn processor_time(&self) -> Duration {
+        let file = format!("{CGROUPS}/cpuacct{}/cpuacct.usage", self.cgroup);
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Duration::from_nanos(text.trim().parse().unwrap_or_default())
+    }
 }
 
 #[expect(
@@ -119,7 +143,11 @@ fn is_possible(programs: &[&str]) -> Result<(), String> {
         .iter()
         .filter(|name| !there(&[&assets], name))
         .chain(PROGRAMS.iter().filter(|name| !there(&path, name)))
-        .chain(PLUGINS.iter().filter(|name| !there(&[crate::node::PLUGINS], name)))
+        .chain(
+            PLUGINS
+                .iter()
+                .filter(|name| !there(&[crate::node::PLUGINS], name)),
+        )
         .copied()
         .collect();
     if missing.is_empty() {
@@ -164,8 +192,22 @@ impl Enclosure {
         }
         let program: OsString = std::env::current_exe().unwrap().into();
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--net"])
-            .args(["--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                "unshare",
+                "--mount",
+                "--pid",
+                "--net",
+            ])
+            .args([
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--propagation",
+                "private",
+            ])
             .args(["bash", "-c", INSIDE, "bash"])
             .arg(program)
             .args(["--exact", test, "--nocapture", "--test-threads=1"])

@@ -11,47 +11,65 @@ use crate::node::Rate;
 
 /// When each Pod ran, after the first request that asked for Pods.
 #[derive(Clone, Debug)]
-pub struct Curve(Vec<Duration>);
+pub struct Curve {
+    times: Vec<Duration>,
+    /// Processor time of everything on the node meanwhile; zero where it is not counted.
+    spent: Duration,
+}
 
 impl Curve {
     pub fn new(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
-        Self(times)
+        Self {
+            times,
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// The same, with the processor time that was spent.
+    pub fn with_spent(self, spent: Duration) -> Self {
+        Self { spent, ..self }
     }
 
     /// Of each rank the median over these curves.
-    pub fn medians(curves: Vec<Self>) -> Self {
-        let length = curves.iter().map(|curve| curve.0.len()).min().unwrap_or(0);
-        let median = |rank: usize| {
-            let mut times: Vec<_> = curves.iter().map(|curve| curve.0[rank]).collect();
-            times.sort_unstable();
-            let middle = times.len() / 2;
-            match times.len() % 2 {
-                0 => (times[middle - 1] + times[middle]) / 2,
-                _ => times[middle],
-            }
-        };
-        Self((0..length).map(median).collect())
+    pub fn medians(curves: &[Self]) -> Self {
+        let lengths = curves.iter().map(|curve| curve.times.len());
+        let at = |rank: usize| median(curves.iter().map(|curve| curve.times[rank]).collect());
+        let times = (0..lengths.min().unwrap_or(0)).map(at).collect();
+        Self::new(times).with_spent(median(curves.iter().map(|curve| curve.spent).collect()))
     }
 
     /// When this many ran.
     fn at(&self, count: usize) -> Duration {
-        self.0[count.clamp(1, self.0.len()) - 1]
+        self.times[count.clamp(1, self.times.len()) - 1]
+    }
+
+    fn half(&self) -> Duration {
+        self.at(self.times.len() / 2)
     }
 
     pub fn last(&self) -> Duration {
-        self.at(self.0.len())
+        self.at(self.times.len())
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    let middle = times.len() / 2;
+    match times.len() % 2 {
+        0 => (times[middle - 1] + times[middle]) / 2,
+        _ => times[middle],
     }
 }
 
 impl fmt::Display for Curve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let [only] = self.0.as_slice() {
-            return write!(f, "{}", seconds(*only));
+        let [first, half, last] = [self.at(1), self.half(), self.last()].map(seconds);
+        write!(f, "first Running {first}, half {half}, all {last}")?;
+        match self.spent {
+            Duration::ZERO => Ok(()),
+            spent => write!(f, " ({} of processor time)", seconds(spent)),
         }
-        let [first, half, last] =
-            [1, self.0.len() / 2, self.0.len()].map(|count| seconds(self.at(count)));
-        write!(f, "first Running {first}, half {half}, all {last}")
     }
 }
 
@@ -66,15 +84,14 @@ fn ratio(a: Duration, b: Duration) -> String {
 }
 
 pub fn print_ratio(rate: Rate, berth: &Curve, host_local: &Curve) {
-    let half = berth.0.len() / 2;
+    let of = |name: &str, a: Duration, b: Duration| {
+        format!("{name} {} / {} = {}", seconds(a), seconds(b), ratio(a, b))
+    };
     println!(
-        "{rate}: Berth / host-local (medians): p50 {} / {} = {}, all Running {} / {} = {}",
-        seconds(berth.at(half)),
-        seconds(host_local.at(half)),
-        ratio(berth.at(half), host_local.at(half)),
-        seconds(berth.last()),
-        seconds(host_local.last()),
-        ratio(berth.last(), host_local.last()),
+        "{rate}: Berth / host-local (medians): {}, {}, {}",
+        of("p50", berth.half(), host_local.half()),
+        of("all Running", berth.last(), host_local.last()),
+        of("processor time", berth.spent, host_local.spent),
     );
 }
 
@@ -93,7 +110,15 @@ impl Simulated {
         };
         let (qps, burst) = rate.numbers();
         let output = Command::new(program)
-            .args(["run", "--workload", "real-node", "--parameters", "real-node", "--nodes", "1"])
+            .args([
+                "run",
+                "--workload",
+                "real-node",
+                "--parameters",
+                "real-node",
+                "--nodes",
+                "1",
+            ])
             .args(["--stack", "ipv4", "--allocator", allocator, "--json", "-"])
             .args(["--set", &format!("kubelet.qps={qps}")])
             .args(["--set", &format!("kubelet.burst={burst}")])
@@ -115,24 +140,24 @@ pub fn compare(rate: Rate, rows: [(Ipam, &Curve, Simulated); 2]) {
     let counts = [1, 10, 25, 50, 75, 90, 100];
     let line = |name: &str, cells: [String; 7]| {
         let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:>9}")).collect();
-        println!("  {name:<24}{}", cells.concat());
+        println!("  {name:<26}{}", cells.concat());
     };
     line("Pods", counts.map(|count| count.to_string()));
     for (ipam, real, simulated) in rows {
         line(
-            &format!("{ipam:<11} real"),
+            &format!("{ipam:<10} real"),
             counts.map(|count| seconds(real.at(count))),
         );
         let Simulated(Some(simulated)) = simulated else {
-            println!("  {ipam:<11} simulated: DRYDOCK does not name the simulator's program");
+            println!("  {ipam:<10} simulated: DRYDOCK does not name the simulator's program");
             continue;
         };
         line(
-            &format!("{ipam:<11} simulated"),
+            &format!("{ipam:<10} simulated"),
             counts.map(|count| seconds(simulated.at(count))),
         );
         line(
-            &format!("{ipam:<11} simulated/real"),
+            &format!("{ipam:<10} simulated/real"),
             counts.map(|count| ratio(simulated.at(count), real.at(count))),
         );
     }
@@ -141,10 +166,10 @@ pub fn compare(rate: Rate, rows: [(Ipam, &Curve, Simulated); 2]) {
 #[test]
 fn medians_are_per_rank() {
     let curve = |times: [u64; 2]| Curve::new(times.map(Duration::from_secs).to_vec());
-    let medians = Curve::medians(vec![curve([1, 10]), curve([3, 40]), curve([2, 20])]);
-    assert_eq!(medians.0, [2, 20].map(Duration::from_secs));
-    let even = Curve::medians(vec![curve([1, 10]), curve([3, 40])]);
-    assert_eq!(even.0, [2, 25].map(Duration::from_secs));
+    let medians = Curve::medians(&[curve([1, 10]), curve([3, 40]), curve([2, 20])]);
+    assert_eq!(medians.times, [2, 20].map(Duration::from_secs));
+    let even = Curve::medians(&[curve([1, 10]), curve([3, 40])]);
+    assert_eq!(even.times, [2, 25].map(Duration::from_secs));
 }
 
 #[test]

@@ -39,8 +39,10 @@ fn hundred_pods_on_hundred_addresses_outlive_every_kill_without_duplicate_or_lea
         cluster.assert_all_addresses_in_use();
         cluster.delete();
         cluster.assert_nothing_left();
-        let third = cluster.create_while_everything_is_killed();
-        println!("agent, kubelet and apiserver killed at 25, 50 and 75 Running: all after {third}");
+        let (killed_at, third) = cluster.create_while_everything_is_killed();
+        println!(
+            "agent, kubelet, apiserver killed at {killed_at:?} Running: all after {third:.1?}"
+        );
         cluster.assert_all_addresses_in_use();
         cluster.delete();
         cluster.assert_nothing_left();
@@ -67,7 +69,7 @@ fn hundred_pods_run_with_berth_as_soon_as_with_host_local() {
                     curves[usize::from(ipam == Ipam::Berth)].push(curve);
                 }
             }
-            let [host_local, berth] = curves.map(Curve::medians);
+            let [host_local, berth] = curves.map(|curves| Curve::medians(&curves));
             print_ratio(rate, &berth, &host_local);
             compare(
                 rate,

@@ -1,6 +1,6 @@
 //! The node: an image, a veth pair, CNI configuration, containerd and kubelet. Inside the enclosure.
 
-use core::fmt;
+use core::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -157,7 +157,7 @@ impl Node {
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<&str> = text.lines().collect();
             let tail = lines[lines.len().saturating_sub(15)..].join("\n");
-            logs.push_str(&format!("--- {name}\n{tail}\n"));
+            let _ = write!(logs, "--- {name}\n{tail}\n");
         }
         logs
     }
@@ -178,15 +178,24 @@ fn text(path: &Path) -> String {
 /// Runs a program that must succeed.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// A veth pair with the node's address; the network of a former node of this test goes.
 fn make_links() {
     let _ = Command::new("ip").args(["link", "del", "v0"]).output();
-    run("ip", &["link", "add", "v0", "type", "veth", "peer", "name", "v1"]);
-    run("ip", &["addr", "add", &format!("{ADDRESS}/24"), "dev", "v0"]);
+    run(
+        "ip",
+        &["link", "add", "v0", "type", "veth", "peer", "name", "v1"],
+    );
+    run(
+        "ip",
+        &["addr", "add", &format!("{ADDRESS}/24"), "dev", "v0"],
+    );
     run("ip", &["link", "set", "v0", "up"]);
     run("ip", &["link", "set", "v1", "up"]);
 }
@@ -253,7 +262,18 @@ fn import_image(directory: &Path) {
     run("cc", &["-static", "-O2", "-o", &program, source]);
     let layer = text(&image.join("layer.tar"));
     let content = text(&image.join("layer"));
-    run("tar", &["-C", &content, "--owner=0", "--group=0", "-cf", &layer, "pause"]);
+    run(
+        "tar",
+        &[
+            "-C",
+            &content,
+            "--owner=0",
+            "--group=0",
+            "-cf",
+            &layer,
+            "pause",
+        ],
+    );
     let digest = run("sha256sum", &[&layer]);
     let digest = digest.split_whitespace().next().unwrap();
     let architecture = match std::env::consts::ARCH {
@@ -273,16 +293,20 @@ fn import_image(directory: &Path) {
     let archive = text(&directory.join("image.tar"));
     let source = text(&image);
     let files = ["manifest.json", "config.json", "layer.tar"];
-    run("tar", &[&["-C", &source, "-cf", &archive], files.as_slice()].concat());
+    run(
+        "tar",
+        &[&["-C", &source, "-cf", &archive], files.as_slice()].concat(),
+    );
     let socket = text(&directory.join("c.sock"));
-    await_that(Duration::from_secs(60), "containerd takes the image", || {
+    await_that(Duration::from_mins(1), "containerd takes the image", || {
         let output = Command::new("ctr")
             .args(["-a", &socket, "-n", "k8s.io", "images", "import", &archive])
             .output()
             .unwrap();
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!("{output:?}")),
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("{output:?}"))
         }
     });
 }
