@@ -210,7 +210,7 @@ impl Enclosure {
             ])
             .args(["bash", "-c", INSIDE, "bash"])
             .arg(program)
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .args(["--exact", test, "--nocapture", "--include-ignored"])
             .env("REALNODE_PLACE", &self.directory)
             .env("REALNODE_CGROUP", format!("/{}", self.name))
             .env("TMPDIR", &self.directory)

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use berth::adapters::clock::boot_time;
+use berth::core::time::BootTime;
 use berth::testing::control_plane::{Assets, ControlPlane, Server};
 use serde_json::{Value, json};
 
@@ -48,6 +49,7 @@ pub struct Node {
     // Dropped in this order: who asks before who is asked.
     pub kubelet: Server,
     _containerd: Server,
+    kubelet_began: BootTime,
     directory: PathBuf,
 }
 
@@ -91,6 +93,7 @@ impl Node {
         Self {
             kubelet,
             _containerd: containerd,
+            kubelet_began: boot_time(),
             directory,
         }
     }
@@ -111,6 +114,15 @@ impl Node {
         let aside = self.path("net.d/.aside");
         fs::write(&aside, list.to_string()).unwrap();
         fs::rename(aside, self.path("net.d/10-net.conflist")).unwrap();
+    }
+
+    /// Waits for the same moment between two ticks of the kubelet's status manager, which come each
+    /// ten seconds from its start: the first Pods' status waits for one.
+    pub fn await_phase(&self) {
+        let period = Duration::from_secs(10);
+        let since = boot_time().since(self.kubelet_began).as_millis();
+        let into = Duration::from_millis((since % period.as_millis()) as u64);
+        wait(period.saturating_sub(into));
     }
 
     /// Where containerd keeps network namespaces.
