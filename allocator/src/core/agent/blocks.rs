@@ -427,15 +427,7 @@ impl Agent {
         }
         let metadata = block.stored.clone().unwrap_or_default();
         let exists = block.stored.is_some();
-        #[cfg_attr(
-            not(feature = "mutants"),
-            expect(unused_mut, reason = "a mutant changes it")
-        )]
-        let mut object = plan.next.write(pool, key.index, metadata, writer);
-        #[cfg(feature = "mutants")]
-        if self.config.mutant == Some(crate::core::Mutant::NoResourceVersion) {
-            object.metadata.resource_version.clear();
-        }
+        let object = plan.next.write(pool, key.index, metadata, writer);
         block.flight = Some(Flight {
             since: now,
             write: Some((plan.next, plan.claims)),
@@ -549,6 +541,14 @@ impl Agent {
         });
         match read {
             Ok(base) => {
+                #[cfg(feature = "mutants")]
+                let is_blind = self.config.mutant == Some(crate::core::Mutant::NoResourceVersion);
+                #[cfg(feature = "mutants")]
+                let base = if is_blind && block.conflict_count > 0 {
+                    block.base.clone()
+                } else {
+                    base
+                };
                 block.base = base;
                 block.stored = Some(object.metadata.clone());
                 block.note_resting(now);

@@ -335,10 +335,7 @@ impl Agent {
             return;
         };
         let is_newer = block.stored.as_ref().is_none_or(|stored| {
-            version_went_back(
-                &object.metadata.resource_version,
-                &stored.resource_version,
-            )
+            version_went_back(&object.metadata.resource_version, &stored.resource_version)
         });
         if block.flight.is_some() || !is_newer {
             return;
