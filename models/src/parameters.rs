@@ -22,6 +22,8 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::calico::parameters::CalicoParameters;
+use crate::peers::cilium::parameters::CiliumParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
@@ -32,6 +34,14 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    (
+        "peers/calico.toml",
+        include_str!("../parameters/peers/calico.toml"),
+    ),
+    (
+        "peers/cilium.toml",
+        include_str!("../parameters/peers/cilium.toml"),
+    ),
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -65,6 +75,10 @@ macro_rules! parameters {
 parameters! {
     /// `api.*`
     api: ApiParameters,
+    /// `calico.*`
+    calico: CalicoParameters,
+    /// `cilium.*`
+    cilium: CiliumParameters,
     /// `client.*`
     client: ClientParameters,
     /// `cost.*`

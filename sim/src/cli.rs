@@ -50,6 +50,10 @@ pub enum Command {
 pub enum Allocator {
     /// Berth, the production allocator, its own code unchanged.
     Berth,
+    /// Calico v3.26.3 with its own IPAM.
+    Calico,
+    /// Cilium v1.14.3 with cluster-pool IPAM.
+    Cilium,
     /// A free answer at zero cost: the floor.
     Instant,
 }
@@ -59,6 +63,8 @@ impl Allocator {
     pub fn name(self) -> &'static str {
         match self {
             Allocator::Berth => "berth",
+            Allocator::Calico => "calico",
+            Allocator::Cilium => "cilium",
             Allocator::Instant => "instant",
         }
     }

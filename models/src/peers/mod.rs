@@ -1,6 +1,12 @@
 //! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
 
+pub mod calico;
+pub mod cilium;
+#[cfg(test)]
+mod harness;
 pub mod instant;
+mod process;
+mod queueing;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -8,6 +8,8 @@ use drydock_engine::Tasks;
 use drydock_models::cni::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
+use drydock_models::peers::calico::Calico;
+use drydock_models::peers::cilium::Cilium;
 use drydock_models::peers::instant::Instant;
 use drydock_traces::workload::{AddressPool, FamilyPool};
 
@@ -41,11 +43,16 @@ impl Watcher {
 pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
     match scenario.allocator {
         Allocator::Instant => {
-            let pool = free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
-                pool: scenario.pools[0].name.clone(),
-                reason: error.to_string(),
-            })?;
-            Ok((Box::new(Instant::new(pool)), Watcher::Nothing))
+            let instant = Instant::new(peer_pool(scenario)?);
+            Ok((Box::new(instant), Watcher::Nothing))
+        }
+        Allocator::Calico => {
+            let calico = Calico::new(&peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(calico), Watcher::Nothing))
+        }
+        Allocator::Cilium => {
+            let cilium = Cilium::new(peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(cilium), Watcher::Nothing))
         }
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;
@@ -58,6 +65,15 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
             Ok((Box::new(ipam), Watcher::Berth(Box::new(records))))
         }
     }
+}
+
+/// The pool of a peer.
+/// Errors: it has no usable address.
+fn peer_pool(scenario: &Scenario) -> Result<peers::Pool, ScenarioError> {
+    free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
+        pool: scenario.pools[0].name.clone(),
+        reason: error.to_string(),
+    })
 }
 
 /// Ordinals of a pool that the free allocator looks at; nobody runs as many Pods.
