@@ -119,8 +119,6 @@ struct State {
 pub(crate) struct Port {
     /// Itself.
     pub(crate) id: ProcessId,
-    /// Its machine.
-    pub(crate) node: NodeIndex,
     client: Option<ClientId>,
     shared: Shared,
     state: Rc<RefCell<State>>,
@@ -396,7 +394,6 @@ impl Processes {
         let state = Rc::new(RefCell::new(State::default()));
         let port = Port {
             id,
-            node: new.node,
             client,
             shared: self.shared.clone(),
             state: state.clone(),

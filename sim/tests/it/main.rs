@@ -13,6 +13,7 @@ mod berth;
 mod command_line;
 mod determinism;
 mod event_model;
+mod network_plugins;
 mod program;
 mod real_node;
 mod regressions;

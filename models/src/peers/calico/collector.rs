@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
@@ -62,6 +63,10 @@ impl View {
 /// An allocation: block and slot.
 type Place = (Rc<str>, usize);
 
+/// Wake-ups within this time are paid for, but their outcome is worked out once: it moves the
+/// beginning of a suspicion by no more, against minutes of grace.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
 /// The controller, for ever.
 pub(super) async fn run(port: Port, env: Rc<Env>, view: Rc<RefCell<View>>) {
     let datastore = Datastore {
@@ -71,11 +76,12 @@ pub(super) async fn run(port: Port, env: Rc<Env>, view: Rc<RefCell<View>>) {
     };
     let grace = env.parameters.leak_grace;
     let period = if grace.is_zero() {
-        std::time::Duration::from_mins(5)
+        Duration::from_mins(5)
     } else {
         grace / 2
     };
     let mut tick = port.now() + period;
+    let mut next_look = port.now();
     let mut suspects: BTreeMap<Place, (SimInstant, Allocation)> = BTreeMap::new();
     loop {
         if !view.borrow().changed && !port.park_until(tick).await {
@@ -84,6 +90,10 @@ pub(super) async fn run(port: Port, env: Rc<Env>, view: Rc<RefCell<View>>) {
         view.borrow_mut().changed = false;
         let looks = view.borrow().allocation_count();
         port.cpu(env.parameters.cpu_check * looks).await;
+        if port.now() < next_look {
+            continue;
+        }
+        next_look = port.now() + LOOK_PAUSE;
         look(&mut suspects, &view.borrow(), &env, port.now());
         let due: Vec<(Place, Allocation)> = (suspects.iter())
             .filter(|(_, (since, _))| *since + grace <= port.now())

@@ -87,7 +87,6 @@ struct State {
     durations: VecDeque<Duration>,
     parallel: u64,
     bucket: Option<Bucket>,
-    rejected: u64,
 }
 
 impl State {
@@ -105,7 +104,6 @@ impl State {
             durations: VecDeque::new(),
             parallel: settings.parallel,
             bucket,
-            rejected: 0,
         }
     }
 
@@ -177,11 +175,6 @@ impl Limiter {
         }
     }
 
-    /// Requests turned away.
-    pub(super) fn rejected(&self) -> u64 {
-        self.state.borrow().rejected
-    }
-
     /// Waits for leave to run.
     pub(super) async fn wait(&self, port: &Port) -> Result<Pass, Rejected> {
         let begun = port.now();
@@ -205,7 +198,6 @@ impl Limiter {
         }
         let limit = wait_max.map_or(SimInstant::MAX, |wait| begun + wait);
         let Some(slot) = self.slots.acquire_within(port, weight, limit).await else {
-            self.state.borrow_mut().rejected += 1;
             return Err(Rejected);
         };
         let reserved = {
@@ -219,7 +211,6 @@ impl Limiter {
             if acts_at > limit {
                 let mean = {
                     let mut state = self.state.borrow_mut();
-                    state.rejected += 1;
                     if let Some(bucket) = &mut state.bucket {
                         bucket.cancel(acts_at, port.now());
                     }
@@ -246,7 +237,7 @@ impl Pass {
 
 #[cfg(test)]
 mod tests {
-    use super::{Limiter, Settings, State};
+    use super::{Settings, State};
     use crate::peers::cilium::tests::settings;
     use drydock_engine::time::SimInstant;
     use std::time::Duration;
@@ -292,6 +283,5 @@ mod tests {
         });
         state.learn(Duration::from_millis(10), SimInstant::ZERO);
         assert_eq!(state.bucket.unwrap().nano_per_s, 500_000_000);
-        assert_eq!(Limiter::new(settings()).rejected(), 0);
     }
 }
