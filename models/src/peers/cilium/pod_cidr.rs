@@ -123,12 +123,6 @@ impl HostScope {
         }
     }
 
-    /// Addresses that nobody has.
-    #[cfg(test)]
-    pub(super) fn free_count(&self) -> usize {
-        self.free.len()
-    }
-
     /// The next free address.
     pub(super) fn allocate(&mut self, container: ContainerId) -> Option<IpAddr> {
         let address = match self.held.get(&container) {

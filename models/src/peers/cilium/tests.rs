@@ -116,13 +116,14 @@ fn storm(mean_ms: u64, seed: u64, arrivals_s: u64, settings: Settings) -> (Vec<f
     (done, rejected)
 }
 
-/// Seeds 1 to 3 against a row of the derived table: 8 % around its ends, rejections a quarter.
+/// Seeds 1 to 3 against a row of the derived table: 8 % around its ends and 5 s for the last one
+/// that was turned away (it comes again up to 20 s later), a quarter around the rejections.
 fn check(mean_ms: u64, last: (f64, f64), rejected: (u32, u32), settings: Settings) {
     for seed in 1..=3 {
         let (done, turned_away) = storm(mean_ms, seed, 30, settings);
         let text = format!("{mean_ms} ms: {:.0} s, {turned_away} rejected", done[99]);
         assert!(
-            (last.0 * 0.92..=last.1 * 1.08).contains(&done[99]),
+            (last.0 * 0.92..=last.1 * 1.08 + 5.0).contains(&done[99]),
             "{text}"
         );
         let (low, high) = (rejected.0 * 3 / 4, rejected.1 * 5 / 4 + 3);
@@ -161,13 +162,10 @@ fn eight_of_a_cold_burst_run_at_once_and_then_one_per_mean() {
         let mean = mean_ms as f64 / 1000.0;
         let at_once = done.iter().filter(|at| **at <= mean * 1.3).count();
         assert_eq!(at_once, 8, "{done:?}");
-        // T = (N - 8) m, and a tenth for what rejections leave idle.
+        // T = (N - 8) m, and at most one round more of a request that was turned away.
         let closed = 92.0 * mean;
-        assert!(
-            (closed * 0.9..=closed * 1.1).contains(&done[99]),
-            "{}",
-            done[99]
-        );
+        let end = done[99];
+        assert!((closed * 0.9..=closed + 20.0).contains(&end), "{end}");
     }
 }
 
