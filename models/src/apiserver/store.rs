@@ -360,6 +360,20 @@ impl Store {
             Request::PatchPodAnnotations {
                 namespace, name, ..
             } => self.named_pod(namespace, name).map(|_| ()),
+            Request::AnnotatePod {
+                pod,
+                resource_version,
+                ..
+            } => {
+                let stored = self.known_pod(*pod, ApiError::Invalid)?;
+                let stale =
+                    resource_version.is_some_and(|version| version != stored.resource_version);
+                if stale {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
+            }
             Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
@@ -545,6 +559,9 @@ impl Store {
                 pod.annotations = annotations;
                 Ok(Answer::Pod(self.put_pod(pod, now)))
             }
+            Request::AnnotatePod {
+                pod, annotations, ..
+            } => Ok(Answer::Pod(self.annotate(*pod, annotations, now))),
             Request::DeletePod { pod, grace } => {
                 Ok(Answer::Pod(self.delete_pod(*pod, *grace, now, observed)))
             }
@@ -616,6 +633,25 @@ impl Store {
                 pod_ips: Vec::new(),
             },
         };
+        self.put_pod(pod, now)
+    }
+
+    fn annotate(
+        &mut self,
+        uid: PodUid,
+        annotations: &[(Rc<str>, Rc<str>)],
+        now: SimInstant,
+    ) -> Rc<Pod> {
+        let mut pod = self.copy_of(uid);
+        let mut merged: BTreeMap<Rc<str>, Rc<str>> = pod.annotations.iter().cloned().collect();
+        merged.extend(annotations.iter().cloned());
+        let merged: Rc<[(Rc<str>, Rc<str>)]> = merged.into_iter().collect();
+        if merged == pod.annotations {
+            return self.pods[uid.index()]
+                .clone()
+                .expect("checked: the Pod is stored");
+        }
+        pod.annotations = merged;
         self.put_pod(pod, now)
     }
 

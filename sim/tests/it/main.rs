@@ -15,6 +15,7 @@ mod contract;
 mod determinism;
 mod event_model;
 mod kube_ovn;
+mod network_plugins;
 mod program;
 mod real_node;
 mod regressions;
