@@ -166,7 +166,7 @@ impl Cluster {
         };
         let census = Census::new(spec.workload.pod_count());
         let cluster = Cluster {
-            nodes: Nodes::new(ipam.is_network_plugin()),
+            nodes: Nodes::new(ipam.is_network_plugin()).with_chained(ipam.is_chained()),
             api,
             controllers,
             scheduler,
@@ -403,6 +403,7 @@ impl Parts<'_> {
             Event::Node { node, event } => self.nodes.handle(node, event, context),
             Event::IpamTimer { node, token } => self.ipam.timer(node, token, context),
             Event::IpamExec(call) => self.ipam.call(call, context),
+            Event::IpamChained(call) => self.ipam.chained(call, context),
             Event::IpamKill { node, call } => {
                 // An answer that was on its way out dies with the process.
                 context.core.ipam_answers.remove(&call);

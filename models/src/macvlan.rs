@@ -106,6 +106,9 @@ impl Node {
         answer: IpamAnswer,
         context: &mut Context<'_>,
     ) {
+        if self.chained_exited(call, &answer, context) {
+            return;
+        }
         // Its parent was killed: the answer goes into a broken pipe.
         let Some(process) = self.ipam.remove(&call) else {
             return;

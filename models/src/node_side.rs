@@ -32,6 +32,7 @@ const NODE_SHIFT: u32 = 20;
 pub struct Nodes {
     nodes: Vec<Node>,
     ipam_is_network_plugin: bool,
+    ipam_is_chained: bool,
 }
 
 /// What a wait ends with.
@@ -68,6 +69,10 @@ pub(crate) struct Node {
     pub(crate) multus_cache: BTreeMap<ContainerId, Rc<Pod>>,
     /// The runtime executes the IPAM itself.
     pub(crate) ipam_is_network_plugin: bool,
+    /// A further plugin of the IPAM follows macvlan.
+    pub(crate) ipam_is_chained: bool,
+    /// Which multus process waits for which execution of it.
+    pub(crate) chained: BTreeMap<IpamCallId, u32>,
     /// Deletions of links left until they fail, and how many then fail.
     pub(crate) link_failures: (u32, u32),
     pod_streams: BTreeMap<PodUid, PodStreams>,
@@ -88,6 +93,12 @@ impl Nodes {
         }
     }
 
+    /// The IPAM has a further plugin behind macvlan.
+    pub fn with_chained(mut self, ipam_is_chained: bool) -> Self {
+        self.ipam_is_chained = ipam_is_chained;
+        self
+    }
+
     /// Starts containerd and kubelet of a machine that exists in `machines` (start of the run).
     /// Machines start in the order of their index.
     pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
@@ -99,6 +110,7 @@ impl Nodes {
         let name = Rc::clone(&context.core.machine(node).node_name);
         let mut started = Node::new(node, name, context.core.streams);
         started.ipam_is_network_plugin = self.ipam_is_network_plugin;
+        started.ipam_is_chained = self.ipam_is_chained;
         self.nodes.push(started);
         self.nodes[node.index()].kubelet_start(context);
     }
@@ -308,6 +320,8 @@ impl Node {
             ipam: BTreeMap::new(),
             multus_cache: BTreeMap::new(),
             ipam_is_network_plugin: false,
+            ipam_is_chained: false,
+            chained: BTreeMap::new(),
             link_failures: (0, 0),
             pod_streams: BTreeMap::new(),
             stream: streams.stream("kubelet", entity, "node"),
@@ -546,6 +560,7 @@ impl Node {
         }
         self.macvlan.clear();
         self.ipam.clear();
+        self.chained.clear();
         self.runtime_lose_power(context);
         let now = context.now();
         let machine = context.core.machine(node);

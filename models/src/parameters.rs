@@ -22,6 +22,7 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::whereabouts::WhereaboutsParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
@@ -32,6 +33,11 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    crate::peers::spiderpool::FILE,
+    (
+        "peers/whereabouts.toml",
+        include_str!("../parameters/peers/whereabouts.toml"),
+    ),
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -107,6 +113,10 @@ parameters! {
     node_side: NodeSideParameters,
     /// `sched.*`
     sched: SchedParameters,
+    /// `spiderpool.*`
+    spiderpool: crate::peers::spiderpool::SpiderpoolParameters,
+    /// `whereabouts.*`
+    whereabouts: WhereaboutsParameters,
 }
 
 impl Parameters {

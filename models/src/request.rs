@@ -174,6 +174,12 @@ pub enum Request {
         /// The write carries its resourceVersion.
         guarded: bool,
     },
+    /// PATCH of a custom object as a JSON patch whose first operation tests the resourceVersion:
+    /// 422 when it does not hold. The object is the one that results.
+    JsonPatch {
+        /// The object after the patch, with the version that is tested.
+        object: Rc<Custom>,
+    },
     /// DELETE of a custom object; with preconditions.
     Delete {
         /// Kind.

@@ -63,6 +63,10 @@ pub enum Allocator {
     Berth,
     /// A free answer at zero cost: the floor.
     Instant,
+    /// Spiderpool v0.8.0 behind macvlan, modelled.
+    Spiderpool,
+    /// Whereabouts v0.6.2, from its mechanism.
+    Whereabouts,
 }
 
 impl Allocator {
@@ -71,6 +75,8 @@ impl Allocator {
         match self {
             Allocator::Berth => "berth",
             Allocator::Instant => "instant",
+            Allocator::Spiderpool => "spiderpool",
+            Allocator::Whereabouts => "whereabouts",
         }
     }
 }

@@ -43,6 +43,7 @@ pub(super) struct Call {
     pub(super) client: ClientId,
     pub(super) node: NodeIndex,
     class: ClientClass,
+    level: Level,
     reply: ReplyTo,
     request: Request,
     what: ApiCallKind,
@@ -63,10 +64,23 @@ pub(super) struct Call {
     reset: bool,
     client_done: bool,
     committed: bool,
+    /// When the server learns that the client gave up.
+    canceled: Option<SimInstant>,
     deadline: SimInstant,
     /// Under which instant it stands in the set of deadlines.
     indexed: Option<SimInstant>,
     way_back: Duration,
+}
+
+impl Call {
+    /// When it left its client's limiter, or will.
+    pub(super) fn departed(&self) -> SimInstant {
+        self.departed
+    }
+
+    fn is_canceled(&self, now: SimInstant) -> bool {
+        self.canceled.is_some_and(|at| at <= now)
+    }
 }
 
 /// Calls by number. Numbers are never used twice, so an event of an old call finds nothing.
@@ -134,6 +148,7 @@ impl ApiServers {
             client,
             node: spec.node,
             class: spec.class,
+            level: Level::of(spec.class, what.resource),
             reply,
             request,
             what,
@@ -151,6 +166,7 @@ impl ApiServers {
             reset: false,
             client_done: false,
             committed: false,
+            canceled: None,
             deadline: SimInstant::MAX,
             indexed: None,
             way_back: core.parameters.net.one_way,
@@ -288,7 +304,7 @@ impl ApiServers {
             return;
         };
         call.seats = seats;
-        let (server, level) = (call.server, Level::of(call.class));
+        let (server, level) = (call.server, call.level);
         match self.servers[server].flow.admit(level, seats, id) {
             Admission::Run => self.begin(id, core),
             Admission::Wait => {
@@ -319,6 +335,10 @@ impl ApiServers {
         let Some(call) = self.calls.get(id) else {
             return;
         };
+        if call.is_canceled(core.now) {
+            self.give_back_seats(id, core);
+            return self.forget(id);
+        }
         let was_queued = call.stage == Stage::Queued;
         call.stage = Stage::Cpu;
         let (server, write, deadline) = (call.server, call.write, call.deadline);
@@ -381,6 +401,10 @@ impl ApiServers {
             let request = call.request.clone();
             let response = self.read(&request, server, core.now);
             return self.finish(id, response, core);
+        }
+        if call.is_canceled(core.now) {
+            self.give_back_seats(id, core);
+            return self.forget(id);
         }
         if let Err(error) = self.store.check(&call.request) {
             return self.finish(id, Err(error), core);
@@ -489,7 +513,7 @@ impl ApiServers {
         if seats == 0 {
             return;
         }
-        let (server, level) = (call.server, Level::of(call.class));
+        let (server, level) = (call.server, call.level);
         let mut next = Vec::new();
         self.servers[server].flow.release(level, seats, &mut next);
         for call in next {
@@ -643,7 +667,7 @@ impl ApiServers {
         if call.client_done || call.local {
             return;
         }
-        let (server, level, stage) = (call.server, Level::of(call.class), call.stage);
+        let (server, level, stage) = (call.server, call.level, call.stage);
         let waited_out = stage == Stage::Queued && core.now < call.deadline;
         if stage == Stage::Queued {
             call.seats = 0;
@@ -685,6 +709,40 @@ impl ApiServers {
         if self.sweep_at.is_none_or(|armed| at < armed) {
             self.sweep_at = Some(at);
             core.queue.at(at.max(core.now), Event::Api(ApiEvent::Sweep));
+        }
+    }
+
+    /// The client's context of a call is canceled: it learns nothing, and the server stops unless
+    /// etcd has the write already.
+    /// Source: client-go rest/request.go (the request carries the context), net/http2 (RST_STREAM
+    /// cancels the handler's context), etcd clientv3 (a canceled Txn is not sent).
+    pub fn cancel(&mut self, id: CallId, core: &mut Core<'_>) {
+        self.unindex(id);
+        let one_way = core.parameters.net.one_way;
+        let Some(call) = self.calls.get(id).filter(|call| !call.client_done) else {
+            return;
+        };
+        call.client_done = true;
+        call.reply = ReplyTo::Nobody;
+        call.canceled = Some(core.now + one_way);
+        let unsent = call.departed > core.now;
+        let (server, level, stage) = (call.server, call.level, call.stage);
+        if !unsent {
+            core.observed.push(Observation::ApiCall {
+                class: call.class,
+                what: call.what,
+                result: Err(ApiError::Unavailable {
+                    unknown: call.write,
+                }),
+                committed: call.committed,
+            });
+        }
+        if stage == Stage::Queued {
+            call.seats = 0;
+            self.servers[server].flow.give_up(level, id);
+        }
+        if unsent || matches!(stage, Stage::Queued | Stage::Done) {
+            self.forget(id);
         }
     }
 

@@ -160,9 +160,9 @@ impl CostParameters {
             Request::Create(object) if object.kind.shape == Shape::Flat => {
                 write(self.post_flat.at(1))
             }
-            Request::Create(object) | Request::Replace { object, .. } => {
-                write(self.write_of(object))
-            }
+            Request::Create(object)
+            | Request::Replace { object, .. }
+            | Request::JsonPatch { object } => write(self.write_of(object)),
         }
     }
 
@@ -230,6 +230,7 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::List { kind, .. } => ("LIST", kind.resource),
         Request::Create(object) => ("POST", object.kind.resource),
         Request::Replace { object, .. } => ("PUT", object.kind.resource),
+        Request::JsonPatch { object } => ("PATCH", object.kind.resource),
         Request::Delete { kind, .. } => ("DELETE", kind.resource),
     };
     // A token is signed, not stored.

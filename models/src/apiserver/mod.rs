@@ -54,7 +54,7 @@ pub use self::parameters::{ApiParameters, EtcdParameters, NetParameters};
 use self::call::Calls;
 use self::etcd::Etcd;
 use self::fault::ArmedFaults;
-use self::flow_control::FlowControl;
+use self::flow_control::{FlowControl, Size};
 use self::store::{Limits, SERVERS_MAX, Store};
 use self::watch::Watches;
 
@@ -211,6 +211,10 @@ impl ApiServers {
             "a cluster has 1 to {SERVERS_MAX} apiservers"
         );
         let api = &parameters.api;
+        let size = |seats: u64, queue: u64| Size {
+            seats: seats as u32,
+            queue: queue as usize,
+        };
         let servers = masters
             .iter()
             .enumerate()
@@ -219,9 +223,9 @@ impl ApiServers {
                 up: true,
                 outage: 0,
                 flow: FlowControl::new(
-                    api.system_seats as u32,
-                    api.workload_high_seats as u32,
-                    api.queue_length as usize,
+                    size(api.system_seats, api.queue_length),
+                    size(api.leader_election_seats, api.leader_election_queue),
+                    size(api.workload_high_seats, api.queue_length),
                 ),
                 floor: 0,
                 last_visible: SimInstant::ZERO,
@@ -311,6 +315,18 @@ impl ApiServers {
             self.watches.remove(watch);
         }
         self.abandon_calls(client, core);
+    }
+
+    /// When a call leaves, or left, the limiter of its client; `None` when it has ended.
+    pub fn departure(&mut self, call: CallId) -> Option<SimInstant> {
+        self.calls.get(call).map(|call| call.departed())
+    }
+
+    /// Whether a write is in etcd's hands, so that nothing stops it any more.
+    pub fn is_committing(&mut self, call: CallId) -> bool {
+        self.calls
+            .get(call)
+            .is_some_and(|call| call.stage == call::Stage::Etcd)
     }
 
     /// An event of the API path.

@@ -386,6 +386,18 @@ impl Store {
                     Ok(())
                 }
             }
+            // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
+            Request::JsonPatch { object } => {
+                self.check_size(object)?;
+                let stored = self
+                    .custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)?;
+                if stored.resource_version == object.resource_version {
+                    Ok(())
+                } else {
+                    Err(ApiError::Invalid)
+                }
+            }
             Request::Delete {
                 kind,
                 name,
@@ -486,7 +498,7 @@ impl Store {
                 self.next_custom_uid += 1;
                 Ok(Answer::Custom(self.put_custom(stored, now, observed)))
             }
-            Request::Replace { object, .. } => {
+            Request::Replace { object, .. } | Request::JsonPatch { object } => {
                 Ok(Answer::Custom(self.replace(object, now, observed)))
             }
             Request::Delete { kind, name, .. } => {

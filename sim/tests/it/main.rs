@@ -17,5 +17,6 @@ mod event_model;
 mod program;
 mod real_node;
 mod regressions;
+mod spiderpool;
 mod storms;
 mod tidy;
