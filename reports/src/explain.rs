@@ -103,7 +103,7 @@ pub fn causes_side_by_side(runs: &[(&str, &Attribution)], which: Option<Which>) 
         let cells = totals.iter().map(|total| {
             total
                 .get(&stage)
-                .map_or_else(|| "-".to_owned(), |ns| seconds(*ns))
+                .map_or_else(|| "-".to_owned(), |ns| duration(*ns))
         });
         table.row(std::iter::once(stage.text().to_owned()).chain(cells));
     }

@@ -11,6 +11,7 @@
 
 mod berth;
 mod command_line;
+mod compare;
 mod contract;
 mod determinism;
 mod event_model;
