@@ -3,8 +3,6 @@
 //!
 //! `BERTH_HOSTILE_INPUTS` and `BERTH_HOSTILE_SEED` change count and seed.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::alloc::System;
 use std::ffi::OsString;
 
