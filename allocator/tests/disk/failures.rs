@@ -62,8 +62,13 @@ fn killed_at(
 /// What the store says, by container.
 fn holders(rig: &Rig) -> BTreeMap<String, Vec<String>> {
     let mut holders = BTreeMap::new();
-    for name in rig.files().iter().filter(|name| name.ends_with(".log")) {
-        let boot = name.trim_start_matches("berth.").trim_end_matches(".log");
+    for name in &rig.files() {
+        let boot = name
+            .strip_prefix("berth.")
+            .and_then(|n| n.strip_suffix(".log"));
+        let Some(boot) = boot else {
+            continue;
+        };
         let log = std::fs::read(rig.path("data/net").join(name)).unwrap();
         let (ledger, _) = Ledger::replay(boot, &log).unwrap();
         for (attachment, binding) in ledger.bindings() {
@@ -157,7 +162,10 @@ fn nothing_is_lost_or_doubled(rig: &Rig, verb: &str, kept: Option<&Vec<String>>,
 /// Makes the log as long as some hundred ADDs and DELs would.
 fn lengthen(rig: &Rig) {
     let names = rig.files();
-    let name = names.iter().find(|name| name.ends_with(".log")).unwrap();
+    let name = names
+        .iter()
+        .find(|name| name.starts_with("berth."))
+        .unwrap();
     let path = rig.path("data/net").join(name);
     let mut log = std::fs::read(&path).unwrap();
     let gone = Attachment {

@@ -79,8 +79,11 @@ fn another_boot_begins_anew_and_removes_what_the_last_one_left() {
     let ns = place.namespace("a");
     assert_eq!(place.add("b1", "a", &ns).unwrap(), "10.0.0.2");
     fs::write(place.log("b1"), b"torn by a power cut").unwrap();
+    let aside = place.path("net/berth.b1.log.new");
+    fs::write(&aside, b"of a writer that was killed").unwrap();
     assert_eq!(place.add("b2", "z", &ns).unwrap(), "10.0.0.2");
-    assert!(!place.log("b1").exists() && place.log("b2").exists());
+    assert!(!place.log("b1").exists() && !aside.exists());
+    assert!(place.log("b2").exists());
 }
 
 #[test]
