@@ -66,7 +66,7 @@ fn accepted(request: Option<Request>, version: u64) -> Response {
 fn written(request: Option<&Request>) -> (String, u64) {
     let Some(Request::Replace {
         object,
-        guarded: true,
+        part: crate::request::Part::Main,
     }) = request
     else {
         panic!("a guarded write is expected, not {request:?}")

@@ -13,7 +13,7 @@
 //! the other agents' work on a new endpoint, the deletion queue on disk, restoring endpoints after
 //! a restart of the agent alone. After a reboot an agent starts with nothing, as the state
 //! directory does. A node without a podCIDR stays schedulable here; its Pods fail with "range is
-//! full". A patch of a CiliumEndpoint is counted as PUT.
+//! full".
 //!
 //! Source: cilium/cilium; 1.14.3 itself was read in single files of neighbouring versions, which
 //! each module names.

@@ -194,7 +194,7 @@ fn the_first_pod_of_a_label_set_costs_one_request_and_the_next_none() {
     let endpoint = [
         "GET ciliumendpoints",
         "POST ciliumendpoints",
-        "PUT ciliumendpoints",
+        "PATCH ciliumendpoints",
     ];
     assert_eq!(world.requests[1..], endpoint);
     world.requests.clear();
