@@ -180,6 +180,12 @@ impl ApiServers {
         id
     }
 
+    /// How long a call that was just made is held back by its client's limiter.
+    pub fn limited(&mut self, id: CallId, now: SimInstant) -> Duration {
+        let departs = self.calls.get(id).map_or(now, |call| call.departed);
+        departs.saturating_since(now)
+    }
+
     /// Sends a call, not before an instant, when its limiter lets it.
     fn depart(&mut self, id: CallId, not_before: SimInstant, core: &mut Core<'_>) {
         let Some(call) = self.calls.get(id) else {
@@ -407,6 +413,9 @@ impl ApiServers {
         }
         if let Err(error) = self.store.check(&call.request) {
             return self.finish(id, Err(error), core);
+        }
+        if call.effect.is_none() && self.store.is_idle(&call.request) {
+            return self.commit(id, core);
         }
         call.stage = Stage::Etcd;
         if let Some(CallEffect::Hold(delay)) = call.effect {
@@ -749,14 +758,31 @@ impl ApiServers {
                 after,
                 ..
             } => {
-                let mut found = self.store.customs_at(*kind, selectors, at);
+                let (at, after) = match after {
+                    None => (at, None),
+                    Some(token) => {
+                        let (revision, name) = token.split_once(' ').ok_or(ApiError::Invalid)?;
+                        let revision = revision.parse().map_err(|_| ApiError::Invalid)?;
+                        if revision + 1 < self.store.first() {
+                            return Err(ApiError::Gone);
+                        }
+                        (revision, Some(name))
+                    }
+                };
+                let mut found = self.store.customs_at(*kind, &[], at);
                 if let Some(after) = after {
-                    found.retain(|object| object.name > *after);
+                    found.retain(|object| *object.name > *after);
                 }
+                // A full page has a token while anything follows, whatever selects it.
+                let last = found.last().map(|object| object.name.clone());
+                found.retain(|object| super::store::matches(selectors, object));
                 let mut next = None;
-                if *limit > 0 && found.len() > *limit as usize {
+                if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);
-                    next = found.last().map(|object| object.name.clone());
+                    let end = found.last().map(|object| object.name.clone());
+                    if end != last {
+                        next = end.map(|name| format!("{at} {name}").into());
+                    }
                 }
                 Ok(Answer::Customs(found, at, next))
             }

@@ -412,6 +412,8 @@ impl Elector {
                     labels: Vec::new(),
                     finalizers: Vec::new(),
                     deleting: false,
+                    annotations: Vec::new(),
+                    status: None,
                     body: record.body(),
                     record_count: 1,
                 });
@@ -536,7 +538,7 @@ impl Elector {
         self.written = Some(record);
         call(Request::Replace {
             object: Rc::new(lease),
-            guarded: true,
+            part: crate::request::Part::Main,
         })
     }
 

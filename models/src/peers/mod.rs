@@ -1,6 +1,8 @@
 //! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
 
 pub mod instant;
+pub mod kube_ovn;
+pub mod spiderpool;
 pub mod whereabouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -56,6 +58,18 @@ impl Pool {
                 .fold(0_u64, |sum, &range| sum.saturating_add(range_size(range)))
         });
         sizes.min().unwrap_or(0)
+    }
+
+    /// Every address of each family, in order, as many as there are ordinals.
+    pub fn families(&self) -> Vec<Vec<IpAddr>> {
+        let size = usize::try_from(self.size()).unwrap_or(usize::MAX);
+        let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
+            let addresses = ranges
+                .iter()
+                .flat_map(|&range| (0..range_size(range)).map(move |nth| plus(range.0, nth)));
+            addresses.take(size).collect()
+        };
+        self.families.iter().map(family).collect()
     }
 
     /// Every address of each family, in order, at most so many of each.

@@ -11,11 +11,14 @@
 
 mod berth;
 mod command_line;
+mod contract;
 mod determinism;
 mod event_model;
+mod kube_ovn;
 mod program;
 mod real_node;
 mod regressions;
+mod spiderpool;
 mod storms;
 mod tidy;
 mod whereabouts;

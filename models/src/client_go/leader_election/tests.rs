@@ -45,6 +45,8 @@ fn stored(holder: &str, renewed: SimInstant, version: u64) -> Response {
         labels: Vec::new(),
         finalizers: Vec::new(),
         deleting: false,
+        annotations: Vec::new(),
+        status: None,
         body: record.body(),
         record_count: 1,
     })))
