@@ -92,6 +92,9 @@ pub enum Consistency {
     Cache,
 }
 
+/// New value of each annotation that a merge patch names; `None` removes it.
+pub type AnnotationPatch = Rc<[(Rc<str>, Option<Rc<str>>)]>;
+
 /// One API call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Request {
@@ -144,7 +147,7 @@ pub enum Request {
         /// Name.
         name: Rc<str>,
         /// New value of each annotation; `None` removes it.
-        annotations: Rc<[(Rc<str>, Option<Rc<str>>)]>,
+        annotations: AnnotationPatch,
     },
     /// PATCH of a Pod's annotations: strategic merge with the UID in the body.
     AnnotatePod {
