@@ -21,8 +21,8 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector, WorkloadObject,
-    WorkloadWrite,
+    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector,
+    WorkloadObject, WorkloadWrite,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
@@ -389,10 +389,7 @@ impl Store {
                     return Err(ApiError::Conflict);
                 }
                 let is_new = |finalizer| !stored.finalizers.contains(finalizer);
-                if *part == Part::Main
-                    && stored.deleting
-                    && object.finalizers.iter().any(is_new)
-                {
+                if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
                     return Err(ApiError::Invalid);
                 }
                 Ok(())
@@ -418,7 +415,8 @@ impl Store {
 
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
         if object.body.len() > self.limits.body_bytes_max {
-            return Err(ApiError::Unavailable { unknown: false });
+            // The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
+            return Err(ApiError::Unavailable { unknown: true });
         }
         Ok(())
     }
