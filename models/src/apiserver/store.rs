@@ -450,7 +450,8 @@ impl Store {
 
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
         if object.body.len() > self.limits.body_bytes_max {
-            return Err(ApiError::Unavailable { unknown: false });
+            // The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
+            return Err(ApiError::Unavailable { unknown: true });
         }
         Ok(())
     }
