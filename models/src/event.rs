@@ -102,7 +102,9 @@ impl QueueEvent for Event {
             | Event::IpamExit { node, .. }
             | Event::IpamKill { node, .. }
             | Event::NodeChanged { node, .. } => Lane::new("ipam", u64::from(node.0)),
-            Event::IpamExec(call) | Event::IpamChained(call) => Lane::new("ipam", u64::from(call.node.0)),
+            Event::IpamExec(call) | Event::IpamChained(call) => {
+                Lane::new("ipam", u64::from(call.node.0))
+            }
             Event::Driver { .. } => Lane::new("driver", 0),
             Event::Fault { .. } => Lane::new("fault", 0),
         }

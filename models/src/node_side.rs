@@ -29,6 +29,10 @@ const NODE_SHIFT: u32 = 20;
 
 /// The node side of the cluster, by machine.
 #[derive(Default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the table is what the type is named after"
+)]
 pub struct Nodes {
     nodes: Vec<Node>,
     ipam_is_network_plugin: bool,

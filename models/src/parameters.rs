@@ -22,6 +22,9 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::calico::parameters::CalicoParameters;
+use crate::peers::cilium::parameters::CiliumParameters;
+use crate::peers::kube_ovn::KubeOvnParameters;
 use crate::peers::whereabouts::WhereaboutsParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
@@ -37,6 +40,18 @@ const BUILT_IN: &[(&str, &str)] = &[
     (
         "peers/whereabouts.toml",
         include_str!("../parameters/peers/whereabouts.toml"),
+    ),
+    (
+        "peers/kube_ovn.toml",
+        include_str!("../parameters/peers/kube_ovn.toml"),
+    ),
+    (
+        "peers/calico.toml",
+        include_str!("../parameters/peers/calico.toml"),
+    ),
+    (
+        "peers/cilium.toml",
+        include_str!("../parameters/peers/cilium.toml"),
     ),
 ];
 
@@ -97,6 +112,10 @@ macro_rules! parameters {
 parameters! {
     /// `api.*`
     api: ApiParameters,
+    /// `calico.*`
+    calico: CalicoParameters,
+    /// `cilium.*`
+    cilium: CiliumParameters,
     /// `client.*`
     client: ClientParameters,
     /// `cost.*`
@@ -107,6 +126,8 @@ parameters! {
     etcd: EtcdParameters,
     /// `kcm.*`
     kcm: KcmParameters,
+    /// `kube_ovn.*`
+    kube_ovn: KubeOvnParameters,
     /// `net.*`
     net: NetParameters,
     /// The groups of a node: `kubelet.*`, `containerd.*` and so on.

@@ -61,12 +61,18 @@ const FITTED_ALLOCATOR: &str = "spiderpool";
 pub enum Allocator {
     /// Berth, the production allocator, its own code unchanged.
     Berth,
+    /// Calico v3.26.3 with its own IPAM.
+    Calico,
+    /// Cilium v1.14.3 with cluster-pool IPAM.
+    Cilium,
     /// A free answer at zero cost: the floor.
     Instant,
     /// Spiderpool v0.8.0 behind macvlan, modelled.
     Spiderpool,
     /// Whereabouts v0.6.2, from its mechanism.
     Whereabouts,
+    /// Kube-OVN v1.12.2, from its mechanism.
+    KubeOvn,
 }
 
 impl Allocator {
@@ -74,9 +80,12 @@ impl Allocator {
     pub fn name(self) -> &'static str {
         match self {
             Allocator::Berth => "berth",
+            Allocator::Calico => "calico",
+            Allocator::Cilium => "cilium",
             Allocator::Instant => "instant",
             Allocator::Spiderpool => "spiderpool",
             Allocator::Whereabouts => "whereabouts",
+            Allocator::KubeOvn => "kube-ovn",
         }
     }
 }

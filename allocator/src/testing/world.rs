@@ -666,11 +666,16 @@ impl World {
 
     /// Starts a controller.
     pub fn start_controller(&mut self, identity: &str) {
-        let config = ControllerConfig::new(identity);
+        self.start_controller_with(ControllerConfig::new(identity));
+    }
+
+    /// Starts a controller with that configuration.
+    pub fn start_controller_with(&mut self, config: ControllerConfig) {
+        let identity = config.identity.clone();
         let shared = self.shared.clone();
         let ports = NodePorts {
             shared,
-            name: identity.to_owned(),
+            name: identity.clone(),
             incarnation: 0,
         };
         let controller = Controller::new(config);

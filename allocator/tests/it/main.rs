@@ -7,6 +7,8 @@
 )]
 
 mod burial;
+mod contract;
 mod costs;
+mod pools;
 mod sequences;
 mod storms;

@@ -140,8 +140,11 @@ impl ApiServers {
         core: &mut Core<'_>,
     ) -> CallId {
         let spec = self.clients[client.index()]
-            .as_ref()
-            .map(|client| client.spec)
+            .as_mut()
+            .map(|client| {
+                client.waiting += 1;
+                client.spec
+            })
             .expect("a call is made by a client that exists");
         let (what, write) = describe(&request);
         let id = self.calls.add(Call {
@@ -409,6 +412,9 @@ impl ApiServers {
         if let Err(error) = self.store.check(&call.request) {
             return self.finish(id, Err(error), core);
         }
+        if call.effect.is_none() && self.store.is_idle(&call.request) {
+            return self.commit(id, core);
+        }
         call.stage = Stage::Etcd;
         if let Some(CallEffect::Hold(delay)) = call.effect {
             core.after(delay, Event::Api(ApiEvent::Release { call: id }));
@@ -632,8 +638,11 @@ impl ApiServers {
             self.depart(id, core.now + wait, core);
             return Delivery::Nothing;
         }
-        let (reply, stage) = (call.reply, call.stage);
+        let (reply, stage, client) = (call.reply, call.stage, call.client);
         call.client_done = true;
+        if let Some(client) = self.clients[client.index()].as_mut() {
+            client.waiting -= 1;
+        }
         self.unindex(id);
         if stage == Stage::Done {
             self.calls.remove(id);
@@ -722,6 +731,9 @@ impl ApiServers {
         let Some(call) = self.calls.get(id).filter(|call| !call.client_done) else {
             return;
         };
+        if let Some(client) = self.clients[call.client.index()].as_mut() {
+            client.waiting -= 1;
+        }
         call.client_done = true;
         call.reply = ReplyTo::Nobody;
         call.canceled = Some(core.now + one_way);
@@ -799,14 +811,31 @@ impl ApiServers {
                 after,
                 ..
             } => {
-                let mut found = self.store.customs_at(*kind, selectors, at);
+                let (at, after) = match after {
+                    None => (at, None),
+                    Some(token) => {
+                        let (revision, name) = token.split_once(' ').ok_or(ApiError::Invalid)?;
+                        let revision = revision.parse().map_err(|_| ApiError::Invalid)?;
+                        if revision + 1 < self.store.first() {
+                            return Err(ApiError::Gone);
+                        }
+                        (revision, Some(name))
+                    }
+                };
+                let mut found = self.store.customs_at(*kind, &[], at);
                 if let Some(after) = after {
-                    found.retain(|object| object.name > *after);
+                    found.retain(|object| *object.name > *after);
                 }
+                // A full page has a token while anything follows, whatever selects it.
+                let last = found.last().map(|object| object.name.clone());
+                found.retain(|object| super::store::matches(selectors, object));
                 let mut next = None;
-                if *limit > 0 && found.len() > *limit as usize {
+                if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);
-                    next = found.last().map(|object| object.name.clone());
+                    let end = found.last().map(|object| object.name.clone());
+                    if end != last {
+                        next = end.map(|name| format!("{at} {name}").into());
+                    }
                 }
                 Ok(Answer::Customs(found, at, next))
             }

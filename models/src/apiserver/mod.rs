@@ -157,6 +157,8 @@ struct Client {
     limiter: Option<TokenBucket>,
     server: usize,
     connected: bool,
+    /// Calls that it waits for.
+    waiting: u32,
     entity: u64,
     latency: Option<Stream>,
 }
@@ -300,6 +302,7 @@ impl ApiServers {
                 .map(|(rate, burst)| TokenBucket::new(rate, burst)),
             server,
             connected: !spec.fresh_connection,
+            waiting: 0,
             entity,
             latency,
         }));
@@ -308,13 +311,17 @@ impl ApiServers {
 
     /// Forgets a client; see [`crate::context::Context::drop_client`].
     pub fn drop_client(&mut self, client: ClientId, core: &mut Core<'_>) {
-        if let Some(slot) = self.clients.get_mut(client.index()) {
-            *slot = None;
-        }
+        let slot = self.clients.get_mut(client.index());
+        let waiting = slot
+            .and_then(Option::take)
+            .map_or(0, |client| client.waiting);
         for watch in self.watches.matching(|watcher| watcher.client == client) {
             self.watches.remove(watch);
         }
-        self.abandon_calls(client, core);
+        // Looking through all calls is dear, and most processes end with none.
+        if waiting > 0 {
+            self.abandon_calls(client, core);
+        }
     }
 
     /// When a call leaves, or left, the limiter of its client; `None` when it has ended.

@@ -664,6 +664,7 @@ impl PoolState {
             cursor: 0,
             search: Search::Idle,
             answered_at: BootTime::ZERO,
+            rest_waived_until: BootTime::ZERO,
             leave_next_freed: false,
             check: PoolCheck::Idle,
         }

@@ -3,7 +3,7 @@
 //! collector, which deletes endpoints whose Pod is gone; the finalizer keeps such an endpoint until
 //! its addresses are released.
 //!
-//! Not modelled: webhooks (no status write calls one), SpiderSubnets and automatic pools, which the
+//! Not modelled: its move to another machine when its own does not come back; webhooks (no status write calls one), SpiderSubnets and automatic pools, which the
 //! benchmark's report does not mention.
 //! Source: spiderpool v0.8.0 `cmd/spiderpool-controller/cmd/config.go:79-82`,
 //! `pkg/ippoolmanager/ippool_informer.go:311-337`; client-go v0.28.1
@@ -85,6 +85,8 @@ impl Spiderpool {
             labels: vec![("renewed".to_owned(), now.as_nanos().to_string())],
             finalizers: Vec::new(),
             deleting: false,
+            annotations: Vec::new(),
+            status: None,
             body: identity.clone(),
             record_count: 1,
         };
@@ -105,7 +107,7 @@ impl Spiderpool {
                 }
                 Request::Replace {
                     object: Rc::new(mine(held.uid, held.resource_version)),
-                    guarded: true,
+                    part: crate::request::Part::Main,
                 }
             }
             _ => return self.lease_later(life, context),
@@ -168,7 +170,7 @@ impl Spiderpool {
             .push(("totalIPCount".to_owned(), total.to_string()));
         let request = Request::Replace {
             object: Rc::new(object),
-            guarded: true,
+            part: crate::request::Part::Main,
         };
         let wait = Wait::StatusWritten { life, pool };
         self.ask(CONTROLLER, Bucket::PoolWrite, request, wait, context);

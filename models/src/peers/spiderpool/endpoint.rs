@@ -59,6 +59,8 @@ impl Endpoint {
             labels: Vec::new(),
             finalizers: vec!["spiderpool.spidernet.io".to_owned()],
             deleting: false,
+            annotations: Vec::new(),
+            status: None,
             body: self.body(),
             record_count: 1,
         }

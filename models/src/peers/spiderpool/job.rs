@@ -244,7 +244,8 @@ impl Spiderpool {
                 let parameters = &context.core.parameters.spiderpool;
                 let least = parameters.del_default;
                 let grace = pod.deletion.map_or(Duration::ZERO, |(_, grace)| grace);
-                let limit = if grace > least { grace - least } else { least };
+                let left = grace.saturating_sub(least);
+                let limit = if left.is_zero() { least } else { left };
                 let job = self.job(id);
                 (job.pod, job.entity) = (pod.uid, pod.entity);
                 let process = job.process;
@@ -396,18 +397,17 @@ impl Spiderpool {
                 match stored {
                     Some(stored) => Request::Replace {
                         object: Rc::new(endpoint.replacing(&stored)),
-                        guarded: true,
+                        part: crate::request::Part::Main,
                     },
                     None => Request::Create(Rc::new(endpoint.object(name))),
                 }
             }
             // A merge patch that takes the finalizer off.
-            (_, Some(stored)) => Request::Replace {
+            (_, Some(stored)) => Request::MergePatch {
                 object: Rc::new(Custom {
                     finalizers: Vec::new(),
                     ..Custom::clone(&stored)
                 }),
-                guarded: false,
             },
             (goal, None) => unreachable!("{goal:?} has read its endpoint"),
         };

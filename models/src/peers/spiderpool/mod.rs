@@ -19,7 +19,7 @@
 //! Not modelled: SpiderSubnets and automatic pools, several interfaces, affinities, reserved
 //! addresses, KubeVirt, several candidate pools per family, webhooks (no write here calls one),
 //! metrics, detection of gateway and conflicts (off by default), the check of Pod and endpoint of
-//! a StatefulSet that shrinks. A merge patch of an endpoint is priced and done as an unguarded PUT.
+//! a StatefulSet that shrinks. A merge patch of an endpoint is priced as a PUT.
 //! All processes draw their apiserver for each client, where the real ones share a connection.
 //!
 //! Source: github.com/spidernet-io/spiderpool v0.8.0 (0f94b2b73d54); the files name paths of it.

@@ -139,7 +139,7 @@ impl Spiderpool {
                 self.part_done(id, index, Err(Failure::Api(error)), context);
             }
             (Step::Compute, None) => self.part_change(id, index, context),
-            (Step::Write, Some(response)) => self.part_written(id, index, response, context),
+            (Step::Write, Some(response)) => self.part_written(id, index, &response, context),
             (Step::Pause, None) => self.attempt(id, index, context),
             (step, response) => unreachable!("a part in {step:?} got {response:?}"),
         }
@@ -241,7 +241,7 @@ impl Spiderpool {
                 self.job(id).parts[index].step = Step::Write;
                 let request = Request::Replace {
                     object: Rc::new(object),
-                    guarded: true,
+                    part: crate::request::Part::Main,
                 };
                 let wait = Wait::Part {
                     job: id,
@@ -257,7 +257,7 @@ impl Spiderpool {
         &mut self,
         id: JobId,
         index: usize,
-        response: Response,
+        response: &Response,
         context: &mut Context<'_>,
     ) {
         let parameters = &context.core.parameters.spiderpool;
@@ -288,7 +288,7 @@ impl Spiderpool {
                 self.stage(id, IpamStage::Backoff, context);
                 self.pause(process, delay, wait, context);
             }
-            Err(error) => self.part_done(id, index, Err(Failure::Api(error)), context),
+            Err(error) => self.part_done(id, index, Err(Failure::Api(*error)), context),
         }
     }
 

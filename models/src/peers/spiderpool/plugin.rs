@@ -205,12 +205,6 @@ impl Spiderpool {
         }
     }
 
-    /// Plugins that run.
-    #[cfg(test)]
-    pub(super) fn executions_alive(&self) -> usize {
-        self.executions.len()
-    }
-
     /// A machine lost power: its processes are gone without a word.
     pub(super) fn executions_lost(&mut self, node: crate::ids::NodeIndex) {
         self.executions.retain(|_, e| e.call.node != node);

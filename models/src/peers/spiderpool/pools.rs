@@ -220,6 +220,8 @@ impl Catalog {
             labels: Vec::new(),
             finalizers: vec!["spiderpool.spidernet.io".to_owned()],
             deleting: false,
+            annotations: Vec::new(),
+            status: None,
             body: Status::default().encode().into(),
             record_count: 0,
         }

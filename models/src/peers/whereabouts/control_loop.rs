@@ -50,6 +50,13 @@ pub(super) struct ControlLoop {
     blocked: bool,
 }
 
+#[cfg(test)]
+impl ControlLoop {
+    pub(super) fn pods_watch(&self) -> WatchId {
+        self.pods.expect("a control loop that runs watches Pods")
+    }
+}
+
 impl Whereabouts {
     pub(super) fn loop_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let parameters = &context.core.parameters.whereabouts;

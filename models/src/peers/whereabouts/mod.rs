@@ -13,7 +13,7 @@
 //! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node slices
 //! (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
 //!
-//! Not modelled: client CPU of a poll; the reservation's own price (a small custom object is priced
+//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the reservation's own price (a small custom object is priced
 //! as a Lease when read); the NodeSlicePool controller (slices are there from the start); events;
 //! `sleep_for_race`; the repaired control loop of v0.9.0; the hang after a deposition before the work
 //! begins (ipam.go:418-421).
@@ -145,7 +145,7 @@ impl Whereabouts {
         }
         let slice = context.core.parameters.whereabouts.slice_addresses as usize;
         let ranges: Vec<Range> = if slice == 0 {
-            self.families.iter().map(|family| whole(family)).collect()
+            self.families.iter().map(whole).collect()
         } else {
             // All ranges map to the slice of the first (v0.9.4 pkg/storage/kubernetes/ipam.go:615-619).
             let name = context.core.machines[node.index()].node_name.clone();
@@ -194,7 +194,7 @@ impl Whereabouts {
 
     fn strand(&mut self, context: &mut Context<'_>) {
         let count = context.core.parameters.whereabouts.stranded_addresses;
-        let ranges: Vec<Range> = self.families.iter().map(|family| whole(family)).collect();
+        let ranges: Vec<Range> = self.families.iter().map(whole).collect();
         for range in ranges {
             let count = (count as usize).min(range.addresses.len());
             if count == 0 {

@@ -83,6 +83,8 @@ pub fn object(kind: CustomKind, name: &Rc<str>, body: Rc<str>, record_count: u32
         labels: Vec::new(),
         finalizers: Vec::new(),
         deleting: false,
+        annotations: Vec::new(),
+        status: None,
         body,
         record_count,
     })

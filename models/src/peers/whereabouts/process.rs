@@ -5,13 +5,11 @@
 
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::client_go::leader_election::{Elector, Jitter, Left, News, Reaction, Won};
+use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::context::Context;
 use crate::ids::{CallId, ClientId, IpamCallId};
-use crate::request::{
-    ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response,
-};
+use crate::request::{ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response};
 
 use super::pool_object::SLICES;
 use super::work::{Outcome, Work};
@@ -128,7 +126,12 @@ impl Process {
         context.ipam_timer(self.call.node, at, self.token(wait));
     }
 
-    pub(super) fn request(&self, wait: Wait, request: Request, context: &mut Context<'_>) -> CallId {
+    pub(super) fn request(
+        &self,
+        wait: Wait,
+        request: Request,
+        context: &mut Context<'_>,
+    ) -> CallId {
         let client = if wait == Wait::Lease {
             self.lease_client
         } else {
@@ -171,7 +174,8 @@ impl Whereabouts {
             Jitter::Unseeded(0)
         } else {
             let streams = context.core.streams;
-            Jitter::Seeded(streams.stream("whereabouts", u64::from(id.0), "poll"))
+            let stream = streams.stream("whereabouts", u64::from(id.0), "poll");
+            Jitter::Seeded(Box::new(stream))
         };
         let election = parameters.election();
         let identity = format!("{}/{}", call.pod_namespace, call.pod_name);
@@ -217,12 +221,7 @@ impl Whereabouts {
     }
 
     /// A timer fired, or CPU was served.
-    pub(super) fn process_woken(
-        &mut self,
-        id: IpamCallId,
-        wait: Wait,
-        context: &mut Context<'_>,
-    ) {
+    pub(super) fn process_woken(&mut self, id: IpamCallId, wait: Wait, context: &mut Context<'_>) {
         let now = context.now();
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -431,7 +430,7 @@ impl Whereabouts {
         let result = process.result.expect("a process that leaves has a result");
         let answer = match process.call.verb {
             Verb::Add => self.add_ended(&process.call, result, process.work.patched()),
-            Verb::Del => self.del_ended(&process.call, &result),
+            Verb::Del => Ok(self.del_ended(&process.call, &result)),
         };
         context.ipam_exit(process.call.node, id, answer);
     }
@@ -464,7 +463,7 @@ impl Whereabouts {
     }
 
     /// Whatever happened is logged, and success is reported (cmd/whereabouts.go:117-122).
-    fn del_ended(&mut self, call: &IpamCall, result: &Outcome) -> IpamAnswer {
+    fn del_ended(&mut self, call: &IpamCall, result: &Outcome) -> Assigned {
         let counters = &mut self.counters;
         match result {
             Outcome::Done(_) => {}
@@ -475,9 +474,9 @@ impl Whereabouts {
         let forgotten = !matches!(result, Outcome::Done(_) | Outcome::NoAllocation)
             && self.is_allocated(call.container);
         self.counters.dels_swallowed += u64::from(forgotten);
-        Ok(Assigned {
+        Assigned {
             addresses: Vec::new(),
-        })
+        }
     }
 
     fn is_allocated(&self, container: crate::ids::ContainerId) -> bool {

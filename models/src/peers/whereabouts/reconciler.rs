@@ -172,7 +172,7 @@ impl Whereabouts {
             }
             (Step::Reservations, Ok(Answer::Customs(reservations, ..))) => {
                 let default_network = context.core.parameters.whereabouts.default_network;
-                let ranges: Vec<Range> = self.families.iter().map(|f| whole(f)).collect();
+                let ranges: Vec<Range> = self.families.iter().map(whole).collect();
                 let (todo, freed) = frees(run, &reservations, &ranges, default_network);
                 run.todo = todo;
                 self.counters.reconciler_freed += freed;
@@ -197,12 +197,11 @@ impl Whereabouts {
             return;
         };
         let Some(run) = &mut this.run else { return };
-        match run.todo.pop_front() {
-            Some(request) => self.reconciler_request(node, Step::Free, request, context),
-            None => {
-                this.run = None;
-                self.counters.reconciler_runs += 1;
-            }
+        if let Some(request) = run.todo.pop_front() {
+            self.reconciler_request(node, Step::Free, request, context);
+        } else {
+            this.run = None;
+            self.counters.reconciler_runs += 1;
         }
     }
 }
@@ -232,9 +231,8 @@ fn frees(
         .collect();
     let lives = |name: &str, address: IpAddr| {
         pods.get(name).is_some_and(|pod| {
-            let shown = !default_network
-                && pod.network_status
-                && pod.status.pod_ips.contains(&address);
+            let shown =
+                !default_network && pod.network_status && pod.status.pod_ips.contains(&address);
             shown || pod.status.phase == Phase::Pending
         })
     };
