@@ -54,7 +54,7 @@ pub enum Command {
 }
 
 /// The allocator of the cell that profiles are fitted on.
-const FITTED_ALLOCATOR: &str = "instant";
+const FITTED_ALLOCATOR: &str = "spiderpool";
 
 /// Who decides addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
