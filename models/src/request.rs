@@ -30,6 +30,8 @@ pub enum Shape {
     AtomicList,
     /// A map that the schema treats as one value.
     AtomicMap,
+    /// A list of objects that each hold a map, beside a list of slots (Calico's IPAMBlock).
+    ListOfMaps,
     /// A map tracked per key (managedFields, per-key validation).
     GranularMap,
 }
@@ -90,6 +92,9 @@ pub enum Consistency {
     Cache,
 }
 
+/// New value of each annotation that a merge patch names; `None` removes it.
+pub type AnnotationPatch = Rc<[(Rc<str>, Option<Rc<str>>)]>;
+
 /// One API call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Request {
@@ -133,6 +138,25 @@ pub enum Request {
         pod: PodUid,
         /// The version it was read at.
         resource_version: ResourceVersion,
+    },
+    /// PATCH pods/NAME, a JSON merge patch of annotations with no resourceVersion and no UID: it
+    /// meets whatever Pod has the name now, and never conflicts.
+    PatchPodAnnotations {
+        /// Namespace.
+        namespace: Rc<str>,
+        /// Name.
+        name: Rc<str>,
+        /// New value of each annotation; `None` removes it.
+        annotations: AnnotationPatch,
+    },
+    /// PATCH of a Pod's annotations: strategic merge with the UID in the body.
+    AnnotatePod {
+        /// The Pod; 422 when the name belongs to another UID, 404 when it is gone.
+        pod: PodUid,
+        /// Keys and their new values, sorted by key.
+        annotations: Vec<(Rc<str>, Rc<str>)>,
+        /// 409 unless the Pod is stored at this version.
+        resource_version: Option<ResourceVersion>,
     },
     /// DELETE pods/NAME.
     DeletePod {
@@ -186,6 +210,18 @@ pub enum Request {
         object: Rc<Custom>,
         /// Which half of it is written.
         part: Part,
+    },
+    /// PATCH of a custom object as a JSON patch whose first operation tests the resourceVersion:
+    /// 422 when it does not hold. The object is the one that results.
+    JsonPatch {
+        /// The object after the patch, with the version that is tested.
+        object: Rc<Custom>,
+    },
+    /// PATCH of a custom object as a merge patch without a version: the last writer wins. The object
+    /// is the one that results.
+    MergePatch {
+        /// The object after the patch; its version says nothing.
+        object: Rc<Custom>,
     },
     /// DELETE of a custom object; with preconditions.
     Delete {

@@ -5,6 +5,7 @@
 //! | [`frame`] | the form of what plugin and agent say to each other | always |
 //! | `socket` | the plugin's end of the socket | `plugin` |
 //! | `spool` | the directory where plugins leave DELs | `plugin` |
+//! | `disk` | the store of a node without an agent | `plugin` |
 //! | `clock` | `CLOCK_BOOTTIME` and the wall clock | `plugin` |
 //! | `listener` | the agent's end of the socket | `agent` |
 //! | `journal_file` | the journal as a locked file | `agent` |
@@ -36,6 +37,8 @@ pub mod crds;
 pub mod cri;
 #[cfg(feature = "agent")]
 pub mod daemon;
+#[cfg(feature = "plugin")]
+pub mod disk;
 #[cfg(feature = "agent")]
 pub mod entropy;
 #[cfg(feature = "agent")]

@@ -20,6 +20,9 @@ pub enum PoolError {
     /// No family, two of the same kind, or one with ranges of the other kind.
     #[error("a pool has one IPv4 family, one IPv6 family, or one of each")]
     Families,
+    /// A subnet or gateway of the other kind than the ranges beside it: no address could be stated.
+    #[error("a subnet or gateway is of another family than the ranges beside it")]
+    Subnet,
     /// No address at all.
     #[error("the pool has no address")]
     Empty,
@@ -114,6 +117,11 @@ impl Family {
         let v6 = first.is_v6();
         if ranges.iter().any(|range| range.is_v6() != v6) {
             return Err(PoolError::Families);
+        }
+        let of_other = |ip: IpAddr| ip.is_ipv6() != v6;
+        if spec.subnet.is_some_and(|net| of_other(net.addr())) || spec.gateway.is_some_and(of_other)
+        {
+            return Err(PoolError::Subnet);
         }
         for (index, range) in ranges.iter().enumerate() {
             if ranges[..index]
@@ -386,6 +394,12 @@ mod tests {
     fn a_pool_of_two_families_of_one_kind_is_refused() {
         let error = pool(&[(&["10.0.0.0/24"], &[], None), (&["10.1.0.0/24"], &[], None)]);
         assert_eq!(error.unwrap_err(), PoolError::Families);
+    }
+
+    #[test]
+    fn a_gateway_of_the_other_family_is_refused() {
+        let error = pool(&[(&["10.0.0.0/24"], &[], Some("fd00::1"))]);
+        assert_eq!(error.unwrap_err(), PoolError::Subnet);
     }
 
     #[test]

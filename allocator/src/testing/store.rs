@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
 use crate::ports::{
-    ApiError, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
+    ApiError, Applied, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
 };
 
 /// One change.
@@ -29,6 +29,19 @@ pub struct Store {
 fn refused(message: &str) -> ApiError {
     ApiError::Invalid {
         message: message.to_owned(),
+    }
+}
+
+/// Units: bytes. What etcd takes.
+const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// Blocks alone grow large; the apiserver answers etcd's refusal with a 500.
+fn check_size(object: &Object) -> Result<(), ApiError> {
+    match object {
+        Object::AddressBlock(block) if block.spec.records.len() > OBJECT_BYTES_MAX => {
+            Err(ApiError::Unavailable(Applied::Unknown))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -129,18 +142,27 @@ impl Store {
             let metadata = object.metadata();
             format!("{}/{}", metadata.namespace, metadata.name)
         };
-        let mut items: Vec<Object> = self
+        let mut rest: Vec<Object> = self
             .at(version)
             .into_values()
-            .filter(|object| matches(&query.selection, object))
+            .filter(|object| object.kind() == query.selection.kind)
             .filter(|object| after.is_empty() || *place(object) > *after)
             .collect();
-        items.sort_by_key(place);
+        rest.sort_by_key(place);
+        let mut items = Vec::new();
         let mut continue_token = String::new();
-        let limit = query.limit as usize;
-        if limit > 0 && items.len() > limit {
-            items.truncate(limit);
-            continue_token = format!("{version} {}", place(&items[limit - 1]));
+        let mut rest = rest.into_iter().peekable();
+        while let Some(object) = rest.next() {
+            if !matches(&query.selection, &object) {
+                continue;
+            }
+            // Whether anything in the rest is selected, the server does not look.
+            if items.len() + 1 == query.limit as usize && rest.peek().is_some() {
+                continue_token = format!("{version} {}", place(&object));
+                items.push(object);
+                break;
+            }
+            items.push(object);
         }
         Ok(ListPage {
             items,
@@ -157,6 +179,7 @@ impl Store {
 
     /// Creates.
     pub fn create(&mut self, mut object: Object) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
         if self.objects.contains_key(&key) {
             return Err(ApiError::AlreadyExists);
@@ -173,6 +196,7 @@ impl Store {
 
     /// Replaces. A replacement that changes nothing leaves the version.
     pub fn replace(&mut self, mut object: Object, part: Part) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
         let has_status = matches!(key.kind, Kind::AddressPool | Kind::Node | Kind::Pod);
         let before = self.objects.get(&key);

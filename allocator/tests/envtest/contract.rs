@@ -74,6 +74,9 @@ impl Bench for Real {
 
     async fn compact(&mut self) {
         self.plane.compact().await.unwrap();
+        self.plane.serve_crds().await.unwrap();
+        // The old connections ended with the old process: a request on one would be unknown.
+        self.api = self.plane.api().unwrap();
     }
 }
 

@@ -4,7 +4,7 @@ use berth::core::objects::{Kind, ObjectKey};
 use berth::ports::{ApiError, ApiServer, Applied, Consistency, Selection, Watch, WatchEvent};
 use berth::ports::{ListQuery, WatchQuery};
 
-fn leases() -> ListQuery {
+fn pools() -> ListQuery {
     ListQuery {
         selection: Selection {
             kind: Kind::AddressPool,
@@ -24,7 +24,7 @@ async fn an_apiserver_that_is_killed_closes_watches_and_comes_back_with_its_stat
     };
     let api = plane.api().unwrap();
     let node = ObjectKey::cluster(Kind::Node, "absent");
-    let query = leases();
+    let query = pools();
     let page = api.list(&query).await.unwrap();
     let from_now = WatchQuery {
         selection: query.selection.clone(),
@@ -50,8 +50,14 @@ async fn an_apiserver_that_is_killed_closes_watches_and_comes_back_with_its_stat
         api.get(&node, Consistency::Quorum).await,
         Err(ApiError::NotFound)
     );
-    let mut watch = api.watch(&from_now).await.unwrap();
-    drop(api.list(&query).await.unwrap());
+    // Ready is not yet warm: until the cache of a kind is filled, the server says when to ask again.
+    let asked = loop {
+        match api.watch(&from_now).await {
+            Err(ApiError::TooManyRequests { retry_after }) => assert!(retry_after.is_some()),
+            asked => break asked,
+        }
+    };
+    let mut watch = asked.unwrap();
     plane.stop_apiserver().await.unwrap();
     loop {
         match watch.next().await {

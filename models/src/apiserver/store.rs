@@ -21,8 +21,8 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector, WorkloadObject,
-    WorkloadWrite,
+    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector,
+    WorkloadObject, WorkloadWrite,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
@@ -357,6 +357,23 @@ impl Store {
                     Err(ApiError::Conflict)
                 }
             }
+            Request::PatchPodAnnotations {
+                namespace, name, ..
+            } => self.named_pod(namespace, name).map(|_| ()),
+            Request::AnnotatePod {
+                pod,
+                resource_version,
+                ..
+            } => {
+                let stored = self.known_pod(*pod, ApiError::Invalid)?;
+                let stale =
+                    resource_version.is_some_and(|version| version != stored.resource_version);
+                if stale {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
+            }
             Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
@@ -389,13 +406,28 @@ impl Store {
                     return Err(ApiError::Conflict);
                 }
                 let is_new = |finalizer| !stored.finalizers.contains(finalizer);
-                if *part == Part::Main
-                    && stored.deleting
-                    && object.finalizers.iter().any(is_new)
-                {
+                if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
                     return Err(ApiError::Invalid);
                 }
                 Ok(())
+            }
+            Request::MergePatch { object } => {
+                self.check_size(object)?;
+                self.custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)
+                    .map(|_| ())
+            }
+            // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
+            Request::JsonPatch { object } => {
+                self.check_size(object)?;
+                let stored = self
+                    .custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)?;
+                if stored.resource_version == object.resource_version {
+                    Ok(())
+                } else {
+                    Err(ApiError::Invalid)
+                }
             }
             Request::Delete {
                 kind,
@@ -418,7 +450,8 @@ impl Store {
 
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
         if object.body.len() > self.limits.body_bytes_max {
-            return Err(ApiError::Unavailable { unknown: false });
+            // The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
+            return Err(ApiError::Unavailable { unknown: true });
         }
         Ok(())
     }
@@ -432,6 +465,39 @@ impl Store {
             .former_name(pod)
             .is_some_and(|name| self.names.contains_key(&name));
         Err(if renamed { other } else { ApiError::NotFound })
+    }
+
+    /// The Pod that has a name now.
+    fn named_pod(&self, namespace: &Rc<str>, name: &Rc<str>) -> Result<&Rc<Pod>, ApiError> {
+        self.names
+            .get(&(namespace.clone(), name.clone()))
+            .and_then(|uid| self.pod(*uid))
+            .ok_or(ApiError::NotFound)
+    }
+
+    /// Whether a write that is not refused would leave everything as it is: the apiserver compares
+    /// before it asks etcd for a transaction (apiserver/pkg/storage/etcd3/store.go:461-491).
+    pub fn is_idle(&self, request: &Request) -> bool {
+        match request {
+            Request::Replace { object, .. } => {
+                self.custom(object.kind, &object.name)
+                    .is_some_and(|stored| {
+                        let same = stored.labels == object.labels
+                            && stored.finalizers == object.finalizers
+                            && stored.body == object.body
+                            && stored.record_count == object.record_count;
+                        same && !(stored.deleting && stored.finalizers.is_empty())
+                    })
+            }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => self
+                .named_pod(namespace, name)
+                .is_ok_and(|pod| merged(&pod.annotations, annotations).is_none()),
+            _ => false,
+        }
     }
 
     fn former_name(&self, pod: PodUid) -> Option<(Rc<str>, Rc<str>)> {
@@ -481,6 +547,22 @@ impl Store {
                 annotated.network_status = true;
                 Ok(Answer::Pod(self.put_pod(annotated, now)))
             }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => {
+                let pod = self.named_pod(namespace, name)?;
+                let Some(annotations) = merged(&pod.annotations, annotations) else {
+                    return Ok(Answer::Pod(pod.clone()));
+                };
+                let mut pod = Pod::clone(pod);
+                pod.annotations = annotations;
+                Ok(Answer::Pod(self.put_pod(pod, now)))
+            }
+            Request::AnnotatePod {
+                pod, annotations, ..
+            } => Ok(Answer::Pod(self.annotate(*pod, annotations, now))),
             Request::DeletePod { pod, grace } => {
                 Ok(Answer::Pod(self.delete_pod(*pod, *grace, now, observed)))
             }
@@ -501,6 +583,9 @@ impl Store {
             Request::Replace { object, part } => {
                 Ok(Answer::Custom(self.replace(object, *part, now, observed)))
             }
+            Request::JsonPatch { object } | Request::MergePatch { object } => Ok(Answer::Custom(
+                self.replace(object, Part::Main, now, observed),
+            )),
             Request::Delete { kind, name, .. } => {
                 Ok(Answer::Custom(self.delete(*kind, name, now, observed)))
             }
@@ -549,6 +634,25 @@ impl Store {
                 pod_ips: Vec::new(),
             },
         };
+        self.put_pod(pod, now)
+    }
+
+    fn annotate(
+        &mut self,
+        uid: PodUid,
+        annotations: &[(Rc<str>, Rc<str>)],
+        now: SimInstant,
+    ) -> Rc<Pod> {
+        let mut pod = self.copy_of(uid);
+        let mut merged: BTreeMap<Rc<str>, Rc<str>> = pod.annotations.iter().cloned().collect();
+        merged.extend(annotations.iter().cloned());
+        let merged: Rc<[(Rc<str>, Rc<str>)]> = merged.into_iter().collect();
+        if merged == pod.annotations {
+            return self.pods[uid.index()]
+                .clone()
+                .expect("checked: the Pod is stored");
+        }
+        pod.annotations = merged;
         self.put_pod(pod, now)
     }
 
@@ -792,6 +896,22 @@ impl Store {
             self.graves.remove(&key);
         }
     }
+}
+
+/// Annotations, sorted.
+type Annotations = Rc<[(Rc<str>, Rc<str>)]>;
+
+/// Annotations after a merge patch; `None` = as before.
+fn merged(before: &Annotations, patch: &[(Rc<str>, Option<Rc<str>>)]) -> Option<Annotations> {
+    let mut after: BTreeMap<Rc<str>, Rc<str>> = before.iter().cloned().collect();
+    for (key, value) in patch {
+        match value {
+            Some(value) => after.insert(key.clone(), value.clone()),
+            None => after.remove(key),
+        };
+    }
+    let after: Annotations = after.into_iter().collect();
+    (after != *before).then_some(after)
 }
 
 /// Whether an object has the labels that all selectors ask for.

@@ -190,11 +190,7 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
     }
 }
 
-fn selects(
-    selectors: &[Selector],
-    name: Option<&Rc<str>>,
-    object: &Custom,
-) -> bool {
+fn selects(selectors: &[Selector], name: Option<&Rc<str>>, object: &Custom) -> bool {
     name.is_none_or(|name| object.name == *name) && matches(selectors, object)
 }
 

@@ -60,6 +60,7 @@ async fn order(api: &impl ApiServer) {
 }
 
 async fn pages(api: &impl ApiServer) {
+    ok(api.create(block("pages-z", "another-case").into()).await);
     for name in ["pages-a", "pages-b", "pages-c", "pages-d", "pages-e"] {
         ok(api.create(block(name, "pages").into()).await);
     }
@@ -100,12 +101,16 @@ async fn pages(api: &impl ApiServer) {
     assert_eq!(second.resource_version, first.resource_version);
     assert_eq!(third.resource_version, first.resource_version);
 
-    // A list of exactly a page ends with it.
+    // A full page has a token while any object follows, even if none of the selection does.
     query.continue_token = String::new();
     query.limit = 5;
     let whole = ok(api.list(&query).await);
     assert_eq!(whole.items.len(), 5);
-    assert_eq!(whole.continue_token, "");
+    assert_ne!(whole.continue_token, "");
+    query.continue_token = whole.continue_token;
+    let nothing = ok(api.list(&query).await);
+    assert_eq!(names(&nothing), [] as [&str; 0]);
+    assert_eq!(nothing.continue_token, "");
 }
 
 async fn old_token<B: Bench>(bench: &mut B) {

@@ -8,6 +8,7 @@
 mod certificates;
 mod process;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,8 +49,7 @@ impl Assets {
     /// Panics: it is unset and `REQUIRE_ENVTEST` is 1, or it lacks one of `programs`.
     #[expect(
         clippy::disallowed_methods,
-        clippy::print_stderr,
-        reason = "tests are configured by environment and report to whoever runs them"
+        reason = "tests are configured by environment"
     )]
     pub fn find(programs: &[&str]) -> Option<Self> {
         let Ok(directory) = std::env::var("KUBEBUILDER_ASSETS") else {
@@ -59,7 +59,9 @@ impl Assets {
                 "REQUIRE_ENVTEST=1, but KUBEBUILDER_ASSETS is not set: run \
                  allocator/tests/envtest/build and set it to the directory that it prints"
             );
-            eprintln!("skipped: KUBEBUILDER_ASSETS is not set (allocator/tests/envtest/build)");
+            // Past the test harness, which hides what a passing test prints.
+            let line = "skipped: KUBEBUILDER_ASSETS is not set (allocator/tests/envtest/build)";
+            let _ = writeln!(std::io::stderr(), "{line}");
             return None;
         };
         let assets = Self {
@@ -336,6 +338,12 @@ impl ControlPlane {
                 .body(document.as_bytes().to_vec())?;
             self.client.request_text(request).await?;
         }
+        self.serve_crds().await
+    }
+
+    /// Waits until Berth's kinds are served. A fresh apiserver is ready before that: until the
+    /// caches of the kinds are filled it answers 404, then 429.
+    pub async fn serve_crds(&self) -> anyhow::Result<()> {
         for definition in crds::definitions() {
             let spec = &definition["spec"];
             let [group, version, plural] = [
@@ -344,7 +352,7 @@ impl ControlPlane {
                 &spec["names"]["plural"],
             ]
             .map(|value| value.as_str().unwrap_or_default());
-            let path = format!("/apis/{group}/{version}/{plural}");
+            let path = format!("/apis/{group}/{version}/{plural}?resourceVersion=0");
             let limit = Instant::now() + START;
             while self.send(Method::GET, &path, None).await?.0 != StatusCode::OK {
                 ensure!(Instant::now() < limit, "{path} is not served");

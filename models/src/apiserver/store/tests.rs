@@ -106,10 +106,7 @@ fn a_write_of_an_old_version_conflicts_and_one_of_none_is_refused() {
         Err(ApiError::Conflict)
     );
     next.resource_version = 0;
-    assert_eq!(
-        write(&mut store, &replace(next), 1),
-        Err(ApiError::Invalid)
-    );
+    assert_eq!(write(&mut store, &replace(next), 1), Err(ApiError::Invalid));
     assert_eq!(
         write(&mut store, &replace(Custom::clone(&custom("b", "1"))), 1),
         Err(ApiError::NotFound)
@@ -182,7 +179,7 @@ fn an_object_above_the_size_limit_is_refused_for_good() {
     let big = Request::Create(custom("a", &"x".repeat(101)));
     assert_eq!(
         write(&mut store, &big, 0),
-        Err(ApiError::Unavailable { unknown: false })
+        Err(ApiError::Unavailable { unknown: true })
     );
 }
 

@@ -61,7 +61,9 @@ pub fn to_custom(mut object: Object) -> Custom {
     let version = metadata.resource_version.parse().ok();
     let resource_version = guard(&metadata.resource_version, version).unwrap_or_default();
     let labels = std::mem::take(&mut metadata.labels).into_iter().collect();
-    let annotations = std::mem::take(&mut metadata.annotations).into_iter().collect();
+    let annotations = std::mem::take(&mut metadata.annotations)
+        .into_iter()
+        .collect();
     let finalizers = std::mem::take(&mut metadata.finalizers);
     let deleting = metadata.deletion_timestamp.take().is_some();
     metadata.uid = Uid::default();

@@ -71,10 +71,7 @@ impl BerthIpam {
             Call::Delete(key, preconditions, done) if key.kind == Kind::Pod => {
                 let pod = PodUid::from_text(preconditions.uid.as_str())
                     .expect("Berth deletes only Pods that the world showed it");
-                (
-                    Request::DeletePod { pod, grace: None },
-                    Done::Nothing(done),
-                )
+                (Request::DeletePod { pod, grace: None }, Done::Nothing(done))
             }
             Call::Act(act, done) => match acted(act, context) {
                 Some(request) => (request, Done::Nothing(done)),
@@ -240,11 +237,13 @@ fn acted(act: Act, context: &Context<'_>) -> Option<Request> {
     let request = match act {
         Act::CreatePod(pod) => {
             let texts = |pairs: std::collections::BTreeMap<String, String>| {
-                let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
+                let pairs = pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.into(), value.into()));
                 pairs.collect::<Vec<_>>().into()
             };
             let node_name: Option<Rc<str>> =
-                (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.into());
+                (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.as_str().into());
             // What names no node waits for the guest to bind it: no node satisfies the scheduler.
             let nowhere = || ("guest".into(), "binds".into());
             let node_selector = node_name.is_none().then(nowhere);
