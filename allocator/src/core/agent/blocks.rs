@@ -329,19 +329,16 @@ impl Agent {
         (left_free, rest): (&[u16], Rest),
     ) -> Option<(u16, Record)> {
         let claim = self.claims.get(&id)?;
-        let ordinal = match &claim.wanted {
-            Some(wanted) => {
-                let here = wanted.place(key)?;
-                let kept = matches!(next.get(here), Some(Record::Reserved(name))
-                    if *name == wanted.reservation);
-                (kept || next.is_available(here)).then_some(here)?
-            }
-            None => {
-                let block = self.blocks.get(&key)?;
-                next.available().find(|ordinal| {
-                    !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
-                })?
-            }
+        let ordinal = if let Some(wanted) = &claim.wanted {
+            let here = wanted.place(key)?;
+            let kept = matches!(next.get(here), Some(Record::Reserved(name))
+                if *name == wanted.reservation);
+            (kept || next.is_available(here)).then_some(here)?
+        } else {
+            let block = self.blocks.get(&key)?;
+            next.available().find(|ordinal| {
+                !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
+            })?
         };
         let holding = Holding {
             pod: claim.pod.clone(),
