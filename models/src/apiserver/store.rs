@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
+use super::watch::matches;
 use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
@@ -790,22 +791,6 @@ impl Store {
             self.graves.remove(&key);
         }
     }
-}
-
-/// Whether an object has the labels that all selectors ask for.
-pub fn matches(selectors: &[Selector], object: &Custom) -> bool {
-    let value = |key: &str| {
-        object
-            .labels
-            .iter()
-            .find(|(label, _)| label == key)
-            .map(|(_, value)| value.as_str())
-    };
-    selectors.iter().all(|selector| match selector {
-        Selector::Has(key) => value(key).is_some(),
-        Selector::Is(key, wanted) => value(key) == Some(wanted),
-        Selector::Not(key) => value(key).is_none(),
-    })
 }
 
 #[cfg(test)]

@@ -298,6 +298,24 @@ impl Agent {
         }
     }
 
+    /// A watch shows that a block left its selection; what is in it now must be read.
+    pub(super) fn block_left(&mut self, id: PoolId, object: &AddressBlock) {
+        let key = BlockKey {
+            pool: id,
+            index: object.spec.index,
+        };
+        if let Some(block) = self.blocks.get_mut(&key)
+            && block.flight.is_none()
+            && block.stored.as_ref().is_some_and(|stored| {
+                version_went_back(&object.metadata.resource_version, &stored.resource_version)
+            })
+        {
+            block.stale = true;
+            self.touched_blocks.insert(key);
+        }
+        self.touched_pools.insert(id);
+    }
+
     /// A list or watch shows a version of a block. It may be older than the one in memory.
     pub(super) fn block_seen(&mut self, id: PoolId, object: &AddressBlock) {
         let key = BlockKey {

@@ -420,8 +420,9 @@ impl Agent {
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, true),
             (Watched::Pods, Object::Pod(pod)) => self.pod_gone(&pod.metadata.uid),
-            // It lost its label: full.
-            (Watched::Room(id), Object::AddressBlock(block)) => self.block_seen(id, block),
+            // It lost its label: full. What the event shows is its last state with the label, under
+            // the version that took the label away: to believe it would defeat the compare-and-swap.
+            (Watched::Room(id), Object::AddressBlock(block)) => self.block_left(id, block),
             _ => {}
         }
     }
