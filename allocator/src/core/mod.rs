@@ -20,7 +20,7 @@ pub mod retry;
 pub mod time;
 
 #[cfg(feature = "mutants")]
-pub use mutant::{Mutant, UnknownMutant};
+pub use mutant::{ANY_VERSION, Mutant, UnknownMutant};
 
 /// Whether `now` is an older resourceVersion than `before`: the one comparison that Berth makes,
 /// to notice a restored backup. Versions that are not numbers are never found older.

@@ -19,6 +19,10 @@ pub enum Mutant {
     NodeNameIdentity,
 }
 
+/// The version by which a mutant's write asks stores in tests not to compare: as a merge patch
+/// without a version does. A real apiserver refuses it in a replace, as it does an empty one.
+pub const ANY_VERSION: &str = "any";
+
 impl Mutant {
     /// Every mutant.
     pub const ALL: [Self; 5] = [

@@ -210,7 +210,11 @@ impl Store {
             ));
         }
         let other = |guard: &str, stored: &str| !guard.is_empty() && guard != stored;
-        if other(&new.resource_version, &before.metadata().resource_version)
+        #[cfg(feature = "mutants")]
+        let is_any = new.resource_version == crate::core::ANY_VERSION;
+        #[cfg(not(feature = "mutants"))]
+        let is_any = false;
+        if (!is_any && other(&new.resource_version, &before.metadata().resource_version))
             || other(new.uid.as_str(), before.metadata().uid.as_str())
         {
             return Err(ApiError::Conflict);

@@ -29,6 +29,9 @@ use crate::request::{
 /// Most apiservers that a cluster has here; the history holds one instant for each.
 pub const SERVERS_MAX: usize = 3;
 
+/// Of a write that is not compared, as a merge patch without a version.
+pub const ANY_VERSION: ResourceVersion = ResourceVersion::MAX;
+
 /// An object in one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -384,12 +387,13 @@ impl Store {
                 if object.resource_version == 0 {
                     return Err(ApiError::Invalid);
                 }
-                let stale = stored.resource_version != object.resource_version
+                let version = object.resource_version;
+                let stale = (version != ANY_VERSION && version != stored.resource_version)
                     || (object.uid != 0 && stored.uid != object.uid);
+                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
                 if stale {
                     return Err(ApiError::Conflict);
                 }
-                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
                 if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
                     return Err(ApiError::Invalid);
                 }
@@ -414,12 +418,11 @@ impl Store {
         }
     }
 
+    /// The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
-        if object.body.len() > self.limits.body_bytes_max {
-            // The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
-            return Err(ApiError::Unavailable { unknown: true });
-        }
-        Ok(())
+        let fits = object.body.len() <= self.limits.body_bytes_max;
+        fits.then_some(())
+            .ok_or(ApiError::Unavailable { unknown: true })
     }
 
     /// The Pod of a UID; 404 when its name is free, `other` when the name has a new owner.

@@ -362,7 +362,7 @@ impl Agent {
         let mut object = plan.next.write(pool, key.index, metadata, writer);
         #[cfg(feature = "mutants")]
         if self.config.mutant == Some(crate::core::Mutant::NoResourceVersion) {
-            object.metadata.resource_version.clear();
+            object.metadata.resource_version = crate::core::ANY_VERSION.into();
         }
         block.flight = Some(Flight {
             since: now,

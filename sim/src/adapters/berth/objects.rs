@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use berth::core::objects::{Kind, Metadata, Object, OwnerReference, Pod, PodSpec, PodStatus, Uid};
+use drydock_models::apiserver::store::ANY_VERSION;
 use drydock_models::objects::{OwnerKind, Phase, Pod as WorldPod};
 use drydock_models::request::{Custom, CustomKind, Shape};
 
@@ -59,7 +60,11 @@ pub fn to_custom(mut object: Object) -> Custom {
     let name = stored_name(&metadata.namespace, &metadata.name);
     let uid = guard(metadata.uid.as_str(), uid_number(&metadata.uid)).unwrap_or_default();
     let version = metadata.resource_version.parse().ok();
-    let resource_version = guard(&metadata.resource_version, version).unwrap_or_default();
+    let resource_version = if metadata.resource_version == berth::core::ANY_VERSION {
+        ANY_VERSION
+    } else {
+        guard(&metadata.resource_version, version).unwrap_or_default()
+    };
     let labels = std::mem::take(&mut metadata.labels).into_iter().collect();
     let annotations = std::mem::take(&mut metadata.annotations)
         .into_iter()
@@ -141,7 +146,7 @@ impl Guard for u32 {
 }
 
 impl Guard for u64 {
-    const OF_NOTHING: Self = u64::MAX;
+    const OF_NOTHING: Self = u64::MAX - 1;
 }
 
 /// A deletion timestamp; Berth looks only at whether there is one.
