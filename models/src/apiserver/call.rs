@@ -775,7 +775,7 @@ impl ApiServers {
                 }
                 // A full page has a token while anything follows, whatever selects it.
                 let last = found.last().map(|object| object.name.clone());
-                found.retain(|object| super::store::matches(selectors, object));
+                found.retain(|object| super::watch::matches(selectors, object));
                 let mut next = None;
                 if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);
