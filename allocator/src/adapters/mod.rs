@@ -14,6 +14,7 @@
 //! | `cri` | the container runtime's sandboxes | `agent` |
 //! | `apiserver` | the Kubernetes API | `agent` |
 //! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
+//! | `yaml` | JSON values as YAML | `agent` |
 //! | `node` | all ports of an agent and of a controller | `agent` |
 
 #[cfg(feature = "agent")]
@@ -41,3 +42,5 @@ pub mod notices;
 pub mod socket;
 #[cfg(feature = "plugin")]
 pub mod spool;
+#[cfg(feature = "agent")]
+pub mod yaml;

@@ -14,6 +14,7 @@ mod claims;
 mod epochs;
 mod fencing;
 mod lost;
+mod orders;
 mod pods;
 mod policy;
 mod pool_check;
