@@ -9,7 +9,11 @@ use core::fmt;
 use core::future::Future;
 use core::time::Duration;
 
-use crate::core::exchange::{DelRequest, PluginRequest, Probe, RequestId, Response, Sandbox};
+use crate::core::agent::AgentState;
+use crate::core::controller::ControllerState;
+use crate::core::exchange::{
+    DelRequest, PluginRequest, PodReference, Probe, RequestId, Response, Sandbox,
+};
 use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Uid};
 use crate::core::time::{BootTime, WallTime};
 
@@ -97,7 +101,7 @@ pub enum Part {
 pub struct Preconditions {
     /// The object's UID.
     pub uid: Uid,
-    /// The object's version.
+    /// The object's version; empty: any.
     pub resource_version: String,
 }
 
@@ -313,6 +317,15 @@ pub struct Metric {
     pub increment: u64,
 }
 
+/// What an Event is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The agent's node.
+    Node,
+    /// A Pod.
+    Pod(PodReference),
+}
+
 /// Where reports for people go.
 pub trait Observer: Sync {
     /// A counter moved.
@@ -320,6 +333,22 @@ pub trait Observer: Sync {
 
     /// Something that an operator should see: reason and message of a Kubernetes Event.
     fn event(&self, reason: &'static str, message: String);
+
+    /// The same, and what it is about.
+    fn event_about(&self, subject: Subject, reason: &'static str, message: String) {
+        let _ = subject;
+        self.event(reason, message);
+    }
+
+    /// An agent took its inputs in; `state` says how it stands now.
+    fn agent_state(&self, state: impl FnOnce() -> AgentState) {
+        let _ = state;
+    }
+
+    /// A controller took its inputs in; `state` says how it stands now.
+    fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
+        let _ = state;
+    }
 }
 
 /// Every port of an agent.

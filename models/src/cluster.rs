@@ -166,7 +166,7 @@ impl Cluster {
         };
         let census = Census::new(spec.workload.pod_count());
         let cluster = Cluster {
-            nodes: Nodes::new(ipam.is_network_plugin()),
+            nodes: Nodes::new(ipam.is_network_plugin()).with_chained(ipam.is_chained()),
             api,
             controllers,
             scheduler,
@@ -355,6 +355,12 @@ impl Cluster {
         self.ipam.counters()
     }
 
+    /// A user deletes every Pod; the run ends when the replacements run.
+    pub fn delete_all(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
+        self.with(queue, |parts, context| parts.driver.delete_all(context));
+        self.settle(queue, log);
+    }
+
     /// Pods that exist and do not run, with what is known of the reason. Shape: by UID.
     pub fn waiting(&self) -> Vec<WaitingPod> {
         let unschedulable: BTreeMap<PodUid, &str> = self.scheduler.unschedulable().collect();
@@ -397,6 +403,7 @@ impl Parts<'_> {
             Event::Node { node, event } => self.nodes.handle(node, event, context),
             Event::IpamTimer { node, token } => self.ipam.timer(node, token, context),
             Event::IpamExec(call) => self.ipam.call(call, context),
+            Event::IpamChained(call) => self.ipam.chained(call, context),
             Event::IpamKill { node, call } => {
                 // An answer that was on its way out dies with the process.
                 context.core.ipam_answers.remove(&call);

@@ -103,12 +103,22 @@ pub trait Ipam {
     fn is_network_plugin(&self) -> bool {
         false
     }
+    /// Whether a further plugin of it is chained behind macvlan ([`Ipam::chained`]).
+    fn is_chained(&self) -> bool {
+        false
+    }
     /// Before the workload: install objects, start processes. Runs at time zero.
     fn start(&mut self, context: &mut Context<'_>);
     /// The workload starts once this is true (pools approved, agents serving).
     fn ready(&self) -> bool;
     /// The plugin was executed on a node; its exec is not yet paid for.
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>);
+    /// Its chained plugin was executed: after macvlan's ADD, before macvlan's DEL. It ends with
+    /// [`Context::ipam_exit`] like the other one; its addresses are ignored.
+    fn chained(&mut self, call: IpamCall, context: &mut Context<'_>) {
+        let addresses = Vec::new();
+        context.ipam_exit(call.node, call.id, Ok(Assigned { addresses }));
+    }
     /// A plugin process was killed by its parent's deadline; it answers no more. What it asked
     /// of others (an agent, the apiserver) goes on.
     fn killed(&mut self, node: NodeIndex, call: IpamCallId, context: &mut Context<'_>);

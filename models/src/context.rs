@@ -103,6 +103,11 @@ impl Context<'_> {
         self.api.call(client, request, reply, &mut self.core)
     }
 
+    /// Cancels a call: its answer reaches nobody, and it is not carried out unless etcd has it.
+    pub fn cancel(&mut self, call: CallId) {
+        self.api.cancel(call, &mut self.core);
+    }
+
     /// Opens a watch from a revision (that of a list just read; 0 = from the current state, with
     /// every object sent as added first).
     pub fn watch(

@@ -3,6 +3,7 @@
 //!
 //! Not modelled: kubectl's own calls beside the POST (discovery, OpenAPI), `kubectl wait`.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -92,6 +93,10 @@ pub struct Driver {
     churn: Option<Churn>,
     churned: u32,
     victims: Stream,
+    /// Pods that are still to be deleted, one request after another, as `kubectl delete` does.
+    doomed: VecDeque<PodUid>,
+    /// The Pod whose deletion is on its way.
+    deleting: Option<PodUid>,
 }
 
 impl Driver {
@@ -114,6 +119,8 @@ impl Driver {
             client: None,
             churn,
             churned: 0,
+            doomed: VecDeque::new(),
+            deleting: None,
             victims: context.core.streams.stream("driver", 0, "victims"),
         }
     }
@@ -137,6 +144,7 @@ impl Driver {
         self.started
             && self.next >= self.creations.len()
             && self.churn.is_none_or(|churn| self.churned >= churn.count)
+            && self.deleting.is_none()
     }
 
     /// An event of the driver.
@@ -221,8 +229,16 @@ impl Driver {
         controllers: &mut Controllers,
         context: &mut Context<'_>,
     ) {
-        if Step::of(token) != Some(Step::Create) {
-            return;
+        match Step::of(token) {
+            Some(Step::Create) => {}
+            Some(Step::Deleted) if self.deleting.is_some() => {
+                let missing = *response == Err(ApiError::NotFound);
+                if response.is_err() && !missing {
+                    self.doomed.extend(self.deleting);
+                }
+                return self.delete_next(context);
+            }
+            _ => return,
         }
         let done = response.is_ok() || *response == Err(ApiError::AlreadyExists);
         let mut wait = RETRY;
@@ -248,6 +264,20 @@ impl Driver {
             token: Step::Deleted.token(),
         };
         context.call(client, Request::DeletePod { pod, grace }, reply);
+    }
+
+    /// A user deletes every Pod there is, one after another, with each Pod's own grace.
+    pub fn delete_all(&mut self, context: &mut Context<'_>) {
+        let pods = context.api.pods().filter(|pod| pod.deletion.is_none());
+        self.doomed = pods.map(|pod| pod.uid).collect();
+        self.delete_next(context);
+    }
+
+    fn delete_next(&mut self, context: &mut Context<'_>) {
+        self.deleting = self.doomed.pop_front();
+        if let Some(pod) = self.deleting {
+            self.delete_pod(pod, None, context);
+        }
     }
 
     fn churn(&mut self, context: &mut Context<'_>) {

@@ -48,6 +48,8 @@ pub enum Event {
     },
     /// The IPAM plugin is executed on a machine (by macvlan or any other delegate).
     IpamExec(IpamCall),
+    /// The plugin that the IPAM chains behind macvlan is executed on a machine (by multus).
+    IpamChained(IpamCall),
     /// The IPAM plugin process is killed by its parent.
     IpamKill {
         /// Machine.
@@ -100,7 +102,9 @@ impl QueueEvent for Event {
             | Event::IpamExit { node, .. }
             | Event::IpamKill { node, .. }
             | Event::NodeChanged { node, .. } => Lane::new("ipam", u64::from(node.0)),
-            Event::IpamExec(call) => Lane::new("ipam", u64::from(call.node.0)),
+            Event::IpamExec(call) | Event::IpamChained(call) => {
+                Lane::new("ipam", u64::from(call.node.0))
+            }
             Event::Driver { .. } => Lane::new("driver", 0),
             Event::Fault { .. } => Lane::new("fault", 0),
         }

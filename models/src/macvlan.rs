@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::ids::IpamCallId;
 use crate::node_event::NodeToken;
 use crate::node_side::Node;
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
 
 /// CNI code of a plugin's own failure.
 const PLUGIN_ERROR: u32 = 999;
@@ -74,7 +74,12 @@ impl Node {
             own: self.ipam_is_network_plugin,
             step: Step::Exec,
         };
+        let (pod, add) = (state.execution.pod.uid, state.execution.verb == Verb::Add);
         self.macvlan.insert(process, state);
+        if add {
+            let work_ns = demand.as_nanos() as u64;
+            self.stage(pod, PodStage::Macvlan { work_ns }, context);
+        }
         self.compute(demand, NodeToken::Macvlan { process, ticket }, context);
     }
 
@@ -101,6 +106,9 @@ impl Node {
         answer: IpamAnswer,
         context: &mut Context<'_>,
     ) {
+        if self.chained_exited(call, &answer, context) {
+            return;
+        }
         // Its parent was killed: the answer goes into a broken pipe.
         let Some(process) = self.ipam.remove(&call) else {
             return;
@@ -246,6 +254,10 @@ impl Node {
             .expect("a live process is in the table");
         state.step = Step::Dad(addresses);
         state.ticket = ticket;
+        if state.parent != Parent::Orphaned {
+            let pod = pod.uid;
+            self.stage(pod, PodStage::DuplicateDetection, context);
+        }
         self.wait(delay, NodeToken::Macvlan { process, ticket }, context);
     }
 

@@ -1,7 +1,8 @@
 //! multus v3.9.3, thin: one process per CNI call with a client of its own. ADD reads the Pod and
 //! the attachment, writes its cache file, runs the delegate, writes network-status; a failed
 //! delegate gets a DEL. DEL works from the cache file, or from the Pod and attachment as they are
-//! now; with neither it succeeds without calling anyone.
+//! now; with neither it succeeds without calling anyone. The delegate is macvlan, and behind it the
+//! plugin that the IPAM chains, if it has one: a configuration list, of which a DEL goes backwards.
 //! Source: k8snetworkplumbingwg/multus-cni v3.9.3 `pkg/multus/multus.go:494-852`,
 //! `pkg/k8sclient/k8sclient.go:118,250,414-418`.
 
@@ -9,12 +10,14 @@ use std::rc::Rc;
 
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{CniError, Verb};
+use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
 use crate::cni_exec::{CniResult, Execution, Parent};
 use crate::context::Context;
-use crate::ids::ClientId;
+use crate::event::Event;
+use crate::ids::{ClientId, IpamCallId};
 use crate::node_event::NodeToken;
 use crate::node_side::{Node, Signal};
+use crate::observation::PodStage;
 use crate::request::{
     Answer, ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response,
 };
@@ -39,6 +42,8 @@ enum Step {
     Delegate,
     /// The delegate's DEL after its ADD failed.
     DelegateUndo,
+    /// The plugin that the IPAM chains behind macvlan, in an ADD.
+    Chained,
     /// First GET Pod of the status.
     StatusPod,
     /// GET Pod inside the retry loop.
@@ -61,6 +66,8 @@ pub(crate) struct Multus {
     pub(crate) client: ClientId,
     /// The macvlan process that it waits for.
     pub(crate) delegate: Option<u32>,
+    /// The chained plugin's execution that it waits for.
+    chained: Option<IpamCallId>,
     step: Step,
     /// Until when it reads a Pod that it does not get.
     read_until: Option<SimInstant>,
@@ -95,6 +102,7 @@ impl Node {
             ticket: 0,
             client,
             delegate: None,
+            chained: None,
             step: Step::Exec,
             read_until: None,
             writes: 0,
@@ -102,6 +110,8 @@ impl Node {
         };
         self.multus.insert(process, state);
         let token = self.multus_enter(process, Step::Exec);
+        let work_ns = demand.as_nanos() as u64;
+        self.multus_stage(process, PodStage::Multus { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -116,6 +126,7 @@ impl Node {
         let Signal::Api(response) = signal else {
             return match step {
                 Step::Exec | Step::PodPause => {
+                    self.multus_stage(process, PodStage::MultusApi, context);
                     self.multus_get_pod(process, Step::Pod, context);
                 }
                 Step::StatusPause => self.multus_get_pod(process, Step::StatusRead, context),
@@ -210,13 +221,76 @@ impl Node {
     }
 
     fn multus_delegate(&mut self, process: u32, verb: Verb, step: Step, context: &mut Context<'_>) {
-        let delegate = self.ticket();
         let state = self
             .multus
             .get_mut(&process)
             .expect("a live process is in the table");
         state.step = step;
         state.ticket = 0;
+        // A DEL goes through the delegate's plugins in reverse.
+        if verb == Verb::Del && self.ipam_is_chained {
+            self.multus_chained(process, verb, context);
+        } else {
+            self.multus_macvlan(process, verb, context);
+        }
+    }
+
+    /// Executes the plugin that the IPAM chains behind macvlan.
+    fn multus_chained(&mut self, process: u32, verb: Verb, context: &mut Context<'_>) {
+        let (node, id) = (self.index, self.next_ipam_call());
+        let state = self.multus.get_mut(&process).expect("it is live");
+        state.ticket = 0;
+        state.chained = Some(id);
+        let execution = &state.execution;
+        let call = IpamCall {
+            id,
+            node,
+            verb,
+            container: execution.container,
+            netns: execution.netns,
+            pod_namespace: execution.pod.namespace.clone(),
+            pod_name: execution.pod.name.clone(),
+            pod: execution.pod.uid,
+            deadline: execution.deadline,
+        };
+        self.chained.insert(id, process);
+        context.core.queue.soon(Event::IpamChained(call));
+    }
+
+    /// The chained plugin exited; false when the execution is another's.
+    pub(crate) fn chained_exited(
+        &mut self,
+        call: IpamCallId,
+        answer: &IpamAnswer,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(process) = self.chained.remove(&call) else {
+            return false;
+        };
+        let Some(state) = self
+            .multus
+            .get_mut(&process)
+            .filter(|state| state.chained == Some(call))
+        else {
+            return true;
+        };
+        state.chained = None;
+        match (state.step, answer) {
+            (Step::Chained, Ok(_)) => self.multus_get_pod(process, Step::StatusPod, context),
+            (Step::Chained, Err(error)) => {
+                state.result = Some(Err(error.clone()));
+                self.multus_delegate(process, Verb::Del, Step::DelegateUndo, context);
+            }
+            (_, Ok(_)) => self.multus_macvlan(process, Verb::Del, context),
+            // The first plugin that fails ends the DEL.
+            (_, Err(error)) => self.delegate_exited(process, Err(error.clone()), context),
+        }
+        true
+    }
+
+    fn multus_macvlan(&mut self, process: u32, verb: Verb, context: &mut Context<'_>) {
+        let delegate = self.ticket();
+        let state = self.multus.get_mut(&process).expect("it is live");
         state.delegate = Some(delegate);
         let execution = Execution {
             verb,
@@ -242,12 +316,19 @@ impl Node {
                 let result = state.result.take().expect("the ADD failed before");
                 self.multus_finish(process, result, context);
             }
+            (_, Verb::Add) if result.is_ok() && self.ipam_is_chained => {
+                state.result = Some(result);
+                state.step = Step::Chained;
+                self.multus_chained(process, Verb::Add, context);
+            }
             (_, Verb::Add) if result.is_ok() => {
                 state.result = Some(result);
+                self.multus_stage(process, PodStage::MultusApi, context);
                 self.multus_get_pod(process, Step::StatusPod, context);
             }
             (_, Verb::Add) => {
                 state.result = Some(result);
+                self.multus_stage(process, PodStage::Cleanup, context);
                 self.multus_delegate(process, Verb::Del, Step::DelegateUndo, context);
             }
             (_, Verb::Del) => {
@@ -350,7 +431,17 @@ impl Node {
         } else {
             std::time::Duration::ZERO
         };
+        let work_ns = demand.as_nanos() as u64;
+        self.multus_stage(process, PodStage::Multus { work_ns }, context);
         self.compute(demand, token, context);
+    }
+
+    /// The start of a Pod waits for a step of this process, if anybody still waits for it.
+    fn multus_stage(&self, process: u32, stage: PodStage, context: &mut Context<'_>) {
+        let state = &self.multus[&process];
+        if state.call.is_some() && state.execution.verb == Verb::Add {
+            self.stage(state.execution.pod.uid, stage, context);
+        }
     }
 
     fn multus_exit(&mut self, process: u32, context: &mut Context<'_>) {

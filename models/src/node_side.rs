@@ -20,7 +20,7 @@ use crate::multus::Multus;
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_parameters::NodeSideParameters;
 use crate::objects::Pod;
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
 use crate::parameters::Span;
 use crate::request::{Change, ReplyTo, Request, Response};
 
@@ -29,9 +29,14 @@ const NODE_SHIFT: u32 = 20;
 
 /// The node side of the cluster, by machine.
 #[derive(Default)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the table is what the type is named after"
+)]
 pub struct Nodes {
     nodes: Vec<Node>,
     ipam_is_network_plugin: bool,
+    ipam_is_chained: bool,
 }
 
 /// What a wait ends with.
@@ -68,6 +73,10 @@ pub(crate) struct Node {
     pub(crate) multus_cache: BTreeMap<ContainerId, Rc<Pod>>,
     /// The runtime executes the IPAM itself.
     pub(crate) ipam_is_network_plugin: bool,
+    /// A further plugin of the IPAM follows macvlan.
+    pub(crate) ipam_is_chained: bool,
+    /// Which multus process waits for which execution of it.
+    pub(crate) chained: BTreeMap<IpamCallId, u32>,
     /// Deletions of links left until they fail, and how many then fail.
     pub(crate) link_failures: (u32, u32),
     pod_streams: BTreeMap<PodUid, PodStreams>,
@@ -88,6 +97,12 @@ impl Nodes {
         }
     }
 
+    /// The IPAM has a further plugin behind macvlan.
+    pub fn with_chained(mut self, ipam_is_chained: bool) -> Self {
+        self.ipam_is_chained = ipam_is_chained;
+        self
+    }
+
     /// Starts containerd and kubelet of a machine that exists in `machines` (start of the run).
     /// Machines start in the order of their index.
     pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
@@ -99,6 +114,7 @@ impl Nodes {
         let name = Rc::clone(&context.core.machine(node).node_name);
         let mut started = Node::new(node, name, context.core.streams);
         started.ipam_is_network_plugin = self.ipam_is_network_plugin;
+        started.ipam_is_chained = self.ipam_is_chained;
         self.nodes.push(started);
         self.nodes[node.index()].kubelet_start(context);
     }
@@ -308,6 +324,8 @@ impl Node {
             ipam: BTreeMap::new(),
             multus_cache: BTreeMap::new(),
             ipam_is_network_plugin: false,
+            ipam_is_chained: false,
+            chained: BTreeMap::new(),
             link_failures: (0, 0),
             pod_streams: BTreeMap::new(),
             stream: streams.stream("kubelet", entity, "node"),
@@ -459,13 +477,27 @@ impl Node {
         self.wait(done - now, token, context);
     }
 
+    /// The start of a Pod waits for something else from now on; it matters until its container runs.
+    pub(crate) fn stage(&self, pod: PodUid, stage: PodStage, context: &mut Context<'_>) {
+        let worker = self.kubelet.workers.get(&pod);
+        if worker.is_some_and(|worker| !worker.started) {
+            context.core.observe(Observation::PodStage { pod, stage });
+        }
+    }
+
     /// Makes an API call with the kubelet's main client.
-    pub(crate) fn call(&mut self, request: Request, token: NodeToken, context: &mut Context<'_>) {
+    /// Units: the result is the time at the kubelet's limiter, in ns.
+    pub(crate) fn call(
+        &mut self,
+        request: Request,
+        token: NodeToken,
+        context: &mut Context<'_>,
+    ) -> u64 {
         let client = self
             .kubelet
             .client
             .expect("a running kubelet has its client");
-        context.call(
+        let call = context.call(
             client,
             request,
             ReplyTo::Node {
@@ -473,6 +505,8 @@ impl Node {
                 token,
             },
         );
+        let now = context.now();
+        context.api.limited(call, now).as_nanos() as u64
     }
 
     /// A draw of a Pod's sync stream.
@@ -530,6 +564,7 @@ impl Node {
         }
         self.macvlan.clear();
         self.ipam.clear();
+        self.chained.clear();
         self.runtime_lose_power(context);
         let now = context.now();
         let machine = context.core.machine(node);

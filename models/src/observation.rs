@@ -177,6 +177,13 @@ pub enum Observation {
         /// Reason, short.
         reason: &'static str,
     },
+    /// What the start of a Pod waits for changed. Until the next such fact the Pod waits for this.
+    PodStage {
+        /// Pod.
+        pod: PodUid,
+        /// What it waits for now.
+        stage: PodStage,
+    },
     /// A machine went down (power, reboot).
     MachineDown {
         /// Machine.
@@ -195,6 +202,68 @@ pub enum Observation {
         what: &'static str,
         /// A number that belongs to it.
         value: u64,
+    },
+}
+
+/// What the start of a Pod waits for on its node, outside the IPAM. `work_ns` is CPU time that the
+/// step needs: what it takes beyond that is waiting for a core. `limited_ns` is how long the
+/// client's own limiter holds the request: the rest is the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum PodStage {
+    /// The kubelet's own work in a sync.
+    Kubelet {
+        /// CPU time.
+        work_ns: u64,
+    },
+    /// The volume loops, their polls and their back-off.
+    Volumes,
+    /// A request of the kubelet for this Pod.
+    Request {
+        /// At the kubelet's limiter.
+        limited_ns: u64,
+    },
+    /// The serial image puller.
+    ImagePull,
+    /// containerd, shims and runc.
+    Sandbox {
+        /// CPU time.
+        work_ns: u64,
+    },
+    /// A commit of containerd's database.
+    Disk,
+    /// The network namespace, under the kernel's lock.
+    NetworkLock,
+    /// multus itself.
+    Multus {
+        /// CPU time.
+        work_ns: u64,
+    },
+    /// Requests of multus.
+    MultusApi,
+    /// macvlan and loopback.
+    Macvlan {
+        /// CPU time.
+        work_ns: u64,
+    },
+    /// Duplicate address detection.
+    DuplicateDetection,
+    /// Teardown of a sandbox that failed, or of an older one.
+    Cleanup,
+    /// The pause of the kubelet after a failed sync.
+    RetryDelay,
+    /// A relist: the kubelet has not noticed yet what the runtime did.
+    Relist,
+    /// The queue of the status goroutine: other Pods' updates, its channel, its tick.
+    StatusQueue,
+    /// CPU of the status update.
+    StatusCpu {
+        /// CPU time.
+        work_ns: u64,
+    },
+    /// GET or PATCH of the status update.
+    StatusRequest {
+        /// At the kubelet's limiter.
+        limited_ns: u64,
     },
 }
 

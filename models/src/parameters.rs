@@ -22,6 +22,10 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::calico::parameters::CalicoParameters;
+use crate::peers::cilium::parameters::CiliumParameters;
+use crate::peers::kube_ovn::KubeOvnParameters;
+use crate::peers::whereabouts::WhereaboutsParameters;
 
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
@@ -32,6 +36,23 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../parameters/controllers.toml"),
     ),
     ("cost.toml", include_str!("../parameters/cost.toml")),
+    crate::peers::spiderpool::FILE,
+    (
+        "peers/whereabouts.toml",
+        include_str!("../parameters/peers/whereabouts.toml"),
+    ),
+    (
+        "peers/kube_ovn.toml",
+        include_str!("../parameters/peers/kube_ovn.toml"),
+    ),
+    (
+        "peers/calico.toml",
+        include_str!("../parameters/peers/calico.toml"),
+    ),
+    (
+        "peers/cilium.toml",
+        include_str!("../parameters/peers/cilium.toml"),
+    ),
 ];
 
 /// The built-in profiles, laid over the built-in values: name and text. One line a profile;
@@ -46,6 +67,32 @@ const PROFILES: &[(&str, &str)] = &[
         "real-node",
         include_str!("../parameters/profiles/real-node.toml"),
     ),
+    (
+        "serial-pull",
+        include_str!("../parameters/profiles/serial-pull.toml"),
+    ),
+    (
+        "node-cpu",
+        include_str!("../parameters/profiles/node-cpu.toml"),
+    ),
+    (
+        "slow-api",
+        include_str!("../parameters/profiles/slow-api.toml"),
+    ),
+    (
+        "slow-disk",
+        include_str!("../parameters/profiles/slow-disk.toml"),
+    ),
+];
+
+/// The rival explanations of the reference benchmark's floor: `measured`, which fits nothing, and
+/// four profiles with one fitted number each.
+pub const RIVALS: [&str; 5] = [
+    "measured",
+    "serial-pull",
+    "node-cpu",
+    "slow-api",
+    "slow-disk",
 ];
 
 /// Declares [`Parameters`]: all groups, one line a group.
@@ -65,6 +112,10 @@ macro_rules! parameters {
 parameters! {
     /// `api.*`
     api: ApiParameters,
+    /// `calico.*`
+    calico: CalicoParameters,
+    /// `cilium.*`
+    cilium: CiliumParameters,
     /// `client.*`
     client: ClientParameters,
     /// `cost.*`
@@ -75,12 +126,18 @@ parameters! {
     etcd: EtcdParameters,
     /// `kcm.*`
     kcm: KcmParameters,
+    /// `kube_ovn.*`
+    kube_ovn: KubeOvnParameters,
     /// `net.*`
     net: NetParameters,
     /// The groups of a node: `kubelet.*`, `containerd.*` and so on.
     node_side: NodeSideParameters,
     /// `sched.*`
     sched: SchedParameters,
+    /// `spiderpool.*`
+    spiderpool: crate::peers::spiderpool::SpiderpoolParameters,
+    /// `whereabouts.*`
+    whereabouts: WhereaboutsParameters,
 }
 
 impl Parameters {
@@ -168,6 +225,21 @@ pub struct Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millicores(pub u64);
 
+/// A factor, exact to a thousandth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// Units: thousandths.
+    pub milli: u64,
+}
+
+impl Factor {
+    /// The duration times the factor.
+    pub fn of(self, duration: Duration) -> Duration {
+        let nanos = duration.as_nanos() * u128::from(self.milli) / 1000;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,7 +260,7 @@ pub enum Kind {
 pub struct Entry {
     /// The value, in `unit`.
     pub value: toml::Value,
-    /// `1/s`, `s`, `ms`, `us`, `cores`, `CPU-s`, `CPU-ms`, `count`, `bytes`, `bool`.
+    /// `1/s`, `s`, `ms`, `us`, `cores`, `CPU-s`, `CPU-ms`, `count`, `bytes`, `bool`, `times`.
     pub unit: String,
     /// Kind of evidence.
     pub kind: Kind,
@@ -247,6 +319,14 @@ pub enum ParameterError {
         /// What was given.
         given: String,
     },
+    /// More than one number was chosen so that a published cell comes out.
+    #[error("{name}: {keys} are fitted; a profile fits at most one number")]
+    Fitted {
+        /// The profile.
+        name: String,
+        /// The fitted keys.
+        keys: String,
+    },
     /// No such profile.
     #[error("unknown parameter set `{name}`: not a file, and the built-in ones are {known}")]
     Profile {
@@ -292,8 +372,15 @@ impl Decimal {
     }
 }
 
+impl Entry {
+    /// The value the way people type it.
+    pub fn text(&self) -> String {
+        text_of(&self.value)
+    }
+}
+
 /// A value as text: the way people type it, which is how it is parsed.
-fn text_of(value: &toml::Value) -> String {
+pub fn text_of(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),
@@ -366,6 +453,16 @@ impl ParameterValue for Millicores {
             .and_then(|d| d.times(1000))
             .map(Millicores)
             .ok_or_else(|| "a number of cores >= 0, exact to 0.001".to_owned())
+    }
+}
+
+impl ParameterValue for Factor {
+    const UNITS: &'static [&'static str] = &["times"];
+    fn read(text: &str, _unit: &str) -> Result<Self, String> {
+        Decimal::parse(text)
+            .and_then(|d| d.times(1000))
+            .map(|milli| Factor { milli })
+            .ok_or_else(|| "a factor >= 0, exact to 0.001".to_owned())
     }
 }
 
@@ -529,7 +626,37 @@ impl Table {
         };
         let mut table = Table::released();
         table.overlay(Table::parse(name, text)?)?;
+        table.check_fitted(name)?;
         Ok(table)
+    }
+
+    /// The text of a built-in profile, as it is committed.
+    pub fn profile_text(name: &str) -> Option<&'static str> {
+        PROFILES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, text)| *text)
+    }
+
+    /// Names of the values that were chosen so that one published cell comes out.
+    pub fn fitted(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.kind == Kind::Fitted)
+            .map(|(key, _)| &**key)
+    }
+
+    /// Refuses a profile with more than one fitted number.
+    /// Errors: the profile and the keys.
+    pub fn check_fitted(&self, name: &str) -> Result<(), ParameterError> {
+        let keys: Vec<&str> = self.fitted().collect();
+        if keys.len() <= 1 {
+            return Ok(());
+        }
+        Err(ParameterError::Fitted {
+            name: name.to_owned(),
+            keys: keys.join(" and "),
+        })
     }
 
     /// Names of the built-in profiles; the first is the default.

@@ -30,6 +30,8 @@ pub enum Shape {
     AtomicList,
     /// A map that the schema treats as one value.
     AtomicMap,
+    /// A list of objects that each hold a map, beside a list of slots (Calico's IPAMBlock).
+    ListOfMaps,
     /// A map tracked per key (managedFields, per-key validation).
     GranularMap,
 }
@@ -47,14 +49,27 @@ pub struct Custom {
     pub resource_version: ResourceVersion,
     /// `metadata.labels`, sorted.
     pub labels: Vec<(String, String)>,
+    /// `metadata.annotations`, sorted.
+    pub annotations: Vec<(String, String)>,
     /// `metadata.finalizers`.
     pub finalizers: Vec<String>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// The rest of the object as JSON text; opaque to the apiserver.
     pub body: Rc<str>,
+    /// The status subresource as JSON text; `None` for a kind that has none.
+    pub status: Option<Rc<str>>,
     /// Number of records inside, for the cost of a request on it.
     pub record_count: u32,
+}
+
+/// What a PUT writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status subresource, and nothing else.
+    Status,
 }
 
 /// A label selector of the forms `key`, `key=value`, `!key`; all must match.
@@ -76,6 +91,9 @@ pub enum Consistency {
     /// From the watch cache of the asked apiserver, however old (`resourceVersion=0`).
     Cache,
 }
+
+/// New value of each annotation that a merge patch names; `None` removes it.
+pub type AnnotationPatch = Rc<[(Rc<str>, Option<Rc<str>>)]>;
 
 /// One API call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -121,6 +139,25 @@ pub enum Request {
         /// The version it was read at.
         resource_version: ResourceVersion,
     },
+    /// PATCH pods/NAME, a JSON merge patch of annotations with no resourceVersion and no UID: it
+    /// meets whatever Pod has the name now, and never conflicts.
+    PatchPodAnnotations {
+        /// Namespace.
+        namespace: Rc<str>,
+        /// Name.
+        name: Rc<str>,
+        /// New value of each annotation; `None` removes it.
+        annotations: AnnotationPatch,
+    },
+    /// PATCH of a Pod's annotations: strategic merge with the UID in the body.
+    AnnotatePod {
+        /// The Pod; 422 when the name belongs to another UID, 404 when it is gone.
+        pod: PodUid,
+        /// Keys and their new values, sorted by key.
+        annotations: Vec<(Rc<str>, Rc<str>)>,
+        /// 409 unless the Pod is stored at this version.
+        resource_version: Option<ResourceVersion>,
+    },
     /// DELETE pods/NAME.
     DeletePod {
         /// The Pod (UID precondition).
@@ -162,17 +199,29 @@ pub enum Request {
         consistency: Consistency,
         /// Page size; 0 = all.
         limit: u32,
-        /// Name after which the page starts.
+        /// The previous page's token: all pages show one revision.
         after: Option<Rc<str>>,
     },
     /// POST of a custom object (its uid and resourceVersion are assigned).
     Create(Rc<Custom>),
-    /// PUT of a custom object; with `guarded`, 409 unless the stored version is the object's.
+    /// PUT of a custom object: 409 unless the stored version is the object's, 422 without one.
     Replace {
-        /// The new object.
+        /// The new object; uid 0 guards nothing.
         object: Rc<Custom>,
-        /// The write carries its resourceVersion.
-        guarded: bool,
+        /// Which half of it is written.
+        part: Part,
+    },
+    /// PATCH of a custom object as a JSON patch whose first operation tests the resourceVersion:
+    /// 422 when it does not hold. The object is the one that results.
+    JsonPatch {
+        /// The object after the patch, with the version that is tested.
+        object: Rc<Custom>,
+    },
+    /// PATCH of a custom object as a merge patch without a version: the last writer wins. The object
+    /// is the one that results.
+    MergePatch {
+        /// The object after the patch; its version says nothing.
+        object: Rc<Custom>,
     },
     /// DELETE of a custom object; with preconditions.
     Delete {
@@ -264,7 +313,7 @@ pub enum Answer {
     Pods(Vec<Rc<Pod>>, ResourceVersion),
     /// A custom object, as stored after the call.
     Custom(Rc<Custom>),
-    /// Custom objects, the revision of the list, and where the next page starts.
+    /// Custom objects, the revision of the list, and the token of the next page.
     Customs(Vec<Rc<Custom>>, ResourceVersion, Option<Rc<str>>),
     /// Done, nothing to show.
     Done,

@@ -2,7 +2,10 @@
 //! comparison with published and measured numbers. It never starts a run, and the same records
 //! always give the same bytes.
 
+pub mod compare;
 pub mod curve;
+pub mod effects;
+pub mod explain;
 pub mod plot;
 pub mod quantity;
 pub mod reference;

@@ -101,6 +101,9 @@ pub const CELLS: [Cell; 10] = [
     cell(CALICO, Spare::Ample, Published::Seconds(322)),
 ];
 
+/// The cell that a profile's one number is fitted on; every other cell is a prediction.
+pub const FITTED_ON: (&str, Spare) = (SPIDERPOOL.0, Spare::Ample);
+
 /// What a published point counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
@@ -190,15 +193,20 @@ impl Cell {
 }
 
 impl Waypoint {
-    /// Judges a run at the time of the point.
-    pub fn judge(&self, record: &RunRecord) -> Verdict {
+    /// How many a run has at the time of the point.
+    pub fn count(&self, record: &RunRecord) -> u64 {
         let at_ns = u64::from(self.at_s) * 1_000_000_000;
         let until = |time_ns: Option<u64>| time_ns.is_some_and(|time_ns| time_ns <= at_ns);
         let found = record.pods.iter().filter(|pod| match self.counted {
             Counted::PodsRunning => until(pod.running_ns),
             Counted::AddressesAllocated => until(pod.add_end_ns),
         });
-        Verdict::of(found.count() as u64, self.count.into(), self.band_ppm)
+        found.count() as u64
+    }
+
+    /// Judges a count at the time of the point.
+    pub fn judge(&self, found: u64) -> Verdict {
+        Verdict::of(found, self.count.into(), self.band_ppm)
     }
 }
 

@@ -6,7 +6,7 @@ use drydock_traces::seed::Seed;
 /// The sample that is committed with the schema.
 pub(crate) fn record() -> RunRecord {
     RunRecord::from_json(include_str!(
-        "../../traces/schema/run-record.v1.sample.json"
+        "../../traces/schema/run-record.v2.sample.json"
     ))
     .unwrap()
 }
@@ -26,6 +26,8 @@ pub(crate) fn finished(seed: u64, all_running_ns: u64) -> RunRecord {
     record.pods = (0..1000)
         .map(|number| pod(number, all_running_ns))
         .collect();
+    record.attribution.paths.clear();
+    record.recreation = None;
     record.running_curve_ns = record
         .pods
         .iter()

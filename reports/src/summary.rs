@@ -53,6 +53,21 @@ pub fn summary(record: &RunRecord) -> String {
             record.api.conflict_count
         ),
     );
+    if let Some(again) = &record.recreation {
+        let value = match again.all_running_s {
+            Some(all) => format!(
+                "all Pods were deleted at {} and all others ran {} later",
+                seconds(again.started_ns),
+                seconds(all.ns)
+            ),
+            None => format!(
+                "all Pods were deleted at {}; NOT all others run: {}",
+                seconds(again.started_ns),
+                again.running_curve_ns.len()
+            ),
+        };
+        line("re-creation", value);
+    }
     if let Some(busiest) = record.resources.iter().max_by_key(|each| each.busy_ppm) {
         let share = percent(busiest.busy_ppm);
         line(

@@ -138,6 +138,14 @@ impl Svg {
         self.element(&format!(r#"<polygon class="{class}" points="{text}"/>"#));
     }
 
+    /// A filled bar with its corner at a position.
+    pub fn bar(&mut self, class: &str, (x, y): (Tenths, Tenths), width: Tenths, height: Tenths) {
+        let (x, y, width, height) = (px(x), px(y), px(width), px(height));
+        self.element(&format!(
+            r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}"/>"#
+        ));
+    }
+
     /// A dot.
     pub fn dot(&mut self, class: &str, (x, y): (Tenths, Tenths), radius: Tenths) {
         let (x, y, radius) = (px(x), px(y), px(radius));

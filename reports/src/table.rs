@@ -74,6 +74,30 @@ impl Table {
         text
     }
 
+    /// The table as HTML, newline at end.
+    pub fn html(&self) -> String {
+        let cell = |tag: &str, text: &str, align: Align| {
+            let class = match align {
+                Align::Left => "",
+                Align::Right => " class=\"r\"",
+            };
+            format!("<{tag}{class}>{}</{tag}>", escape_html(text))
+        };
+        let mut text = String::from("<table>\n<tr>");
+        for (title, align) in &self.columns {
+            text += &cell("th", title, *align);
+        }
+        text += "</tr>\n";
+        for row in &self.rows {
+            text += "<tr>";
+            for (value, (_, align)) in row.iter().zip(&self.columns) {
+                text += &cell("td", value, *align);
+            }
+            text += "</tr>\n";
+        }
+        text + "</table>\n"
+    }
+
     /// The table as plain text in columns, two spaces apart, newline at end.
     pub fn plain(&self) -> String {
         let titles: Vec<String> = self
@@ -102,6 +126,14 @@ impl Table {
         }
         text
     }
+}
+
+/// A text with the characters that HTML gives a meaning to written out.
+pub fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 /// Why the blocks of a text cannot be replaced.

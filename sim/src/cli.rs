@@ -41,17 +41,38 @@ pub enum Command {
     Params(ParamsArgs),
     /// Measure the engine and the simulation against real time.
     Bench(BenchArgs),
+    /// Run every allocator beside the published table, under one profile or all of them.
+    Compare(CompareArgs),
+    /// Find the one number of a profile on the published cell that it may be fitted on.
+    Fit(FitArgs),
+    /// Switch one mechanism off at a time and rank what each of them costs.
+    Ablate(AblateArgs),
+    /// Take each inferred constant to the ends of its range and rank what that changes.
+    Sensitivity(SensitivityArgs),
     /// Regenerate the result blocks of a README from runs.
     Readme(ReadmeArgs),
 }
+
+/// The allocator of the cell that profiles are fitted on.
+const FITTED_ALLOCATOR: &str = "spiderpool";
 
 /// Who decides addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Allocator {
     /// Berth, the production allocator, its own code unchanged.
     Berth,
+    /// Calico v3.26.3 with its own IPAM.
+    Calico,
+    /// Cilium v1.14.3 with cluster-pool IPAM.
+    Cilium,
     /// A free answer at zero cost: the floor.
     Instant,
+    /// Spiderpool v0.8.0 behind macvlan, modelled.
+    Spiderpool,
+    /// Whereabouts v0.6.2, from its mechanism.
+    Whereabouts,
+    /// Kube-OVN v1.12.2, from its mechanism.
+    KubeOvn,
 }
 
 impl Allocator {
@@ -59,7 +80,12 @@ impl Allocator {
     pub fn name(self) -> &'static str {
         match self {
             Allocator::Berth => "berth",
+            Allocator::Calico => "calico",
+            Allocator::Cilium => "cilium",
             Allocator::Instant => "instant",
+            Allocator::Spiderpool => "spiderpool",
+            Allocator::Whereabouts => "whereabouts",
+            Allocator::KubeOvn => "kube-ovn",
         }
     }
 }
@@ -131,7 +157,8 @@ pub struct ScenarioArgs {
     /// Nodes; the first three also carry the control plane.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
-    /// A parameter set: `measured`, `event-model-check`, `real-node`, or a TOML file.
+    /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `slow-disk`,
+    /// `event-model-check`, `real-node`, or a TOML file.
     #[arg(long, value_name = "FILE|NAME", default_value = "measured")]
     pub parameters: String,
     /// Override one parameter, e.g. `--set kubelet.qps=50`; `cargo sim params` lists all.
@@ -158,6 +185,13 @@ pub struct RunArgs {
     /// Draw Pods Running over time here.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Print where the time of one Pod's start went, second by second: the median, the last, or
+    /// the one of a name; and how busy each resource was.
+    #[arg(long, value_name = "POD|median|last")]
+    pub explain: Option<String>,
+    /// Once all Pods run, delete all of them, and measure until all replacements run.
+    #[arg(long)]
+    pub recreate: bool,
     /// Print nothing but the result line.
     #[arg(long)]
     pub quiet: bool,
@@ -233,6 +267,151 @@ pub struct BenchArgs {
     /// Also run 10,000 Pods on 100 nodes and report the growth as an exponent.
     #[arg(long)]
     pub scale: bool,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Seeds of each cell, from 1 on; every allocator gets the same ones.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// A profile, or `all`: measured, serial-pull, node-cpu, slow-api, slow-disk.
+    #[arg(long, value_name = "NAME|all", default_value = "all")]
+    pub profile: String,
+    /// Only this allocator; may be given several times.
+    #[arg(long = "allocator", value_enum, value_name = "NAME")]
+    pub allocators: Vec<Allocator>,
+    /// Runs at a time. [default: the number of cores]
+    #[arg(long)]
+    pub jobs: Option<u32>,
+    /// Write the numbers of every run (JSON) here; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write one HTML file with all tables and plots here; it loads nothing.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the tables (Markdown) here.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Write the Running curves of each allocator (SVG) into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
+    /// Compare with an expectation, and fail (exit code 4) on any other number; published cells
+    /// outside their bands are then known, and no failure.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
+    /// Write the expectation of these runs here.
+    #[arg(long, value_name = "FILE")]
+    pub write_expectation: Option<PathBuf>,
+}
+
+/// `fit`.
+#[derive(Debug, Args)]
+pub struct FitArgs {
+    /// The profile; it says which number is fitted, and in which range.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub profile: String,
+    /// Whose cell is fitted; the committed profiles take the default, which is not to be changed.
+    #[arg(long, value_enum, default_value = FITTED_ALLOCATOR)]
+    pub allocator: Allocator,
+    /// Addresses of the cell.
+    #[arg(long, value_name = "equal|ample|N", default_value = "ample")]
+    pub addresses: Addresses,
+    /// Address families of the cell.
+    #[arg(long, value_name = "STACK", default_value = "dual")]
+    pub stack: Stack,
+    /// The published time. Units: s.
+    #[arg(long, value_name = "SECONDS", default_value_t = 182,
+          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub target: u64,
+    /// Seeds of which the median counts, from 1 on.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Runs at a time. [default: the number of cores]
+    #[arg(long)]
+    pub jobs: Option<u32>,
+    /// Write the profile with the number found here; without it the profile is printed.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A cell whose runs are varied: shared by `ablate` and `sensitivity`.
+#[derive(Debug, Args)]
+pub struct VariedArgs {
+    /// Whose runs.
+    #[arg(long, value_enum)]
+    pub allocator: Allocator,
+    /// The cell: addresses and stack.
+    #[arg(long, value_name = "ADDRESSES-STACK", default_value = "ample-dual")]
+    pub cell: CellName,
+    /// Seeds, from 1 on; each variant gets the same ones.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// A parameter set to start from.
+    #[arg(long, value_name = "FILE|NAME", default_value = "measured")]
+    pub parameters: String,
+    /// Runs at a time. [default: the number of cores]
+    #[arg(long)]
+    pub jobs: Option<u32>,
+    /// Write the effects (JSON) here; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the effects (Markdown) here.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Draw the effects (SVG) here.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// `ablate`.
+#[derive(Debug, Args)]
+pub struct AblateArgs {
+    /// What is varied.
+    #[command(flatten)]
+    pub varied: VariedArgs,
+    /// Print the mechanisms that would be switched off, with the reasons, and run nothing.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// `sensitivity`.
+#[derive(Debug, Args)]
+pub struct SensitivityArgs {
+    /// What is varied.
+    #[command(flatten)]
+    pub varied: VariedArgs,
+    /// Only constants whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// A cell by name, such as `ample-dual`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellName {
+    /// How many addresses.
+    pub addresses: Addresses,
+    /// Address families.
+    pub stack: Stack,
+}
+
+impl std::str::FromStr for CellName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed =
+            || "allowed: ADDRESSES-STACK, for example ample-dual or equal-ipv4".to_owned();
+        let (addresses, stack) = text.split_once('-').ok_or_else(allowed)?;
+        Ok(CellName {
+            addresses: addresses.parse()?,
+            stack: stack.parse().map_err(|_| allowed())?,
+        })
+    }
+}
+
+impl std::fmt::Display for CellName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.addresses, self.stack)
+    }
 }
 
 /// `readme`.

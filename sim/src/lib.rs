@@ -7,13 +7,16 @@
 //! - [`runner`]: scenario to record; [`world`]: cluster, ledger, recorder and faults in one loop.
 //! - [`adapters`]: the only place where allocator and cluster meet.
 //! - [`oracle`]: the ledger and its invariants; [`recorder`]: what is measured.
-//! - [`faults`]: storms, drawn and injected; [`sweep`]: many worlds at a time.
+//! - [`attribution`]: what the start of each Pod waits for.
+//! - [`faults`]: storms, drawn and injected; [`sweep`]: many worlds at a time; [`variants`]: one
+//!   cell under many overrides.
 //! - [`host`]: the machine that the simulator runs on, kept out of every simulation.
 
 #[cfg(not(madsim))]
 compile_error!("drydock simulates: run it with `cargo sim`, which sets --cfg madsim");
 
 pub mod adapters;
+pub mod attribution;
 pub mod cli;
 pub mod command;
 pub mod faults;
@@ -25,4 +28,5 @@ pub mod runner;
 pub mod scenario;
 pub mod seed_range;
 pub mod sweep;
+pub mod variants;
 pub mod world;

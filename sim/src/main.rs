@@ -34,6 +34,10 @@ fn main() -> ExitCode {
             Command::Replay(args) => command::replay::main(args),
             Command::Params(args) => command::params::main(args),
             Command::Bench(args) => command::bench::main(args),
+            Command::Compare(args) => command::compare::main(args),
+            Command::Fit(args) => command::fit::main(args),
+            Command::Ablate(args) => command::ablate::main(args),
+            Command::Sensitivity(args) => command::sensitivity::main(args),
             Command::Readme(args) => command::readme::main(args),
         };
         done.unwrap_or_else(|error| {

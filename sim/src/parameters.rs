@@ -57,6 +57,7 @@ impl RunParameters {
                 let mut table = Table::released();
                 table.entries.extend(own.entries);
                 table.overlay(Table::parse(name, &text)?)?;
+                table.check_fitted(name)?;
                 Ok(table)
             }
             Err(error) => Err(error),

@@ -10,6 +10,8 @@ use drydock_traces::run_record::{
     AllocatorRequests, ApiRequests, LatencySummary, RequestCount, RequestResult, Share, Verb,
 };
 
+use crate::attribution::Starts;
+
 /// Times of one Pod. Units: simulated ns.
 #[derive(Clone, Debug, Default)]
 pub struct PodTimes {
@@ -27,6 +29,17 @@ pub struct PodTimes {
     pub running_ns: Option<u64>,
     /// ADDs begun.
     pub add_count: u32,
+}
+
+/// What was seen of the deletion and re-creation of all Pods.
+#[derive(Debug)]
+pub struct Recreated {
+    /// When the first deletion was sent. Units: simulated ns.
+    pub began_ns: u64,
+    /// When replacements were first seen Running, in order. Units: simulated ns.
+    pub running_curve_ns: Vec<u64>,
+    /// The requests of the time before.
+    pub api_before: ApiRequests,
 }
 
 /// Counts of one class of requests.
@@ -48,12 +61,17 @@ pub struct Recorder {
     adds: BTreeMap<(NodeIndex, ContainerId), u64>,
     add_latencies_ns: Vec<u64>,
     first_post: Option<SimInstant>,
+    /// What each Pod's start waits for.
+    pub starts: Starts,
+    /// The second half of a run that deletes all Pods.
+    pub recreated: Option<Recreated>,
 }
 
 impl Recorder {
     /// Enters a fact.
     pub fn observe(&mut self, at: SimInstant, observation: &Observation) {
         let now = at.as_nanos();
+        self.starts.observe(now, observation);
         match observation {
             Observation::PodCreated { pod } => {
                 if self.first_post.is_none() {
@@ -72,7 +90,10 @@ impl Recorder {
                 let times = self.times(*pod);
                 if times.running_ns.is_none() {
                     times.running_ns = Some(now);
-                    self.running_curve_ns.push(now);
+                    match &mut self.recreated {
+                        Some(recreated) => recreated.running_curve_ns.push(now),
+                        None => self.running_curve_ns.push(now),
+                    }
                     while let Some((call, count)) = self.tail.pop_first() {
                         *self.counts.entry(call).or_default() += count;
                     }
@@ -113,6 +134,18 @@ impl Recorder {
             }
             _ => {}
         }
+    }
+
+    /// Every Pod runs, and all of them are about to be deleted: what follows counts by itself.
+    pub fn recreation_began(&mut self, at: SimInstant, pod_count: u64) {
+        let api_before = self.requests(pod_count);
+        self.counts.clear();
+        self.tail.clear();
+        self.recreated = Some(Recreated {
+            began_ns: at.as_nanos(),
+            running_curve_ns: Vec::new(),
+            api_before,
+        });
     }
 
     fn times(&mut self, pod: PodUid) -> &mut PodTimes {

@@ -1,6 +1,7 @@
 //! One run from a scenario to a record: starts the engine, drives the world, says how it ended.
 //! Phases and limits are here; what happens in them is the world's.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,11 +12,13 @@ use drydock_engine::{
 };
 use drydock_models::ids::PodUid;
 use drydock_traces::run_record::{
-    Checkpoint, Digest, EndReason, ExitClass, Host, Outcome, PodTimes, ResourceUse, RunRecord,
-    SCHEMA, Seconds, Violation as RecordedViolation, WaitingPod, WorkloadSummary,
+    Attribution, Checkpoint, Digest, EndReason, ExitClass, Host, Outcome, PodPath, PodTimes,
+    Recreation, ResourceUse, RunRecord, SCHEMA, Seconds, Stage, Violation as RecordedViolation,
+    WaitingPod, Which, WorkloadSummary,
 };
 
 use crate::host::{Stopwatch, certificate, memory_peak_bytes};
+use crate::recorder::Recorder;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::world::World;
 
@@ -43,6 +46,9 @@ pub struct RunOptions {
     pub progress: Arc<Progress>,
     /// Set to end the run early.
     pub interrupt: Arc<AtomicBool>,
+    /// The Pod whose start is recorded beside the median and the last: `name` or
+    /// `namespace/name`.
+    pub explain: Option<String>,
 }
 
 /// Why there is no record.
@@ -122,7 +128,10 @@ pub async fn simulate(
         StopReason::PollBudget(spin) => return Err(RunError::Internal(spin.to_string())),
     };
     world.close(queue.now());
-    Ok(record(scenario, &world, reason, &queue, &mut log))
+    let mut record = record(scenario, &world, reason, &queue, &mut log);
+    let ended_ns = queue.now().as_nanos();
+    record.attribution = attribution(&world, ended_ns, options.explain.as_deref())?;
+    Ok(record)
 }
 
 fn record(
@@ -191,9 +200,7 @@ fn record(
             pods_running: pods_running.min(pods_total),
             waiting: world.waiting(),
         },
-        pods: recorder
-            .pods
-            .iter()
+        pods: first_pods(&recorder)
             .map(|(pod, times)| pod_times(world, *pod, times, started))
             .collect(),
         running_curve_ns: recorder
@@ -201,7 +208,16 @@ fn record(
             .iter()
             .map(|at| at - started)
             .collect(),
-        api: recorder.requests(pods_total),
+        api: recorder.recreated.as_ref().map_or_else(
+            || recorder.requests(pods_total),
+            |half| half.api_before.clone(),
+        ),
+        attribution: Attribution {
+            pod_count: 0,
+            total_ns: BTreeMap::new(),
+            paths: Vec::new(),
+        },
+        recreation: recreation(&recorder, started, pods_total),
         answered_without_apiserver: recorder.answered_at_once(),
         add_latency: recorder.add_latency(),
         resources: world.resources(queue.now()),
@@ -213,6 +229,79 @@ fn record(
             memory_peak_bytes: None,
         },
     }
+}
+
+/// Pods of the workload's first start, without the replacements of a re-creation.
+fn first_pods(recorder: &Recorder) -> impl Iterator<Item = (&PodUid, &crate::recorder::PodTimes)> {
+    let until = recorder.recreated.as_ref().map(|half| half.began_ns);
+    recorder
+        .pods
+        .iter()
+        .filter(move |(_, times)| until.is_none_or(|until| times.created_ns < Some(until)))
+}
+
+fn recreation(recorder: &Recorder, started: u64, pods_total: u64) -> Option<Recreation> {
+    let half = recorder.recreated.as_ref()?;
+    let since = |at: &u64| at - half.began_ns;
+    let running_curve_ns: Vec<u64> = half.running_curve_ns.iter().map(since).collect();
+    let last = running_curve_ns.get(pods_total.saturating_sub(1) as usize);
+    Some(Recreation {
+        started_ns: half.began_ns - started,
+        all_running_s: last.map(|ns| Seconds { ns: *ns }),
+        running_curve_ns,
+        api: recorder.requests(pods_total),
+    })
+}
+
+/// Sums over all Pods that ran, and the starts of the median, the last and the one asked for.
+/// Errors: a name that no Pod has.
+fn attribution(
+    world: &World,
+    ended_ns: u64,
+    explain: Option<&str>,
+) -> Result<Attribution, RunError> {
+    let recorder = world.recorder();
+    let started = world.workload_started().as_nanos();
+    let segments = |pod: PodUid| recorder.starts.segments(pod, started, ended_ns);
+    let mut ran: Vec<(u64, PodUid)> = first_pods(&recorder)
+        .filter_map(|(pod, times)| times.running_ns.map(|at| (at, *pod)))
+        .collect();
+    ran.sort_unstable();
+    let mut total_ns: BTreeMap<Stage, u64> = BTreeMap::new();
+    for (_, pod) in &ran {
+        for segment in segments(*pod) {
+            *total_ns.entry(segment.stage).or_default() += segment.end_ns - segment.start_ns;
+        }
+    }
+    let median = ran.get(ran.len().saturating_sub(1) / 2);
+    let mut chosen: Vec<(Which, PodUid)> = Vec::new();
+    chosen.extend(median.map(|(_, pod)| (Which::Median, *pod)));
+    chosen.extend(ran.last().map(|(_, pod)| (Which::Last, *pod)));
+    if let Some(wanted) = explain {
+        let named = |pod: &PodUid| {
+            let (namespace, name) = world.pod_name(*pod);
+            name == wanted || format!("{namespace}/{name}") == wanted
+        };
+        let found = first_pods(&recorder).map(|(pod, _)| *pod).find(named);
+        let found = found.ok_or_else(|| ScenarioError::Explain {
+            name: wanted.to_owned(),
+        })?;
+        chosen.push((Which::Asked, found));
+    }
+    let paths = chosen.into_iter().map(|(which, pod)| {
+        let (namespace, name) = world.pod_name(pod);
+        PodPath {
+            which,
+            namespace,
+            name,
+            segments: segments(pod),
+        }
+    });
+    Ok(Attribution {
+        pod_count: ran.len() as u64,
+        total_ns,
+        paths: paths.collect(),
+    })
 }
 
 fn pod_times(

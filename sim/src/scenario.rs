@@ -46,6 +46,8 @@ pub struct Scenario {
     pub until: Duration,
     /// Faults, and churn.
     pub plan: Option<Plan>,
+    /// Once all Pods run, all of them are deleted, and the run goes on until the others run.
+    pub recreate: bool,
 }
 
 /// Why a scenario cannot be run: usage or configuration. Exit code 1.
@@ -111,6 +113,12 @@ pub enum ScenarioError {
         /// What was given.
         name: String,
     },
+    /// No Pod has the name whose start is to be explained.
+    #[error("--explain {name}: no Pod of this run has that name; allowed: median, last, or a name")]
+    Explain {
+        /// What was given.
+        name: String,
+    },
     /// No such mutant.
     #[error("unknown mutant `{name}`: known ones are {known}")]
     Mutant {
@@ -134,6 +142,13 @@ impl Scenario {
     /// Errors: usage or configuration, named with what is allowed.
     pub fn from_args(args: &ScenarioArgs) -> Result<Scenario, ScenarioError> {
         let parameters = RunParameters::load(&args.parameters, &args.set)?;
+        Self::with_parameters(args, parameters)
+    }
+
+    fn with_parameters(
+        args: &ScenarioArgs,
+        parameters: RunParameters,
+    ) -> Result<Scenario, ScenarioError> {
         let workload = Self::workload(args)?;
         if workload.objects.is_empty() {
             return Err(ScenarioError::NoPods {
@@ -185,7 +200,32 @@ impl Scenario {
             set: args.set.clone(),
             until: Duration::from_secs(args.until),
             plan: None,
+            recreate: false,
         })
+    }
+
+    /// A run of the published benchmark.
+    /// Errors: a pool that cannot be made.
+    pub fn of_benchmark(
+        allocator: Allocator,
+        addresses: Addresses,
+        stack: Stack,
+        seed: Seed,
+        parameters: RunParameters,
+    ) -> Result<Scenario, ScenarioError> {
+        let args = ScenarioArgs {
+            files: Vec::new(),
+            allocator,
+            workload: None,
+            addresses: Some(addresses),
+            stack: Some(stack),
+            seed,
+            nodes: 10,
+            parameters: "measured".to_owned(),
+            set: Vec::new(),
+            until: 3600,
+        };
+        Self::with_parameters(&args, parameters)
     }
 
     /// The scenario of a fault plan.
@@ -219,6 +259,7 @@ impl Scenario {
             set,
             until: Duration::from_hours(2),
             plan: Some(plan.clone()),
+            recreate: false,
         })
     }
 

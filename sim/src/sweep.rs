@@ -12,7 +12,7 @@ use drydock_traces::seed::Seed;
 use crate::cli::Allocator;
 use crate::faults::draw::storm;
 use crate::runner::{RunError, RunOptions, run};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, ScenarioError};
 use crate::seed_range::SeedRange;
 
 /// What is hunted: an allocator, perhaps with a known mistake built in.
@@ -219,4 +219,42 @@ pub fn run_all(
         .unwrap_or_else(PoisonError::into_inner)
         .into_values()
         .collect()
+}
+
+/// Makes and runs scenarios by their place in a list, several at a time; `on_result` is told of
+/// each one as it ends, in any order, from the thread that ran it. After an interrupt nothing new
+/// begins, and what was cut short is not told.
+pub fn each(
+    count: u64,
+    jobs: u32,
+    interrupt: &Arc<AtomicBool>,
+    make: impl Fn(u64) -> Result<Scenario, ScenarioError> + Sync,
+    on_result: impl Fn(u64, Result<RunRecord, RunError>) + Sync,
+) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        while !interrupt.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                break;
+            }
+            let options = RunOptions {
+                interrupt: interrupt.clone(),
+                ..RunOptions::default()
+            };
+            let result = make(index)
+                .map_err(RunError::from)
+                .and_then(|scenario| run(scenario, options, |_| ()));
+            let cut = matches!(&result, Ok(record)
+                if record.outcome.exit_class == ExitClass::Interrupted);
+            if !cut {
+                on_result(index, result);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(work);
+        }
+    });
 }

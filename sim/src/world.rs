@@ -97,6 +97,8 @@ pub struct World {
     wanted: u64,
     end: Option<EndReason>,
     healed: Option<SimInstant>,
+    /// All Pods are to be deleted once they run.
+    recreates: bool,
     node_count: u32,
     mutant: Option<String>,
 }
@@ -158,6 +160,7 @@ impl World {
             wanted,
             end: None,
             healed: None,
+            recreates: scenario.recreate,
             node_count: scenario.nodes,
             mutant: scenario.mutant.clone(),
         };
@@ -226,6 +229,16 @@ impl World {
             }
             self.inject(queue, log, Injector::poll);
             self.heal(queue.now());
+        }
+        if self.recreates && self.cluster.finished() {
+            self.recreates = false;
+            if self.cluster.end() == Some(End::AllRunning) {
+                let (at, wanted) = (queue.now(), self.wanted);
+                let mut listeners = self.listeners.borrow_mut();
+                listeners.recorder.recreation_began(at, wanted);
+                drop(listeners);
+                self.cluster.delete_all(queue, log);
+            }
         }
         self.listeners.borrow_mut().log_ordinal = log.count();
         if self.end.is_none() {

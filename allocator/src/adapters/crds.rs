@@ -24,6 +24,7 @@ pub fn definitions() -> Vec<Value> {
             &json!([
                 column("Capacity", "integer", ".status.capacity"),
                 column("Held", "integer", ".status.held"),
+                column("Free", "integer", ".status.free"),
                 column("Default", "boolean", ".spec.default"),
                 column(
                     "Approved",
@@ -176,13 +177,28 @@ fn conditions() -> Value {
 const EXACT_MAX: u64 = 1 << 53;
 
 fn pool() -> Value {
-    let range = || list(short(100), 256);
-    let family = object(json!({
+    // No comma may be in a range: the rule below joins them by commas.
+    let range = || {
+        let mut text = short(100);
+        text["pattern"] = json!("^[0-9A-Fa-f.:/-]+$");
+        list(text, 256)
+    };
+    let mut family = object(json!({
         "ranges": range(),
         "exclude": range(),
         "gateway": short(45),
         "subnet": short(49),
     }));
+    family["required"] = json!(["ranges"]);
+    // A list of families cannot be compared item by item, and none of the versions that are
+    // supported slices a list: joined, the old ranges must be what the new ones begin with.
+    let grown = |index: usize| {
+        let ranges = format!("families[{index}].ranges");
+        format!(
+            "(oldSelf.{ranges}.size() == 0 || (self.{ranges}.join(',') + \",\").startsWith(\
+             oldSelf.{ranges}.join(',') + \",\"))"
+        )
+    };
     let mut spec = object(json!({
         "families": list(family, 2),
         "blockSize": {"type": "integer", "minimum": 1, "maximum": 1024},
@@ -205,6 +221,15 @@ fn pool() -> Value {
             "message": "the set of families is immutable",
         },
         {
+            "rule": format!(
+                "self.families.size() != oldSelf.families.size() || \
+                 ({} && (self.families.size() < 2 || {}))",
+                grown(0),
+                grown(1),
+            ),
+            "message": "ranges are only added, at the end",
+        },
+        {
             "rule": "has(self.blockSize) == has(oldSelf.blockSize) && \
                      (!has(self.blockSize) || self.blockSize == oldSelf.blockSize)",
             "message": "blockSize is immutable",
@@ -218,6 +243,7 @@ fn pool_status() -> Value {
         "approved": text(),
         "capacity": whole(EXACT_MAX),
         "held": whole(EXACT_MAX),
+        "free": whole(EXACT_MAX),
         "masked": text(),
         "conditions": conditions(),
     }))

@@ -29,6 +29,8 @@ struct Opened {
 /// The file.
 pub struct JournalFile {
     path: PathBuf,
+    /// Taken, but not read yet.
+    locked: Mutex<Option<File>>,
     opened: Mutex<Option<Opened>>,
 }
 
@@ -37,8 +39,46 @@ impl JournalFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            locked: Mutex::new(None),
             opened: Mutex::new(None),
         }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<File>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other process has the journal; `told` is called once if one has it.
+    pub async fn lock(&self, told: impl FnOnce() + Send) -> Result<(), LocalError> {
+        let mut told = Some(told);
+        loop {
+            if let Some(lock) = self.try_lock().map_err(|error| self.failed(error))? {
+                *self.locked() = Some(lock);
+                return Ok(());
+            }
+            if let Some(told) = told.take() {
+                told();
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+    }
+
+    /// Whether something can be written beside the journal: a disk that is full or read-only is
+    /// known before an ADD meets it.
+    ///
+    /// Errors: what the operating system said.
+    pub fn try_writing(&self) -> Result<(), LocalError> {
+        let probe = self.beside(".probe");
+        let write = || {
+            let mut file = private(&probe)?;
+            file.write_all(&[0; 512])?;
+            match fs::remove_file(&probe) {
+                // Two who ask at once.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            }
+        };
+        write().map_err(|error| LocalError::new(format_args!("{}: {error}", probe.display())))
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
@@ -127,17 +167,16 @@ fn not_open() -> io::Error {
 
 impl Journal for JournalFile {
     async fn open(&self) -> Result<Vec<u8>, LocalError> {
-        let mut told = false;
-        let lock = loop {
-            match self.try_lock().map_err(|error| self.failed(error))? {
-                Some(lock) => break lock,
-                None if !told => {
-                    tracing::info!(path = %self.path.display(), "another agent has the journal");
-                    told = true;
-                }
-                None => {}
+        let before = self.locked().take();
+        let lock = match before {
+            Some(lock) => lock,
+            None => {
+                let path = self.path.display().to_string();
+                self.lock(|| tracing::info!(path, "another agent has the journal"))
+                    .await?;
+                let lock = self.locked().take();
+                lock.ok_or_else(|| self.failed("it was opened twice"))?
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
         };
         let (bytes, opened) = self.read(lock).map_err(|error| self.failed(error))?;
         *self.opened() = Some(opened);
@@ -193,6 +232,41 @@ mod tests {
         assert!(second.try_lock().unwrap().is_none());
         drop(first);
         assert_eq!(second.open().await.unwrap(), b"x");
+    }
+
+    #[tokio::test]
+    async fn a_successor_waits_for_the_lock_and_says_so() {
+        let (_directory, path) = place();
+        let first = JournalFile::new(&path);
+        first.open().await.unwrap();
+        first.append(b"x".into()).await.unwrap();
+        let second = JournalFile::new(&path);
+        let (sender, told) = tokio::sync::oneshot::channel();
+        let successor = async {
+            second
+                .lock(|| sender.send(()).expect("it is awaited"))
+                .await
+                .unwrap();
+            second.open().await.unwrap()
+        };
+        let predecessor = async {
+            told.await.unwrap();
+            first.append(b"y".into()).await.unwrap();
+            drop(first);
+        };
+        let (read, ()) = tokio::join!(successor, predecessor);
+        assert_eq!(read, b"xy");
+    }
+
+    #[tokio::test]
+    async fn a_trial_write_leaves_nothing_and_tells_of_a_missing_directory() {
+        let (_directory, path) = place();
+        let journal = JournalFile::new(&path);
+        assert!(journal.try_writing().is_err());
+        journal.open().await.unwrap();
+        journal.try_writing().unwrap();
+        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(files, 2, "journal and lock");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::clock::boot_time;
 use super::frame::{self, FrameError, Question};
 use crate::cni::names;
 use crate::core::exchange::{Attachment, Failure, PluginRequest, RequestId, Response, Verb};
@@ -34,8 +35,13 @@ struct Waiting {
     replies: BTreeMap<RequestId, oneshot::Sender<Response>>,
 }
 
+/// Told of every question: verb, CNI code of the answer (0 for success; `None` when the plugin hung
+/// up first), and how long the plugin waited.
+pub type Tally = Arc<dyn Fn(&'static str, Option<u32>, Duration) + Send + Sync>;
+
 struct Shared {
     allowed_uid: u32,
+    tally: Tally,
     events: mpsc::Sender<InboxEvent>,
     waiting: Mutex<Waiting>,
     connections: Arc<Semaphore>,
@@ -62,12 +68,18 @@ impl SocketInbox {
     ///
     /// Errors: the directory is no directory, or another agent listens there.
     pub fn listen(path: &Path, allowed_uid: u32) -> io::Result<Self> {
+        Self::listen_and_tell(path, allowed_uid, Arc::new(|_, _, _| {}))
+    }
+
+    /// The same, and tells of each question.
+    pub fn listen_and_tell(path: &Path, allowed_uid: u32, tally: Tally) -> io::Result<Self> {
         prepare(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared {
             allowed_uid,
+            tally,
             events: sender,
             waiting: Mutex::default(),
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -177,11 +189,19 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         return Ok(());
     }
     let question = timeout(PATIENCE, read_question(&mut stream)).await??;
+    let begin = boot_time();
+    let verb = question
+        .as_ref()
+        .map_or("unreadable", |q| verb_name(&q.ask));
+    let tell = |code| (shared.tally)(verb, code, boot_time().since(begin));
     let response = match question {
         Ok(question) => match impossible(&question.ask) {
             None => match ask(&mut stream, shared, question).await? {
                 Some(response) => response,
-                None => return Ok(()),
+                None => {
+                    tell(None);
+                    return Ok(());
+                }
             },
             Some(what) => {
                 let message = format!("the agent refuses {what}");
@@ -190,8 +210,22 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
         },
         Err(error) => Response::Failed(Failure::new(Failure::TRY_AGAIN, error.to_string())),
     };
+    tell(Some(match &response {
+        Response::Added(_) | Response::Done => 0,
+        Response::Failed(failure) => failure.code,
+    }));
     let bytes = frame::encode_greeted(&response).map_err(io::Error::other)?;
     timeout(PATIENCE, stream.write_all(&bytes)).await?
+}
+
+fn verb_name(ask: &Verb) -> &'static str {
+    match ask {
+        Verb::Add(_) => "ADD",
+        Verb::Del(_) => "DEL",
+        Verb::Check(_) => "CHECK",
+        Verb::Gc(_) => "GC",
+        Verb::Status => "STATUS",
+    }
 }
 
 /// Hands the question to the agent; `None` when the plugin hung up before the answer.
@@ -282,7 +316,6 @@ fn impossible(ask: &Verb) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::clock::boot_time;
     use crate::adapters::socket;
     use crate::core::exchange::DelRequest;
     use crate::core::plugin::PluginInput;

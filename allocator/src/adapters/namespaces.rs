@@ -1,9 +1,10 @@
 //! The host's network namespaces as files in known directories. What cannot be known from outside
 //! is said to be unknown: another directory, `/proc`, an error, a directory that is not there.
 //!
-//! The mount is told by the device number of the directory. In each directory that is there at start
-//! the agent leaves one empty file, its canary: who wipes the directory wipes the canary too, and
-//! then an absent path proves nothing. The canary is made once per process, never anew, and no
+//! In each directory the agent leaves one small file, its canary: who wipes the directory wipes the
+//! canary too, and then an absent path proves nothing. A canary that vanished is made anew with
+//! another number in it, and that number is part of what identifies the mount: a path that was seen
+//! present under one canary is never taken for gone under another, nor under another device. No
 //! directory is ever made here.
 
 use core::future::Future;
@@ -14,9 +15,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::WatchFlags;
 
+use super::entropy::KernelEntropy;
 use super::notices::Notices;
 use crate::core::exchange::{MountId, PathState, Probe};
-use crate::ports::Namespaces;
+use crate::core::hash::mix;
+use crate::ports::{Entropy as _, Namespaces};
 
 /// The canary's name; no runtime makes such a one.
 pub const CANARY: &str = "berth-canary";
@@ -33,7 +36,7 @@ impl NamespaceDirectories {
         let mut known: Vec<PathBuf> = Vec::new();
         for directory in directories {
             let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
-            if let Err(error) = fs::write(real.join(CANARY), b"") {
+            if let Err(error) = make_canary(&real) {
                 tracing::warn!(directory = %real.display(), %error,
                     "no canary: absent namespaces will count as unknown");
             }
@@ -57,9 +60,17 @@ impl NamespaceDirectories {
         }
         let mount = || {
             let device = fs::metadata(&directory).ok()?.dev();
-            Some(MountId(device))
+            let canary = read_canary(&directory);
+            // A canary without a number is one of an earlier version.
+            let number = canary.unwrap_or_default();
+            let id = if number == 0 {
+                device
+            } else {
+                mix(device, number)
+            };
+            Some((MountId(id), canary.is_some()))
         };
-        let before = mount()?;
+        let (before, has_canary) = mount()?;
         let state = match fs::symlink_metadata(directory.join(name)) {
             Ok(_) => PathState::Present { mount: before },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -67,10 +78,40 @@ impl NamespaceDirectories {
             }
             Err(_) => PathState::Unknown,
         };
-        let canary = fs::symlink_metadata(directory.join(CANARY)).is_ok();
-        // Something was mounted or unmounted meanwhile.
-        (mount()? == before).then_some(Probe { state, canary })
+        // Something was mounted or unmounted meanwhile, or the canary came or went.
+        let is_same = mount()? == (before, has_canary);
+        if !has_canary {
+            match make_canary(&directory) {
+                Ok(()) => tracing::warn!(directory = %directory.display(),
+                    "the canary had vanished; what was present before is no evidence any more"),
+                Err(error) => tracing::debug!(%error, "no canary"),
+            }
+        }
+        is_same.then_some(Probe {
+            state,
+            canary: has_canary,
+        })
     }
+}
+
+/// The number in the directory's canary: 0 in an empty one, `None` where there is none.
+fn read_canary(directory: &Path) -> Option<u64> {
+    let path = directory.join(CANARY);
+    if !fs::symlink_metadata(&path).ok()?.is_file() {
+        return None;
+    }
+    let text = fs::read_to_string(path).ok()?;
+    Some(u64::from_str_radix(text.trim(), 16).unwrap_or(0))
+}
+
+/// Makes the canary where there is none. It appears with its number in it.
+fn make_canary(directory: &Path) -> io::Result<()> {
+    if read_canary(directory).is_some() {
+        return Ok(());
+    }
+    let aside = directory.join(format!("{CANARY}.new"));
+    fs::write(&aside, format!("{:016x}\n", KernelEntropy.draw() | 1))?;
+    fs::rename(&aside, directory.join(CANARY))
 }
 
 impl Namespaces for NamespaceDirectories {
@@ -113,6 +154,32 @@ mod tests {
         fs::remove_file(directory.path().join(CANARY)).unwrap();
         let wiped = probe(&namespaces, &directory.path().join("cni-1")).await;
         assert!(!wiped.canary);
+    }
+
+    #[tokio::test]
+    async fn a_new_canary_vouches_only_for_what_was_seen_under_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let namespaces = NamespaceDirectories::new(&[directory.path().to_owned()]).unwrap();
+        let path = directory.path().join("cni-1");
+        let seen = |probe: Probe| match probe.state {
+            PathState::Present { mount } | PathState::Gone { mount } => (mount, probe.canary),
+            PathState::Unknown => panic!("{probe:?}"),
+        };
+        fs::write(&path, b"").unwrap();
+        let (old, _) = seen(probe(&namespaces, &path).await);
+        // The whole directory is wiped, canary and all.
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(directory.path().join(CANARY)).unwrap();
+        assert!(!seen(probe(&namespaces, &path).await).1);
+        let (new, canary) = seen(probe(&namespaces, &path).await);
+        assert!(canary, "it is made anew");
+        assert_ne!(new, old, "and does not vouch for what was there before");
+        let again = NamespaceDirectories::new(&[directory.path().to_owned()]).unwrap();
+        assert_eq!(
+            seen(probe(&again, &path).await),
+            (new, true),
+            "it outlives the process"
+        );
     }
 
     #[tokio::test]

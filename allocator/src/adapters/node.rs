@@ -1,22 +1,59 @@
 //! All ports of an agent, and of a controller, over the real host and cluster.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::apiserver::KubeApi;
 use super::clock::HostClock;
 use super::cri::CriSandboxes;
 use super::entropy::KernelEntropy;
+use super::events::{EventSink, Regarding, Report};
 use super::journal_file::JournalFile;
-use super::listener::SocketInbox;
+use super::listener::{SocketInbox, Tally};
+use super::metrics::Metrics;
 use super::namespaces::NamespaceDirectories;
 use super::spool::{SpoolDirectory, WatchedSpool};
-use crate::ports::{AgentPorts, ApiServer, ControllerPorts, Metric, Observer, Sandboxes};
+use crate::core::agent::AgentState;
+use crate::core::controller::ControllerState;
+use crate::ports::{AgentPorts, ApiServer, ControllerPorts, Metric, Observer, Sandboxes, Subject};
 
-/// Reports go to the log: events as warnings, counters at debug level.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LogObserver;
+/// Reports go to the log and, where there are such, to metrics and Kubernetes Events.
+#[derive(Clone, Default)]
+pub struct HostObserver {
+    outlets: Option<Outlets>,
+}
 
-impl Observer for LogObserver {
+#[derive(Clone)]
+struct Outlets {
+    metrics: Arc<Metrics>,
+    events: EventSink,
+    /// What reports are about that are about no Pod.
+    own: Regarding,
+}
+
+impl HostObserver {
+    /// Reports that are about no Pod are about `own`.
+    pub fn new(metrics: Arc<Metrics>, events: EventSink, own: Regarding) -> Self {
+        Self {
+            outlets: Some(Outlets {
+                metrics,
+                events,
+                own,
+            }),
+        }
+    }
+
+    fn report(&self, about: Option<Regarding>, reason: &'static str, message: String) {
+        if let Some(outlets) = &self.outlets {
+            outlets.events.report(Report {
+                regarding: about.unwrap_or_else(|| outlets.own.clone()),
+                reason,
+                message,
+            });
+        }
+    }
+}
+
+impl Observer for HostObserver {
     fn metric(&self, metric: Metric) {
         tracing::debug!(
             name = metric.name,
@@ -24,10 +61,46 @@ impl Observer for LogObserver {
             increment = metric.increment,
             "counter"
         );
+        if let Some(outlets) = &self.outlets {
+            outlets.metrics.count(&metric);
+        }
     }
 
     fn event(&self, reason: &'static str, message: String) {
         tracing::warn!(reason, "{message}");
+        self.report(None, reason, message);
+    }
+
+    fn event_about(&self, subject: Subject, reason: &'static str, message: String) {
+        let Subject::Pod(pod) = subject else {
+            self.event(reason, message);
+            return;
+        };
+        tracing::warn!(
+            reason,
+            pod = format_args!("{}/{}", pod.namespace, pod.name),
+            "{message}"
+        );
+        let regarding = Regarding {
+            api_version: "v1",
+            kind: "Pod",
+            namespace: pod.namespace,
+            name: pod.name,
+            uid: pod.uid.map_or_else(String::new, |uid| uid.to_string()),
+        };
+        self.report(Some(regarding), reason, message);
+    }
+
+    fn agent_state(&self, state: impl FnOnce() -> AgentState) {
+        if let Some(outlets) = &self.outlets {
+            *outlets.metrics.agent() = state();
+        }
+    }
+
+    fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
+        if let Some(outlets) = &self.outlets {
+            *outlets.metrics.controller() = state();
+        }
     }
 }
 
@@ -54,23 +127,65 @@ pub struct HostPorts<A, S = CriSandboxes> {
     namespaces: NamespaceDirectories,
     sandboxes: S,
     inbox: SocketInbox,
+    observer: HostObserver,
 }
 
 impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
-    /// Opens what can be opened at once. Within a tokio runtime.
+    /// Opens what can be opened at once, without metrics. Within a tokio runtime.
+    ///
+    /// Errors: another agent listens, or something of the host is not as it must be.
     pub fn open(paths: &HostPaths, api: A, sandboxes: S) -> anyhow::Result<Self> {
+        let journal = JournalFile::new(&paths.journal);
+        let tally: Tally = Arc::new(|_, _, _| {});
+        Self::with_journal(
+            paths,
+            journal,
+            (api, sandboxes),
+            HostObserver::default(),
+            tally,
+        )
+    }
+
+    /// Waits until no other agent has the journal, then opens the rest: of two agents of one host
+    /// only the one with the lock listens, writes, or asks anything. `waits` is called once if
+    /// another has it. Within a tokio runtime.
+    pub async fn take_over(
+        paths: &HostPaths,
+        (api, sandboxes): (A, S),
+        observer: HostObserver,
+        waits: impl FnOnce() + Send,
+    ) -> anyhow::Result<Self> {
+        let journal = JournalFile::new(&paths.journal);
+        journal.lock(waits).await?;
+        let metrics = observer.outlets.as_ref().map(|o| o.metrics.clone());
+        let tally: Tally = Arc::new(move |verb, code, took| {
+            if let Some(metrics) = &metrics {
+                metrics.answered(verb, code, took);
+            }
+        });
+        Self::with_journal(paths, journal, (api, sandboxes), observer, tally)
+    }
+
+    fn with_journal(
+        paths: &HostPaths,
+        journal: JournalFile,
+        (api, sandboxes): (A, S),
+        observer: HostObserver,
+        tally: Tally,
+    ) -> anyhow::Result<Self> {
         use anyhow::Context as _;
         let within = |path: &Path| path.display().to_string();
         Ok(Self {
             api,
-            journal: JournalFile::new(&paths.journal),
+            journal,
             spool: WatchedSpool::new(SpoolDirectory::new(&paths.spool))
                 .with_context(|| within(&paths.spool))?,
             namespaces: NamespaceDirectories::new(&paths.namespaces)
                 .context("inotify on the namespaces")?,
             sandboxes,
-            inbox: SocketInbox::listen(&paths.socket, paths.allowed_uid)
+            inbox: SocketInbox::listen_and_tell(&paths.socket, paths.allowed_uid, tally)
                 .with_context(|| within(&paths.socket))?,
+            observer,
         })
     }
 
@@ -89,7 +204,7 @@ impl<A: ApiServer, S: Sandboxes> AgentPorts for HostPorts<A, S> {
     type Namespaces = NamespaceDirectories;
     type Sandboxes = S;
     type Inbox = SocketInbox;
-    type Observer = LogObserver;
+    type Observer = HostObserver;
 
     fn api(&self) -> &A {
         &self.api
@@ -115,24 +230,26 @@ impl<A: ApiServer, S: Sandboxes> AgentPorts for HostPorts<A, S> {
     fn inbox(&self) -> &SocketInbox {
         &self.inbox
     }
-    fn observer(&self) -> &LogObserver {
-        &LogObserver
+    fn observer(&self) -> &HostObserver {
+        &self.observer
     }
 }
 
 /// The ports of a controller.
-pub struct ClusterPorts {
+pub struct ClusterPorts<A> {
     /// The apiserver.
-    pub api: KubeApi,
+    pub api: A,
+    /// Metrics and Events.
+    pub observer: HostObserver,
 }
 
-impl ControllerPorts for ClusterPorts {
-    type Api = KubeApi;
+impl<A: ApiServer> ControllerPorts for ClusterPorts<A> {
+    type Api = A;
     type Clock = HostClock;
     type Entropy = KernelEntropy;
-    type Observer = LogObserver;
+    type Observer = HostObserver;
 
-    fn api(&self) -> &KubeApi {
+    fn api(&self) -> &A {
         &self.api
     }
     fn clock(&self) -> &HostClock {
@@ -141,7 +258,7 @@ impl ControllerPorts for ClusterPorts {
     fn entropy(&self) -> &KernelEntropy {
         &KernelEntropy
     }
-    fn observer(&self) -> &LogObserver {
-        &LogObserver
+    fn observer(&self) -> &HostObserver {
+        &self.observer
     }
 }

@@ -24,6 +24,8 @@ const ASIDE_SUFFIX: &str = ".unreadable";
 const TEMPORARY_PREFIX: &str = ".";
 /// Units: bytes. No entry is longer: a path has at most 4096 bytes, which JSON may escape.
 const ENTRY_BYTES_MAX: u64 = 64 * 1024;
+/// No plugin takes so long to write an entry.
+const STALE_NANOS: u128 = 60_000_000_000;
 /// The form that this code writes.
 const VERSION: u32 = 1;
 
@@ -122,6 +124,36 @@ impl SpoolDirectory {
         (entry.version == VERSION && entry_name(&entry.del.attachment) == name).then_some(entry.del)
     }
 
+    /// Removes what plugins that were killed half-way left behind: files that are no entries yet,
+    /// begun a minute ago or under an earlier boot. A plugin needs milliseconds.
+    pub fn sweep(&self) -> usize {
+        let Ok(list) = fs::read_dir(&self.path) else {
+            return 0;
+        };
+        let now = super::clock::boot_time().since_boot().as_nanos();
+        let is_stale = |name: &str| {
+            let begun = name
+                .strip_prefix(TEMPORARY_PREFIX)
+                .and_then(|rest| rest.split_once('.'))
+                .filter(|(process, _)| process.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|(_, instant)| instant.parse::<u128>().ok());
+            begun.is_some_and(|begun| begun > now || now - begun > STALE_NANOS)
+        };
+        list.filter_map(|item| item.ok()?.file_name().into_string().ok())
+            .filter(|name| is_stale(name))
+            .filter(|name| fs::remove_file(self.path.join(name)).is_ok())
+            .count()
+    }
+
+    /// How many DELs lie here, readable or not.
+    pub fn entry_count(&self) -> usize {
+        fs::read_dir(&self.path).map_or(0, |list| {
+            list.filter_map(|item| item.ok()?.file_name().into_string().ok())
+                .filter(|name| is_entry(name))
+                .count()
+        })
+    }
+
     /// All entries, ascending by name; none where the directory is missing.
     pub fn entries(&self) -> Result<Vec<SpoolEntry>, LocalError> {
         let list = match fs::read_dir(&self.path) {
@@ -134,8 +166,7 @@ impl SpoolDirectory {
             let name = item.map_err(LocalError::new)?.file_name();
             // What is no UTF-8 was not left by a plugin.
             if let Ok(name) = name.into_string()
-                && name.ends_with(ENTRY_SUFFIX)
-                && !name.starts_with(TEMPORARY_PREFIX)
+                && is_entry(&name)
             {
                 names.push(name);
             }
@@ -179,6 +210,7 @@ impl WatchedSpool {
     pub fn new(directory: SpoolDirectory) -> io::Result<Self> {
         use rustix::fs::inotify::WatchFlags;
         directory.create()?;
+        directory.sweep();
         // A link or a rename puts an entry under its name.
         let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         let notices = super::notices::Notices::new(vec![directory.path.clone()], flags)?;
@@ -189,6 +221,7 @@ impl WatchedSpool {
 #[cfg(feature = "agent")]
 impl crate::ports::Spool for WatchedSpool {
     async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
+        self.directory.sweep();
         self.directory.entries()
     }
 
@@ -203,6 +236,10 @@ impl crate::ports::Spool for WatchedSpool {
     async fn changed(&self) {
         self.notices.changed().await;
     }
+}
+
+fn is_entry(name: &str) -> bool {
+    name.ends_with(ENTRY_SUFFIX) && !name.starts_with(TEMPORARY_PREFIX)
 }
 
 /// The file of an attachment. Interface names may hold nearly any byte; those outside the safe ones
@@ -293,6 +330,22 @@ mod tests {
         for name in &names[1..] {
             spool.set_aside(&SpoolId((*name).into())).unwrap();
         }
+        assert_eq!(listed(&spool), [Some(del("c", "/n"))]);
+    }
+
+    #[test]
+    fn what_killed_plugins_left_half_written_is_swept_and_nothing_else() {
+        let (_directory, spool) = spool();
+        spool.leave(&del("c", "/n")).unwrap();
+        let now = super::super::clock::boot_time().since_boot().as_nanos();
+        let (stale, earlier_boot) = (format!(".7.{}", 1), format!(".7.{}", now + (1 << 50)));
+        let kept = [format!(".7.{now}"), ".keep".into(), ".x.1".into()];
+        for name in kept.iter().chain([&stale, &earlier_boot]) {
+            fs::write(spool.path().join(name), b"{").unwrap();
+        }
+        assert_eq!(spool.sweep(), 2);
+        assert!(kept.iter().all(|name| spool.path().join(name).exists()));
+        assert_eq!((spool.sweep(), spool.entry_count()), (0, 1));
         assert_eq!(listed(&spool), [Some(del("c", "/n"))]);
     }
 

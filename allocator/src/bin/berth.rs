@@ -1,5 +1,5 @@
-//! The CNI plugin: reads environment and stdin once, asks the node's agent, prints once, exits
-//! once. It holds no credentials, opens no network connection and knows no Kubernetes.
+//! The CNI plugin: reads environment and stdin once, asks the node's agent or this node's own store,
+//! prints once, exits once. It holds no credentials, opens no network connection and knows no Kubernetes.
 //!
 //! Where agent and spool are is not in the network configuration, which a tenant may write; the
 //! variables `BERTH_SOCKET` and `BERTH_SPOOL` of the runtime's own environment move them.
@@ -10,9 +10,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth::adapters::clock::boot_time;
+use berth::adapters::disk;
 use berth::adapters::socket::{self, SOCKET_PATH};
 use berth::adapters::spool::{SPOOL_PATH, SpoolDirectory};
 use berth::cni::config::STDIN_BYTES_MAX;
+use berth::cni::disk::{DiskAsk, DiskVerb};
+use berth::cni::result::Answer;
 use berth::cni::version::{SpecVersion, version_document};
 use berth::cni::{Ask, Call, Environment, Printed, parse};
 use berth::core::exchange::{Allocation, DelRequest, Failure, Verb};
@@ -26,7 +29,11 @@ fn main() -> ExitCode {
             stdout: Some(version_document()),
             exit_code: 0,
         },
-        Ok(Call::Ask(ask)) => Printed::outcome(ask.version, run(&ask).map_err(Into::into)),
+        Ok(Call::Ask(ask)) => {
+            let outcome = run(&ask).map(|allocation| allocation.map(Answer::from));
+            Printed::outcome(ask.version, outcome.map_err(Into::into))
+        }
+        Ok(Call::Disk(ask)) => Printed::outcome(ask.version, run_disk(&ask).map_err(Into::into)),
         Err(refused) => Printed::error(&refused.error, refused.version),
     };
     print(&printed)
@@ -42,6 +49,17 @@ fn read_stdin(environment: &Environment) -> Vec<u8> {
             .read_to_end(&mut bytes);
     }
     bytes
+}
+
+fn run_disk(ask: &DiskAsk) -> Result<Option<Answer>, Failure> {
+    let verb = match &ask.verb {
+        DiskVerb::Add(_) => PluginVerb::Add,
+        // No spool behind it: it waits for the lock as long as the runtime may wait for it.
+        DiskVerb::Del(_) | DiskVerb::Check(_) | DiskVerb::Gc(_) => PluginVerb::Check,
+        DiskVerb::Status => PluginVerb::Status,
+    };
+    let deadline = boot_time() + ask.timeout.unwrap_or(verb.budget());
+    disk::serve(ask, &disk::boot_id()?, deadline)
 }
 
 fn run(ask: &Ask) -> Result<Option<Allocation>, Failure> {

@@ -3,23 +3,28 @@
 
 use core::time::Duration;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use berth::adapters::apiserver::{Deadlines, KubeApi};
+use berth::adapters::apiserver::Deadlines;
+use berth::adapters::bucket::Rate;
 use berth::adapters::crds;
 use berth::adapters::cri::CriSandboxes;
+use berth::adapters::daemon::{
+    AgentPages, ControllerPages, DRAIN, Limits, LogFormat, Watched, listen, start_log,
+};
+use berth::adapters::events::{Regarding, Reporter};
+use berth::adapters::install::{Item, Outcome};
+use berth::adapters::metrics::Metrics;
 use berth::adapters::node::{ClusterPorts, HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::controller::{Controller, ControllerConfig};
 use berth::shell::{run_agent, run_controller};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Plugins that are being served when SIGTERM comes get so long to hear their answer. The others
-/// come again to the next agent.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Berth gives addresses to Pods: the daemon beside the CNI plugin `berth`.
 #[derive(Parser)]
@@ -30,6 +35,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 Install once:      berthd crds | kubectl apply -f -
 On every node:     berthd agent          (a DaemonSet; hostNetwork; root)
 In the cluster:    berthd controller     (a Deployment; any number, one leads)
+Before the agent:  berthd install        (an init container; the plugin on the host)
 
 Logs go to stderr; RUST_LOG sets what is logged (default: info)."
 )]
@@ -46,6 +52,48 @@ enum Command {
     Controller(ControllerArgs),
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Copy the plugin, and then the network configuration, to the host
+    Install(InstallArgs),
+    /// Take away what install put there
+    Uninstall(InstallArgs),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+struct WatchArgs {
+    /// Where /metrics, /healthz and /readyz are answered; none without it
+    #[arg(long, value_name = "IP:PORT", env = "BERTH_METRICS_ADDRESS")]
+    metrics_address: Option<SocketAddr>,
+    /// The form of log lines
+    #[arg(long, value_enum, default_value = "text", env = "BERTH_LOG_FORMAT")]
+    log_format: LogForm,
+}
+
+#[derive(Args)]
+struct InstallArgs {
+    /// The plugin's binary
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/berth")]
+    plugin: PathBuf,
+    /// Where the runtime looks for plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    plugin_directory: PathBuf,
+    /// The network configuration; none is installed without it
+    #[arg(long, value_name = "FILE")]
+    conflist: Option<PathBuf>,
+    /// Where the runtime looks for network configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    conflist_directory: PathBuf,
+    /// The configuration's name there
+    #[arg(long, value_name = "NAME", default_value = "10-berth.conflist")]
+    conflist_name: String,
+    /// Overwrite files that Berth did not put there; they are kept, and put back by uninstall
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Args)]
@@ -54,6 +102,14 @@ struct ApiArgs {
     #[arg(long, value_name = "MS", default_value_t = 10_000, env = "BERTH_API_TIMEOUT_MS",
           value_parser = clap::value_parser!(u64).range(500..=60_000))]
     api_timeout_ms: u64,
+    /// Requests per second to the apiserver, at most
+    #[arg(long, value_name = "N", default_value_t = 50, env = "BERTH_API_QPS",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    api_qps: u32,
+    /// Requests at once after a quiet time, at most
+    #[arg(long, value_name = "N", default_value_t = 100, env = "BERTH_API_BURST",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    api_burst: u32,
 }
 
 #[derive(Args)]
@@ -86,8 +142,14 @@ struct AgentArgs {
         default_value = "/run/containerd/containerd.sock"
     )]
     runtime_socket: PathBuf,
+    /// Leave a Pod alone whose address was given to another after this machine was buried alive:
+    /// two Pods then have one address until somebody acts
+    #[arg(long)]
+    keep_displaced_pods: bool,
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 #[derive(Args)]
@@ -109,6 +171,8 @@ struct ControllerArgs {
     bury_when_node_is_gone: bool,
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 fn main() -> ExitCode {
@@ -123,37 +187,38 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    if let Command::Crds = command {
-        return Ok(std::io::stdout().write_all(crds::yaml().as_bytes())?);
+    match command {
+        Command::Crds => Ok(std::io::stdout().write_all(crds::yaml().as_bytes())?),
+        Command::Install(args) => install(&args),
+        Command::Uninstall(args) => uninstall(&args),
+        Command::Agent(args) => run_role(args.watch.log_format, agent(args)),
+        Command::Controller(args) => run_role(args.watch.log_format, controller(args)),
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+}
+
+fn run_role(format: LogForm, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    start_log(match format {
+        LogForm::Text => LogFormat::Text,
+        LogForm::Json => LogFormat::Json,
+    });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Agent(args) => agent(args).await,
-            Command::Controller(args) => controller(args).await,
-            Command::Crds => Ok(()),
-        }
-    })
+    runtime.block_on(role)
 }
 
-async fn connect(args: &ApiArgs) -> anyhow::Result<KubeApi> {
-    let deadlines = Deadlines {
-        object: Duration::from_millis(args.api_timeout_ms),
-        ..Deadlines::STANDARD
-    };
-    KubeApi::connect(deadlines)
-        .await
-        .context("no cluster: neither a service account nor a kubeconfig can be used")
+fn limits(args: &ApiArgs) -> Limits {
+    Limits {
+        deadlines: Deadlines {
+            object: Duration::from_millis(args.api_timeout_ms),
+            ..Deadlines::STANDARD
+        },
+        rate: Rate {
+            per_second: args.api_qps,
+            burst: args.api_burst,
+        },
+    }
 }
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {
@@ -161,6 +226,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let boot_id = read_id("boot ID", Path::new("/proc/sys/kernel/random/boot_id"))?;
     let mut config = AgentConfig::new(&args.node_name, &machine_id, &boot_id);
     config.default_network.clone_from(&args.default_network);
+    config.removes_displaced_pods = !args.keep_displaced_pods;
     let paths = HostPaths {
         socket: args.socket,
         journal: args.state_directory.join("journal"),
@@ -170,30 +236,121 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     };
     let sandboxes = CriSandboxes::new(&args.runtime_socket)
         .with_context(|| format!("--runtime-socket={}", args.runtime_socket.display()))?;
-    let ports = HostPorts::open(&paths, connect(&args.api).await?, sandboxes)?;
+    let reporter = Reporter {
+        controller: "berth.dev/agent",
+        instance: args.node_name.clone(),
+    };
+    let node = Regarding {
+        api_version: "v1",
+        kind: "Node",
+        namespace: String::new(),
+        name: args.node_name.clone(),
+        uid: String::new(),
+    };
+    let watched = Watched::connect(Metrics::for_agent(), limits(&args.api), reporter, node).await?;
+    let pages = Arc::new(AgentPages::new(watched.metrics.clone(), &paths));
+    let _http = listen(args.watch.metrics_address, pages.clone()).await?;
+    let mut stop = core::pin::pin!(stopped());
+    let waits = || {
+        pages.set_waits(true);
+        tracing::warn!("another agent of this host has the journal: waiting for its end");
+    };
+    let taking_over =
+        HostPorts::take_over(&paths, (watched.api, sandboxes), watched.observer, waits);
+    let ports = tokio::select! {
+        ports = taking_over => ports?,
+        stopped = &mut stop => return stopped,
+    };
+    pages.set_waits(false);
     tracing::info!(node = args.node_name, machine_id, "the agent starts");
-    let stop = async {
-        stopped().await?;
+    let drain = async {
+        stop.await?;
         tracing::info!("the agent stops");
         ports.socket().drain(DRAIN).await;
         anyhow::Ok(())
     };
-    let ((), stopped) = tokio::join!(run_agent(Agent::new(config), &ports), stop);
-    stopped
+    let ((), drained) = tokio::join!(run_agent(Agent::new(config), &ports), drain);
+    drained
 }
 
 async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let mut config = ControllerConfig::new(&args.identity);
     config.lease_namespace = args.lease_namespace;
     config.bury_when_node_is_gone = args.bury_when_node_is_gone;
-    let api = connect(&args.api).await?;
-    let ports = ClusterPorts { api };
+    let reporter = Reporter {
+        controller: "berth.dev/controller",
+        instance: args.identity.clone(),
+    };
+    let lease = Regarding {
+        api_version: "coordination.k8s.io/v1",
+        kind: "Lease",
+        namespace: config.lease_namespace.clone(),
+        name: config.lease_name.clone(),
+        uid: String::new(),
+    };
+    let metrics = Metrics::for_controller();
+    let watched = Watched::connect(metrics, limits(&args.api), reporter, lease).await?;
+    let metrics = watched.metrics.clone();
+    let _http = listen(
+        args.watch.metrics_address,
+        Arc::new(ControllerPages { metrics }),
+    )
+    .await?;
+    let ports = ClusterPorts {
+        api: watched.api,
+        observer: watched.observer,
+    };
     tracing::info!(identity = args.identity, "the controller starts");
     tokio::select! {
         () = run_controller(Controller::new(config), &ports) => bail!("the controller ended"),
         // Another replica takes the Lease when it runs out.
         stopped = stopped() => stopped,
     }
+}
+
+/// The plugin, and last the configuration, which has the runtime use it.
+fn items(args: &InstallArgs) -> Vec<Item> {
+    let plugin = Item {
+        source: args.plugin.clone(),
+        directory: args.plugin_directory.clone(),
+        name: "berth".to_owned(),
+        mode: 0o755,
+    };
+    let conflist = args.conflist.clone().map(|source| Item {
+        source,
+        directory: args.conflist_directory.clone(),
+        name: args.conflist_name.clone(),
+        mode: 0o644,
+    });
+    [plugin].into_iter().chain(conflist).collect()
+}
+
+fn install(args: &InstallArgs) -> anyhow::Result<()> {
+    for item in items(args) {
+        say(&item, item.install(args.force)?)?;
+    }
+    Ok(())
+}
+
+/// The configuration first: nothing must name a plugin that is gone.
+fn uninstall(args: &InstallArgs) -> anyhow::Result<()> {
+    for item in items(args).into_iter().rev() {
+        say(&item, item.uninstall(args.force)?)?;
+    }
+    Ok(())
+}
+
+fn say(item: &Item, outcome: Outcome) -> anyhow::Result<()> {
+    let done = match outcome {
+        Outcome::Installed => "installed",
+        Outcome::Replaced => "replaced; the one before is kept",
+        Outcome::Unchanged => "is up to date",
+        Outcome::Removed => "removed",
+        Outcome::Restored => "removed; the one before is back",
+        Outcome::Absent => "was not there",
+    };
+    let path = item.directory.join(&item.name);
+    Ok(writeln!(std::io::stdout(), "{}: {done}", path.display())?)
 }
 
 /// Completes at SIGTERM or SIGINT.

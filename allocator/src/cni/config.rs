@@ -24,8 +24,28 @@ const POOLS_MAX: usize = 64;
 const TIMEOUT_MS_MIN: u64 = 50;
 /// Units: milliseconds. The runtime kills the plugin at four minutes.
 const TIMEOUT_MS_MAX: u64 = 90_000;
-/// The keys of `ipam`, as errors list them.
-const IPAM_KEYS: &str = "type, pools, timeoutMilliseconds";
+/// The keys of `ipam` with the agent, as errors list them.
+const AGENT_KEYS: &str = "type, store, pools, timeoutMilliseconds";
+/// The keys of `ipam` that only the store `disk` has. One of them is enough to choose it.
+const DISK_ONLY_KEYS: [&str; 8] = [
+    "ranges",
+    "subnet",
+    "rangeStart",
+    "rangeEnd",
+    "gateway",
+    "routes",
+    "dataDir",
+    "resolvConf",
+];
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// The node's agent.
+    Agent,
+    /// A file of this node.
+    Disk,
+}
 
 /// A document, not yet looked into.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,34 +112,63 @@ impl Config {
         }
     }
 
-    /// The `ipam` section.
+    /// Who answers: as `ipam.store` says, else the disk where `ipam` has one of its keys.
+    pub fn store(&self) -> Result<Store, CniError> {
+        let Some(ipam) = self.section()? else {
+            return Ok(Store::Agent);
+        };
+        let refuse = |value: &Value| {
+            CniError::configuration(format!(
+                "\"ipam.store\" is {}; allowed are {{\"type\": \"agent\"}} and \
+                 {{\"type\": \"disk\"}}",
+                shown(value)
+            ))
+        };
+        let named = match ipam.get("store") {
+            None | Some(Value::Null) => {
+                let disk = DISK_ONLY_KEYS.iter().any(|key| ipam.contains_key(*key));
+                return Ok(if disk { Store::Disk } else { Store::Agent });
+            }
+            Some(value @ Value::Object(store)) => match store.keys().find(|key| *key != "type") {
+                Some(key) => {
+                    let field = format!("ipam.store.{key}");
+                    return Err(unsupported(&field, &store[key], "type"));
+                }
+                None => store.get("type").ok_or_else(|| refuse(value))?,
+            },
+            Some(value) => value,
+        };
+        match named.as_str() {
+            Some("agent") => Ok(Store::Agent),
+            Some("disk") => Ok(Store::Disk),
+            _ => Err(refuse(named)),
+        }
+    }
+
+    /// The `ipam` section as the agent's callers write it.
     pub fn ipam(&self) -> Result<IpamSection, CniError> {
         let mut section = IpamSection::default();
-        let ipam = match self.document.get("ipam") {
-            None | Some(Value::Null) => return Ok(section),
-            Some(Value::Object(ipam)) => ipam,
-            Some(other) => {
-                let message = format!("\"ipam\" is {}; it must be an object", shown(other));
-                return Err(CniError::configuration(message));
-            }
-        };
-        for (key, value) in ipam {
+        for (key, value) in self.section()?.into_iter().flatten() {
             match key.as_str() {
-                "type" => {}
+                "type" | "store" => {}
                 "pools" => section.pools = pools(value)?,
                 "timeoutMilliseconds" => section.timeout = Some(timeout(value)?),
-                _ => {
-                    return Err(CniError::new(
-                        CniError::UNSUPPORTED_FIELD,
-                        format!(
-                            "unsupported field \"ipam.{key}\" = {}; allowed are {IPAM_KEYS}",
-                            shown(value)
-                        ),
-                    ));
-                }
+                _ => return Err(unsupported(&format!("ipam.{key}"), value, AGENT_KEYS)),
             }
         }
         Ok(section)
+    }
+
+    /// The `ipam` section, if there is one.
+    pub(super) fn section(&self) -> Result<Option<&Map<String, Value>>, CniError> {
+        match self.document.get("ipam") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(ipam)) => Ok(Some(ipam)),
+            Some(other) => {
+                let message = format!("\"ipam\" is {}; it must be an object", shown(other));
+                Err(CniError::configuration(message))
+            }
+        }
     }
 
     /// The addresses asked for in the document: `runtimeConfig.ips`, else `args.cni.ips`. `None`
@@ -196,7 +245,7 @@ impl Config {
     }
 
     /// Like `Value::pointer`; null is absent.
-    fn pointer(&self, path: &str) -> Option<&Value> {
+    pub(super) fn pointer(&self, path: &str) -> Option<&Value> {
         let (first, rest) = path[1..].split_once('/')?;
         self.document
             .get(first)?
@@ -229,7 +278,7 @@ fn pools(value: &Value) -> Result<Vec<String>, CniError> {
     }
 }
 
-fn timeout(value: &Value) -> Result<Duration, CniError> {
+pub(super) fn timeout(value: &Value) -> Result<Duration, CniError> {
     value
         .as_u64()
         .filter(|ms| (TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(ms))
@@ -243,8 +292,15 @@ fn timeout(value: &Value) -> Result<Duration, CniError> {
         })
 }
 
+/// A key that is not served here.
+pub(super) fn unsupported(field: &str, value: &Value, allowed: &str) -> CniError {
+    let value = shown(value);
+    let message = format!("unsupported field \"{field}\" = {value}; allowed are {allowed}");
+    CniError::new(CniError::UNSUPPORTED_FIELD, message)
+}
+
 /// A value as an error quotes it.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let mut text = value.to_string();
     if text.len() > 80 {
         text.truncate(text.floor_char_boundary(80));
@@ -291,6 +347,27 @@ mod tests {
         assert_eq!(config(&other).ipam(), Ok(IpamSection::default()));
         let ranges = json!({"ipam": {"type": "berth", "ranges": [[]]}});
         assert_eq!(code(config(&ranges).ipam(), "ipam.ranges"), 2);
+    }
+
+    #[test]
+    fn the_store_is_named_or_follows_from_its_keys() {
+        let of = |ipam: Value| config(&json!({"ipam": ipam})).store();
+        assert_eq!(of(json!({"type": "berth"})), Ok(Store::Agent));
+        assert_eq!(of(Value::Null), Ok(Store::Agent));
+        for disk in [
+            json!({"store": {"type": "disk"}}),
+            json!({"store": "disk"}),
+            json!({"ranges": []}),
+            json!({"subnet": "10.0.0.0/24"}),
+        ] {
+            assert_eq!(of(disk), Ok(Store::Disk));
+        }
+        assert_eq!(of(json!({"store": {"type": "agent"}})), Ok(Store::Agent));
+        for bad in [json!("etcd"), json!({"type": 1}), json!({}), json!(7)] {
+            assert_eq!(code(of(json!({"store": bad})), "ipam.store"), 7);
+        }
+        let extra = of(json!({"store": {"type": "disk", "path": "/x"}}));
+        assert_eq!(code(extra, "ipam.store.path"), 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod names;
 pub mod result;
@@ -15,13 +16,13 @@ pub mod version;
 use core::time::Duration;
 use std::ffi::OsString;
 
-use crate::core::exchange::{
-    AddRequest, Allocation, Attachment, CheckRequest, DelRequest, GcRequest, Verb,
-};
+use crate::core::exchange::{AddRequest, Attachment, CheckRequest, DelRequest, GcRequest, Verb};
 
 use args::CniArgs;
-use config::Config;
+use config::{Config, Store};
+use disk::{DiskAdd, DiskAsk, DiskVerb};
 use error::CniError;
+use result::Answer;
 use version::SpecVersion;
 
 /// Units: bytes. `PATH_MAX` of Linux.
@@ -36,6 +37,8 @@ pub enum Call {
     Version,
     /// Ask the agent.
     Ask(Box<Ask>),
+    /// Ask the store on this node's disk.
+    Disk(Box<DiskAsk>),
 }
 
 /// A question to the agent.
@@ -102,6 +105,16 @@ impl Environment {
         })
     }
 
+    fn args(&self) -> Result<CniArgs, CniError> {
+        let text = match &self.args {
+            None => "",
+            Some(args) => args
+                .to_str()
+                .ok_or_else(|| CniError::environment("CNI_ARGS is no UTF-8"))?,
+        };
+        CniArgs::parse(text)
+    }
+
     fn netns(&self) -> Result<String, CniError> {
         let path = required("CNI_NETNS", self.netns.as_ref())?;
         if !path.starts_with('/') || path.len() > PATH_BYTES_MAX || path.contains('\0') {
@@ -144,6 +157,18 @@ pub fn parse(environment: &Environment, stdin: &[u8]) -> Result<Call, Refused> {
     }
     let config = Config::decode(stdin).map_err(newest)?;
     let version = config.version.clone().unwrap_or(SpecVersion::NEWEST);
+    match config.store() {
+        Ok(Store::Disk) => {
+            let ask = disk_ask(command, environment, &config);
+            return match ask {
+                Ok(ask) => Ok(Call::Disk(Box::new(ask))),
+                Err(error) => Err(Refused { error, version }),
+            };
+        }
+        Err(error) if command != "DEL" => return Err(Refused { error, version }),
+        // A DEL with an unreadable store is left to the agent, or to its spool.
+        Ok(Store::Agent) | Err(_) => {}
+    }
     let ask = match command {
         "ADD" => add(environment, &config),
         "DEL" => del(environment),
@@ -169,13 +194,7 @@ fn add(environment: &Environment, config: &Config) -> Asked {
     let netns = environment.netns()?;
     let network = config.network()?;
     let section = config.ipam()?;
-    let text = match &environment.args {
-        None => "",
-        Some(args) => args
-            .to_str()
-            .ok_or_else(|| CniError::environment("CNI_ARGS is no UTF-8"))?,
-    };
-    let args = CniArgs::parse(text)?;
+    let args = environment.args()?;
     let pod = args.pod.ok_or_else(|| {
         let message = "CNI_ARGS has no K8S_POD_NAMESPACE and K8S_POD_NAME: Berth serves Pods only";
         CniError::environment(message)
@@ -192,35 +211,41 @@ fn add(environment: &Environment, config: &Config) -> Asked {
 }
 
 fn del(environment: &Environment) -> Asked {
-    let attachment = environment.attachment()?;
-    let verb = Verb::Del(DelRequest {
-        attachment,
+    Ok((Verb::Del(del_request(environment)?), None))
+}
+
+fn del_request(environment: &Environment) -> Result<DelRequest, CniError> {
+    Ok(DelRequest {
+        attachment: environment.attachment()?,
         // A path that cannot be one says no more than none.
         netns: environment.netns().unwrap_or_default(),
-    });
-    Ok((verb, None))
+    })
 }
 
 fn check(environment: &Environment, config: &Config) -> Asked {
+    Ok((Verb::Check(check_request(environment, config)?), None))
+}
+
+fn check_request(environment: &Environment, config: &Config) -> Result<CheckRequest, CniError> {
     config.version_from("CHECK", SpecVersion::V0_4_0)?;
     let attachment = environment.attachment()?;
     environment.netns()?;
     config.network()?;
-    let addresses = config.previous_addresses()?;
-    Ok((
-        Verb::Check(CheckRequest {
-            attachment,
-            addresses,
-        }),
-        None,
-    ))
+    Ok(CheckRequest {
+        attachment,
+        addresses: config.previous_addresses()?,
+    })
 }
 
 fn gc(config: &Config) -> Asked {
+    Ok((Verb::Gc(gc_request(config)?), None))
+}
+
+fn gc_request(config: &Config) -> Result<GcRequest, CniError> {
     config.version_from("GC", SpecVersion::V1_1_0)?;
     config.network()?;
     let valid = config.valid_attachments()?;
-    Ok((Verb::Gc(GcRequest { valid }), None))
+    Ok(GcRequest { valid })
 }
 
 fn status(config: &Config) -> Asked {
@@ -228,6 +253,56 @@ fn status(config: &Config) -> Asked {
     config.network()?;
     config.ipam()?;
     Ok((Verb::Status, None))
+}
+
+fn disk_ask(
+    command: &str,
+    environment: &Environment,
+    config: &Config,
+) -> Result<DiskAsk, CniError> {
+    let mut timeout = None;
+    let verb = match command {
+        "ADD" => {
+            config.version_from("ADD", SpecVersion::V0_1_0)?;
+            let (attachment, netns) = (environment.attachment()?, environment.netns()?);
+            config.network()?;
+            let (section, args) = (config.disk()?, environment.args()?);
+            timeout = section.timeout;
+            DiskVerb::Add(Box::new(DiskAdd {
+                attachment,
+                netns,
+                pod: args
+                    .pod
+                    .map_or_else(String::new, |pod| format!("{}/{}", pod.namespace, pod.name)),
+                ips: config.requested_ips()?.unwrap_or(args.ips),
+                section,
+            }))
+        }
+        "DEL" => DiskVerb::Del(del_request(environment)?),
+        "CHECK" => {
+            let check = check_request(environment, config)?;
+            config.disk()?;
+            DiskVerb::Check(check)
+        }
+        "GC" => DiskVerb::Gc(gc_request(config)?),
+        _ => {
+            config.version_from("STATUS", SpecVersion::V1_1_0)?;
+            config.network()?;
+            config.disk()?;
+            DiskVerb::Status
+        }
+    };
+    let directory = match (config.directory(), &verb) {
+        (Ok(directory), _) => Some(directory),
+        (Err(_), DiskVerb::Del(_)) => None,
+        (Err(error), _) => return Err(error),
+    };
+    Ok(DiskAsk {
+        verb,
+        version: config.version.clone().unwrap_or(SpecVersion::NEWEST),
+        timeout,
+        directory,
+    })
 }
 
 /// What an execution prints and exits with.
@@ -248,11 +323,11 @@ impl Printed {
         }
     }
 
-    /// The outcome of a question to the agent.
-    pub fn outcome(version: SpecVersion, outcome: Result<Option<Allocation>, CniError>) -> Self {
-        let printed = outcome.and_then(|allocation| {
-            allocation
-                .map(|allocation| result::document(version, &allocation))
+    /// The outcome of a question.
+    pub fn outcome(version: SpecVersion, outcome: Result<Option<Answer>, CniError>) -> Self {
+        let printed = outcome.and_then(|answer| {
+            answer
+                .map(|answer| result::document(version, &answer))
                 .transpose()
         });
         match printed {

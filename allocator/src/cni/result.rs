@@ -2,6 +2,7 @@
 //! plugin's.
 
 use ipnet::IpNet;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::error::CniError;
@@ -9,24 +10,62 @@ use super::version::SpecVersion;
 use crate::core::exchange::{AllocatedAddress, Allocation, Failure};
 use crate::core::objects::Route;
 
+/// What a result says of name resolution.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dns {
+    /// Name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// The local domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domain: String,
+    /// Domains to search.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Options of the resolver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// What an ADD is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The addresses and what belongs to them; its own `dns` is not looked at.
+    pub allocation: Allocation,
+    /// Name resolution.
+    pub dns: Dns,
+}
+
+impl From<Allocation> for Answer {
+    fn from(allocation: Allocation) -> Self {
+        let dns = Dns {
+            nameservers: allocation.dns.iter().map(ToString::to_string).collect(),
+            ..Dns::default()
+        };
+        Self { allocation, dns }
+    }
+}
+
 /// The document for stdout.
 ///
 /// Errors: an allocation without an address, which no version can state.
-pub fn document(version: SpecVersion, allocation: &Allocation) -> Result<String, CniError> {
+pub fn document(version: SpecVersion, answer: &Answer) -> Result<String, CniError> {
+    let allocation = &answer.allocation;
     if allocation.addresses.is_empty() {
         let message = "the agent answered an ADD without an address";
         return Err(CniError::new(Failure::IO, message));
     }
     let value = if version <= SpecVersion::V0_2_0 {
-        by_family(version, allocation)
+        by_family(version, answer)
     } else {
-        by_list(version, allocation)
+        by_list(version, answer)
     };
     Ok(value.to_string())
 }
 
 /// Up to 0.2.0: one address per family, with the family's routes.
-fn by_family(version: SpecVersion, allocation: &Allocation) -> Value {
+fn by_family(version: SpecVersion, answer: &Answer) -> Value {
+    let allocation = &answer.allocation;
     let mut result = Map::new();
     result.insert("cniVersion".into(), version.as_str().into());
     for (key, v4) in [("ip4", true), ("ip6", false)] {
@@ -43,12 +82,13 @@ fn by_family(version: SpecVersion, allocation: &Allocation) -> Value {
         }
         result.insert(key.into(), family.into());
     }
-    result.insert("dns".into(), dns(allocation));
+    result.insert("dns".into(), json!(answer.dns));
     result.into()
 }
 
 /// From 0.3.0: a list, until 0.4.0 with the family of each.
-fn by_list(version: SpecVersion, allocation: &Allocation) -> Value {
+fn by_list(version: SpecVersion, answer: &Answer) -> Value {
+    let allocation = &answer.allocation;
     let before_1_0 = version < SpecVersion::V1_0_0;
     let ips: Vec<Value> = allocation
         .addresses
@@ -74,8 +114,8 @@ fn by_list(version: SpecVersion, allocation: &Allocation) -> Value {
     if !routes.is_empty() {
         result.insert("routes".into(), routes.into());
     }
-    if before_1_0 || !allocation.dns.is_empty() {
-        result.insert("dns".into(), dns(allocation));
+    if before_1_0 || answer.dns != Dns::default() {
+        result.insert("dns".into(), json!(answer.dns));
     }
     result.into()
 }
@@ -93,14 +133,6 @@ fn routes<'r>(routes: impl Iterator<Item = &'r Route>) -> Vec<Value> {
             None => json!({"dst": route.dst.to_string()}),
         })
         .collect()
-}
-
-fn dns(allocation: &Allocation) -> Value {
-    if allocation.dns.is_empty() {
-        return json!({});
-    }
-    let servers: Vec<String> = allocation.dns.iter().map(ToString::to_string).collect();
-    json!({ "nameservers": servers })
 }
 
 #[cfg(test)]
@@ -133,7 +165,7 @@ mod tests {
     }
 
     fn printed(version: SpecVersion, allocation: &Allocation) -> Value {
-        serde_json::from_str(&document(version, allocation).unwrap()).unwrap()
+        serde_json::from_str(&document(version, &allocation.clone().into()).unwrap()).unwrap()
     }
 
     #[test]
@@ -206,7 +238,7 @@ mod tests {
     #[test]
     fn an_allocation_without_an_address_is_an_error_in_every_version() {
         for version in SpecVersion::ALL {
-            let error = document(version, &Allocation::default()).unwrap_err();
+            let error = document(version, &Allocation::default().into()).unwrap_err();
             assert_eq!(error.code, Failure::IO);
         }
     }

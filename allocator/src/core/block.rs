@@ -150,13 +150,13 @@ impl Block {
 
     /// Whether a claim could take the ordinal: within the capacity, and free or cooling.
     pub fn is_available(&self, ordinal: u16) -> bool {
-        ordinal < self.usable && matches!(self.get(ordinal), None | Some(Record::Cooling))
+        ordinal < self.usable && matches!(self.get(ordinal), None | Some(Record::Cooling(_)))
     }
 
     /// The ordinals that a claim could take: free ones first, then cooling ones, each ascending.
     pub fn available(&self) -> impl Iterator<Item = u16> {
         let free = (0..self.usable).filter(|ordinal| self.get(*ordinal).is_none());
-        let cooling = (0..self.usable).filter(|o| matches!(self.get(*o), Some(Record::Cooling)));
+        let cooling = (0..self.usable).filter(|o| matches!(self.get(*o), Some(Record::Cooling(_))));
         free.chain(cooling)
     }
 

@@ -43,8 +43,9 @@ pub struct Holder {
 pub enum Record {
     /// Held for a Pod.
     Pod(Holder),
-    /// Free, but others are preferred for a while.
-    Cooling,
+    /// Free, but others are preferred for a while. The stamp differs from one rest to the next:
+    /// there is no common clock, so each reader counts from when it first saw this stamp.
+    Cooling(u32),
     /// Excluded by the operator.
     Excluded,
     /// A gateway.
@@ -113,7 +114,7 @@ pub fn encode_record(text: &mut String, ordinal: u16, record: &Record) {
             state: HolderState::Releasing,
             ..
         }) => 'r',
-        Record::Cooling => 'c',
+        Record::Cooling(_) => 'c',
         Record::Excluded => 'x',
         Record::Gateway => 'g',
         Record::Reserved(_) => 's',
@@ -129,7 +130,10 @@ pub fn encode_record(text: &mut String, ordinal: u16, record: &Record) {
             push_field(text, &holder.reservation);
         }
         Record::Reserved(name) => push_field(text, name),
-        Record::Cooling | Record::Excluded | Record::Gateway => {}
+        Record::Cooling(stamp) => {
+            write!(text, " {stamp:x}").expect("writing to a String succeeds");
+        }
+        Record::Excluded | Record::Gateway => {}
     }
 }
 
@@ -140,7 +144,12 @@ fn read_record(text: &str) -> Option<(u16, Record)> {
         "u" => HolderState::Unbound,
         "b" => HolderState::Bound,
         "r" => HolderState::Releasing,
-        "c" => return Some((ordinal, Record::Cooling)),
+        "c" => {
+            let stamp = fields
+                .next()
+                .map_or(Some(0), |text| u32::from_str_radix(text, 16).ok())?;
+            return Some((ordinal, Record::Cooling(stamp)));
+        }
         "x" => return Some((ordinal, Record::Excluded)),
         "g" => return Some((ordinal, Record::Gateway)),
         "s" => return Some((ordinal, Record::Reserved(read_field(fields.next()?)?))),

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod block;
 pub mod call;
 pub mod controller;
+pub mod disk;
 pub mod exchange;
 pub mod hash;
 pub mod holder;

@@ -228,11 +228,13 @@ pub struct AddressPoolStatus {
     pub approved: String,
     /// Units: ordinals.
     pub capacity: u64,
-    /// Units: ordinals that some record holds.
+    /// Units: ordinals that a Pod holds, as of the last count.
     pub held: u64,
+    /// Units: ordinals that a claim could take, cooling ones included, as of the last count.
+    pub free: u64,
     /// The generation of the excludes that are in force in the blocks.
     pub masked: String,
-    /// `Approved`, `ExcludeHeld`.
+    /// `Approved`, `ExcludeHeld`, `Exhausted`.
     pub conditions: Vec<Condition>,
 }
 

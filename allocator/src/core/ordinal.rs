@@ -131,6 +131,24 @@ impl OrdinalRanges {
         None
     }
 
+    /// The runs of ordinals, first and last, whose addresses lie in `range`.
+    pub fn ordinals_within(&self, range: &AddressRange) -> Vec<(u64, u64)> {
+        let mut before = 0_u64;
+        let mut runs = Vec::new();
+        for own in &self.0 {
+            if own.overlaps(range) {
+                let run = |number: u128| {
+                    let offset = u64::try_from(number - own.first).unwrap_or(u64::MAX);
+                    before.saturating_add(offset)
+                };
+                let (first, last) = (own.first.max(range.first), own.last.min(range.last));
+                runs.push((run(first), run(last)));
+            }
+            before = before.saturating_add(own.len());
+        }
+        runs
+    }
+
     /// The ordinal of this address.
     pub fn ordinal(&self, address: IpAddr) -> Option<u64> {
         let mut before = 0_u64;

@@ -19,6 +19,9 @@ pub enum PoolError {
     /// No family, two of the same kind, or one with ranges of the other kind.
     #[error("a pool has one IPv4 family, one IPv6 family, or one of each")]
     Families,
+    /// A subnet or gateway of the other kind than the ranges beside it: no address could be stated.
+    #[error("a subnet or gateway is of another family than the ranges beside it")]
+    Subnet,
     /// No address at all.
     #[error("the pool has no address")]
     Empty,
@@ -113,6 +116,11 @@ impl Family {
         let v6 = first.is_v6();
         if ranges.iter().any(|range| range.is_v6() != v6) {
             return Err(PoolError::Families);
+        }
+        let of_other = |ip: IpAddr| ip.is_ipv6() != v6;
+        if spec.subnet.is_some_and(|net| of_other(net.addr())) || spec.gateway.is_some_and(of_other)
+        {
+            return Err(PoolError::Subnet);
         }
         for (index, range) in ranges.iter().enumerate() {
             if ranges[..index]
@@ -230,6 +238,30 @@ impl Pool {
         None
     }
 
+    /// Units: ordinals that the spec withholds. Counts runs, never single ordinals: a mask may be
+    /// as long as an IPv6 prefix.
+    pub fn masked_count(&self) -> u64 {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for family in &self.families {
+            for range in &family.exclude {
+                runs.extend(family.ranges.ordinals_within(range));
+            }
+            let gateway = family.gateway.and_then(|g| family.ranges.ordinal(g));
+            runs.extend(gateway.map(|ordinal| (ordinal, ordinal)));
+        }
+        runs.sort_unstable();
+        let (mut masked, mut counted_to) = (0_u64, 0_u64);
+        for (first, last) in runs {
+            let first = first.max(counted_to);
+            let end = last.saturating_add(1).min(self.capacity);
+            if first < end {
+                masked += end - first;
+                counted_to = end;
+            }
+        }
+        masked
+    }
+
     /// What a Pod with this ordinal is told.
     pub fn allocation(&self, ordinal: u64) -> Option<Allocation> {
         let mut addresses = Vec::with_capacity(self.families.len());
@@ -313,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn masks_are_counted_once_and_within_the_capacity() {
+        let masked = pool(&[
+            (
+                &["10.0.0.0/28", "10.0.1.0/28"],
+                &["10.0.0.3", "10.0.0.2-10.0.0.5", "10.0.0.15-10.0.1.1"],
+                Some("10.0.0.4"),
+            ),
+            (&["fd00::/64"], &["fd00::5-fd00::6", "fd00::1:0/112"], None),
+        ])
+        .unwrap();
+        // 2..=6 and 15..=17 of 32.
+        assert_eq!((masked.capacity, masked.masked_count()), (32, 8));
+        let counted = (0..32).filter(|o| masked.mask(*o).is_some()).count();
+        assert_eq!(counted, 8);
+    }
+
+    #[test]
     fn overlap_inside_one_pool_is_refused() {
         let error = pool(&[(&["10.0.0.0/24", "10.0.0.128/25"], &[], None)]).unwrap_err();
         assert_eq!(error, PoolError::Overlap);
@@ -322,6 +371,12 @@ mod tests {
     fn a_pool_of_two_families_of_one_kind_is_refused() {
         let error = pool(&[(&["10.0.0.0/24"], &[], None), (&["10.1.0.0/24"], &[], None)]);
         assert_eq!(error.unwrap_err(), PoolError::Families);
+    }
+
+    #[test]
+    fn a_gateway_of_the_other_family_is_refused() {
+        let error = pool(&[(&["10.0.0.0/24"], &[], Some("fd00::1"))]);
+        assert_eq!(error.unwrap_err(), PoolError::Subnet);
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
             let outputs = agent.handle(ports.clock().now(), ports.entropy().draw(), input);
             shell.execute(outputs).await;
         }
+        ports.observer().agent_state(|| agent.state());
         if !shell.next().await {
             return;
         }
@@ -259,7 +260,11 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                     });
                 }
                 Output::Metric(metric) => ports.observer().metric(metric),
-                Output::Event { reason, message } => ports.observer().event(reason, message),
+                Output::Event {
+                    subject,
+                    reason,
+                    message,
+                } => ports.observer().event_about(subject, reason, message),
             }
         }
         if append_failed {

@@ -45,6 +45,7 @@ pub async fn run_controller<P: ControllerPorts>(mut controller: Controller, port
                 shell.execute(output);
             }
         }
+        ports.observer().controller_state(|| controller.state());
         shell.next().await;
     }
 }

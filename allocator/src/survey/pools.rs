@@ -77,7 +77,7 @@ fn row(snapshot: &Snapshot, object: &AddressPool) -> PoolRow {
                     HolderState::Releasing => row.releasing += 1,
                 },
                 Record::Excluded | Record::Gateway | Record::Reserved(_) => row.masked += 1,
-                Record::Cooling => {}
+                Record::Cooling(_) => {}
             }
         }
     }

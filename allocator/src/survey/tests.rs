@@ -93,7 +93,7 @@ fn a_pool_is_counted_by_what_its_records_say() {
         (2, held("x", "a", 3, HolderState::Bound)),
         (3, held("y", "a", 3, HolderState::Unbound)),
         (4, held("z", "a", 3, HolderState::Releasing)),
-        (5, Record::Cooling),
+        (5, Record::Cooling(0)),
         (6, Record::Reserved("static".into())),
     ]);
     let row = &pools(&snapshot)[0];

@@ -329,7 +329,7 @@ pub(super) fn carry_out(inner: &mut Inner, pending: &Pending) -> Result<ApiReply
     let store = &mut inner.store;
     match pending.request.clone() {
         ApiRequest::Get(key, _) => store.get(&key).map(ApiReply::Object),
-        ApiRequest::List(query) => Ok(ApiReply::Page(store.list(&query))),
+        ApiRequest::List(query) => store.list(&query).map(ApiReply::Page),
         ApiRequest::Create(object) => store.create(object).map(ApiReply::Written),
         ApiRequest::Replace(object, part) => store.replace(object, part).map(ApiReply::Written),
         ApiRequest::Delete(key, preconditions) => store

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
 use crate::ports::{
-    ApiError, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
+    ApiError, Applied, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
 };
 
 /// One change.
@@ -22,6 +22,27 @@ pub struct Store {
     history: Vec<Change>,
     version: u64,
     uids: u64,
+    /// Nothing before this version is known.
+    compacted: u64,
+}
+
+fn refused(message: &str) -> ApiError {
+    ApiError::Invalid {
+        message: message.to_owned(),
+    }
+}
+
+/// Units: bytes. What etcd takes.
+const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// Blocks alone grow large; the apiserver answers etcd's refusal with a 500.
+fn check_size(object: &Object) -> Result<(), ApiError> {
+    match object {
+        Object::AddressBlock(block) if block.spec.records.len() > OBJECT_BYTES_MAX => {
+            Err(ApiError::Unavailable(Applied::Unknown))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn matches(selection: &Selection, object: &Object) -> bool {
@@ -68,12 +89,6 @@ impl Store {
             self.objects.insert(key.clone(), object.clone());
             object
         });
-        let before = before.map(|mut object| {
-            if after.is_none() {
-                object.metadata_mut().resource_version = self.version.to_string();
-            }
-            object
-        });
         self.history.push(Change {
             version: self.version,
             before,
@@ -87,35 +102,90 @@ impl Store {
         self.objects.get(key).cloned().ok_or(ApiError::NotFound)
     }
 
-    /// Lists, all pages' worth per `limit`.
-    pub fn list(&self, query: &ListQuery) -> ListPage {
-        let after = query.continue_token.as_str();
-        let mut items: Vec<Object> = self
-            .objects
-            .values()
-            .filter(|object| matches(&query.selection, object))
-            .filter(|object| object.metadata().name.as_str() > after || after.is_empty())
-            .cloned()
+    /// The objects as they were at a version that is not compacted.
+    fn at(&self, version: u64) -> BTreeMap<ObjectKey, Object> {
+        let mut objects = self.objects.clone();
+        for change in self.history.iter().rev() {
+            if change.version <= version {
+                break;
+            }
+            match (&change.before, &change.after) {
+                (Some(before), _) => {
+                    objects.insert(before.key(), before.clone());
+                }
+                (None, Some(after)) => {
+                    objects.remove(&after.key());
+                }
+                (None, None) => {}
+            }
+        }
+        objects
+    }
+
+    /// Lists, all pages' worth per `limit`. Pages show the state at the first of them.
+    ///
+    /// Errors: the token is of no list, or of one that is forgotten.
+    pub fn list(&self, query: &ListQuery) -> Result<ListPage, ApiError> {
+        let (version, after) = if query.continue_token.is_empty() {
+            (self.version, "")
+        } else {
+            let token = query.continue_token.split_once(' ');
+            token
+                .and_then(|(version, after)| Some((version.parse().ok()?, after)))
+                .ok_or_else(|| refused("the continue token is of no list"))?
+        };
+        if version < self.compacted {
+            return Err(ApiError::Gone);
+        }
+        // A key has the namespace first: what is after it in the order is after it in the list.
+        let place = |object: &Object| {
+            let metadata = object.metadata();
+            format!("{}/{}", metadata.namespace, metadata.name)
+        };
+        let mut rest: Vec<Object> = self
+            .at(version)
+            .into_values()
+            .filter(|object| object.kind() == query.selection.kind)
+            .filter(|object| after.is_empty() || *place(object) > *after)
             .collect();
-        items.sort_by_key(|object| object.metadata().name.clone());
+        rest.sort_by_key(place);
+        let mut items = Vec::new();
         let mut continue_token = String::new();
-        let limit = query.limit as usize;
-        if limit > 0 && items.len() > limit {
-            items.truncate(limit);
-            continue_token.clone_from(&items[limit - 1].metadata().name);
+        let mut rest = rest.into_iter().peekable();
+        while let Some(object) = rest.next() {
+            if !matches(&query.selection, &object) {
+                continue;
+            }
+            // Whether anything in the rest is selected, the server does not look.
+            if items.len() + 1 == query.limit as usize && rest.peek().is_some() {
+                continue_token = format!("{version} {}", place(&object));
+                items.push(object);
+                break;
+            }
+            items.push(object);
         }
-        ListPage {
+        Ok(ListPage {
             items,
-            resource_version: self.version.to_string(),
+            resource_version: version.to_string(),
             continue_token,
-        }
+        })
+    }
+
+    /// Forgets every version before the present one.
+    pub fn compact(&mut self) {
+        self.compacted = self.version;
+        self.history.clear();
     }
 
     /// Creates.
     pub fn create(&mut self, mut object: Object) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
         if self.objects.contains_key(&key) {
             return Err(ApiError::AlreadyExists);
+        }
+        if let Object::AddressPool(pool) = &mut object {
+            pool.status = AddressPoolStatus::default();
         }
         self.uids += 1;
         if object.metadata().uid.as_str().is_empty() {
@@ -126,12 +196,23 @@ impl Store {
 
     /// Replaces. A replacement that changes nothing leaves the version.
     pub fn replace(&mut self, mut object: Object, part: Part) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
-        let Some(before) = self.objects.get(&key) else {
+        let has_status = matches!(key.kind, Kind::AddressPool | Kind::Node | Kind::Pod);
+        let before = self.objects.get(&key);
+        let Some(before) = before.filter(|_| part == Part::Main || has_status) else {
             return Err(ApiError::NotFound);
         };
-        let guard = &object.metadata().resource_version;
-        if !guard.is_empty() && *guard != before.metadata().resource_version {
+        let new = object.metadata();
+        if new.resource_version.is_empty() && key.kind != Kind::Pod && key.kind != Kind::Node {
+            return Err(refused(
+                "metadata.resourceVersion: must be specified for an update",
+            ));
+        }
+        let other = |guard: &str, stored: &str| !guard.is_empty() && guard != stored;
+        if other(&new.resource_version, &before.metadata().resource_version)
+            || other(new.uid.as_str(), before.metadata().uid.as_str())
+        {
             return Err(ApiError::Conflict);
         }
         if let (Object::AddressPool(new), Object::AddressPool(old)) = (&mut object, before) {
@@ -142,6 +223,15 @@ impl Store {
                     new.metadata = old.metadata.clone();
                 }
             }
+        }
+        let known = &before.metadata().finalizers;
+        let mut finalizers = object.metadata().finalizers.iter();
+        if before.metadata().deletion_timestamp.is_some()
+            && !finalizers.all(|finalizer| known.contains(finalizer))
+        {
+            return Err(refused(
+                "no new finalizers can be added if the object is being deleted",
+            ));
         }
         object
             .metadata_mut()
@@ -175,7 +265,9 @@ impl Store {
         };
         let metadata = before.metadata();
         if preconditions.is_some_and(|wanted| {
-            wanted.uid != metadata.uid || wanted.resource_version != metadata.resource_version
+            let other_version = !wanted.resource_version.is_empty()
+                && wanted.resource_version != metadata.resource_version;
+            wanted.uid != metadata.uid || other_version
         }) {
             return Err(ApiError::Conflict);
         }
@@ -209,15 +301,19 @@ impl Store {
                 .filter(|object| matches(&query.selection, object))
                 .cloned()
         };
+        if version < self.compacted {
+            return vec![(self.version, WatchEvent::Expired)];
+        }
         self.history[from..]
             .iter()
             .filter_map(|change| {
                 let event = match (select(&change.before), select(&change.after)) {
                     (None, Some(after)) => WatchEvent::Added(after),
                     (Some(_), Some(after)) => WatchEvent::Modified(after),
-                    // An object that left the selection is shown as it is now.
-                    (Some(before), None) => {
-                        WatchEvent::Deleted(change.after.clone().unwrap_or(before))
+                    // Its last state in the selection, under the version that took it out.
+                    (Some(mut before), None) => {
+                        before.metadata_mut().resource_version = change.version.to_string();
+                        WatchEvent::Deleted(before)
                     }
                     (None, None) => return None,
                 };

@@ -666,11 +666,16 @@ impl World {
 
     /// Starts a controller.
     pub fn start_controller(&mut self, identity: &str) {
-        let config = ControllerConfig::new(identity);
+        self.start_controller_with(ControllerConfig::new(identity));
+    }
+
+    /// Starts a controller with that configuration.
+    pub fn start_controller_with(&mut self, config: ControllerConfig) {
+        let identity = config.identity.clone();
         let shared = self.shared.clone();
         let ports = NodePorts {
             shared,
-            name: identity.to_owned(),
+            name: identity.clone(),
             incarnation: 0,
         };
         let controller = Controller::new(config);
@@ -745,6 +750,23 @@ impl World {
                 }
                 let at = inner.now + Duration::from_secs(2);
                 inner.schedule(at, Arrival::StartSandbox(uid));
+            }
+        });
+    }
+
+    /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
+    pub fn end_all_silently(&mut self, name: &str) {
+        self.with(|inner| {
+            inner.node(name).namespaces.clear();
+            let here: Vec<(String, String)> = inner
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.node == name)
+                .map(|(uid, pod)| (uid.clone(), pod.name.clone()))
+                .collect();
+            for (uid, pod) in here {
+                inner.pods.remove(&uid);
+                inner.remove_pod_object(&pod);
             }
         });
     }

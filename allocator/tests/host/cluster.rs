@@ -25,7 +25,7 @@ pub struct MemoryApi {
 }
 
 impl MemoryApi {
-    /// A cluster with one node and one pool, `10.9.0.0/24`.
+    /// A cluster with one node and one pool, `10.9.0.0/24` and `fd09::/64`.
     pub fn new() -> Self {
         let api = Self {
             store: Arc::default(),
@@ -45,11 +45,13 @@ impl MemoryApi {
         };
         pool.spec.is_default = true;
         pool.spec.block_size = Some(64);
-        pool.spec.families = vec![FamilySpec {
-            ranges: vec!["10.9.0.0/24".to_owned()],
-            gateway: "10.9.0.1".parse().ok(),
-            ..FamilySpec::default()
-        }];
+        pool.spec.families = ["10.9.0.0/24", "fd09::/64"]
+            .map(|subnet| FamilySpec {
+                ranges: vec![subnet.to_owned()],
+                gateway: "10.9.0.1".parse().ok().filter(|_| subnet.contains('.')),
+                ..FamilySpec::default()
+            })
+            .into();
         api.with(|store| {
             store.create(node.into()).unwrap();
             pool.metadata = store.create(pool.clone().into()).unwrap();
@@ -115,7 +117,7 @@ impl ApiServer for MemoryApi {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, ApiError> {
-        Ok(self.lock().list(query))
+        self.lock().list(query)
     }
 
     async fn watch(&self, query: &WatchQuery) -> Result<MemoryWatch, ApiError> {

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod callers;
 mod cluster;
 mod dependencies;
+#[path = "../disk/namespaces.rs"]
+mod namespaces;
 mod plugin;

@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use crate::cluster::Host;
 
 /// One execution of the plugin by a runtime.
-struct Run {
-    code: i32,
-    stdout: String,
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
 }
 
 impl Run {
-    fn document(&self) -> Value {
+    pub fn document(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{:?}", self.stdout))
     }
 
-    fn addresses(&self) -> Vec<String> {
+    pub fn addresses(&self) -> Vec<String> {
         let document = self.document();
         let ips = document["ips"]
             .as_array()
@@ -44,12 +44,25 @@ impl Host {
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={};K8S_POD_UID={}",
             pod.0, pod.1
         );
-        let mut child = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .env_clear()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.env("CNI_NETNS", self.path("netns").join(container));
+        self.execute(command, verb, container, &args, stdin)
+    }
+
+    /// Executes something that is, or that calls, the plugin.
+    pub fn execute(
+        &self,
+        mut command: Command,
+        verb: &str,
+        container: &str,
+        args: &str,
+        stdin: &[u8],
+    ) -> Run {
+        let mut child = command
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", container)
             .env("CNI_IFNAME", "eth0")
-            .env("CNI_NETNS", self.path("netns").join(container))
             .env("CNI_ARGS", args)
             .env("BERTH_SOCKET", self.path("run/agent.sock"))
             .env("BERTH_SPOOL", self.path("spool"))
@@ -81,7 +94,7 @@ impl Host {
     }
 
     /// Waits, at most a minute, until no record is held for the Pod.
-    fn await_release(&self, uid: &str) {
+    pub fn await_release(&self, uid: &str) {
         let bound = boot_time() + Duration::from_mins(1);
         while self.api.records().contains(uid) {
             assert!(boot_time() < bound, "held: {}", self.api.records());

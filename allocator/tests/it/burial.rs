@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 
+use berth::core::controller::ControllerConfig;
 use berth::core::objects::{
-    ANNOTATION_BURY, AddressPool, EpochState, FamilySpec, Kind, Object, ObjectKey,
+    ANNOTATION_BURY, AddressPool, BerthNode, EpochState, FamilySpec, Kind, Object, ObjectKey,
 };
 use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
@@ -134,4 +135,120 @@ fn u2_a_buried_machines_addresses_are_freed_and_its_agent_answers_nothing_from_m
     assert_eq!(world.violations(), []);
     assert_eq!(state(&mut world, "machine-n0"), EpochState::Live);
     assert!(world.addresses_of("p").is_empty(), "no room for it now");
+}
+
+fn machine(world: &mut World, name: &str) -> Box<BerthNode> {
+    let key = ObjectKey::cluster(Kind::BerthNode, name);
+    world.with_store(|store| match store.get(&key).unwrap() {
+        Object::BerthNode(node) => node,
+        _ => panic!("a BerthNode"),
+    })
+}
+
+fn conditions(world: &mut World, name: &str) -> Vec<String> {
+    let node = machine(world, name);
+    node.spec.conditions.into_iter().map(|c| c.kind).collect()
+}
+
+fn exists(world: &mut World, pod: &str) -> bool {
+    let key = ObjectKey {
+        kind: Kind::Pod,
+        namespace: "ns".into(),
+        name: pod.into(),
+    };
+    world.with_store(|store| store.get(&key).is_ok())
+}
+
+#[test]
+fn a_machine_that_was_buried_alive_takes_back_what_is_free_and_removes_its_pod_where_it_is_not() {
+    let mut world = World::new(7, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/31");
+    world.start_controller("c1");
+    world.add_node("n0");
+    world.add_node("n1");
+    pod(&mut world, "n0", "p");
+    pod(&mut world, "n0", "q");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.running_count(), 2);
+    // The machine is cut off, and an operator says that it is off.
+    world.kill_agent("n0");
+    bury(&mut world, "machine-n0");
+    world.run_for(Duration::from_secs(720));
+    assert_eq!(state(&mut world, "machine-n0"), EpochState::Dead);
+    pod(&mut world, "n1", "r");
+    world.run_for(Duration::from_secs(20));
+    let taken = world.addresses_of("r");
+    let (lost, kept) = if world.addresses_of("p") == taken {
+        ("p", "q")
+    } else {
+        ("q", "p")
+    };
+    world.start_agent("n0");
+    world.run_for(Duration::from_secs(60));
+    assert!(!exists(&mut world, lost), "its Pod is removed");
+    assert!(exists(&mut world, kept) && exists(&mut world, "r"));
+    let expected = [format!("pod-{kept}"), "pod-r".to_owned()];
+    assert_eq!(world.held_by(), expected, "the other is taken back");
+    let said = conditions(&mut world, "machine-n0");
+    assert_eq!(said, ["BuriedWhileAlive", "AddressTaken"]);
+    let reasons: Vec<_> = world.events("n0").into_iter().map(|e| e.0).collect();
+    assert!(reasons.contains(&"AddressTaken"), "{reasons:?}");
+    // The kubelet ends the sandbox of a Pod that is gone.
+    world.delete_pod(lost, Duration::ZERO, true);
+    world.run_for(Duration::from_secs(120));
+    assert_eq!(conditions(&mut world, "machine-n0"), ["BuriedWhileAlive"]);
+}
+
+#[test]
+fn a_pod_is_left_alone_where_its_machine_was_not_buried() {
+    let mut world = World::new(8, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/31");
+    world.start_controller("c1");
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    world.run_for(Duration::from_secs(5));
+    // A backup is restored in which the address is another machine's.
+    world.kill_agent("n0");
+    world.with_store(|store| {
+        let blocks: Vec<_> = store.of_kind(Kind::AddressBlock).cloned().collect();
+        for object in blocks {
+            let Object::AddressBlock(mut block) = object else {
+                panic!("a block")
+            };
+            block.spec.records = block.spec.records.replace("machine-n0", "machine-n9");
+            store
+                .replace(Object::AddressBlock(block), Part::Main)
+                .unwrap();
+        }
+    });
+    world.start_agent("n0");
+    world.run_for(Duration::from_secs(60));
+    assert!(exists(&mut world, "p"));
+    let reasons: Vec<_> = world.events("n0").into_iter().map(|e| e.0).collect();
+    assert!(reasons.contains(&"AddressTaken"), "{reasons:?}");
+}
+
+#[test]
+fn of_many_machines_without_a_node_object_one_an_hour_is_buried_and_the_others_say_so() {
+    let mut world = World::new(9, Faults::default());
+    let mut config = ControllerConfig::new("c1");
+    config.bury_when_node_is_gone = true;
+    world.start_controller_with(config);
+    for node in ["n0", "n1", "n2"] {
+        world.add_node(node);
+    }
+    world.run_for(Duration::from_secs(5));
+    for node in ["n0", "n1", "n2"] {
+        world.kill_agent(node);
+        let key = ObjectKey::cluster(Kind::Node, node);
+        world.with_store(|store| store.delete(&key, None).unwrap());
+    }
+    world.run_for(Duration::from_secs(120));
+    let names = ["machine-n0", "machine-n1", "machine-n2"];
+    let dying = names.map(|name| state(&mut world, name) == EpochState::Dying);
+    assert_eq!(dying.iter().filter(|dying| **dying).count(), 1);
+    for (name, dying) in names.into_iter().zip(dying) {
+        let held = conditions(&mut world, name) == ["BurialHeld"];
+        assert_eq!(held, !dying, "{name}");
+    }
 }

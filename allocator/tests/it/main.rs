@@ -7,6 +7,9 @@
 )]
 
 mod burial;
+mod contract;
 mod costs;
+mod orders;
+mod pools;
 mod sequences;
 mod storms;

@@ -2,6 +2,8 @@
 //! deadlines. A call lives until both sides are done with it: a client that gave up does not stop
 //! a write that etcd already has.
 
+mod cancel;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ pub(super) struct Call {
     pub(super) client: ClientId,
     pub(super) node: NodeIndex,
     class: ClientClass,
+    level: Level,
     reply: ReplyTo,
     request: Request,
     what: ApiCallKind,
@@ -63,10 +66,23 @@ pub(super) struct Call {
     reset: bool,
     client_done: bool,
     committed: bool,
+    /// When the server learns that the client gave up.
+    canceled: Option<SimInstant>,
     deadline: SimInstant,
     /// Under which instant it stands in the set of deadlines.
     indexed: Option<SimInstant>,
     way_back: Duration,
+}
+
+impl Call {
+    /// When it left its client's limiter, or will.
+    pub(super) fn departed(&self) -> SimInstant {
+        self.departed
+    }
+
+    fn is_canceled(&self, now: SimInstant) -> bool {
+        self.canceled.is_some_and(|at| at <= now)
+    }
 }
 
 /// Calls by number. Numbers are never used twice, so an event of an old call finds nothing.
@@ -126,14 +142,18 @@ impl ApiServers {
         core: &mut Core<'_>,
     ) -> CallId {
         let spec = self.clients[client.index()]
-            .as_ref()
-            .map(|client| client.spec)
+            .as_mut()
+            .map(|client| {
+                client.waiting += 1;
+                client.spec
+            })
             .expect("a call is made by a client that exists");
         let (what, write) = describe(&request);
         let id = self.calls.add(Call {
             client,
             node: spec.node,
             class: spec.class,
+            level: Level::of(spec.class, what.resource),
             reply,
             request,
             what,
@@ -151,12 +171,19 @@ impl ApiServers {
             reset: false,
             client_done: false,
             committed: false,
+            canceled: None,
             deadline: SimInstant::MAX,
             indexed: None,
             way_back: core.parameters.net.one_way,
         });
         self.depart(id, core.now, core);
         id
+    }
+
+    /// How long a call that was just made is held back by its client's limiter.
+    pub fn limited(&mut self, id: CallId, now: SimInstant) -> Duration {
+        let departs = self.calls.get(id).map_or(now, |call| call.departed);
+        departs.saturating_since(now)
     }
 
     /// Sends a call, not before an instant, when its limiter lets it.
@@ -282,7 +309,7 @@ impl ApiServers {
             return;
         };
         call.seats = seats;
-        let (server, level) = (call.server, Level::of(call.class));
+        let (server, level) = (call.server, call.level);
         match self.servers[server].flow.admit(level, seats, id) {
             Admission::Run => self.begin(id, core),
             Admission::Wait => {
@@ -313,6 +340,10 @@ impl ApiServers {
         let Some(call) = self.calls.get(id) else {
             return;
         };
+        if call.is_canceled(core.now) {
+            self.give_back_seats(id, core);
+            return self.forget(id);
+        }
         let was_queued = call.stage == Stage::Queued;
         call.stage = Stage::Cpu;
         let (server, write, deadline) = (call.server, call.write, call.deadline);
@@ -376,8 +407,15 @@ impl ApiServers {
             let response = self.read(&request, server, core.now);
             return self.finish(id, response, core);
         }
+        if call.is_canceled(core.now) {
+            self.give_back_seats(id, core);
+            return self.forget(id);
+        }
         if let Err(error) = self.store.check(&call.request) {
             return self.finish(id, Err(error), core);
+        }
+        if call.effect.is_none() && self.store.is_idle(&call.request) {
+            return self.commit(id, core);
         }
         call.stage = Stage::Etcd;
         if let Some(CallEffect::Hold(delay)) = call.effect {
@@ -483,7 +521,7 @@ impl ApiServers {
         if seats == 0 {
             return;
         }
-        let (server, level) = (call.server, Level::of(call.class));
+        let (server, level) = (call.server, call.level);
         let mut next = Vec::new();
         self.servers[server].flow.release(level, seats, &mut next);
         for call in next {
@@ -602,8 +640,11 @@ impl ApiServers {
             self.depart(id, core.now + wait, core);
             return Delivery::Nothing;
         }
-        let (reply, stage) = (call.reply, call.stage);
+        let (reply, stage, client) = (call.reply, call.stage, call.client);
         call.client_done = true;
+        if let Some(client) = self.clients[client.index()].as_mut() {
+            client.waiting -= 1;
+        }
         self.unindex(id);
         if stage == Stage::Done {
             self.calls.remove(id);
@@ -637,7 +678,7 @@ impl ApiServers {
         if call.client_done || call.local {
             return;
         }
-        let (server, level, stage) = (call.server, Level::of(call.class), call.stage);
+        let (server, level, stage) = (call.server, call.level, call.stage);
         let waited_out = stage == Stage::Queued && core.now < call.deadline;
         if stage == Stage::Queued {
             call.seats = 0;
@@ -682,24 +723,6 @@ impl ApiServers {
         }
     }
 
-    /// Nobody waits for the calls of a client any more; what has left the client goes on.
-    pub(super) fn abandon_calls(&mut self, client: ClientId, core: &mut Core<'_>) {
-        for id in self
-            .calls
-            .matching(|call| call.client == client && !call.client_done)
-        {
-            self.unindex(id);
-            let Some(call) = self.calls.get(id) else {
-                continue;
-            };
-            call.client_done = true;
-            call.reply = ReplyTo::Nobody;
-            if call.stage == Stage::Done || call.departed > core.now {
-                self.forget(id);
-            }
-        }
-    }
-
     fn forget(&mut self, id: CallId) {
         self.unindex(id);
         self.calls.remove(id);
@@ -735,14 +758,31 @@ impl ApiServers {
                 after,
                 ..
             } => {
-                let mut found = self.store.customs_at(*kind, selectors, at);
+                let (at, after) = match after {
+                    None => (at, None),
+                    Some(token) => {
+                        let (revision, name) = token.split_once(' ').ok_or(ApiError::Invalid)?;
+                        let revision = revision.parse().map_err(|_| ApiError::Invalid)?;
+                        if revision + 1 < self.store.first() {
+                            return Err(ApiError::Gone);
+                        }
+                        (revision, Some(name))
+                    }
+                };
+                let mut found = self.store.customs_at(*kind, &[], at);
                 if let Some(after) = after {
-                    found.retain(|object| object.name > *after);
+                    found.retain(|object| *object.name > *after);
                 }
+                // A full page has a token while anything follows, whatever selects it.
+                let last = found.last().map(|object| object.name.clone());
+                found.retain(|object| super::store::matches(selectors, object));
                 let mut next = None;
-                if *limit > 0 && found.len() > *limit as usize {
+                if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);
-                    next = found.last().map(|object| object.name.clone());
+                    let end = found.last().map(|object| object.name.clone());
+                    if end != last {
+                        next = end.map(|name| format!("{at} {name}").into());
+                    }
                 }
                 Ok(Answer::Customs(found, at, next))
             }

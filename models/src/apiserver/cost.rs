@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::observation::ApiCallKind;
-use crate::parameters::{Price, Prices};
+use crate::parameters::{Factor, Price, Prices};
 use crate::request::{Consistency, Custom, Request, Shape};
 
 use super::store::Store;
@@ -40,6 +40,8 @@ crate::parameter_group! {
         patch_pod_status: Prices,
         /// PUT of a Pod's status with the network-status annotation.
         put_network_status: Prices,
+        /// PATCH of a Pod's annotations.
+        patch_pod_annotations: Prices,
         /// TokenRequest.
         create_token: Prices,
         /// A write of a controller on its own object.
@@ -60,10 +62,14 @@ crate::parameter_group! {
         write_atomic_list: Prices,
         /// Write of an atomic map.
         write_atomic_map: Prices,
+        /// Write of a list of objects that each hold a map.
+        write_list_of_maps: Prices,
         /// Disk time inside the latency of a write.
         bench_fsync: Duration,
         /// Piece in which background CPU is spent.
         background_lump: Duration,
+        /// What every price of CPU is multiplied by.
+        cpu_factor: Factor,
     }
 }
 
@@ -94,6 +100,14 @@ impl Demand {
         }
     }
 
+    /// The same work on a core that is slower by a factor.
+    fn on(self, factor: Factor) -> Demand {
+        Demand {
+            foreground: factor.of(self.foreground),
+            background: factor.of(self.background),
+        }
+    }
+
     fn times(self, count: u32) -> Demand {
         Demand {
             foreground: self.foreground * count,
@@ -105,6 +119,11 @@ impl Demand {
 impl CostParameters {
     /// CPU of a request, given what the store holds when it arrives.
     pub fn demand(&self, request: &Request, store: &Store) -> Demand {
+        self.measured(request, store).on(self.cpu_factor)
+    }
+
+    /// The same on the machine where the prices were measured.
+    fn measured(&self, request: &Request, store: &Store) -> Demand {
         let read = |price: Price| Demand::of(price, Duration::ZERO);
         let write = |price: Price| Demand::of(price, self.bench_fsync);
         match request {
@@ -115,6 +134,9 @@ impl CostParameters {
             Request::BindPod { .. } => write(self.bind_pod.at(1)),
             Request::PatchPodStatus { .. } => write(self.patch_pod_status.at(1)),
             Request::PutNetworkStatus { .. } => write(self.put_network_status.at(1)),
+            Request::PatchPodAnnotations { .. } | Request::AnnotatePod { .. } => {
+                write(self.patch_pod_annotations.at(1))
+            }
             Request::DeletePod { .. } | Request::Delete { .. } => write(self.delete.at(1)),
             Request::CreateToken => read(self.create_token.at(1)),
             Request::CreateEvent => write(self.post_flat.at(1)),
@@ -145,15 +167,16 @@ impl CostParameters {
             Request::Create(object) if object.kind.shape == Shape::Flat => {
                 write(self.post_flat.at(1))
             }
-            Request::Create(object) | Request::Replace { object, .. } => {
-                write(self.write_of(object))
-            }
+            Request::Create(object)
+            | Request::Replace { object, .. }
+            | Request::JsonPatch { object }
+            | Request::MergePatch { object } => write(self.write_of(object)),
         }
     }
 
     /// CPU of opening a connection.
     pub fn connection(&self) -> Demand {
-        Demand::of(self.tls.at(1), Duration::ZERO)
+        Demand::of(self.tls.at(1), Duration::ZERO).on(self.cpu_factor)
     }
 
     fn list(&self, first: Demand, count: usize) -> Demand {
@@ -180,7 +203,9 @@ impl CostParameters {
         match shape {
             Shape::Flat => self.get_flat.at(1),
             Shape::OneString => self.get_one_string.at(record_count),
-            Shape::AtomicList | Shape::AtomicMap => self.get_atomic.at(record_count),
+            Shape::AtomicList | Shape::AtomicMap | Shape::ListOfMaps => {
+                self.get_atomic.at(record_count)
+            }
             Shape::GranularMap => self.get_granular_map.at(record_count),
         }
     }
@@ -191,6 +216,7 @@ impl CostParameters {
             Shape::OneString => self.write_one_string.at(object.record_count),
             Shape::AtomicList => self.write_atomic_list.at(object.record_count),
             Shape::AtomicMap => self.write_atomic_map.at(object.record_count),
+            Shape::ListOfMaps => self.write_list_of_maps.at(object.record_count),
             Shape::GranularMap => self.write_granular_map.at(object.record_count),
         }
     }
@@ -205,6 +231,7 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::BindPod { .. } => ("POST", "pods/binding"),
         Request::PatchPodStatus { .. } => ("PATCH", "pods/status"),
         Request::PutNetworkStatus { .. } => ("PUT", "pods/status"),
+        Request::PatchPodAnnotations { .. } | Request::AnnotatePod { .. } => ("PATCH", "pods"),
         Request::DeletePod { .. } => ("DELETE", "pods"),
         Request::CreateToken => ("POST", "serviceaccounts/token"),
         Request::CreateEvent => ("POST", "events"),
@@ -215,6 +242,9 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::List { kind, .. } => ("LIST", kind.resource),
         Request::Create(object) => ("POST", object.kind.resource),
         Request::Replace { object, .. } => ("PUT", object.kind.resource),
+        Request::JsonPatch { object } | Request::MergePatch { object } => {
+            ("PATCH", object.kind.resource)
+        }
         Request::Delete { kind, .. } => ("DELETE", kind.resource),
     };
     // A token is signed, not stored.

@@ -1,9 +1,11 @@
 //! API priority and fairness as counters: seats per priority level and server, a bounded queue
 //! behind them, 429 when it is full. No timer runs unless a request waits.
 //!
-//! Modelled: the levels `exempt`, `system` (kubelets) and `workload-high` (controllers, scheduler,
-//! service accounts of kube-system), seats of a LIST, the wait limit of a quarter of the request timeout.
-//! Not modelled: shuffle sharding (one flow per level is assumed, which reaches 6 queues of 50), borrowing
+//! Modelled: the levels `exempt`, `system` (kubelets), `leader-election` (Leases of service accounts
+//! of kube-system) and `workload-high` (controllers, scheduler, other requests of these accounts),
+//! seats of a LIST, the wait limit of a quarter of the request timeout.
+//! Not modelled: shuffle sharding (one flow per level is assumed, which reaches 6
+//! queues of 50, or 4 of `leader-election`), borrowing
 //! between levels, the extra seats of a mutation with many watchers.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/apis/flowcontrol/bootstrap/default.go:94-483,
@@ -22,14 +24,19 @@ pub enum Level {
     Exempt,
     /// kubelets.
     System,
+    /// Leases.
+    LeaderElection,
     /// Controllers, scheduler, agents of kube-system.
     WorkloadHigh,
 }
 
 impl Level {
-    /// The level that a client's requests are sorted into.
-    pub fn of(class: ClientClass) -> Level {
+    /// The level that a client's requests for a resource are sorted into.
+    pub fn of(class: ClientClass, resource: &str) -> Level {
         match class {
+            ClientClass::IpamNode | ClientClass::IpamController if resource == "leases" => {
+                Level::LeaderElection
+            }
             ClientClass::User => Level::Exempt,
             ClientClass::Kubelet | ClientClass::KubeletEvents => Level::System,
             _ => Level::WorkloadHigh,
@@ -53,29 +60,40 @@ struct Lane {
     seats: u32,
     used: u32,
     waiting: VecDeque<(CallId, u32)>,
+    length: usize,
+}
+
+/// Size of a level: seats, and requests that may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Seats.
+    pub seats: u32,
+    /// Places in its queue.
+    pub queue: usize,
 }
 
 /// Flow control of one apiserver.
 #[derive(Debug)]
 pub struct FlowControl {
     system: Lane,
+    leader_election: Lane,
     workload_high: Lane,
-    queue_length: usize,
     rejected: u64,
 }
 
 impl FlowControl {
     /// All seats free.
-    pub fn new(system_seats: u32, workload_high_seats: u32, queue_length: usize) -> Self {
-        let lane = |seats| Lane {
-            seats,
+    pub fn new(system: Size, leader_election: Size, workload_high: Size) -> Self {
+        let lane = |size: Size| Lane {
+            seats: size.seats,
             used: 0,
             waiting: VecDeque::new(),
+            length: size.queue,
         };
         Self {
-            system: lane(system_seats),
-            workload_high: lane(workload_high_seats),
-            queue_length,
+            system: lane(system),
+            leader_election: lane(leader_election),
+            workload_high: lane(workload_high),
             rejected: 0,
         }
     }
@@ -84,13 +102,13 @@ impl FlowControl {
         match level {
             Level::Exempt => None,
             Level::System => Some(&mut self.system),
+            Level::LeaderElection => Some(&mut self.leader_election),
             Level::WorkloadHigh => Some(&mut self.workload_high),
         }
     }
 
     /// Takes seats for a request, or a place in the queue.
     pub fn admit(&mut self, level: Level, seats: u32, call: CallId) -> Admission {
-        let queue_length = self.queue_length;
         let Some(lane) = self.lane(level) else {
             return Admission::Run;
         };
@@ -98,7 +116,7 @@ impl FlowControl {
             lane.used += seats;
             return Admission::Run;
         }
-        if lane.waiting.len() < queue_length {
+        if lane.waiting.len() < lane.length {
             lane.waiting.push_back((call, seats));
             return Admission::Wait;
         }
@@ -133,7 +151,11 @@ impl FlowControl {
 
     /// Forgets everybody, as a restart does.
     pub fn reset(&mut self) {
-        for lane in [&mut self.system, &mut self.workload_high] {
+        for lane in [
+            &mut self.system,
+            &mut self.leader_election,
+            &mut self.workload_high,
+        ] {
             lane.used = 0;
             lane.waiting.clear();
         }
@@ -150,9 +172,14 @@ mod tests {
     use super::Admission::{Reject, Run, Wait};
     use super::*;
 
+    fn flow(system: u32, workload_high: u32, queue: usize) -> FlowControl {
+        let size = |seats| Size { seats, queue };
+        FlowControl::new(size(system), size(1), size(workload_high))
+    }
+
     #[test]
     fn overflow_of_the_queue_is_rejected_and_freed_seats_go_to_the_first_in_line() {
-        let mut flow = FlowControl::new(2, 1, 2);
+        let mut flow = flow(2, 1, 2);
         let level = Level::System;
         let outcomes: Vec<Admission> = (0..5).map(|n| flow.admit(level, 1, CallId(n))).collect();
         assert_eq!(outcomes, [Run, Run, Wait, Wait, Reject]);
@@ -166,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_request_wider_than_its_level_runs_alone() {
-        let mut flow = FlowControl::new(2, 1, 8);
+        let mut flow = flow(2, 1, 8);
         assert_eq!(flow.admit(Level::System, 1, CallId(0)), Admission::Run);
         assert_eq!(flow.admit(Level::System, 10, CallId(1)), Admission::Wait);
         let mut next = Vec::new();
@@ -175,10 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn leases_of_agents_do_not_take_the_seats_of_their_other_requests() {
+        let mut flow = flow(2, 1, 8);
+        let lease = Level::of(ClientClass::IpamNode, "leases");
+        let pool = Level::of(ClientClass::IpamNode, "ippools");
+        assert_eq!(flow.admit(lease, 1, CallId(0)), Run);
+        assert_eq!(flow.admit(lease, 1, CallId(1)), Wait);
+        assert_eq!(flow.admit(pool, 1, CallId(2)), Run);
+    }
+
+    #[test]
     fn users_of_system_masters_are_exempt() {
-        let mut flow = FlowControl::new(0, 0, 0);
+        let mut flow = flow(0, 0, 0);
         assert_eq!(
-            flow.admit(Level::of(ClientClass::User), 1, CallId(0)),
+            flow.admit(Level::of(ClientClass::User, "pods"), 1, CallId(0)),
             Admission::Run
         );
     }

@@ -54,7 +54,7 @@ pub use self::parameters::{ApiParameters, EtcdParameters, NetParameters};
 use self::call::Calls;
 use self::etcd::Etcd;
 use self::fault::ArmedFaults;
-use self::flow_control::FlowControl;
+use self::flow_control::{FlowControl, Size};
 use self::store::{Limits, SERVERS_MAX, Store};
 use self::watch::Watches;
 
@@ -157,6 +157,8 @@ struct Client {
     limiter: Option<TokenBucket>,
     server: usize,
     connected: bool,
+    /// Calls that it waits for.
+    waiting: u32,
     entity: u64,
     latency: Option<Stream>,
 }
@@ -211,6 +213,10 @@ impl ApiServers {
             "a cluster has 1 to {SERVERS_MAX} apiservers"
         );
         let api = &parameters.api;
+        let size = |seats: u64, queue: u64| Size {
+            seats: seats as u32,
+            queue: queue as usize,
+        };
         let servers = masters
             .iter()
             .enumerate()
@@ -219,9 +225,9 @@ impl ApiServers {
                 up: true,
                 outage: 0,
                 flow: FlowControl::new(
-                    api.system_seats as u32,
-                    api.workload_high_seats as u32,
-                    api.queue_length as usize,
+                    size(api.system_seats, api.queue_length),
+                    size(api.leader_election_seats, api.leader_election_queue),
+                    size(api.workload_high_seats, api.queue_length),
                 ),
                 floor: 0,
                 last_visible: SimInstant::ZERO,
@@ -296,6 +302,7 @@ impl ApiServers {
                 .map(|(rate, burst)| TokenBucket::new(rate, burst)),
             server,
             connected: !spec.fresh_connection,
+            waiting: 0,
             entity,
             latency,
         }));
@@ -304,13 +311,29 @@ impl ApiServers {
 
     /// Forgets a client; see [`crate::context::Context::drop_client`].
     pub fn drop_client(&mut self, client: ClientId, core: &mut Core<'_>) {
-        if let Some(slot) = self.clients.get_mut(client.index()) {
-            *slot = None;
-        }
+        let slot = self.clients.get_mut(client.index());
+        let waiting = slot
+            .and_then(Option::take)
+            .map_or(0, |client| client.waiting);
         for watch in self.watches.matching(|watcher| watcher.client == client) {
             self.watches.remove(watch);
         }
-        self.abandon_calls(client, core);
+        // Looking through all calls is dear, and most processes end with none.
+        if waiting > 0 {
+            self.abandon_calls(client, core);
+        }
+    }
+
+    /// When a call leaves, or left, the limiter of its client; `None` when it has ended.
+    pub fn departure(&mut self, call: CallId) -> Option<SimInstant> {
+        self.calls.get(call).map(|call| call.departed())
+    }
+
+    /// Whether a write is in etcd's hands, so that nothing stops it any more.
+    pub fn is_committing(&mut self, call: CallId) -> bool {
+        self.calls
+            .get(call)
+            .is_some_and(|call| call.stage == call::Stage::Etcd)
     }
 
     /// An event of the API path.

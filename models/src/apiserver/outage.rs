@@ -75,6 +75,14 @@ impl ApiServers {
         state.frozen_until = core.now;
     }
 
+    /// etcd forgets every state before the present one, and so do the watch caches.
+    pub fn compact(&mut self) {
+        self.store.compact();
+        for server in &mut self.servers {
+            server.floor = self.store.revision();
+        }
+    }
+
     /// Whether an apiserver serves.
     pub fn serves(&self, server: usize) -> bool {
         self.servers[server].up

@@ -25,6 +25,10 @@ crate::parameter_group! {
         history_max: u64,
         /// Seats of kubelets.
         system_seats: u64,
+        /// Seats of Leases.
+        leader_election_seats: u64,
+        /// Requests for Leases that may wait.
+        leader_election_queue: u64,
         /// Seats of controllers, scheduler and agents.
         workload_high_seats: u64,
         /// Requests that may wait in one level.

@@ -2,7 +2,7 @@
 //! changes it. It knows neither time nor clients beyond the instant that it is given.
 //!
 //! Modelled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
-//! graceful deletion of Pods, finalizers, writes that change nothing, the size limit, a bounded
+//! graceful deletion of Pods, finalizers, the status apart, writes that change nothing, the size limit, a bounded
 //! history from which older states are read and watches are replayed.
 //! Not modelled: field ownership, validation of bodies, Events and workload objects as data (they
 //! are paid for and counted), one window per resource (here all kinds share one).
@@ -21,8 +21,8 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, NewPod, Request, Response, Selector, WorkloadObject,
-    WorkloadWrite,
+    Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, Response, Selector,
+    WorkloadObject, WorkloadWrite,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
@@ -49,6 +49,8 @@ impl Stored {
 /// One revision: what an object was before and after it.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// The revision itself.
+    pub revision: ResourceVersion,
     /// When it was committed.
     pub at: SimInstant,
     /// The object before; `None` = it was created.
@@ -355,6 +357,23 @@ impl Store {
                     Err(ApiError::Conflict)
                 }
             }
+            Request::PatchPodAnnotations {
+                namespace, name, ..
+            } => self.named_pod(namespace, name).map(|_| ()),
+            Request::AnnotatePod {
+                pod,
+                resource_version,
+                ..
+            } => {
+                let stored = self.known_pod(*pod, ApiError::Invalid)?;
+                let stale =
+                    resource_version.is_some_and(|version| version != stored.resource_version);
+                if stale {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
+            }
             Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
@@ -372,18 +391,42 @@ impl Store {
                     Ok(())
                 }
             }
-            Request::Replace { object, guarded } => {
+            Request::Replace { object, part } => {
+                self.check_size(object)?;
+                let stored = self
+                    .custom(object.kind, &object.name)
+                    .filter(|stored| *part == Part::Main || stored.status.is_some())
+                    .ok_or(ApiError::NotFound)?;
+                if object.resource_version == 0 {
+                    return Err(ApiError::Invalid);
+                }
+                let stale = stored.resource_version != object.resource_version
+                    || (object.uid != 0 && stored.uid != object.uid);
+                if stale {
+                    return Err(ApiError::Conflict);
+                }
+                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
+                if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
+                    return Err(ApiError::Invalid);
+                }
+                Ok(())
+            }
+            Request::MergePatch { object } => {
+                self.check_size(object)?;
+                self.custom(object.kind, &object.name)
+                    .ok_or(ApiError::NotFound)
+                    .map(|_| ())
+            }
+            // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
+            Request::JsonPatch { object } => {
                 self.check_size(object)?;
                 let stored = self
                     .custom(object.kind, &object.name)
                     .ok_or(ApiError::NotFound)?;
-                let stale = *guarded
-                    && (stored.resource_version != object.resource_version
-                        || stored.uid != object.uid);
-                if stale {
-                    Err(ApiError::Conflict)
-                } else {
+                if stored.resource_version == object.resource_version {
                     Ok(())
+                } else {
+                    Err(ApiError::Invalid)
                 }
             }
             Request::Delete {
@@ -407,7 +450,8 @@ impl Store {
 
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
         if object.body.len() > self.limits.body_bytes_max {
-            return Err(ApiError::Unavailable { unknown: false });
+            // The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
+            return Err(ApiError::Unavailable { unknown: true });
         }
         Ok(())
     }
@@ -421,6 +465,39 @@ impl Store {
             .former_name(pod)
             .is_some_and(|name| self.names.contains_key(&name));
         Err(if renamed { other } else { ApiError::NotFound })
+    }
+
+    /// The Pod that has a name now.
+    fn named_pod(&self, namespace: &Rc<str>, name: &Rc<str>) -> Result<&Rc<Pod>, ApiError> {
+        self.names
+            .get(&(namespace.clone(), name.clone()))
+            .and_then(|uid| self.pod(*uid))
+            .ok_or(ApiError::NotFound)
+    }
+
+    /// Whether a write that is not refused would leave everything as it is: the apiserver compares
+    /// before it asks etcd for a transaction (apiserver/pkg/storage/etcd3/store.go:461-491).
+    pub fn is_idle(&self, request: &Request) -> bool {
+        match request {
+            Request::Replace { object, .. } => {
+                self.custom(object.kind, &object.name)
+                    .is_some_and(|stored| {
+                        let same = stored.labels == object.labels
+                            && stored.finalizers == object.finalizers
+                            && stored.body == object.body
+                            && stored.record_count == object.record_count;
+                        same && !(stored.deleting && stored.finalizers.is_empty())
+                    })
+            }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => self
+                .named_pod(namespace, name)
+                .is_ok_and(|pod| merged(&pod.annotations, annotations).is_none()),
+            _ => false,
+        }
     }
 
     fn former_name(&self, pod: PodUid) -> Option<(Rc<str>, Rc<str>)> {
@@ -470,6 +547,22 @@ impl Store {
                 annotated.network_status = true;
                 Ok(Answer::Pod(self.put_pod(annotated, now)))
             }
+            Request::PatchPodAnnotations {
+                namespace,
+                name,
+                annotations,
+            } => {
+                let pod = self.named_pod(namespace, name)?;
+                let Some(annotations) = merged(&pod.annotations, annotations) else {
+                    return Ok(Answer::Pod(pod.clone()));
+                };
+                let mut pod = Pod::clone(pod);
+                pod.annotations = annotations;
+                Ok(Answer::Pod(self.put_pod(pod, now)))
+            }
+            Request::AnnotatePod {
+                pod, annotations, ..
+            } => Ok(Answer::Pod(self.annotate(*pod, annotations, now))),
             Request::DeletePod { pod, grace } => {
                 Ok(Answer::Pod(self.delete_pod(*pod, *grace, now, observed)))
             }
@@ -483,12 +576,16 @@ impl Store {
                 let mut stored = Custom::clone(object);
                 stored.uid = self.next_custom_uid;
                 stored.deleting = false;
+                stored.status = stored.status.map(|_| Rc::from("{}"));
                 self.next_custom_uid += 1;
                 Ok(Answer::Custom(self.put_custom(stored, now, observed)))
             }
-            Request::Replace { object, .. } => {
-                Ok(Answer::Custom(self.replace(object, now, observed)))
+            Request::Replace { object, part } => {
+                Ok(Answer::Custom(self.replace(object, *part, now, observed)))
             }
+            Request::JsonPatch { object } | Request::MergePatch { object } => Ok(Answer::Custom(
+                self.replace(object, Part::Main, now, observed),
+            )),
             Request::Delete { kind, name, .. } => {
                 Ok(Answer::Custom(self.delete(*kind, name, now, observed)))
             }
@@ -537,6 +634,25 @@ impl Store {
                 pod_ips: Vec::new(),
             },
         };
+        self.put_pod(pod, now)
+    }
+
+    fn annotate(
+        &mut self,
+        uid: PodUid,
+        annotations: &[(Rc<str>, Rc<str>)],
+        now: SimInstant,
+    ) -> Rc<Pod> {
+        let mut pod = self.copy_of(uid);
+        let mut merged: BTreeMap<Rc<str>, Rc<str>> = pod.annotations.iter().cloned().collect();
+        merged.extend(annotations.iter().cloned());
+        let merged: Rc<[(Rc<str>, Rc<str>)]> = merged.into_iter().collect();
+        if merged == pod.annotations {
+            return self.pods[uid.index()]
+                .clone()
+                .expect("checked: the Pod is stored");
+        }
+        pod.annotations = merged;
         self.put_pod(pod, now)
     }
 
@@ -635,6 +751,7 @@ impl Store {
     fn replace(
         &mut self,
         object: &Custom,
+        part: Part,
         now: SimInstant,
         observed: &mut Vec<Observation>,
     ) -> Rc<Custom> {
@@ -642,7 +759,16 @@ impl Store {
             .custom(object.kind, &object.name)
             .cloned()
             .expect("checked: the object is stored");
-        let mut next = object.clone();
+        let mut next = match part {
+            Part::Main => Custom {
+                status: stored.status.clone(),
+                ..object.clone()
+            },
+            Part::Status => Custom {
+                status: object.status.clone(),
+                ..Custom::clone(&stored)
+            },
+        };
         next.uid = stored.uid;
         next.deleting = stored.deleting;
         next.resource_version = stored.resource_version;
@@ -721,6 +847,7 @@ impl Store {
 
     fn remember(&mut self, at: SimInstant, before: Option<Stored>, after: Option<Stored>) {
         self.history.push_back(Entry {
+            revision: self.revision,
             at,
             before,
             after,
@@ -735,6 +862,13 @@ impl Store {
             if young && self.history.len() <= self.limits.history_max {
                 break;
             }
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets every state before the present one.
+    pub fn compact(&mut self) {
+        while !self.history.is_empty() {
             self.forget_oldest();
         }
     }
@@ -762,6 +896,22 @@ impl Store {
             self.graves.remove(&key);
         }
     }
+}
+
+/// Annotations, sorted.
+type Annotations = Rc<[(Rc<str>, Rc<str>)]>;
+
+/// Annotations after a merge patch; `None` = as before.
+fn merged(before: &Annotations, patch: &[(Rc<str>, Option<Rc<str>>)]) -> Option<Annotations> {
+    let mut after: BTreeMap<Rc<str>, Rc<str>> = before.iter().cloned().collect();
+    for (key, value) in patch {
+        match value {
+            Some(value) => after.insert(key.clone(), value.clone()),
+            None => after.remove(key),
+        };
+    }
+    let after: Annotations = after.into_iter().collect();
+    (after != *before).then_some(after)
 }
 
 /// Whether an object has the labels that all selectors ask for.

@@ -7,8 +7,8 @@ use crate::apiserver::{CallEffect, CallFault, CallSelector};
 use crate::cluster::Action;
 use crate::ids::{ClientId, NodeIndex};
 use crate::request::{
-    Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Custom, CustomKind, Request,
-    Response, Selector, Shape, WatchTarget,
+    Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Custom, CustomKind, Part,
+    Request, Response, Selector, Shape, WatchTarget,
 };
 use crate::testing::{Bench, BenchSpec, client_on};
 
@@ -45,9 +45,11 @@ fn thing(name: &str) -> Rc<Custom> {
         uid: 0,
         resource_version: 0,
         labels: vec![("color".to_owned(), "red".to_owned())],
+        annotations: Vec::new(),
         finalizers: Vec::new(),
         deleting: false,
         body: Rc::from("{}"),
+        status: None,
         record_count: 1,
     })
 }
@@ -255,7 +257,7 @@ fn a_held_write_is_tried_against_the_state_it_finds_then() {
         next.body = Rc::from(body);
         Request::Replace {
             object: Rc::new(next),
-            guarded: true,
+            part: Part::Main,
         }
     };
     assert_eq!(bench.ask(client, change("late", &object)).1, UNKNOWN);
@@ -326,7 +328,7 @@ fn a_watch_sees_what_its_selectors_and_its_name_ask_for() {
     blue.labels[0].1 = "blue".to_owned();
     let put = Request::Replace {
         object: Rc::new(blue),
-        guarded: true,
+        part: Part::Main,
     };
     bench.ask(client, put).1.expect("it is fresh");
     bench.pass(SECOND);
@@ -674,7 +676,7 @@ fn large_granular_maps_cost_what_was_measured() {
     });
     let put = |record_count| Request::Replace {
         object: Rc::new(pool(record_count)),
-        guarded: true,
+        part: Part::Main,
     };
     let demand = costs.demand(&put(1000), &store);
     let total = demand.foreground + demand.background;

@@ -15,7 +15,8 @@ use drydock_engine::stream::Stream;
 use drydock_engine::time::SimInstant;
 
 use crate::ids::{ClientId, NodeIndex, WatchId};
-use crate::request::{ApiError, Change, Selector, WatchOwner, WatchTarget};
+use crate::objects::Pod;
+use crate::request::{ApiError, Change, Custom, Selector, WatchOwner, WatchTarget};
 
 use super::store::{Entry, SERVERS_MAX, Stored, matches};
 
@@ -140,7 +141,8 @@ impl Watches {
     }
 }
 
-/// What a watcher of a target sees of a revision.
+/// What a watcher of a target sees of a revision: of what left the selection, the last state in it,
+/// under the version that took it out.
 pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> {
     match target {
         WatchTarget::Pods { node_name } => {
@@ -155,7 +157,10 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
             };
             match (of_node(&entry.before), of_node(&entry.after)) {
                 (_, Some(pod)) => Some(Change::Pod(pod)),
-                (Some(pod), None) => Some(Change::PodGone(pod)),
+                (Some(pod), None) => Some(Change::PodGone(Rc::new(Pod {
+                    resource_version: entry.revision,
+                    ..Pod::clone(&pod)
+                }))),
                 (None, None) => None,
             }
         }
@@ -175,18 +180,17 @@ pub(super) fn change_for(target: &WatchTarget, entry: &Entry) -> Option<Change> 
             };
             match (chosen(&entry.before), chosen(&entry.after)) {
                 (_, Some(object)) => Some(Change::Custom(object)),
-                (Some(object), None) => Some(Change::CustomGone(object)),
+                (Some(object), None) => Some(Change::CustomGone(Rc::new(Custom {
+                    resource_version: entry.revision,
+                    ..Custom::clone(&object)
+                }))),
                 (None, None) => None,
             }
         }
     }
 }
 
-fn selects(
-    selectors: &[Selector],
-    name: Option<&Rc<str>>,
-    object: &crate::request::Custom,
-) -> bool {
+fn selects(selectors: &[Selector], name: Option<&Rc<str>>, object: &Custom) -> bool {
     name.is_none_or(|name| object.name == *name) && matches(selectors, object)
 }
 

@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::ids::ContainerId;
 use crate::node_event::NodeEvent;
 use crate::node_side::Node;
+use crate::observation::PodStage;
 
 use super::{ContainerState, CriError, CriKind, CriStep, SandboxState};
 
@@ -17,6 +18,8 @@ impl Node {
             _ => parameters.containerd.cpu_start,
         };
         let token = self.cri_enter(id, CriStep::Container);
+        let work_ns = demand.as_nanos() as u64;
+        self.cri_stage(id, PodStage::Sandbox { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -27,6 +30,7 @@ impl Node {
         if kind == CriKind::Create && step == CriStep::Container {
             let commits = self.node_side(context).containerd.container_commits;
             let token = self.cri_enter(id, CriStep::RecordContainer);
+            self.cri_stage(id, PodStage::Disk, context);
             return self.commit(commits, token, context);
         }
         let run = call.pod.spec.run;

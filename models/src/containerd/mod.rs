@@ -22,7 +22,7 @@ use crate::machine::{ListedSandbox, Namespace};
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_side::{Node, Signal, killed};
 use crate::objects::Pod;
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
 
 use self::name_reservation::Names;
 
@@ -268,6 +268,16 @@ impl Node {
         call.step = step;
         call.ticket = ticket;
         NodeToken::Cri { call: id, ticket }
+    }
+
+    /// The start of a Pod waits for a step of its call, unless its client gave up.
+    pub(crate) fn cri_stage(&self, id: u32, stage: PodStage, context: &mut Context<'_>) {
+        let call = &self.runtime.calls[&id];
+        if call.caller.is_some()
+            && matches!(call.kind, CriKind::Run | CriKind::Create | CriKind::Start)
+        {
+            self.stage(call.pod.uid, stage, context);
+        }
     }
 
     /// Ends a call and tells its client, if there still is one.

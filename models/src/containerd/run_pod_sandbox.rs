@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_side::{Node, Signal};
 use crate::objects::Pod;
+use crate::observation::PodStage;
 
 use super::{ContainerState, CriCall, CriError, CriKind, CriStep, Sandbox, SandboxState};
 
@@ -66,6 +67,8 @@ impl Node {
         let parameters = self.node_side(context);
         let demand = parameters.containerd.cpu_prepare;
         let token = self.cri_enter(id, CriStep::Prepare);
+        let work_ns = demand.as_nanos() as u64;
+        self.cri_stage(id, PodStage::Sandbox { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -81,6 +84,7 @@ impl Node {
         match done {
             CriStep::Prepare => {
                 let token = self.cri_enter(id, CriStep::Record);
+                self.cri_stage(id, PodStage::Disk, context);
                 self.commit(parameters.containerd.sandbox_commits, token, context);
             }
             CriStep::Record if host_network => self.run_task(id, context),
@@ -89,6 +93,7 @@ impl Node {
                 let lock = &mut context.core.machine(self.index).network_lock;
                 let made = lock.submit(now, parameters.containerd.netns);
                 let token = self.cri_enter(id, CriStep::Netns);
+                self.cri_stage(id, PodStage::NetworkLock, context);
                 self.wait(made - now, token, context);
             }
             CriStep::Netns => {
@@ -97,6 +102,7 @@ impl Node {
                 let netns = self.make_netns(container, pod, context);
                 self.call_mut(id).netns = Some(netns);
                 let token = self.cri_enter(id, CriStep::RecordNetns);
+                self.cri_stage(id, PodStage::Disk, context);
                 self.commit(parameters.containerd.update_commits, token, context);
             }
             CriStep::RecordNetns => self.cri_cni(id, Verb::Add, CriStep::Add, context),
@@ -125,6 +131,7 @@ impl Node {
                 self.call_mut(id).addresses = addresses;
                 let commits = self.node_side(context).containerd.update_commits;
                 let token = self.cri_enter(id, CriStep::RecordResult);
+                self.cri_stage(id, PodStage::Disk, context);
                 self.commit(commits, token, context);
             }
             Err(error) => {
@@ -150,6 +157,8 @@ impl Node {
         let parameters = self.node_side(context);
         let demand = parameters.containerd.cpu_task + parameters.node.cpu_per_pod;
         let token = self.cri_enter(id, CriStep::Task);
+        let work_ns = demand.as_nanos() as u64;
+        self.cri_stage(id, PodStage::Sandbox { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -171,6 +180,7 @@ impl Node {
 
     /// A step failed: with a namespace, its network is torn down first.
     fn run_failed(&mut self, id: u32, error: CriError, context: &mut Context<'_>) {
+        self.cri_stage(id, PodStage::Cleanup, context);
         let call = self.call_mut(id);
         call.failure = Some(error);
         if call.netns.is_some() {

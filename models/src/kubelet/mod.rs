@@ -202,7 +202,8 @@ impl Node {
         if pod.resource_version < worker.pod.resource_version {
             return;
         }
-        let annotated = pod.network_status != worker.pod.network_status;
+        let annotated = pod.network_status != worker.pod.network_status
+            || pod.annotations != worker.pod.annotations;
         let deleting = pod.deletion.is_some() && worker.pod.deletion.is_none();
         worker.pod = pod;
         if deleting {

@@ -15,7 +15,7 @@ use crate::ids::{ContainerId, PodUid};
 use crate::node_event::NodeToken;
 use crate::node_side::{Node, Signal};
 use crate::objects::{Phase, Pod, PodStatus};
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
 
 /// What a worker waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +82,18 @@ pub(crate) struct Worker {
     pub(crate) mount_backoff: Duration,
     /// Sandboxes still to be stopped in this round.
     pub(crate) to_stop: Vec<ContainerId>,
+    /// Its container was started: what its start still waits for is its status.
+    pub(crate) started: bool,
+    /// The API shows it Running.
+    pub(crate) visible: bool,
 }
 
 impl Worker {
     /// A worker that has not synced yet.
     pub(crate) fn new(pod: Rc<Pod>) -> Self {
         Self {
+            started: false,
+            visible: pod.status.phase == Phase::Running,
             pod,
             step: Step::Idle,
             ticket: 0,
@@ -211,6 +217,7 @@ impl Node {
         if synced_at.is_some_and(|at| !self.kubelet.pleg.is_newer(at)) {
             self.kubelet.pleg.await_newer(pod);
             let _ = self.worker_enter(pod, Step::Snapshot);
+            self.stage(pod, PodStage::Relist, context);
         } else if stopping {
             self.terminate_begin(pod, context);
         } else {
@@ -236,6 +243,8 @@ impl Node {
             parameters.cpu_later_sync
         };
         let token = self.worker_enter(pod, Step::Cpu);
+        let work_ns = demand.as_nanos() as u64;
+        self.stage(pod, PodStage::Kubelet { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -280,6 +289,8 @@ impl Node {
         }
         let demand = self.node_side(context).kubelet.cpu_mount;
         let token = self.worker_enter(pod, Step::Mounted);
+        let work_ns = demand.as_nanos() as u64;
+        self.stage(pod, PodStage::Kubelet { work_ns }, context);
         self.compute(demand, token, context);
     }
 
@@ -300,6 +311,7 @@ impl Node {
         } else {
             // Newest last in the list, so newest stopped first.
             self.worker_mut(pod).to_stop = listed;
+            self.stage(pod, PodStage::Cleanup, context);
             self.stop_old(pod, context);
         }
     }
@@ -354,6 +366,7 @@ impl Node {
             .expect("a running kubelet has its puller");
         let done = pulls.submit(now, parameters.image_pull);
         let token = self.worker_enter(pod, Step::Pull(container));
+        self.stage(pod, PodStage::ImagePull, context);
         self.wait(done - now, token, context);
     }
 
@@ -382,6 +395,8 @@ impl Node {
         match result {
             Ok(_) => {
                 self.record_event(context);
+                self.stage(pod, PodStage::Relist, context);
+                self.worker_mut(pod).started = true;
                 self.sync_done(pod, true, context);
             }
             Err(error) => self.sync_failed(pod, error.0, context),
@@ -422,6 +437,9 @@ impl Node {
         let delay = self.draw(&object, span, context);
         let at = self.tick_after(now + delay, context);
         let token = self.worker_enter(pod, Step::Idle);
+        if !ok {
+            self.stage(pod, PodStage::RetryDelay, context);
+        }
         self.wake_at(at, token, context);
     }
 }

@@ -12,6 +12,7 @@ use crate::ids::PodUid;
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_side::{Node, Signal};
 use crate::objects::{Phase, PodStatus};
+use crate::observation::{Observation, PodStage};
 use crate::request::{Answer, Consistency, Request, Response};
 
 use super::is_not_found;
@@ -62,6 +63,9 @@ pub(crate) struct StatusManager {
 impl Node {
     /// Sets the status of a Pod; one that is equal to the last is nothing new.
     pub(crate) fn set_status(&mut self, pod: PodUid, status: PodStatus, context: &mut Context<'_>) {
+        if status.phase == Phase::Running {
+            self.status_stage(pod, PodStage::StatusQueue, context);
+        }
         let manager = &mut self.kubelet.status;
         let version = match manager.cache.get(&pod) {
             Some(cached) if cached.status == status => return,
@@ -72,6 +76,22 @@ impl Node {
         manager.cache.insert(pod, versioned.clone());
         manager.behind.insert(pod);
         self.status_send(pod, versioned, context);
+    }
+
+    /// The start of a Pod waits for its status, until the API shows it Running.
+    fn status_stage(&self, pod: PodUid, stage: PodStage, context: &mut Context<'_>) {
+        let worker = self.kubelet.workers.get(&pod);
+        if worker.is_some_and(|worker| !worker.visible) {
+            context.core.observe(Observation::PodStage { pod, stage });
+        }
+    }
+
+    /// The update under way is the one that a Pod's start waits for.
+    fn status_step(&self, stage: PodStage, context: &mut Context<'_>) {
+        let (pod, versioned) = self.status_current();
+        if versioned.status.phase == Phase::Running {
+            self.status_stage(*pod, stage, context);
+        }
     }
 
     /// The Pod is over (or its deletion was asked for): look whether its object can be deleted.
@@ -205,6 +225,8 @@ impl Node {
     fn status_update(&mut self, item: (PodUid, Versioned), context: &mut Context<'_>) {
         self.kubelet.status.current = Some(item);
         let demand = self.node_side(context).kubelet.cpu_status;
+        let work_ns = demand.as_nanos() as u64;
+        self.status_step(PodStage::StatusCpu { work_ns }, context);
         let token = self.status_enter(Step::Cpu);
         self.compute(demand, token, context);
     }
@@ -232,7 +254,8 @@ impl Node {
             consistency: Consistency::Quorum,
         };
         let token = self.status_enter(Step::Get);
-        self.call(request, token, context);
+        let limited_ns = self.call(request, token, context);
+        self.status_step(PodStage::StatusRequest { limited_ns }, context);
     }
 
     fn status_got(&mut self, response: Response, context: &mut Context<'_>) {
@@ -245,7 +268,9 @@ impl Node {
                 self.kubelet.status.patch_count += 1;
                 let token = self.status_enter(Step::Patch);
                 let status = versioned.status;
-                self.call(Request::PatchPodStatus { pod, status }, token, context);
+                let request = Request::PatchPodStatus { pod, status };
+                let limited_ns = self.call(request, token, context);
+                self.status_step(PodStage::StatusRequest { limited_ns }, context);
             }
             // Another Pod has the name now.
             Ok(_) => {
@@ -272,6 +297,11 @@ impl Node {
     /// The API has this version; delete the object if it may be.
     fn status_written(&mut self, context: &mut Context<'_>) {
         let (pod, version) = (self.status_current().0, self.status_current().1.version);
+        if self.status_current().1.status.phase == Phase::Running
+            && let Some(worker) = self.kubelet.workers.get_mut(&pod)
+        {
+            worker.visible = true;
+        }
         let deletable = self.status_deletable(pod);
         let manager = &mut self.kubelet.status;
         if let Some(newest) = manager.cache.get(&pod) {

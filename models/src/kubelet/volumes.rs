@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::ids::PodUid;
 use crate::node_event::NodeToken;
 use crate::node_side::{Node, Signal};
+use crate::observation::PodStage;
 use crate::request::Request;
 
 use super::pod_worker::Step;
@@ -98,6 +99,7 @@ impl Node {
         let delay = self.draw(&object, span, context);
         self.worker_mut(pod).volumes_since = context.now();
         let token = self.worker_enter(pod, Step::VolumeStart);
+        self.stage(pod, PodStage::Volumes, context);
         self.wait(delay, token, context);
     }
 
@@ -107,7 +109,8 @@ impl Node {
             return self.volumes_certificate(pod, context);
         }
         let token = self.worker_enter(pod, Step::Token);
-        self.call(Request::CreateToken, token, context);
+        let limited_ns = self.call(Request::CreateToken, token, context);
+        self.stage(pod, PodStage::Request { limited_ns }, context);
     }
 
     /// The token arrived, or failed.
@@ -134,6 +137,7 @@ impl Node {
             return self.volumes_mounted(pod, context);
         }
         known.waiting.push(pod);
+        self.stage(pod, PodStage::Volumes, context);
         let token = self.worker_enter(pod, Step::Certificate);
         self.wait(limit, token, context);
     }
@@ -161,6 +165,7 @@ impl Node {
         };
         worker.mount_backoff = delay;
         let token = self.worker_enter(pod, Step::VolumeStart);
+        self.stage(pod, PodStage::Volumes, context);
         self.wait(delay, token, context);
     }
 
@@ -174,6 +179,7 @@ impl Node {
         worker.mount_backoff = Duration::ZERO;
         let delay = Duration::from_nanos(since.div_ceil(poll) * poll - since);
         let token = self.worker_enter(pod, Step::VolumePoll);
+        self.stage(pod, PodStage::Volumes, context);
         self.wait(delay, token, context);
     }
 }

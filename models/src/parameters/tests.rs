@@ -136,3 +136,36 @@ fn prices_are_exact_at_the_measured_sizes_and_linear_between_and_beyond() {
         "sizes must increase"
     );
 }
+
+#[test]
+fn a_rival_profile_fits_exactly_one_number_and_measured_none() {
+    for name in RIVALS {
+        let table = Table::profile(name).expect("a built-in profile");
+        let wanted = usize::from(name != "measured");
+        assert_eq!(table.fitted().count(), wanted, "{name}");
+        for key in table.fitted() {
+            assert!(table.entries[key].range.is_some(), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_with_two_fitted_numbers_is_refused() {
+    let mut table = Table::released();
+    for key in ["kcm.qps", "kubelet.qps"] {
+        assert_eq!(table.check_fitted("mine"), Ok(()));
+        table.entries.get_mut(key).expect("it exists").kind = Kind::Fitted;
+    }
+    let error = table.check_fitted("mine").expect_err("two").to_string();
+    assert!(error.contains("kcm.qps and kubelet.qps"), "{error}");
+}
+
+#[test]
+fn a_factor_scales_a_price_exactly() {
+    let factor = Factor::read("2.5", "times").expect("a factor");
+    assert_eq!(
+        factor.of(Duration::from_nanos(1_000_001)),
+        Duration::from_nanos(2_500_002)
+    );
+    assert!(Factor::read("1.0005", "times").is_err());
+}

@@ -1,6 +1,15 @@
 //! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
 
+pub mod calico;
+pub mod cilium;
+#[cfg(test)]
+mod harness;
 pub mod instant;
+pub mod kube_ovn;
+mod process;
+mod queueing;
+pub mod spiderpool;
+pub mod whereabouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,6 +64,29 @@ impl Pool {
                 .fold(0_u64, |sum, &range| sum.saturating_add(range_size(range)))
         });
         sizes.min().unwrap_or(0)
+    }
+
+    /// Every address of each family, in order, as many as there are ordinals.
+    pub fn families(&self) -> Vec<Vec<IpAddr>> {
+        let size = usize::try_from(self.size()).unwrap_or(usize::MAX);
+        let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
+            let addresses = ranges
+                .iter()
+                .flat_map(|&range| (0..range_size(range)).map(move |nth| plus(range.0, nth)));
+            addresses.take(size).collect()
+        };
+        self.families.iter().map(family).collect()
+    }
+
+    /// Every address of each family, in order, at most so many of each.
+    pub fn all(&self, count_max: u64) -> Vec<Vec<IpAddr>> {
+        let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
+            let each = ranges.iter().flat_map(|&range| {
+                (0..range_size(range).min(count_max)).map(move |offset| plus(range.0, offset))
+            });
+            each.take(count_max as usize).collect()
+        };
+        self.families.iter().map(family).collect()
     }
 
     /// The addresses of an ordinal, one per family.

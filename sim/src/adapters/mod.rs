@@ -8,7 +8,12 @@ use drydock_engine::Tasks;
 use drydock_models::cni::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
+use drydock_models::peers::calico::Calico;
+use drydock_models::peers::cilium::Cilium;
 use drydock_models::peers::instant::Instant;
+use drydock_models::peers::kube_ovn::KubeOvn;
+use drydock_models::peers::spiderpool::Spiderpool;
+use drydock_models::peers::whereabouts::Whereabouts;
 use drydock_traces::workload::{AddressPool, FamilyPool};
 
 use self::berth::BerthIpam;
@@ -41,11 +46,30 @@ impl Watcher {
 pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
     match scenario.allocator {
         Allocator::Instant => {
-            let pool = free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
-                pool: scenario.pools[0].name.clone(),
-                reason: error.to_string(),
-            })?;
-            Ok((Box::new(Instant::new(pool)), Watcher::Nothing))
+            let instant = Instant::new(peer_pool(scenario)?);
+            Ok((Box::new(instant), Watcher::Nothing))
+        }
+        Allocator::Calico => {
+            let calico = Calico::new(&peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(calico), Watcher::Nothing))
+        }
+        Allocator::Cilium => {
+            let cilium = Cilium::new(peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(cilium), Watcher::Nothing))
+        }
+        Allocator::Spiderpool => {
+            let coordinator = scenario.parameters.world.spiderpool.coordinator;
+            let groups = peer_groups(scenario);
+            let ipam = Spiderpool::new(peer_pool(scenario)?, groups, coordinator);
+            Ok((Box::new(ipam), Watcher::Nothing))
+        }
+        Allocator::Whereabouts => Ok((
+            Box::new(Whereabouts::new(&peer_pool(scenario)?)),
+            Watcher::Nothing,
+        )),
+        Allocator::KubeOvn => {
+            let pool = peer_pool(scenario)?;
+            Ok((Box::new(KubeOvn::new(pool)), Watcher::Nothing))
         }
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;
@@ -58,6 +82,26 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
             Ok((Box::new(ipam), Watcher::Berth(Box::new(records))))
         }
     }
+}
+
+/// The pool that every modelled allocator gets.
+/// Errors: no usable address.
+fn peer_pool(scenario: &Scenario) -> Result<peers::Pool, ScenarioError> {
+    free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {
+        pool: scenario.pools[0].name.clone(),
+        reason: error.to_string(),
+    })
+}
+
+/// The workload objects by `namespace/name`, with their Pods.
+fn peer_groups(scenario: &Scenario) -> Vec<(String, u64)> {
+    let objects = scenario.workload.objects.iter();
+    objects
+        .map(|object| {
+            let name = format!("{}/{}", object.namespace, object.name);
+            (name, u64::from(object.pod_count()))
+        })
+        .collect()
 }
 
 /// Ordinals of a pool that the free allocator looks at; nobody runs as many Pods.

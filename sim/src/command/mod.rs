@@ -1,11 +1,15 @@
 //! The commands, one file each: arguments in, work done by the library, words and files out.
 
+pub mod ablate;
 pub mod bench;
+pub mod compare;
+pub mod fit;
 pub mod hunt;
 pub mod params;
 pub mod readme;
 pub mod replay;
 pub mod run;
+pub mod sensitivity;
 pub mod verify;
 
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! `run`: one scenario, its record, its table and its plot.
 
 use drydock_reports::plot::RunningPlot;
-use drydock_reports::summary;
-use drydock_traces::run_record::{ExitClass, RunRecord};
+use drydock_reports::{explain, summary};
+use drydock_traces::run_record::{ExitClass, RunRecord, Which};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RunArgs;
@@ -13,7 +13,8 @@ use crate::scenario::Scenario;
 /// Runs the command.
 /// Errors: usage, configuration, files, or the testbed's own.
 pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
-    let scenario = Scenario::from_args(&args.scenario)?;
+    let mut scenario = Scenario::from_args(&args.scenario)?;
+    scenario.recreate = args.recreate;
     if !args.quiet {
         for entry in scenario.workload.not_simulated_groups() {
             let field = if entry.field.is_empty() {
@@ -31,6 +32,10 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
     let options = RunOptions {
         trace,
         interrupt: interrupt_flag(),
+        explain: args
+            .explain
+            .clone()
+            .filter(|name| path_of(name) == Which::Asked),
         ..RunOptions::default()
     };
     let record = with_progress(scenario, options, !args.quiet)?;
@@ -53,8 +58,24 @@ pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
             summary::summary(&record)
         };
         print(&text)?;
+        if let Some(name) = &args.explain {
+            let explained = explain::explain(&record, path_of(name));
+            print(&format!(
+                "\n{}",
+                explained.as_deref().unwrap_or("no Pod ran\n")
+            ))?;
+        }
     }
     Ok(record.outcome.exit_class)
+}
+
+/// Which start `--explain` means.
+fn path_of(name: &str) -> Which {
+    match name {
+        "median" => Which::Median,
+        "last" => Which::Last,
+        _ => Which::Asked,
+    }
 }
 
 /// Runs with a progress bar on a terminal and nothing elsewhere.

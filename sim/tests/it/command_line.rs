@@ -137,7 +137,17 @@ fn a_wrong_argument_is_refused_with_what_is_allowed() {
 #[test]
 fn every_command_explains_itself() {
     let commands = [
-        "run", "verify", "hunt", "replay", "params", "bench", "readme",
+        "run",
+        "verify",
+        "hunt",
+        "replay",
+        "params",
+        "bench",
+        "compare",
+        "fit",
+        "ablate",
+        "sensitivity",
+        "readme",
     ];
     let all = output(&["--help"]);
     assert_eq!(all.status.code(), Some(0));

@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::RunRecord;
+use super::{PodPath, PodTimes, RunRecord};
 
-/// The schema that this crate writes and reads; `schema/run-record.v1.json` describes it.
-pub const SCHEMA: &str = "drydock.dev/run-record/v1";
+/// The schema that this crate writes and reads; `schema/run-record.v2.json` describes it.
+pub const SCHEMA: &str = "drydock.dev/run-record/v2";
 
 /// Why a text is not a run record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +123,9 @@ impl RunRecord {
                 format!("the times of {}/{} run backwards", pod.namespace, pod.name)
             })?;
         }
+        for (index, path) in self.attribution.paths.iter().enumerate() {
+            self.check_path(index, path)?;
+        }
         if let Some(latency) = &self.add_latency {
             let steps = [
                 latency.min_ns,
@@ -147,6 +150,30 @@ impl RunRecord {
             "api.per_pod.per_pod_milli",
             || format!("the counts give {:?}", self.api.per_pod.computed_milli()),
         )
+    }
+
+    /// The segments of a path cover the time until Running, or until the end of the run.
+    fn check_path(&self, index: usize, path: &PodPath) -> Result<(), RecordError> {
+        let field = format!("attribution.paths[{index}]");
+        let mut at_ns = 0;
+        for segment in &path.segments {
+            ensure(
+                segment.start_ns == at_ns && segment.end_ns > at_ns,
+                &field,
+                || format!("a gap, an overlap or nothing at {at_ns} ns"),
+            )?;
+            at_ns = segment.end_ns;
+        }
+        let named = |pod: &&PodTimes| pod.namespace == path.namespace && pod.name == path.name;
+        let end_ns = self
+            .pods
+            .iter()
+            .find(named)
+            .and_then(|pod| pod.running_ns)
+            .unwrap_or(self.outcome.ended_at_ns);
+        ensure(at_ns == end_ns, &field, || {
+            format!("its segments end at {at_ns} ns, the Pod at {end_ns} ns")
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Every field is required on reading: a value that never came to be is an explicit `null`.
 
+mod attribution;
 mod codec;
 mod latency;
 mod outcome;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::attribution::{Attribution, PodPath, Recreation, Segment, Stage, Which};
 pub use self::codec::{Digest, RecordError, SCHEMA, Seconds};
 pub use self::latency::{LatencySummary, PERCENTILES_PPM};
 pub use self::outcome::{EndReason, ExitClass, Invariant, Outcome, Violation, WaitingPod};
@@ -49,6 +51,11 @@ pub struct RunRecord {
     /// was answered.
     #[serde(deserialize_with = "codec::nullable")]
     pub add_latency: Option<LatencySummary>,
+    /// Where the time of the starts went.
+    pub attribution: Attribution,
+    /// Deletion and re-creation of all Pods; null if it was not asked for.
+    #[serde(deserialize_with = "codec::nullable")]
+    pub recreation: Option<Recreation>,
     /// How busy each resource was. Shape: sorted by name.
     pub resources: Vec<ResourceUse>,
     /// Violated invariants. Shape: in order of time.

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::*;
 
-const SAMPLE: &str = include_str!("../../schema/run-record.v1.sample.json");
-const JSON_SCHEMA: &str = include_str!("../../schema/run-record.v1.json");
+const SAMPLE: &str = include_str!("../../schema/run-record.v2.sample.json");
+const JSON_SCHEMA: &str = include_str!("../../schema/run-record.v2.json");
 
 fn sample() -> Value {
     serde_json::from_str(SAMPLE).unwrap()
@@ -35,7 +35,8 @@ fn objects(value: &Value, pointer: &str, found: &mut Vec<String>) {
 }
 
 /// Objects whose keys are names that the run chooses.
-const OPEN: [&str; 4] = [
+const OPEN: [&str; 5] = [
+    "/attribution/total_ns",
     "/scenario/overrides",
     "/scenario/workload/documents",
     "/probes",
@@ -129,6 +130,16 @@ fn contradictions_are_refused_with_the_field() {
             Value::from(1000),
             "api.per_pod.per_pod_milli",
         ),
+        (
+            "/attribution/paths/0/segments/1/start_ns",
+            Value::from(1),
+            "attribution.paths[0]",
+        ),
+        (
+            "/attribution/paths/1/segments/5/end_ns",
+            Value::from(11_499_999_999_u64),
+            "attribution.paths[1]",
+        ),
         ("/add_latency/p50_ns", Value::from(1), "add_latency"),
         (
             "/answered_without_apiserver/count",
@@ -144,7 +155,7 @@ fn contradictions_are_refused_with_the_field() {
             "{pointer}: {error}"
         );
     }
-    let other = SAMPLE.replace("run-record/v1", "run-record/v2");
+    let other = SAMPLE.replace("run-record/v2", "run-record/v3");
     assert!(matches!(
         RunRecord::from_json(&other),
         Err(RecordError::Schema { .. })

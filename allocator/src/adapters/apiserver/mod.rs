@@ -17,6 +17,8 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::events::EventApi;
+use crate::cni::names::is_object_name;
 use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
 use crate::ports::{
     ApiError, ApiServer, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, Watch,
@@ -132,6 +134,17 @@ impl KubeApi {
     }
 }
 
+impl EventApi for KubeApi {
+    async fn post(&self, namespace: &str, event: serde_json::Value) -> Result<(), ApiError> {
+        let path = is_object_name(namespace)
+            .then(|| format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
+        let body = event.to_string().into_bytes();
+        self.ask(Method::POST, path, body, self.deadlines.object)
+            .await
+            .map(|_| ())
+    }
+}
+
 /// Only a connection that was never made proves that nothing was carried out.
 fn applied(error: &(dyn std::error::Error + 'static)) -> Applied {
     let mut cause = Some(error);
@@ -201,14 +214,15 @@ impl ApiServer for KubeApi {
     }
 
     async fn delete(&self, key: &ObjectKey, preconditions: &Preconditions) -> Result<(), ApiError> {
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "preconditions": {
-                "uid": preconditions.uid.as_str(),
-                "resourceVersion": preconditions.resource_version,
-            },
+            "preconditions": {"uid": preconditions.uid.as_str()},
         });
+        if !preconditions.resource_version.is_empty() {
+            body["preconditions"]["resourceVersion"] =
+                preconditions.resource_version.clone().into();
+        }
         let path = paths::object(key);
         let body = body.to_string().into_bytes();
         self.ask(Method::DELETE, path, body, self.deadlines.object)

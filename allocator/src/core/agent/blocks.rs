@@ -1,10 +1,14 @@
 //! Blocks in memory, and the one write that makes a block agree with what this agent holds. Whether
 //! a block's content may be believed is `fencing`'s question.
 
+use core::time::Duration;
+use std::collections::BTreeMap;
+
 use super::claims::ClaimAt;
-use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, Purpose, Timer};
+use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolId, Purpose, Timer};
 use crate::core::block::{Block, BlockError};
 use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::hash::mix;
 use crate::core::holder::{Holder, HolderState, Record};
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
@@ -43,10 +47,21 @@ pub(super) struct BlockState {
     pub(super) yield_until: BootTime,
     /// Freed ordinals are to be written by then.
     pub(super) free_by: BootTime,
+    /// Stamp of each resting ordinal of the last version, and when this process first saw it.
+    pub(super) resting: BTreeMap<u16, (u32, BootTime)>,
     /// Races lost in a row.
     pub(super) conflict_count: u32,
     /// Failures in a row.
     pub(super) failure_count: u32,
+}
+
+/// Which cooling ordinals are left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// None: the pool has no cool-down, or nothing else is to be had.
+    None,
+    /// Those first seen after this.
+    SinceBefore(BootTime),
 }
 
 /// A request in flight.
@@ -81,6 +96,7 @@ impl BlockState {
             not_before: BootTime::ZERO,
             yield_until: BootTime::ZERO,
             free_by: BootTime::NEVER,
+            resting: BTreeMap::new(),
             conflict_count: 0,
             failure_count: 0,
         }
@@ -97,11 +113,47 @@ impl BlockState {
         }
     }
 
-    /// How many more claims the block could take.
+    /// How many more claims the block could take, if none of its ordinals had to rest.
     pub(super) fn room(&self) -> usize {
         self.expected()
             .available_count()
             .saturating_sub(self.waiting.len())
+    }
+
+    /// The same without ordinals that rest.
+    pub(super) fn rested_room(&self, rest: Rest) -> usize {
+        if rest == Rest::None {
+            return self.room();
+        }
+        let next = self.expected();
+        let resting = next.available().filter(|o| self.rests(next, *o, rest));
+        self.room().saturating_sub(resting.count())
+    }
+
+    /// Whether the ordinal of the block-to-be has not cooled down yet.
+    fn rests(&self, next: &Block, ordinal: u16, rest: Rest) -> bool {
+        let Some(Record::Cooling(stamp)) = next.get(ordinal) else {
+            return false;
+        };
+        match rest {
+            Rest::None => false,
+            Rest::SinceBefore(seen_by) => self
+                .resting
+                .get(&ordinal)
+                .is_none_or(|(known, seen)| known != stamp || *seen > seen_by),
+        }
+    }
+
+    /// Notes which ordinals of the last version rest, and since when as far as is known here.
+    fn note_resting(&mut self, now: BootTime) {
+        let before = std::mem::take(&mut self.resting);
+        for (ordinal, record) in self.base.iter() {
+            if let Record::Cooling(stamp) = record {
+                let known = before.get(&ordinal).filter(|(known, _)| known == stamp);
+                let seen = known.map_or(now, |(_, seen)| *seen);
+                self.resting.insert(ordinal, (*stamp, seen));
+            }
+        }
     }
 
     pub(super) fn is_writing(&self) -> bool {
@@ -174,6 +226,20 @@ impl Agent {
         }))
     }
 
+    /// Which cooling ordinals of the pool are left alone now.
+    pub(super) fn rest(&self, id: PoolId) -> Rest {
+        let Some(pool) = self.pools.get(&id) else {
+            return Rest::None;
+        };
+        let seconds = pool.pool.as_ref().map_or(0, |p| p.spec.cool_down_seconds);
+        if seconds == 0 || pool.search.is_exhausted() || self.now < pool.rest_waived_until {
+            return Rest::None;
+        }
+        let cool_down = Duration::from_secs(seconds.into());
+        let seen_by = self.now.since_boot().saturating_sub(cool_down);
+        Rest::SinceBefore(BootTime::new(seen_by))
+    }
+
     /// What to write: this agent's holdings as they are, its records without a holding freed, and
     /// the waiting claims on top.
     fn plan(&mut self, key: BlockKey) -> Option<Plan> {
@@ -182,6 +248,7 @@ impl Agent {
         let pool = self.pools.get(&key.pool)?;
         let exhausted = pool.search.is_exhausted();
         let cools = pool.pool.as_ref()?.spec.cool_down_seconds > 0;
+        let rest = self.rest(key.pool);
         let mut leave = pool.leave_next_freed;
         let mut plan = Plan {
             next: block.base.clone(),
@@ -192,6 +259,8 @@ impl Agent {
             left_free: false,
         };
         let mut left_free = Vec::new();
+        // Same for all that one write frees: it tells one rest of an ordinal from its next.
+        let stamp = mix(self.entropy, u64::MAX) as u32;
         for (ordinal, record) in block.base.iter() {
             let Some(holder) = record.holder().filter(|holder| holder.epoch == own) else {
                 continue;
@@ -203,7 +272,7 @@ impl Agent {
                 continue;
             }
             let freed = match holder.reservation.as_str() {
-                "" if cools => Some(Record::Cooling),
+                "" if cools => Some(Record::Cooling(stamp)),
                 "" => None,
                 name => Some(Record::Reserved(name.to_owned())),
             };
@@ -236,7 +305,7 @@ impl Agent {
         }
         let waiting = block.waiting.clone();
         for id in waiting {
-            match self.choose_ordinal(key, id, &plan.next, &left_free) {
+            match self.choose_ordinal(key, id, &plan.next, (&left_free, rest)) {
                 Some((ordinal, record)) => {
                     plan.next.set(ordinal, Some(record));
                     plan.claims.push((id, ordinal));
@@ -257,7 +326,7 @@ impl Agent {
         key: BlockKey,
         id: ClaimId,
         next: &Block,
-        left_free: &[u16],
+        (left_free, rest): (&[u16], Rest),
     ) -> Option<(u16, Record)> {
         let claim = self.claims.get(&id)?;
         let ordinal = match &claim.wanted {
@@ -267,9 +336,12 @@ impl Agent {
                     if *name == wanted.reservation);
                 (kept || next.is_available(here)).then_some(here)?
             }
-            None => next
-                .available()
-                .find(|ordinal| !left_free.contains(ordinal))?,
+            None => {
+                let block = self.blocks.get(&key)?;
+                next.available().find(|ordinal| {
+                    !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
+                })?
+            }
         };
         let holding = Holding {
             pod: claim.pod.clone(),
@@ -467,6 +539,7 @@ impl Agent {
         else {
             return;
         };
+        let now = self.now;
         let read = Block::read(object, pool);
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
@@ -478,6 +551,7 @@ impl Agent {
             Ok(base) => {
                 block.base = base;
                 block.stored = Some(object.metadata.clone());
+                block.note_resting(now);
                 block.stale = false;
                 block.unusable = false;
                 block.failure_count = 0;
@@ -550,13 +624,7 @@ impl Agent {
                 // A reservation that is not in the block is none. Its claim, if it was in a write,
                 // is made again; so is the Pod's, by its level.
                 Hold::Unbound => self.holding_vanished(place),
-                Hold::Attached(_) | Hold::Lost if taken => self.event(
-                    "AddressTaken",
-                    format!(
-                        "ordinal {} of block {} is another's",
-                        place.ordinal, key.index
-                    ),
-                ),
+                Hold::Attached(_) | Hold::Lost if taken => self.address_taken(place),
                 // Written again by the next plan.
                 Hold::Attached(_) | Hold::Lost => {}
             }
@@ -597,10 +665,14 @@ impl Agent {
             Ok(ApiReply::Written(metadata)) => {
                 block.base = next;
                 block.stored = Some(metadata);
-                block.trusted = true;
+                block.note_resting(now);
+                let was_fence = !std::mem::replace(&mut block.trusted, true);
                 block.conflict_count = 0;
                 block.failure_count = 0;
                 block.unconfirmed |= created;
+                if was_fence {
+                    self.count("berth_fences_total");
+                }
                 for (id, _) in claims {
                     self.claim_done(id);
                 }

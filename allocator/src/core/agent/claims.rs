@@ -1,6 +1,6 @@
 //! Claims: an ordinal is wanted for a Pod. Which block it is asked of, and what becomes of it.
 
-use super::blocks::BlockState;
+use super::blocks::{BlockState, Rest};
 use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
 use crate::core::exchange::{Failure, RequestId};
 use crate::core::hash::{fnv1a, mix};
@@ -40,8 +40,10 @@ impl Wanted {
 pub(super) struct Claim {
     pub(super) pod: Uid,
     pub(super) pod_name: String,
-    /// Admissible pools, the one in use first.
+    /// Admissible pools, the one in use first, then those to fall back on, in order.
     pub(super) pools: Vec<PoolId>,
+    /// How many of them were found exhausted, repetitions included.
+    pub(super) vain_pool_count: usize,
     pub(super) wanted: Option<Wanted>,
     /// The ADD that waits for it.
     pub(super) request: Option<RequestId>,
@@ -74,6 +76,7 @@ impl Agent {
             pod: pod.clone(),
             pod_name,
             pools,
+            vain_pool_count: 0,
             wanted,
             request,
             at: ClaimAt::Queue,
@@ -110,6 +113,51 @@ impl Agent {
             }
         }
         self.touched_pools.insert(pool);
+    }
+
+    /// The pool in use has nothing to be had: its queued claims go on to the next pool that admits
+    /// them. At once while a claim has pools it has not tried, and after a pause once it has tried
+    /// all: a full set of pools must not be listed at the pace of the apiserver.
+    pub(super) fn fall_back(&mut self, id: PoolId, after_pause: bool) {
+        let Some(pool) = self.pools.get(&id) else {
+            return;
+        };
+        let queued: Vec<_> = pool.queue.iter().copied().collect();
+        let ids: Vec<_> = self.pools.keys().copied().collect();
+        let paused: Vec<_> = ids
+            .into_iter()
+            .filter(|id| !self.takes_new_claims(*id))
+            .collect();
+        for claim_id in queued {
+            let Some(claim) = self.claims.get_mut(&claim_id) else {
+                continue;
+            };
+            let is_first_round = claim.vain_pool_count + 1 < claim.pools.len();
+            if claim.wanted.is_some() || claim.pools.len() < 2 || is_first_round == after_pause {
+                continue;
+            }
+            claim.vain_pool_count += 1;
+            claim.pools.rotate_left(1);
+            while claim.pools[0] != id && paused.contains(&claim.pools[0]) {
+                claim.pools.rotate_left(1);
+            }
+            if claim.pools[0] == id {
+                continue;
+            }
+            let (next, first) = (claim.pools[0], claim.request.is_some());
+            if let Some(pool) = self.pools.get_mut(&id) {
+                pool.queue.retain(|other| *other != claim_id);
+            }
+            if let Some(pool) = self.pools.get_mut(&next) {
+                if first {
+                    pool.queue.push_front(claim_id);
+                } else {
+                    pool.queue.push_back(claim_id);
+                }
+            }
+            self.touched_pools.extend([id, next]);
+            self.count("berth_pool_fallbacks_total");
+        }
     }
 
     /// A request about the block takes too long: claims that are not inside it go elsewhere.
@@ -273,13 +321,14 @@ impl Agent {
     /// The next block for a claim: one in memory with room, else the next of this node's own that
     /// was not tried.
     fn pick_block(&mut self, id: PoolId) -> Option<BlockKey> {
+        let rest = self.rest(id);
         let pool = self.pools.get(&id)?;
         let mut full = Vec::new();
         let mut found = None;
         for &(rank, index) in &pool.open {
             let key = BlockKey { pool: id, index };
             match self.blocks.get(&key) {
-                Some(block) if self.takes_claims(block) => {
+                Some(block) if self.takes_claims(block, rest) => {
                     found = Some(key);
                     break;
                 }
@@ -295,8 +344,8 @@ impl Agent {
         found.or_else(|| self.next_own_block(id))
     }
 
-    fn takes_claims(&self, block: &BlockState) -> bool {
-        block.room() > 0
+    fn takes_claims(&self, block: &BlockState, rest: Rest) -> bool {
+        block.rested_room(rest) > 0
             && block.trusted
             && !block.unusable
             && block.not_before <= self.now

@@ -9,11 +9,17 @@ use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, EpochState, FormerEpoch, Kind, Object, ObjectKey,
+    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind, Object,
+    ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::ports::{ApiError, Consistency, Part};
+
+/// Condition of a `BerthNode`: an incarnation of the same boot was buried.
+const CONDITION_REVIVED: &str = "BuriedWhileAlive";
+/// Condition of a `BerthNode`: Pods of it have addresses that are another's.
+const CONDITION_DISPLACED: &str = "AddressTaken";
 
 /// What is known of the own incarnation.
 #[expect(
@@ -38,6 +44,11 @@ pub(super) struct EpochView {
     pub(super) listed_blocks: Vec<String>,
     /// This process has sent a write of the object.
     wrote: bool,
+    /// The incarnation follows one of the same boot that was buried: what was bound under that one
+    /// may have been given to others.
+    is_revived: bool,
+    /// Pods whose address another has.
+    displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
 }
@@ -56,8 +67,21 @@ impl EpochView {
             machines: BTreeSet::new(),
             listed_blocks: Vec::new(),
             wrote: false,
+            is_revived: false,
+            displaced: BTreeSet::new(),
             known_before: false,
         }
+    }
+
+    /// See the field.
+    pub(super) fn is_revived(&self) -> bool {
+        self.is_revived
+    }
+
+    /// When the last read (or guarded write) that showed the incarnation live was sent; zero:
+    /// never.
+    pub(super) fn shown_live_at(&self, valid: core::time::Duration) -> BootTime {
+        BootTime::new(self.valid_until.since_boot().saturating_sub(valid))
     }
 
     /// The incarnation, once it stands in the object.
@@ -148,6 +172,7 @@ impl Agent {
         self.identity().clone_into(&mut next.metadata.name);
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
+        self.state_displaced(&mut next);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -163,6 +188,35 @@ impl Agent {
             planned: Some(Box::new(next)),
         };
         self.call(purpose, request);
+    }
+
+    /// A Pod of this node has an address that is another's: the object says so from its next write
+    /// on, which takes the place of its next read.
+    pub(super) fn note_displaced(&mut self, pod_name: &str) {
+        if self.epoch.displaced.insert(pod_name.to_owned()) {
+            self.epoch_block_added();
+        }
+    }
+
+    /// The Pod has no ordinal here any more.
+    pub(super) fn displaced_is_gone(&mut self, pod_name: &str) {
+        if self.epoch.displaced.remove(pod_name) {
+            self.epoch_block_added();
+        }
+    }
+
+    fn state_displaced(&self, object: &mut BerthNode) {
+        let conditions = &mut object.spec.conditions;
+        conditions.retain(|condition| condition.kind != CONDITION_DISPLACED);
+        if !self.epoch.displaced.is_empty() {
+            let names: Vec<_> = self.epoch.displaced.iter().take(16).cloned().collect();
+            conditions.push(Condition {
+                kind: CONDITION_DISPLACED.to_owned(),
+                status: "True".to_owned(),
+                reason: "AddressTaken".to_owned(),
+                message: format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", ")),
+            });
+        }
     }
 
     /// Every block that may hold a record of this machine.
@@ -275,6 +329,11 @@ impl Agent {
             return;
         }
         let continues = same_boot && !foreign && known.is_none_or(|n| n == object.spec.epoch);
+        if continues {
+            let conditions = &object.spec.conditions;
+            self.epoch.is_revived |= object.spec.state == EpochState::Dead
+                || conditions.iter().any(|c| c.kind == CONDITION_REVIVED);
+        }
         match object.spec.state {
             EpochState::Live if continues => self.epoch_confirmed(sent, object),
             EpochState::Dying if continues => {
@@ -302,6 +361,14 @@ impl Agent {
                     state,
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
+                if self.epoch.is_revived {
+                    next.spec.conditions.push(Condition {
+                        kind: CONDITION_REVIVED.to_owned(),
+                        status: "True".to_owned(),
+                        reason: "BuriedWhileAlive".to_owned(),
+                        message: format!("epoch {} was buried", object.spec.epoch),
+                    });
+                }
                 next.metadata = object.metadata;
                 next.metadata
                     .annotations

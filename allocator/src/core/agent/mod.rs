@@ -11,6 +11,7 @@
 
 mod blocks;
 mod claims;
+mod displaced;
 mod epochs;
 mod fencing;
 mod lost;
@@ -22,20 +23,24 @@ mod releases;
 mod requests;
 mod search;
 mod startup;
+mod state;
 mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use policy::Policy;
+pub use state::AgentState;
 
 use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
-use super::exchange::{PluginRequest, Probe, RequestId, Response, Sandbox};
+use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
 use super::objects::{AddressReservation, BerthNode, Uid};
 use super::pool::Pool;
 use super::time::BootTime;
-use crate::ports::{ApiError, LocalError, Metric, SpoolEntry, SpoolId, WatchEvent, WatchQuery};
+use crate::ports::{
+    ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
+};
 
 use blocks::BlockState;
 use claims::{Claim, ClaimId};
@@ -57,6 +62,9 @@ pub struct AgentConfig {
     pub boot_id: String,
     /// Network name of the node's default network: for it the pool of a Pod is known before ADD.
     pub default_network: String,
+    /// Whether a Pod is deleted whose address another has after this machine was buried alive. Off,
+    /// it is only reported, and two Pods have one address until somebody acts.
+    pub removes_displaced_pods: bool,
     /// Durations and bounds.
     pub policy: Policy,
     /// The rule to break.
@@ -72,6 +80,7 @@ impl AgentConfig {
             machine_id: machine_id.to_owned(),
             boot_id: boot_id.to_owned(),
             default_network: String::new(),
+            removes_displaced_pods: true,
             policy: Policy::STANDARD,
             #[cfg(feature = "mutants")]
             mutant: None,
@@ -189,12 +198,56 @@ pub enum Output {
     Metric(Metric),
     /// Tell the operator.
     Event {
+        /// About what.
+        subject: Subject,
         /// Reason.
         reason: &'static str,
         /// Message.
         message: String,
     },
 }
+
+/// The counters that an agent moves, with what they count.
+pub const COUNTERS: [(&str, &str); 11] = [
+    ("berth_add_failed_total", "ADDs answered with a failure"),
+    (
+        "berth_add_refused_total",
+        "ADDs refused at once: too late or too many",
+    ),
+    (
+        "berth_displaced_total",
+        "Attachments whose address another machine holds",
+    ),
+    ("berth_fences_total", "Writes that made an earlier one dead"),
+    (
+        "berth_journal_failures_total",
+        "Entries that the journal did not take",
+    ),
+    (
+        "berth_pods_removed_total",
+        "Displaced Pods that the agent deleted",
+    ),
+    (
+        "berth_pool_exhausted_total",
+        "Searches that found no free address",
+    ),
+    (
+        "berth_pool_fallbacks_total",
+        "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_takeovers_total",
+        "Reservations that a waiting ADD took over",
+    ),
+    (
+        "berth_unknown_outcomes_total",
+        "Block writes without an answer",
+    ),
+    (
+        "berth_young_addresses_total",
+        "Times that a cool-down was waived",
+    ),
+];
 
 /// Names a pool object (name and UID) within this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -251,6 +304,8 @@ struct PoolState {
     search: Search,
     /// When a write or read of one of its blocks was last answered.
     answered_at: BootTime,
+    /// Nothing was to be had but ordinals that rest: until then they count as rested.
+    rest_waived_until: BootTime,
     /// Freed ordinals are left to others in turn while the pool is exhausted.
     leave_next_freed: bool,
     /// A read that confirms the pool after blocks were created.
@@ -277,6 +332,7 @@ enum Purpose {
     Search(PoolId),
     PodOfAdd(RequestId),
     Relist(startup::Watched),
+    RemovePod(Uid),
 }
 
 /// What a look at a path was for.
@@ -302,6 +358,7 @@ enum Timer {
     Reassert,
     Sandboxes,
     Pod(Uid),
+    RemovePod(Uid),
 }
 
 /// The agent.
@@ -483,6 +540,7 @@ impl Agent {
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),
+            Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
         }
     }
 
@@ -513,6 +571,7 @@ impl Agent {
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
                 Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) => {
                     self.touched_pods.insert(uid);
                 }
@@ -579,6 +638,10 @@ impl Agent {
     }
 
     fn count(&mut self, name: &'static str) {
+        debug_assert!(
+            COUNTERS.iter().any(|(known, _)| *known == name),
+            "{name} is described"
+        );
         self.out.push(Output::Metric(Metric {
             name,
             label: String::new(),
@@ -587,7 +650,29 @@ impl Agent {
     }
 
     fn event(&mut self, reason: &'static str, message: String) {
-        self.out.push(Output::Event { reason, message });
+        self.out.push(Output::Event {
+            subject: Subject::Node,
+            reason,
+            message,
+        });
+    }
+
+    /// An Event on a Pod of this node.
+    fn pod_event(&mut self, uid: &Uid, reason: &'static str, message: String) {
+        let name = self.pods.get(uid).and_then(|pod| pod.name.split_once('/'));
+        let subject = match name {
+            Some((namespace, name)) => Subject::Pod(PodReference {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid: Some(uid.clone()),
+            }),
+            None => Subject::Node,
+        };
+        self.out.push(Output::Event {
+            subject,
+            reason,
+            message,
+        });
     }
 
     /// Whether the rule is to be broken.

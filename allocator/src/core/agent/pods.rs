@@ -18,6 +18,8 @@ pub(super) struct PodState {
     pub(super) adds: Vec<RequestId>,
     /// No reservation is tried before this.
     pub(super) claim_not_before: BootTime,
+    /// An address of it is another's: see `displaced`.
+    pub(super) is_displaced: bool,
 }
 
 /// What the watch shows of a Pod.
@@ -56,6 +58,7 @@ impl Agent {
             claims: Vec::new(),
             adds: Vec::new(),
             claim_not_before: BootTime::ZERO,
+            is_displaced: false,
         })
     }
 
@@ -153,8 +156,11 @@ impl Agent {
         }
         self.reserve(uid);
         self.release_surplus(uid);
-        if self.pods.get(uid).is_some_and(PodState::is_empty) {
-            self.pods.remove(uid);
+        if self.pods.get(uid).is_some_and(PodState::is_empty)
+            && let Some(pod) = self.pods.remove(uid)
+            && pod.is_displaced
+        {
+            self.displaced_is_gone(&pod.name);
         }
         self.touched_pods.remove(uid);
     }
@@ -203,16 +209,27 @@ impl Agent {
         }
         let (namespace, _) = state.name.split_once('/').unwrap_or(("", ""));
         let namespace = namespace.to_owned();
-        let pools = match &seen.pool {
+        let mut pools: Vec<PoolId> = match &seen.pool {
             Some(name) => self.pool_ids.get(name).copied().into_iter().collect(),
             None => self.admissible_pools(&namespace, Some(&seen.labels), None),
         };
+        // A pool that is not approved any more keeps its place only where there is no other.
+        if pools.iter().any(|id| self.takes_new_claims(*id)) {
+            pools.retain(|id| self.takes_new_claims(*id));
+        }
         let name = state.name.clone();
         if let Some((pool, wanted)) = self.reserved_for(&name) {
             self.new_claim(uid, vec![pool], Some(wanted), None);
-        } else if let Some(first) = pools.first() {
-            self.new_claim(uid, vec![*first], None, None);
+        } else if !pools.is_empty() {
+            self.new_claim(uid, pools, None, None);
         }
+    }
+
+    /// Whether the pool is approved as it is and not being deleted.
+    pub(super) fn takes_new_claims(&self, id: PoolId) -> bool {
+        self.pools
+            .get(&id)
+            .is_some_and(|pool| pool.pool.is_some() && !pool.paused)
     }
 
     /// At most one ordinal of a Pod may wait for an ADD.

@@ -40,6 +40,8 @@ pub struct Policy {
     pub conflict_retry: Backoff,
     /// Pauses between searches of an exhausted pool, where no watch event comes earlier.
     pub search_retry: Backoff,
+    /// Where nothing but resting ordinals is to be had, they count as rested for so long.
+    pub rest_waived: Duration,
     /// The node's own claims leave a freed ordinal to others for so long while the pool is
     /// exhausted.
     pub leave_to_others: Duration,
@@ -91,6 +93,7 @@ impl Policy {
             first: Duration::from_secs(2),
             longest: Duration::from_secs(15),
         },
+        rest_waived: Duration::from_secs(15),
         leave_to_others: Duration::from_millis(200),
         reply_margin: Duration::from_millis(100),
         settle_grace: Duration::from_secs(5),

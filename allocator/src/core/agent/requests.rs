@@ -173,6 +173,13 @@ impl Agent {
     }
 
     pub(super) fn fail_add(&mut self, id: RequestId, code: u32, text: &str) {
+        if let Some(uid) = self.adds.get(&id).and_then(|add| add.pod_uid.clone()) {
+            self.pod_event(&uid, "AddressFailed", text.to_owned());
+        }
+        self.refuse_add(id, code, text);
+    }
+
+    fn refuse_add(&mut self, id: RequestId, code: u32, text: &str) {
         self.count("berth_add_failed_total");
         self.reply(id, Response::Failed(Failure::new(code, text)));
         self.forget_add(id);
@@ -211,7 +218,7 @@ impl Agent {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            self.fail_add(id, Failure::TRY_AGAIN, "a DEL overtook this ADD");
+            self.refuse_add(id, Failure::TRY_AGAIN, "a DEL overtook this ADD");
         }
     }
 
@@ -355,8 +362,11 @@ impl Agent {
             return;
         }
         add.second_until = Some(until);
-        let text = format!("Pod {}/{}", add.request.pod.namespace, add.request.pod.name);
-        self.event("SecondSandbox", text);
+        let text =
+            "another sandbox of this Pod keeps its address; this one waits, then gets another";
+        if let Some(uid) = add.pod_uid.clone() {
+            self.pod_event(&uid, "SecondSandbox", text.to_owned());
+        }
         self.arm_add(id);
     }
 
@@ -385,11 +395,7 @@ impl Agent {
         };
         let usable: Vec<_> = pools
             .into_iter()
-            .filter(|id| {
-                self.pools
-                    .get(id)
-                    .is_some_and(|p| p.pool.is_some() && !p.paused)
-            })
+            .filter(|id| self.takes_new_claims(*id))
             .collect();
         if usable.is_empty() {
             self.fail_add(
@@ -523,7 +529,7 @@ impl Agent {
         self.forget_add(id);
     }
 
-    fn allocation_of(&self, place: Place) -> Option<crate::core::exchange::Allocation> {
+    pub(super) fn allocation_of(&self, place: Place) -> Option<crate::core::exchange::Allocation> {
         let pool = self.pools.get(&place.block.pool)?.pool.as_ref()?;
         let size = u64::from(pool.block_size);
         pool.allocation(place.block.index * size + u64::from(place.ordinal))

@@ -67,12 +67,13 @@ impl Agent {
             return;
         };
         let soon = self.now + self.config.policy.conflict_retry.longest;
+        let rest = self.rest(id);
         let shortly = pool.open.iter().any(|&(_, index)| {
             self.blocks
                 .get(&BlockKey { pool: id, index })
                 .is_some_and(|block| {
                     let blocked_until = block.not_before.max(block.yield_until);
-                    block.room() > 0
+                    block.rested_room(rest) > 0
                         && block.trusted
                         && !block.unusable
                         && !self.is_hung(block)
@@ -193,11 +194,14 @@ impl Agent {
     }
 
     fn has_open_room(&self, id: PoolId) -> bool {
+        let rest = self.rest(id);
         self.pools.get(&id).is_some_and(|pool| {
             pool.open.iter().any(|&(_, index)| {
                 self.blocks
                     .get(&BlockKey { pool: id, index })
-                    .is_some_and(|block| block.room() > 0 && block.trusted && !block.unusable)
+                    .is_some_and(|block| {
+                        block.rested_room(rest) > 0 && block.trusted && !block.unusable
+                    })
             })
         })
     }
@@ -269,10 +273,33 @@ impl Agent {
             }
             self.touched_blocks.insert(key);
         }
+        self.fall_back(id, false);
+        self.waive_rest(id);
         self.take_over(id);
     }
 
+    /// Claims wait and nothing is free but what rests: better a young address than none.
+    fn waive_rest(&mut self, id: PoolId) {
+        let until = self.now + self.config.policy.rest_waived;
+        let has_room = self.has_open_room(id);
+        if let Some(pool) = self.pools.get_mut(&id)
+            && has_room
+            && pool
+                .pool
+                .as_ref()
+                .is_some_and(|p| p.spec.cool_down_seconds > 0)
+            && !pool.queue.is_empty()
+        {
+            pool.rest_waived_until = until;
+            self.touched_pools.insert(id);
+            self.count("berth_young_addresses_total");
+        }
+    }
+
     pub(super) fn search_timer(&mut self, id: PoolId) {
+        if self.pools.get(&id).is_some_and(|p| p.search.is_exhausted()) {
+            self.fall_back(id, true);
+        }
         let Some(pool) = self.pools.get_mut(&id) else {
             return;
         };
@@ -295,6 +322,27 @@ impl Agent {
             pool.search = Search::Foreign;
             self.unsubscribe(Watched::Room(id));
             self.disarm(&Timer::Search(id));
+        }
+    }
+
+    /// A block left the watch's selection: it is full, or gone. The event carries the last state
+    /// that was selected under the version that took it out: the two do not belong together, and a
+    /// write on top of that version would undo what it says. So nothing is believed but that the
+    /// version in memory is not the last one; what it is, is read when the block is next needed.
+    pub(super) fn block_left(&mut self, id: PoolId, object: &AddressBlock) {
+        let index = object.spec.index;
+        let Some(block) = self.blocks.get_mut(&BlockKey { pool: id, index }) else {
+            return;
+        };
+        let is_newer = block.stored.as_ref().is_none_or(|stored| {
+            version_went_back(&object.metadata.resource_version, &stored.resource_version)
+        });
+        if block.flight.is_some() || !is_newer {
+            return;
+        }
+        block.stale = true;
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.open.retain(|(_, other)| *other != index);
         }
     }
 

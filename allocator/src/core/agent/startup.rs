@@ -420,8 +420,7 @@ impl Agent {
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, true),
             (Watched::Pods, Object::Pod(pod)) => self.pod_gone(&pod.metadata.uid),
-            // It lost its label: full.
-            (Watched::Room(id), Object::AddressBlock(block)) => self.block_seen(id, block),
+            (Watched::Room(id), Object::AddressBlock(block)) => self.block_left(id, block),
             _ => {}
         }
     }
@@ -664,6 +663,7 @@ impl PoolState {
             cursor: 0,
             search: Search::Idle,
             answered_at: BootTime::ZERO,
+            rest_waived_until: BootTime::ZERO,
             leave_next_freed: false,
             check: PoolCheck::Idle,
         }

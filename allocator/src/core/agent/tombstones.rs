@@ -36,6 +36,10 @@ impl Tombstones {
         true
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     pub(super) fn contains(&self, attachment: &Attachment, netns: &str) -> bool {
         self.set.contains(&(attachment.clone(), netns.to_owned()))
     }

@@ -64,7 +64,7 @@ fn an_excluded_ordinal_is_room_for_the_label_but_not_for_claims() {
 #[test]
 fn cooling_ordinals_are_taken_last() {
     let mut block = Block::empty(&pool(&["10.0.0.0/29"], &[]), 0);
-    block.set(0, Some(Record::Cooling));
+    block.set(0, Some(Record::Cooling(7)));
     assert_eq!(block.available().next(), Some(1));
     assert_eq!(block.available().last(), Some(0));
 }
@@ -113,7 +113,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         Just(HolderState::Releasing)
     ];
     prop_oneof![
-        Just(Record::Cooling),
+        any::<u32>().prop_map(Record::Cooling),
         Just(Record::Excluded),
         Just(Record::Gateway),
         any::<String>().prop_map(Record::Reserved),

@@ -56,14 +56,14 @@ impl Controller {
                     let approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), size);
                     let capacity = Pool::parse(&pool, Some(size)).map_or(0, |pool| pool.capacity);
                     let condition = condition("True", "Approved", String::new());
-                    self.state(pool, approved, capacity, condition)
+                    self.state_approval(pool, approved, capacity, condition)
                 }
                 Verdict::Refused(reason, message) => {
                     let condition = condition("False", reason, message);
                     let capacity = pool.status.capacity;
                     // An approval of earlier ranges stays: it does not match the spec any more.
                     let approved = pool.status.approved.clone();
-                    self.state(pool, approved, capacity, condition)
+                    self.state_approval(pool, approved, capacity, condition)
                 }
                 Verdict::Enter(entry) => {
                     self.enter(&domain_name(&pool), entry);
@@ -163,7 +163,7 @@ impl Controller {
     }
 
     /// Writes the status if it says something else.
-    fn state(
+    fn state_approval(
         &mut self,
         mut pool: AddressPool,
         approved: String,

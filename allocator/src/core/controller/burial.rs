@@ -2,7 +2,7 @@
 //! lives sees `dying` and contests it; the swap to dead is guarded, so a contest wins.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Controller;
 use crate::core::block::Block;
@@ -17,6 +17,8 @@ use crate::ports::Part;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CLEARED: &str = "RecordsCleared";
+/// Condition of a `BerthNode` whose burial waits because too many began within the hour.
+const BURIAL_HELD: &str = "BurialHeld";
 
 /// What this leader saw of burials.
 #[derive(Default)]
@@ -26,10 +28,15 @@ pub(super) struct Burials {
     dying_since: BTreeMap<EpochId, BootTime>,
     /// Burials begun because a Node object is gone, by time.
     begun: Vec<BootTime>,
-    held: bool,
+    /// Machines whose burial waits for the hourly limit.
+    held: BTreeSet<String>,
 }
 
 impl Burials {
+    pub(super) fn held_count(&self) -> u64 {
+        self.held.len() as u64
+    }
+
     pub(super) fn next_due(&self, quarantine: Duration) -> Option<BootTime> {
         self.dying_since
             .values()
@@ -61,6 +68,8 @@ impl Controller {
         self.burials
             .dying_since
             .retain(|epoch, _| dying.contains(epoch));
+        let machines = &self.machines;
+        self.burials.held.retain(|name| machines.contains_key(name));
         for epoch in dying {
             self.burials.dying_since.entry(epoch).or_insert(self.now);
         }
@@ -85,24 +94,65 @@ impl Controller {
         let gone = node.is_none_or(|node| node.metadata.uid != machine.spec.node_uid);
         if !word {
             if !gone || !self.config.bury_when_node_is_gone {
-                return false;
+                return self.end_hold(machine);
             }
             let now = self.now;
             self.burials.begun.retain(|begun| now.since(*begun) < HOUR);
             if self.burials.begun.len() >= (self.machines.len() / 10).max(1) {
-                if !std::mem::replace(&mut self.burials.held, true) {
-                    let text = format!("{} and others wait", machine.spec.node_name);
-                    self.event("BurialHeld", text);
-                }
-                return false;
+                return self.hold_burial(machine);
             }
-            self.burials.held = false;
             self.burials.begun.push(now);
         }
+        self.burials.held.remove(&machine.metadata.name);
         let mut next = machine.clone();
         next.spec.state = EpochState::Dying;
+        next.spec.conditions.retain(|c| c.kind != BURIAL_HELD);
         next.spec.writer = self.writer();
         self.event("BurialBegun", format!("node {}", machine.spec.node_name));
+        self.write(next, Part::Main);
+        true
+    }
+
+    /// Too many burials for lack of a Node object: this one waits, and says so.
+    fn hold_burial(&mut self, machine: &BerthNode) -> bool {
+        if self.burials.held.insert(machine.metadata.name.clone()) {
+            let text = format!("node {} waits: too many this hour", machine.spec.node_name);
+            self.event(BURIAL_HELD, text);
+        }
+        if machine
+            .spec
+            .conditions
+            .iter()
+            .any(|c| c.kind == BURIAL_HELD)
+        {
+            return false;
+        }
+        let mut next = machine.clone();
+        next.spec.conditions.push(Condition {
+            kind: BURIAL_HELD.to_owned(),
+            status: "True".to_owned(),
+            reason: "HourlyLimit".to_owned(),
+            message: "the Node object is gone, like those of many others".to_owned(),
+        });
+        next.spec.writer = self.writer();
+        self.write(next, Part::Main);
+        true
+    }
+
+    /// The Node object is back.
+    fn end_hold(&mut self, machine: &BerthNode) -> bool {
+        self.burials.held.remove(&machine.metadata.name);
+        if !machine
+            .spec
+            .conditions
+            .iter()
+            .any(|c| c.kind == BURIAL_HELD)
+        {
+            return false;
+        }
+        let mut next = machine.clone();
+        next.spec.conditions.retain(|c| c.kind != BURIAL_HELD);
+        next.spec.writer = self.writer();
         self.write(next, Part::Main);
         true
     }

@@ -16,6 +16,7 @@ pub(super) struct Leadership {
     /// This process leads until then.
     leads_until: BootTime,
     in_flight: bool,
+    answered_at: BootTime,
     sent: BootTime,
     due: BootTime,
 }
@@ -23,6 +24,11 @@ pub(super) struct Leadership {
 impl Leadership {
     pub(super) fn leads(&self, now: BootTime) -> bool {
         now < self.leads_until
+    }
+
+    /// When the apiserver last said anything of use about the lease.
+    pub(super) fn answered_at(&self) -> BootTime {
+        self.answered_at
     }
 
     pub(super) fn next_due(&self) -> BootTime {
@@ -113,6 +119,9 @@ impl Controller {
         result: Result<ApiReply, ApiError>,
     ) {
         self.lease.in_flight = false;
+        if result.is_ok() {
+            self.lease.answered_at = self.now;
+        }
         self.lease.due = self.now + self.config.retry.pause(2, self.entropy);
         match (result, planned) {
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {

@@ -143,7 +143,7 @@ impl Controller {
             let own = Record::Reserved(name.clone());
             let change = match (leaving, block.get(ordinal)) {
                 (true, Some(record)) if *record == own => Some(None),
-                (false, None | Some(Record::Cooling)) => Some(Some(own)),
+                (false, None | Some(Record::Cooling(_))) => Some(Some(own)),
                 _ => None,
             };
             if let Some(record) = change {
@@ -163,7 +163,8 @@ impl Controller {
     }
 }
 
-fn parse(object: &AddressPool) -> Option<Pool> {
+/// The pool as approved.
+pub(super) fn parse(object: &AddressPool) -> Option<Pool> {
     Pool::parse(object, Some(approved_block_size(object)?)).ok()
 }
 
@@ -185,7 +186,7 @@ fn remask(block: &mut Block, pool: &Pool, index: u64, held: &mut Vec<String>) ->
                 continue;
             }
             (Some(Record::Pod(_) | Record::Reserved(_)), _) => continue,
-            (Some(Record::Cooling), None) => continue,
+            (Some(Record::Cooling(_)), None) => continue,
             (_, wanted) => wanted,
         };
         if block.get(ordinal) != next.as_ref() {

@@ -9,6 +9,7 @@ mod approval;
 mod burial;
 mod lease;
 mod masks;
+mod status;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,8 @@ pub struct ControllerConfig {
     pub quarantine: Duration,
     /// Whether a Node object that is gone starts a burial.
     pub bury_when_node_is_gone: bool,
+    /// The pools' status says how full they were at most so long ago.
+    pub report_interval: Duration,
     /// Pauses after failures.
     pub retry: Backoff,
     /// Units: items.
@@ -62,6 +65,7 @@ impl ControllerConfig {
             lease_renewal: Duration::from_secs(5),
             quarantine: Duration::from_secs(660),
             bury_when_node_is_gone: false,
+            report_interval: Duration::from_mins(1),
             retry: Backoff {
                 first: Duration::from_millis(200),
                 longest: Duration::from_secs(30),
@@ -126,6 +130,40 @@ pub enum Output {
     },
 }
 
+/// How full a pool is, as of the last count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolCount {
+    /// The pool.
+    pub name: String,
+    /// Units: ordinals.
+    pub capacity: u64,
+    /// Units: ordinals held by Pods.
+    pub held: u64,
+    /// Units: ordinals that a claim could take.
+    pub free: u64,
+}
+
+/// What a controller sees, for metrics and health. Nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControllerState {
+    /// Whether this process leads.
+    pub leads: bool,
+    /// When the apiserver last answered about the Lease; zero: never.
+    pub lease_answered_at: BootTime,
+    /// Every kind that is cached was listed.
+    pub is_listed: bool,
+    /// The pools, ascending by name.
+    pub pools: Vec<PoolCount>,
+    /// Units: machines.
+    pub machines_live: u64,
+    /// Units: machines.
+    pub machines_dying: u64,
+    /// Units: machines.
+    pub machines_dead: u64,
+    /// Units: machines whose burial waits for the hourly limit.
+    pub burials_held: u64,
+}
+
 const CACHED: [Kind; 5] = [
     Kind::AddressPool,
     Kind::AddressReservation,
@@ -178,6 +216,8 @@ pub struct Controller {
     burials: Burials,
     /// Reservations whose record was put or seen.
     placed: BTreeMap<String, String>,
+    /// When the pools are to be counted again.
+    report_due: BootTime,
 }
 
 impl Controller {
@@ -208,6 +248,7 @@ impl Controller {
             failure_count: 0,
             burials: Burials::default(),
             placed: BTreeMap::new(),
+            report_due: BootTime::ZERO,
         }
     }
 
@@ -309,6 +350,7 @@ impl Controller {
             .chain([self.lease.next_due()])
             .chain(paused)
             .chain(self.burials.next_due(self.config.quarantine))
+            .chain(self.lease.leads(self.now).then_some(self.report_due))
             .filter(|at| *at > self.now)
             .min()
             .unwrap_or(self.now + self.config.lease_renewal)
@@ -553,7 +595,7 @@ impl Controller {
         if !ready || self.busy || self.not_before > self.now {
             return;
         }
-        let done = !(self.approve() || self.mask() || self.bury());
+        let done = !(self.approve() || self.mask() || self.bury() || self.report());
         if done {
             // Blocks change without this cache noticing: the next need takes a new survey.
             self.survey = None;

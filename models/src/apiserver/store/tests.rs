@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::objects::PodSpec;
-use crate::request::Shape;
+use crate::request::{Part, Shape};
 
 const KIND: CustomKind = CustomKind {
     resource: "things",
@@ -33,9 +33,11 @@ fn custom(name: &str, body: &str) -> Rc<Custom> {
         uid: 0,
         resource_version: 0,
         labels: vec![("pool".to_owned(), "a".to_owned())],
+        annotations: Vec::new(),
         finalizers: Vec::new(),
         deleting: false,
         body: Rc::from(body),
+        status: None,
         record_count: 1,
     })
 }
@@ -89,24 +91,24 @@ fn status(phase: Phase) -> PodStatus {
 }
 
 #[test]
-fn a_guarded_write_of_an_old_version_conflicts_and_an_unguarded_one_wins() {
+fn a_write_of_an_old_version_conflicts_and_one_of_none_is_refused() {
     let mut store = store();
     let first = created(&mut store, &custom("a", "1"));
     let mut next = Custom::clone(&first);
     next.body = Rc::from("2");
-    let next = Rc::new(next);
-    let replace = |object: &Rc<Custom>, guarded| Request::Replace {
-        object: object.clone(),
-        guarded,
+    let replace = |object: Custom| Request::Replace {
+        object: Rc::new(object),
+        part: Part::Main,
     };
-    assert!(write(&mut store, &replace(&next, true), 1).is_ok());
+    assert!(write(&mut store, &replace(next.clone()), 1).is_ok());
     assert_eq!(
-        write(&mut store, &replace(&next, true), 1),
+        write(&mut store, &replace(next.clone()), 1),
         Err(ApiError::Conflict)
     );
-    assert!(write(&mut store, &replace(&next, false), 1).is_ok());
+    next.resource_version = 0;
+    assert_eq!(write(&mut store, &replace(next), 1), Err(ApiError::Invalid));
     assert_eq!(
-        write(&mut store, &replace(&custom("b", "1"), true), 1),
+        write(&mut store, &replace(Custom::clone(&custom("b", "1"))), 1),
         Err(ApiError::NotFound)
     );
 }
@@ -118,7 +120,7 @@ fn a_write_that_changes_nothing_takes_no_revision() {
     let before = store.revision();
     let same = Request::Replace {
         object: first,
-        guarded: true,
+        part: Part::Main,
     };
     assert!(write(&mut store, &same, 1).is_ok());
     assert_eq!(store.revision(), before);
@@ -165,7 +167,7 @@ fn an_object_with_finalizers_vanishes_with_the_write_that_empties_them() {
     released.deleting = false;
     let put = Request::Replace {
         object: Rc::new(released),
-        guarded: true,
+        part: Part::Main,
     };
     assert!(write(&mut store, &put, 2).is_ok());
     assert!(store.custom(KIND, "a").is_none());
@@ -177,7 +179,7 @@ fn an_object_above_the_size_limit_is_refused_for_good() {
     let big = Request::Create(custom("a", &"x".repeat(101)));
     assert_eq!(
         write(&mut store, &big, 0),
-        Err(ApiError::Unavailable { unknown: false })
+        Err(ApiError::Unavailable { unknown: true })
     );
 }
 
@@ -274,7 +276,7 @@ fn older_states_are_read_back_including_removed_and_recreated_objects() {
     second.body = Rc::from("2");
     let put = Request::Replace {
         object: Rc::new(second),
-        guarded: true,
+        part: Part::Main,
     };
     assert!(write(&mut store, &put, 1).is_ok());
     let with_second = store.revision();

@@ -10,6 +10,7 @@ mod requests;
 mod setup;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +23,7 @@ use drydock_models::observation::Observation;
 use drydock_models::request::{Change, ClientClass, ClientSpec, ReplyTo, Request, Response};
 
 use self::plugins::Execution;
-use self::ports::{Call, Shared, lock};
+use self::ports::{Call, Shared, SimPorts, lock};
 use self::processes::{Process, Role};
 use self::requests::{OpenWatch, Waiting};
 use crate::parameters::Costs;
@@ -130,6 +131,9 @@ impl Token {
     }
 }
 
+/// Somebody who uses Berth's ports in Berth's place.
+pub type Guest = Box<dyn FnOnce(SimPorts) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
 /// Berth as the cluster sees it.
 pub struct BerthIpam {
     setup: Setup,
@@ -150,6 +154,7 @@ pub struct BerthIpam {
     agents_wanted: usize,
     /// Requests of the adapter itself to an agent (STATUS), which no plugin waits for.
     probes: BTreeMap<u64, usize>,
+    guest: Option<Guest>,
 }
 
 impl std::fmt::Debug for BerthIpam {
@@ -179,6 +184,15 @@ impl BerthIpam {
             agents_ready: 0,
             agents_wanted: 0,
             probes: BTreeMap::new(),
+            guest: None,
+        }
+    }
+
+    /// The ports alone, with a guest on the first machine in place of Berth's programs.
+    pub fn with_guest(setup: Setup, tasks: Tasks, guest: Guest) -> BerthIpam {
+        BerthIpam {
+            guest: Some(guest),
+            ..Self::new(setup, tasks)
         }
     }
 
@@ -222,6 +236,11 @@ impl Ipam for BerthIpam {
             fresh_connection: false,
         });
         self.admin = Some(admin);
+        if self.guest.is_some() {
+            // Never reached, so no workload begins.
+            self.agents_wanted = 1;
+            return self.add_process(Role::Guest(NodeIndex(0)), context);
+        }
         for pool in self.setup.pools.clone() {
             let object = objects::to_custom(pool.into());
             let reply = ReplyTo::Ipam {

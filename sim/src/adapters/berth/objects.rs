@@ -42,8 +42,8 @@ pub fn uid_number(uid: &Uid) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// Berth's object as a stored one. What the apiserver owns (uid, resourceVersion, labels,
-/// finalizers, deletion) leaves the body.
+/// Berth's object as a stored one. What the apiserver looks at (uid, resourceVersion, labels,
+/// annotations, finalizers, deletion, status) leaves the body.
 pub fn to_custom(mut object: Object) -> Custom {
     let kind = custom_kind(object.kind()).expect("Berth never writes a Pod");
     let record_count = match &object {
@@ -57,23 +57,36 @@ pub fn to_custom(mut object: Object) -> Custom {
     };
     let metadata = object.metadata_mut();
     let name = stored_name(&metadata.namespace, &metadata.name);
-    let uid = uid_number(&metadata.uid).unwrap_or_default();
-    let resource_version = metadata.resource_version.parse().unwrap_or_default();
+    let uid = guard(metadata.uid.as_str(), uid_number(&metadata.uid)).unwrap_or_default();
+    let version = metadata.resource_version.parse().ok();
+    let resource_version = guard(&metadata.resource_version, version).unwrap_or_default();
     let labels = std::mem::take(&mut metadata.labels).into_iter().collect();
+    let annotations = std::mem::take(&mut metadata.annotations)
+        .into_iter()
+        .collect();
     let finalizers = std::mem::take(&mut metadata.finalizers);
     let deleting = metadata.deletion_timestamp.take().is_some();
     metadata.uid = Uid::default();
     metadata.resource_version = String::new();
-    let body = serde_json::to_string(&object).expect("Berth's objects are plain JSON");
+    let status = match &mut object {
+        Object::AddressPool(pool) => {
+            let status = std::mem::take(&mut pool.status);
+            Some(serde_json::to_string(&status).expect(PLAIN).into())
+        }
+        _ => None,
+    };
+    let body = serde_json::to_string(&object).expect(PLAIN);
     Custom {
         kind,
         name,
         uid,
         resource_version,
         labels,
+        annotations,
         finalizers,
         deleting,
         body: body.into(),
+        status,
         record_count,
     }
 }
@@ -82,6 +95,9 @@ pub fn to_custom(mut object: Object) -> Custom {
 /// Errors: the JSON error, for a body that Berth did not write.
 pub fn from_custom(custom: &Custom) -> Result<Object, serde_json::Error> {
     let mut object: Object = serde_json::from_str(&custom.body)?;
+    if let (Object::AddressPool(pool), Some(status)) = (&mut object, &custom.status) {
+        pool.status = serde_json::from_str(status)?;
+    }
     fill(object.metadata_mut(), custom);
     Ok(object)
 }
@@ -102,8 +118,30 @@ fn fill(metadata: &mut Metadata, custom: &Custom) {
     metadata.uid = Uid::new(&uid_text(custom.uid));
     metadata.resource_version = custom.resource_version.to_string();
     metadata.labels = custom.labels.iter().cloned().collect();
+    metadata.annotations = custom.annotations.iter().cloned().collect();
     metadata.finalizers.clone_from(&custom.finalizers);
     metadata.deletion_timestamp = custom.deleting.then(|| DELETED.to_owned());
+}
+
+const PLAIN: &str = "Berth's objects are plain JSON";
+
+/// What a text guards: nothing when it is empty, and what no object has when it is not the store's.
+pub fn guard<T: Guard>(text: &str, read: Option<T>) -> Option<T> {
+    (!text.is_empty()).then(|| read.unwrap_or(T::OF_NOTHING))
+}
+
+/// A number that guards a write.
+pub trait Guard {
+    /// What no object of the store ever has.
+    const OF_NOTHING: Self;
+}
+
+impl Guard for u32 {
+    const OF_NOTHING: Self = u32::MAX;
+}
+
+impl Guard for u64 {
+    const OF_NOTHING: Self = u64::MAX;
 }
 
 /// A deletion timestamp; Berth looks only at whether there is one.

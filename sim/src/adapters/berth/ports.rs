@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth::core::exchange::{Probe, RequestId, Response, Sandbox};
-use berth::core::objects::{Metadata, Object, ObjectKey};
+use berth::core::objects::{Metadata, Object, ObjectKey, Pod};
 use berth::core::time::{BootTime, WallTime};
 use berth::ports::{
     AgentPorts, ApiError, ApiServer, Applied, Clock, Consistency, ControllerPorts, Entropy, Inbox,
@@ -30,7 +30,7 @@ pub enum Call {
     /// Create.
     Create(Object, Completer<Result<Metadata, ApiError>>),
     /// Replace.
-    Replace(Object, Completer<Result<Metadata, ApiError>>),
+    Replace(Object, Part, Completer<Result<Metadata, ApiError>>),
     /// Delete.
     Delete(ObjectKey, Preconditions, Completer<Result<(), ApiError>>),
     /// Wake up at a time since boot.
@@ -39,6 +39,8 @@ pub enum Call {
     Probe(String, Completer<Probe>),
     /// Ask the runtime.
     Sandboxes(Completer<Vec<Sandbox>>),
+    /// What others than Berth do to Pods, and to the store.
+    Act(Act, Completer<Result<(), ApiError>>),
     /// Answer a plugin.
     Reply(RequestId, Response),
     /// Something that an operator should see, or a counter.
@@ -50,6 +52,21 @@ pub enum Call {
         /// The process gets no answer any more.
         dies: bool,
     },
+}
+
+/// What a guest does that no port of Berth can.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Create a Pod, bound when it names a node.
+    CreatePod(Box<Pod>),
+    /// Bind a Pod to a node.
+    BindPod(ObjectKey, String),
+    /// Delete a Pod with its own grace.
+    DeletePod(ObjectKey),
+    /// Remove a Pod's object, as its kubelet does.
+    RemovePod(ObjectKey),
+    /// Forget every state of the store before the present one.
+    Compact,
 }
 
 /// A port call and who made it.
@@ -212,6 +229,11 @@ impl SimPorts {
         }
     }
 
+    /// Does what no port of Berth can.
+    pub fn act(&self, act: Act) -> impl Future<Output = Result<(), ApiError>> + Send + use<> {
+        self.ask(|done| Call::Act(act, done)).or(Err(UNKNOWN))
+    }
+
     /// Does something on the machine itself, which takes no simulated time.
     fn local<T>(&self, action: impl FnOnce(&mut Disk) -> T) -> Local<T> {
         let fate = self.count();
@@ -294,9 +316,9 @@ impl ApiServer for SimPorts {
     fn replace(
         &self,
         object: Object,
-        _part: Part,
+        part: Part,
     ) -> impl Future<Output = Result<Metadata, ApiError>> + Send {
-        self.ask(|done| Call::Replace(object, done))
+        self.ask(|done| Call::Replace(object, part, done))
             .or(Err(UNKNOWN))
     }
 

@@ -29,13 +29,15 @@ pub enum Role {
     Controller(NodeIndex),
     /// The node agent of a machine.
     Agent(NodeIndex),
+    /// Somebody else who uses Berth's ports, on a machine.
+    Guest(NodeIndex),
 }
 
 impl Role {
     /// Where it runs.
     pub fn node(self) -> NodeIndex {
         match self {
-            Role::Controller(node) | Role::Agent(node) => node,
+            Role::Controller(node) | Role::Agent(node) | Role::Guest(node) => node,
         }
     }
 }
@@ -95,6 +97,7 @@ impl BerthIpam {
         let class = match role {
             Role::Controller(_) => ClientClass::IpamController,
             Role::Agent(_) => ClientClass::IpamNode,
+            Role::Guest(_) => ClientClass::User,
         };
         let client = context.client(ClientSpec {
             node: role.node(),
@@ -110,6 +113,7 @@ impl BerthIpam {
         let purpose = match role {
             Role::Controller(_) => "berth-controller",
             Role::Agent(_) => "berth-agent",
+            Role::Guest(_) => "guest",
         };
         let entity = u64::from(role.node().0) << 32 | u64::from(process.life);
         let entropy = context.core.streams.stream("ipam", entity, purpose);
@@ -137,6 +141,10 @@ impl BerthIpam {
                     super::setup::agent(&node_name, &machine_id, &boot_id, self.setup.mutant);
                 host.spawn(async move { berth::shell::run_agent(agent, &ports).await });
                 self.probe_status(index, context);
+            }
+            Role::Guest(_) => {
+                let guest = self.guest.take().expect("a guest comes once");
+                host.spawn(guest(ports));
             }
         }
     }

@@ -1,22 +1,26 @@
 //! Berth's API requests as calls of the simulated apiserver, and their answers back. One request
 //! is one call; retries are Berth's own.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use berth::core::objects::{Kind, Metadata, Object, ObjectKey};
 use berth::ports::{
-    ApiError, Applied, Consistency, ListPage, ListQuery, Selection, WatchEvent, WatchQuery,
+    ApiError, Applied, Consistency, ListPage, ListQuery, Part, Selection, WatchEvent, WatchQuery,
 };
 use drydock_engine::{Completer, Post};
 use drydock_models::context::Context;
-use drydock_models::ids::{NodeIndex, WatchId};
+use drydock_models::ids::{NodeIndex, PodUid, WatchId};
+use drydock_models::objects::PodSpec;
 use drydock_models::request::{
-    Answer, ApiError as WorldError, Change, Consistency as WorldConsistency, CustomKind, ReplyTo,
-    Request, Response, Selector, WatchOwner, WatchTarget,
+    Answer, ApiError as WorldError, Change, Consistency as WorldConsistency, CustomKind, NewPod,
+    Part as WorldPart, ReplyTo, Request, Response, Selector, WatchOwner, WatchTarget,
 };
 
 use super::objects::{
-    custom_kind, from_custom, from_pod, metadata_of, stored_name, to_custom, uid_number,
+    custom_kind, from_custom, from_pod, guard, metadata_of, stored_name, to_custom, uid_number,
 };
-use super::ports::Call;
+use super::ports::{Act, Call};
 use super::{BerthIpam, Token};
 
 /// A request under way.
@@ -56,17 +60,35 @@ impl BerthIpam {
                 Request::Create(to_custom(object).into()),
                 Done::Metadata(done),
             ),
-            Call::Replace(object, done) => {
-                let guarded = !object.metadata().resource_version.is_empty();
+            Call::Replace(object, part, done) => {
                 let object = to_custom(object).into();
-                (Request::Replace { object, guarded }, Done::Metadata(done))
+                let part = match part {
+                    Part::Main => WorldPart::Main,
+                    Part::Status => WorldPart::Status,
+                };
+                (Request::Replace { object, part }, Done::Metadata(done))
             }
+            Call::Delete(key, preconditions, done) if key.kind == Kind::Pod => {
+                let pod = PodUid::from_text(preconditions.uid.as_str())
+                    .expect("Berth deletes only Pods that the world showed it");
+                (Request::DeletePod { pod, grace: None }, Done::Nothing(done))
+            }
+            Call::Act(act, done) => match acted(act, context) {
+                Some(request) => (request, Done::Nothing(done)),
+                None => {
+                    context.api.compact();
+                    return drop(done.complete(Ok(())));
+                }
+            },
             Call::Delete(key, preconditions, done) => {
                 let request = Request::Delete {
                     kind: kind_of(key.kind),
                     name: stored_name(&key.namespace, &key.name),
-                    uid: uid_number(&preconditions.uid),
-                    resource_version: preconditions.resource_version.parse().ok(),
+                    uid: guard(preconditions.uid.as_str(), uid_number(&preconditions.uid)),
+                    resource_version: guard(
+                        &preconditions.resource_version,
+                        preconditions.resource_version.parse().ok(),
+                    ),
                 };
                 (request, Done::Nothing(done))
             }
@@ -194,11 +216,69 @@ impl BerthIpam {
             admin,
             Request::Replace {
                 object,
-                guarded: true,
+                part: WorldPart::Main,
             },
             reply,
         );
     }
+}
+
+/// `terminationGracePeriodSeconds` where nobody sets it.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The request of a guest's act; `None` for a compaction, which is none.
+fn acted(act: Act, context: &Context<'_>) -> Option<Request> {
+    let uid_of = |key: &ObjectKey| {
+        let mut pods = context.api.pods();
+        pods.find(|pod| *pod.namespace == *key.namespace && *pod.name == *key.name)
+            .expect("a guest names a Pod that it created")
+            .uid
+    };
+    let request = match act {
+        Act::CreatePod(pod) => {
+            let texts = |pairs: std::collections::BTreeMap<String, String>| {
+                let pairs = pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.into(), value.into()));
+                pairs.collect::<Vec<_>>().into()
+            };
+            let node_name: Option<Rc<str>> =
+                (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.as_str().into());
+            // What names no node waits for the guest to bind it: no node satisfies the scheduler.
+            let nowhere = || ("guest".into(), "binds".into());
+            let node_selector = node_name.is_none().then(nowhere);
+            Request::CreatePod(Rc::new(NewPod {
+                namespace: pod.metadata.namespace.into(),
+                name: pod.metadata.name.into(),
+                entity: 0,
+                labels: texts(pod.metadata.labels),
+                annotations: texts(pod.metadata.annotations),
+                owner: None,
+                spec: Rc::new(PodSpec {
+                    host_network: pod.spec.host_network,
+                    node_name,
+                    node_selector: node_selector.into_iter().collect(),
+                    grace: GRACE,
+                    pull_always: false,
+                    run: None,
+                }),
+            }))
+        }
+        Act::BindPod(key, node) => Request::BindPod {
+            pod: uid_of(&key),
+            node_name: node.into(),
+        },
+        Act::DeletePod(key) => Request::DeletePod {
+            pod: uid_of(&key),
+            grace: None,
+        },
+        Act::RemovePod(key) => Request::DeletePod {
+            pod: uid_of(&key),
+            grace: Some(Duration::ZERO),
+        },
+        Act::Compact => return None,
+    };
+    Some(request)
 }
 
 fn kind_of(kind: Kind) -> CustomKind {
@@ -273,7 +353,7 @@ fn api_error(error: WorldError) -> ApiError {
             message: "refused by validation".to_owned(),
         },
         WorldError::TooManyRequests { retry_after_s } => ApiError::TooManyRequests {
-            retry_after: Some(std::time::Duration::from_secs(retry_after_s.into())),
+            retry_after: Some(Duration::from_secs(retry_after_s.into())),
         },
         WorldError::Unavailable { unknown: true } => ApiError::Unavailable(Applied::Unknown),
         WorldError::Unavailable { unknown: false } => ApiError::Unavailable(Applied::Not),
@@ -303,11 +383,15 @@ fn metadata(answer: Answer) -> Metadata {
 
 fn page(answer: Answer) -> Result<ListPage, ApiError> {
     match answer {
-        Answer::Pods(pods, revision) => Ok(ListPage {
-            items: pods.iter().map(|pod| from_pod(pod)).collect(),
-            resource_version: revision.to_string(),
-            continue_token: String::new(),
-        }),
+        Answer::Pods(pods, revision) => {
+            let mut items: Vec<Object> = pods.iter().map(|pod| from_pod(pod)).collect();
+            items.sort_by_key(Object::key);
+            Ok(ListPage {
+                items,
+                resource_version: revision.to_string(),
+                continue_token: String::new(),
+            })
+        }
         Answer::Customs(customs, revision, next) => Ok(ListPage {
             items: customs
                 .iter()

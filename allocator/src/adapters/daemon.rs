@@ -1,0 +1,164 @@
+//! What agent and controller have in common as processes: the log, the listener for metrics and
+//! health, Kubernetes Events, and an apiserver that is asked within limits.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::apiserver::{Deadlines, KubeApi};
+use super::bucket::Rate;
+use super::clock::boot_time;
+use super::events::{EventSink, Regarding, Reporter};
+use super::health::{agent_complaints, controller_complaints};
+use super::http::{HttpListener, Pages};
+use super::journal_file::JournalFile;
+use super::metered::MeteredApi;
+use super::metrics::Metrics;
+use super::node::{HostObserver, HostPaths};
+use super::spool::SpoolDirectory;
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Starts the log, to stderr, filtered by `RUST_LOG`.
+pub fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// How the apiserver is asked, and where the process is asked how it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long requests may take.
+    pub deadlines: Deadlines,
+    /// How many are sent.
+    pub rate: Rate,
+}
+
+/// What a role needs to run and to be watched while it does.
+pub struct Watched {
+    /// The apiserver.
+    pub api: MeteredApi<KubeApi>,
+    /// Log, metrics and Events.
+    pub observer: HostObserver,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Watched {
+    /// Connects to the cluster. Within a tokio runtime.
+    ///
+    /// Errors: neither a service account nor a kubeconfig can be used.
+    pub async fn connect(
+        metrics: Metrics,
+        limits: Limits,
+        reporter: Reporter,
+        own: Regarding,
+    ) -> anyhow::Result<Self> {
+        let metrics = Arc::new(metrics);
+        let kube = KubeApi::connect(limits.deadlines)
+            .await
+            .context("no cluster: neither a service account nor a kubeconfig can be used")?;
+        let events = EventSink::new(kube.clone(), reporter, metrics.clone());
+        Ok(Self {
+            api: MeteredApi::new(kube, limits.rate, limits.deadlines.object, metrics.clone()),
+            observer: HostObserver::new(metrics.clone(), events, own),
+            metrics,
+        })
+    }
+}
+
+/// The pages of an agent.
+pub struct AgentPages {
+    metrics: Arc<Metrics>,
+    journal: JournalFile,
+    spool: SpoolDirectory,
+    waits: AtomicBool,
+}
+
+impl AgentPages {
+    /// The pages of the agent with those things.
+    pub fn new(metrics: Arc<Metrics>, paths: &HostPaths) -> Self {
+        Self {
+            metrics,
+            journal: JournalFile::new(&paths.journal),
+            spool: SpoolDirectory::new(&paths.spool),
+            waits: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether another agent of this host has the journal.
+    pub fn set_waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
+    }
+}
+
+impl Pages for AgentPages {
+    fn metrics(&self) -> String {
+        self.metrics.spool(self.spool.entry_count());
+        self.metrics.render(boot_time())
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        if self.waits.load(Ordering::Relaxed) {
+            return vec!["another agent of this host has the journal".to_owned()];
+        }
+        let journal = self.journal.try_writing().map_err(|error| error.message);
+        let state = self.metrics.agent().clone();
+        agent_complaints(&state, journal, boot_time())
+    }
+}
+
+/// The pages of a controller.
+pub struct ControllerPages {
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Pages for ControllerPages {
+    fn metrics(&self) -> String {
+        self.metrics.render(boot_time())
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let state = self.metrics.controller().clone();
+        controller_complaints(&state, boot_time())
+    }
+}
+
+/// Listens for metrics and health; not at all without an address. Within a tokio runtime.
+///
+/// Errors: the address is taken or not this host's.
+pub async fn listen(
+    address: Option<SocketAddr>,
+    pages: Arc<dyn Pages>,
+) -> anyhow::Result<Option<HttpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let listener = HttpListener::bind(address, pages)
+        .await
+        .with_context(|| format!("--metrics-address={address}"))?;
+    tracing::info!(address = %listener.address(), "metrics and health");
+    Ok(Some(listener))
+}
+
+/// Within this a process that was told to stop answers those that it serves.
+pub const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,101 @@
+//! When a process counts as ready. Alive is another question: a process that answers at all is.
+
+use core::time::Duration;
+
+use crate::core::agent::AgentState;
+use crate::core::controller::ControllerState;
+use crate::core::time::BootTime;
+
+/// The incarnation is read every minute where nothing waits, and a failed read is tried again
+/// within seconds: two minutes without one mean that the apiserver does not take what is sent.
+const EPOCH_AGE_MAX: Duration = Duration::from_mins(2);
+/// The Lease is read or renewed every five seconds, and retried within seconds.
+const LEASE_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// What keeps an agent from being ready; nothing when it is. `journal` is the result of a trial
+/// write beside the journal.
+pub fn agent_complaints(
+    state: &AgentState,
+    journal: Result<(), String>,
+    now: BootTime,
+) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if !state.is_serving {
+        complaints.push("not serving yet: the journal, the API or blocks are being read".into());
+    }
+    if !state.is_journal_ok {
+        complaints.push("the journal is not open or did not take the last entry".into());
+    }
+    if let Err(error) = journal {
+        complaints.push(format!("the state directory cannot be written: {error}"));
+    }
+    let age = now.since(state.epoch_shown_at);
+    if state.is_serving && age > EPOCH_AGE_MAX {
+        let seconds = age.as_secs();
+        complaints.push(format!(
+            "the apiserver last showed this incarnation live {seconds} s ago"
+        ));
+    }
+    complaints
+}
+
+/// What keeps a controller from being ready. One that does not lead is ready to.
+pub fn controller_complaints(state: &ControllerState, now: BootTime) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if !state.is_listed {
+        complaints.push("not every kind is listed yet".into());
+    }
+    let age = now.since(state.lease_answered_at);
+    if age > LEASE_AGE_MAX {
+        let seconds = age.as_secs();
+        complaints.push(format!(
+            "the apiserver last answered about the Lease {seconds} s ago"
+        ));
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::new(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn an_agent_is_ready_when_it_serves_and_can_write() {
+        let ready = AgentState {
+            is_serving: true,
+            is_journal_ok: true,
+            epoch_shown_at: at(1000),
+            ..AgentState::default()
+        };
+        let complaints = |state: &AgentState, journal: Result<(), String>, now| {
+            agent_complaints(state, journal, at(now)).len()
+        };
+        assert_eq!(complaints(&ready, Ok(()), 1060), 0);
+        assert_eq!(complaints(&ready, Ok(()), 1121), 1, "the apiserver is gone");
+        assert_eq!(complaints(&ready, Err("full".into()), 1060), 1);
+        let mut broken = ready.clone();
+        broken.is_journal_ok = false;
+        assert_eq!(complaints(&broken, Ok(()), 1060), 1);
+        assert!(complaints(&AgentState::default(), Ok(()), 1060) > 0);
+    }
+
+    #[test]
+    fn a_controller_is_ready_while_the_lease_is_within_reach() {
+        let follower = ControllerState {
+            is_listed: true,
+            lease_answered_at: at(100),
+            ..ControllerState::default()
+        };
+        assert!(controller_complaints(&follower, at(130)).is_empty());
+        assert_eq!(controller_complaints(&follower, at(131)).len(), 1);
+        let unlisted = ControllerState {
+            is_listed: false,
+            ..follower
+        };
+        assert_eq!(controller_complaints(&unlisted, at(110)).len(), 1);
+    }
+}

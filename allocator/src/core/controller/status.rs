@@ -1,0 +1,101 @@
+//! How full the pools are, for people and for metrics: counted from all blocks every so often and
+//! written where it changed. Nobody decides by these numbers; they are as old as the last count.
+
+use std::collections::BTreeMap;
+
+use super::masks::parse;
+use super::{Controller, ControllerState, PoolCount};
+use crate::core::block::Block;
+use crate::core::holder::Record;
+use crate::core::objects::{AddressBlock, AddressPool, Condition, EpochState};
+use crate::core::pool::Pool;
+use crate::ports::Part;
+
+const EXHAUSTED: &str = "Exhausted";
+
+impl Controller {
+    /// One step towards every pool's status saying how full it is.
+    pub(super) fn report(&mut self) -> bool {
+        if self.now < self.report_due {
+            return false;
+        }
+        if self.pools.is_empty() {
+            return false;
+        }
+        let Some(survey) = &self.survey else {
+            self.take_survey();
+            return true;
+        };
+        for object in self.pools.values() {
+            let Some(pool) = parse(object) else { continue };
+            let mut next = object.clone();
+            (next.status.held, next.status.free) = count(&pool, survey);
+            state_exhaustion(&mut next);
+            if next.status != object.status {
+                self.write(next, Part::Status);
+                return true;
+            }
+        }
+        self.report_due = self.now + self.config.report_interval;
+        false
+    }
+
+    /// What this process sees, for metrics.
+    pub fn state(&self) -> ControllerState {
+        let pools = self.pools.values().map(|pool| PoolCount {
+            name: pool.metadata.name.clone(),
+            capacity: pool.status.capacity,
+            held: pool.status.held,
+            free: pool.status.free,
+        });
+        let in_state = |state| {
+            let machines = self.machines.values();
+            machines.filter(|m| m.spec.state == state).count() as u64
+        };
+        ControllerState {
+            leads: self.lease.leads(self.now),
+            lease_answered_at: self.lease.answered_at(),
+            is_listed: super::CACHED.iter().all(|kind| self.listed.contains(kind)),
+            pools: pools.collect(),
+            machines_live: in_state(EpochState::Live),
+            machines_dying: in_state(EpochState::Dying),
+            machines_dead: in_state(EpochState::Dead),
+            burials_held: self.burials.held_count(),
+        }
+    }
+}
+
+/// (held by Pods, to be had) of a pool. Blocks that nobody created are free but for their masks.
+fn count(pool: &Pool, survey: &BTreeMap<String, AddressBlock>) -> (u64, u64) {
+    let (mut held, mut unmasked_taken) = (0_u64, 0_u64);
+    for stored in survey.values().filter(|block| block.spec.pool == pool.name) {
+        let Ok(block) = Block::read(stored, pool) else {
+            continue;
+        };
+        let begin = stored.spec.index * u64::from(pool.block_size);
+        for (ordinal, record) in block.iter() {
+            let is_pod = matches!(record, Record::Pod(_));
+            held += u64::from(is_pod);
+            let taken = is_pod || matches!(record, Record::Reserved(_));
+            if taken && pool.mask(begin + u64::from(ordinal)).is_none() {
+                unmasked_taken += 1;
+            }
+        }
+    }
+    let masked = pool.masked_count();
+    (held, pool.capacity.saturating_sub(masked + unmasked_taken))
+}
+
+fn state_exhaustion(pool: &mut AddressPool) {
+    let conditions = &mut pool.status.conditions;
+    conditions.retain(|condition| condition.kind != EXHAUSTED);
+    if pool.status.free == 0 {
+        conditions.push(Condition {
+            kind: EXHAUSTED.to_owned(),
+            status: "True".to_owned(),
+            reason: "NoneFree".to_owned(),
+            message: "every address is held, reserved or excluded".to_owned(),
+        });
+    }
+    conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+}

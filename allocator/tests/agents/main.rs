@@ -1,0 +1,17 @@
+//! The real programs `berth` and `berthd` against a real kube-apiserver: many plugins at once, many
+//! agents on one pool, agents that are killed, an apiserver that goes away. Each node is a set of
+//! directories of this host; a network namespace is a file. Needs root, as runtimes are.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, which print their figures"
+)]
+
+mod figures;
+mod kills;
+mod node;
+mod outage;
+mod rig;
+mod rush;

@@ -1,0 +1,271 @@
+//! One node: its directories, its agent's process, and the plugins that a runtime would execute.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use berth::adapters::clock::boot_time;
+use berth::core::time::BootTime;
+use serde_json::{Value, json};
+
+use crate::rig::Pod;
+
+/// An agent that does not serve by then is broken, however busy the machine.
+const START: Duration = Duration::from_secs(120);
+
+/// A node's directories: all that a runtime's plugins need of it.
+#[derive(Clone)]
+pub struct Hands {
+    directory: PathBuf,
+}
+
+/// One node.
+pub struct Node {
+    pub name: String,
+    hands: Hands,
+    kubeconfig: PathBuf,
+    agent: Option<Child>,
+    start_count: u32,
+}
+
+/// What came of one execution of the plugin.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub took: Duration,
+}
+
+impl Run {
+    /// The addresses of a successful ADD.
+    pub fn addresses(&self) -> Vec<String> {
+        let document: Value = serde_json::from_str(&self.stdout).unwrap();
+        let ips = document["ips"].as_array().unwrap();
+        ips.iter()
+            .map(|ip| ip["address"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The one address of an ADD that must have succeeded.
+    pub fn address(&self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stdout);
+        self.addresses().remove(0)
+    }
+}
+
+impl Node {
+    pub fn new(name: &str, directory: PathBuf, kubeconfig: &Path) -> Self {
+        fs::create_dir_all(directory.join("ns")).unwrap();
+        fs::write(directory.join("machine-id"), format!("machine-{name}\n")).unwrap();
+        Self {
+            name: name.to_owned(),
+            hands: Hands { directory },
+            kubeconfig: kubeconfig.to_owned(),
+            agent: None,
+            start_count: 0,
+        }
+    }
+
+    /// What its runtime needs, to be used while the agent is killed.
+    pub fn hands(&self) -> Hands {
+        self.hands.clone()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path(&format!("log-{}", self.start_count))
+    }
+
+    /// Starts the agent; it may not serve yet.
+    pub fn start(&mut self) {
+        self.start_count += 1;
+        let log: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_berthd"))
+            .args(["agent", "--node-name", &self.name])
+            .args(["--metrics-address", "127.0.0.1:0"])
+            .arg("--machine-id-file")
+            .arg(self.path("machine-id"))
+            .arg("--socket")
+            .arg(self.path("run/s"))
+            .arg("--state-directory")
+            .arg(self.path("state"))
+            .arg("--netns-directory")
+            .arg(self.path("ns"))
+            .arg("--runtime-socket")
+            .arg(self.path("no-runtime"))
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// Waits until the agent says that it is ready.
+    pub fn await_ready(&self) {
+        let limit = boot_time() + START;
+        loop {
+            if self
+                .try_page("/readyz")
+                .is_some_and(|(code, _)| code == 200)
+            {
+                return;
+            }
+            assert!(boot_time() < limit, "{}", self.log_text());
+            pause();
+        }
+    }
+
+    /// The log of the running agent.
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Status and body of a page of the agent.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        self.try_page(path)
+            .unwrap_or_else(|| panic!("{}", self.log_text()))
+    }
+
+    /// The same; nothing while no agent answers.
+    pub fn try_page(&self, path: &str) -> Option<(u16, String)> {
+        let log = self.log_text();
+        let address = log.split("address=").nth(1)?.split_whitespace().next()?;
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let code = head.split(' ').nth(1)?.parse().ok()?;
+        Some((code, body.to_owned()))
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill().unwrap();
+            agent.wait().unwrap();
+        }
+    }
+
+    /// Starts a second agent beside the first; gives the first back.
+    pub fn start_successor(&mut self) -> Child {
+        let first = self.agent.take().unwrap();
+        self.start();
+        first
+    }
+}
+
+impl Hands {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The namespace of a sandbox begins.
+    pub fn begin(&self, container: &str) {
+        fs::write(self.path("ns").join(container), b"").unwrap();
+    }
+
+    /// The namespace of a sandbox ends.
+    pub fn end(&self, container: &str) {
+        fs::remove_file(self.path("ns").join(container)).unwrap();
+    }
+
+    /// One execution of the plugin, as a runtime would.
+    pub fn plugin(&self, verb: &str, container: &str, pod: &Pod, within: Duration) -> Run {
+        let config = json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "macvlan",
+            "ipam": {"type": "berth", "timeoutMilliseconds": within.as_millis() as u64},
+        });
+        let args = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_UID={}",
+            pod.name, pod.uid
+        );
+        let begin = boot_time();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .env_clear()
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", container)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_NETNS", self.path("ns").join(container))
+            .env("CNI_ARGS", args)
+            .env("BERTH_SOCKET", self.path("run/s"))
+            .env("BERTH_SPOOL", self.path("state/spool"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A plugin may exit without reading.
+        let _ = child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(config.to_string().as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Run {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            took: boot_time().since(begin),
+        }
+    }
+
+    /// DEL, and then the end of the namespace, as a runtime does it.
+    pub fn tear_down(&self, container: &str, pod: &Pod) {
+        let run = self.plugin("DEL", container, pod, Duration::from_secs(60));
+        assert_eq!((run.code, run.stdout.as_str()), (0, ""), "DEL never fails");
+        self.end(container);
+    }
+}
+
+impl core::ops::Deref for Node {
+    type Target = Hands;
+
+    fn deref(&self) -> &Hands {
+        &self.hands
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A moment for the other processes, while something outside is awaited.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "other processes are awaited, which no clock of ours moves"
+)]
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
+/// So long, while other processes go on.
+#[expect(clippy::disallowed_methods, reason = "see pause")]
+pub fn wait(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Waits until it is so, at most `within`.
+pub fn await_that(within: Duration, what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
+    let limit: BootTime = boot_time() + within;
+    loop {
+        match is_so() {
+            Ok(()) => return,
+            Err(why) => assert!(boot_time() < limit, "{what}: {why}"),
+        }
+        pause();
+    }
+}

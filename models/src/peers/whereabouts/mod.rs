@@ -1,0 +1,339 @@
+//! Whereabouts v0.6.2: an IPAM without a daemon. Every execution asks for one Lease of the whole
+//! cluster, and under it reads and patches one object per range.
+//!
+//! Modelled: the plugin process (its CPU, two clients with limiters and connections of their own);
+//! leader election as client-go v0.24 does it ([`crate::client_go::leader_election`]) with the
+//! failed release that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free
+//! address, overlap check, JSON patch, reservation, range after range in dual stack; its limits of
+//! 120, 60 and 10 s; a DEL that reports success whatever happened; an ADD that swallows an error of
+//! the PATCH, and is not idempotent; processes that are killed with the Lease in hand; the control
+//! loop that blocks at the first stale allocation ([`control_loop`]); the daily reconciler
+//! ([`reconciler`]). What a request costs is the apiserver's affair.
+//!
+//! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node slices
+//! (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
+//!
+//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the reservation's own price (a small custom object is priced
+//! as a Lease when read); the NodeSlicePool controller (slices are there from the start); events;
+//! `sleep_for_race`; the repaired control loop of v0.9.0; the hang after a deposition before the work
+//! begins (ipam.go:418-421).
+//!
+//! Source: k8snetworkplumbingwg/whereabouts v0.6.2 (d15b4d54) `pkg/storage/kubernetes/ipam.go:228-586`,
+//! `cmd/whereabouts.go:62-123`, `pkg/allocate/allocate.go:24-133`, `pkg/types/types.go:14-20`,
+//! `pkg/storage/storage.go:13-16`, `pkg/controlloop/pod.go:44-276`, `pkg/reconciler/`, and the vendored
+//! client-go v0.24.0.
+
+pub mod pool_object;
+
+mod control_loop;
+mod counters;
+mod parameters;
+mod process;
+mod reconciler;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::cni::{Ipam, IpamCall, NodeChange, Verb};
+use crate::context::Context;
+use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
+use crate::objects::ResourceVersion;
+use crate::request::{Change, Custom, Request, Response};
+
+pub use self::counters::Counters;
+pub use self::parameters::WhereaboutsParameters;
+
+use self::control_loop::ControlLoop;
+use self::pool_object::{Allocation, POOL, Sight};
+use self::process::Process;
+use self::reconciler::Reconciler;
+use super::Pool;
+
+/// Addresses of a range that are looked at; nobody runs as many Pods.
+const ADDRESSES_MAX: u64 = 1 << 20;
+
+/// Container of an allocation that was there before the run.
+const STRANDED: ContainerId = ContainerId(u32::MAX);
+
+/// One range of the configuration, or a node's slice of it, with its IPPool.
+#[derive(Clone, Debug)]
+struct Range {
+    /// Name of its IPPool.
+    pool: Rc<str>,
+    /// Addresses by offset.
+    addresses: Rc<[IpAddr]>,
+}
+
+/// What a continuation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    /// A plugin process.
+    Process(IpamCallId, process::Wait),
+    /// A control loop.
+    Loop(NodeIndex, control_loop::Wait),
+    /// A reconciler.
+    Reconciler(NodeIndex, u32),
+}
+
+impl Token {
+    /// Bits: 2 of kind, 30 of detail, 32 of who.
+    fn pack(self) -> u64 {
+        let (kind, detail, who) = match self {
+            Token::Process(call, wait) => (0, wait.pack(), call.0),
+            Token::Loop(node, wait) => (1, wait.pack(), node.0),
+            Token::Reconciler(node, epoch) => (2, epoch & 0x3fff_ffff, node.0),
+        };
+        kind << 62 | u64::from(detail) << 32 | u64::from(who)
+    }
+
+    fn unpack(token: u64) -> Token {
+        let (detail, who) = ((token >> 32) as u32 & 0x3fff_ffff, token as u32);
+        match token >> 62 {
+            0 => Token::Process(IpamCallId(who), process::Wait::unpack(detail)),
+            1 => Token::Loop(NodeIndex(who), control_loop::Wait::unpack(detail)),
+            _ => Token::Reconciler(NodeIndex(who), detail),
+        }
+    }
+}
+
+/// Whereabouts in the whole cluster.
+pub struct Whereabouts {
+    families: Vec<Rc<[IpAddr]>>,
+    /// Ranges by node, the slices of each; without slices all nodes have the same.
+    ranges: BTreeMap<NodeIndex, Vec<Range>>,
+    processes: BTreeMap<IpamCallId, Process>,
+    loops: BTreeMap<NodeIndex, ControlLoop>,
+    reconcilers: BTreeMap<NodeIndex, Reconciler>,
+    counters: Counters,
+    /// Containers whose ADD was answered with success and that had no DEL since.
+    live: BTreeSet<ContainerId>,
+    /// The newest version of each pool that any process has seen; for the counters alone.
+    pools: BTreeMap<Rc<str>, Sight>,
+}
+
+impl Whereabouts {
+    /// Nothing is stored yet: the first ADD makes the IPPools and the Lease.
+    pub fn new(pool: &Pool) -> Self {
+        Self {
+            families: pool.all(ADDRESSES_MAX).into_iter().map(Rc::from).collect(),
+            ranges: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            loops: BTreeMap::new(),
+            reconcilers: BTreeMap::new(),
+            counters: Counters::default(),
+            live: BTreeSet::new(),
+            pools: BTreeMap::new(),
+        }
+    }
+
+    /// What happened so far.
+    pub fn totals(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Plugin processes that run now.
+    pub fn process_count(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// The ranges of the configuration as a node's processes see them.
+    fn ranges_of(&mut self, node: NodeIndex, context: &Context<'_>) -> Vec<Range> {
+        if let Some(ranges) = self.ranges.get(&node) {
+            return ranges.clone();
+        }
+        let slice = context.core.parameters.whereabouts.slice_addresses as usize;
+        let ranges: Vec<Range> = if slice == 0 {
+            self.families.iter().map(whole).collect()
+        } else {
+            // All ranges map to the slice of the first (v0.9.4 pkg/storage/kubernetes/ipam.go:615-619).
+            let name = context.core.machines[node.index()].node_name.clone();
+            let place = context
+                .core
+                .machines
+                .iter()
+                .position(|machine| machine.node_name == name)
+                .unwrap_or_default();
+            let family = &self.families[0];
+            let from = (place * slice).min(family.len());
+            let to = (from + slice).min(family.len());
+            let range = Range {
+                pool: Rc::from(format!("kube-system/{name}-slice")),
+                addresses: Rc::from(&family[from..to]),
+            };
+            vec![range; self.families.len()]
+        };
+        self.ranges.insert(node, ranges.clone());
+        ranges
+    }
+
+    /// Name of the Lease that a node's processes ask for.
+    fn lease_of(&mut self, node: NodeIndex, context: &Context<'_>) -> Rc<str> {
+        if context.core.parameters.whereabouts.slice_addresses == 0 {
+            return Rc::from("kube-system/whereabouts");
+        }
+        self.ranges_of(node, context)[0].pool.clone()
+    }
+
+    /// A version of a pool came by.
+    fn saw(&mut self, pool: &Custom) {
+        if pool.kind != POOL {
+            return;
+        }
+        let (version, body): (ResourceVersion, _) = (pool.resource_version, pool.body.clone());
+        let sight = Sight { version, body };
+        let known = self
+            .pools
+            .entry(pool.name.clone())
+            .or_insert_with(|| sight.clone());
+        if known.version < sight.version {
+            *known = sight;
+        }
+    }
+
+    fn strand(&mut self, context: &mut Context<'_>) {
+        let count = context.core.parameters.whereabouts.stranded_addresses;
+        let ranges: Vec<Range> = self.families.iter().map(whole).collect();
+        for range in ranges {
+            let count = (count as usize).min(range.addresses.len());
+            if count == 0 {
+                continue;
+            }
+            let allocations: Vec<Allocation<'_>> = (0..count as u32)
+                .map(|offset| Allocation {
+                    offset,
+                    container: STRANDED,
+                    pod: "default/former",
+                })
+                .collect();
+            let body = pool_object::body(&allocations);
+            let pool = pool_object::object(POOL, &range.pool, body, count as u32);
+            let installed = context
+                .api
+                .install(&Request::Create(pool), &mut context.core);
+            assert!(installed.is_ok(), "the store is empty before the run");
+        }
+    }
+
+    fn machine_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        let dead: Vec<IpamCallId> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.call.node == node)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in dead {
+            self.process_killed(id, context);
+        }
+        self.loop_down(node, context);
+        self.reconciler_down(node, context);
+    }
+
+    fn machine_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+        self.loop_up(node, context);
+        self.reconciler_up(node, context);
+    }
+}
+
+/// A family as one range.
+fn whole(family: &Rc<[IpAddr]>) -> Range {
+    let name = match family.first() {
+        Some(first) => first.to_string().replace(':', "-"),
+        None => String::new(),
+    };
+    Range {
+        pool: Rc::from(format!("kube-system/{name}")),
+        addresses: family.clone(),
+    }
+}
+
+impl Ipam for Whereabouts {
+    fn name(&self) -> &'static str {
+        "whereabouts"
+    }
+
+    fn start(&mut self, context: &mut Context<'_>) {
+        self.strand(context);
+        for node in 0..context.core.machines.len() as u32 {
+            self.machine_up(NodeIndex(node), context);
+        }
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+
+    fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
+        if call.verb == Verb::Del {
+            self.live.remove(&call.container);
+        }
+        self.process_exec(call, context);
+    }
+
+    fn killed(&mut self, _node: NodeIndex, call: IpamCallId, context: &mut Context<'_>) {
+        self.process_killed(call, context);
+    }
+
+    fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
+        match Token::unpack(token) {
+            Token::Process(call, wait) => self.process_answered(call, wait, response, context),
+            Token::Loop(..) => {}
+            Token::Reconciler(node, epoch) => {
+                self.reconciler_answered(node, epoch, response, context);
+            }
+        }
+    }
+
+    fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>) {
+        if let Token::Loop(node, wait) = Token::unpack(token) {
+            self.loop_told(node, wait, watch, change, context);
+        }
+    }
+
+    fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
+        match Token::unpack(token) {
+            Token::Process(call, wait) => self.process_woken(call, wait, context),
+            Token::Loop(node, wait) => self.loop_woken(node, wait, context),
+            Token::Reconciler(node, epoch) => self.reconciler_woken(node, epoch, context),
+        }
+    }
+
+    fn cpu_done(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
+        if let Token::Process(call, wait) = Token::unpack(token) {
+            self.process_woken(call, wait, context);
+        }
+    }
+
+    fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>) {
+        match change {
+            NodeChange::Down => self.machine_down(node, context),
+            NodeChange::Up | NodeChange::Joined => self.machine_up(node, context),
+            NodeChange::NetnsPresent(_) | NodeChange::NetnsGone(_) => {}
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.counters.list();
+        let (mut allocated, mut leaked) = (0, 0);
+        for sight in self.pools.values() {
+            for allocation in pool_object::read(&sight.body) {
+                allocated += 1;
+                let at_work = self
+                    .processes
+                    .values()
+                    .any(|process| process.call.container == allocation.container);
+                let held = self.live.contains(&allocation.container);
+                leaked += u64::from(!held && !at_work && allocation.container != STRANDED);
+            }
+        }
+        all.push(("addresses_allocated", allocated));
+        all.push(("addresses_leaked", leaked));
+        all
+    }
+}
+
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! `fit`: finds the one number of a profile by bisection on one published cell, prints every try,
+//! and writes the profile with the number in it. Nothing else may choose such a number.
+
+use std::fmt::Write as _;
+
+use drydock_models::parameters::{Entry, Table, text_of};
+use drydock_reports::compare::Spread;
+use drydock_reports::quantity::seconds;
+use drydock_reports::table::{Align, Table as Shown};
+use drydock_traces::run_record::ExitClass;
+
+use crate::cli::{CellName, FitArgs};
+use crate::command::{UsageError, interrupt_flag, print, write};
+use crate::host::cores;
+use crate::variants::{Base, run};
+
+/// Halvings of a range: the step that is left is a thousandth of a thousandth of it.
+const TRIES_MAX: u32 = 20;
+/// A median this near to the published time is as near as a cell of whole seconds can be.
+/// Units: simulated ns.
+const NEAR_NS: u64 = 250_000_000;
+
+/// A number in thousandths of its unit: what the bisection halves.
+type Milli = u64;
+
+/// Runs the command.
+/// Errors: usage, files, or the testbed's own.
+pub fn main(args: &FitArgs) -> anyhow::Result<ExitClass> {
+    let text = profile_text(&args.profile)?;
+    let (key, entry) = fitted(&args.profile, &text)?;
+    let (mut low, mut high) = range(&key, &entry)?;
+    let target_ns = args.target * 1_000_000_000;
+    let base = Base {
+        allocator: args.allocator,
+        cell: CellName {
+            addresses: args.addresses,
+            stack: args.stack,
+        },
+        parameters: args.profile.clone(),
+        seeds: args.seeds,
+        jobs: args.jobs.unwrap_or_else(cores),
+    };
+    let interrupt = interrupt_flag();
+    let mut shown = Shown::new(&[
+        ("try", Align::Right),
+        ("value", Align::Right),
+        ("median", Align::Right),
+        ("p5", Align::Right),
+        ("p95", Align::Right),
+    ]);
+    let mut best: Option<(u64, Milli)> = None;
+    let mut attempt = |milli: Milli| -> anyhow::Result<Option<Option<u64>>> {
+        let set = vec![format!("{key}={}", decimal(milli))];
+        let varied = run(&base, &[set], &interrupt)?;
+        if varied.interrupted {
+            return Ok(None);
+        }
+        let spread = Spread::of(varied.runs[0].iter().map(|run| run.all_running_ns));
+        let time = |ns: Option<u64>| ns.map_or("never".to_owned(), seconds);
+        shown.row([
+            (shown.row_count() + 1).to_string(),
+            format!("{} {}", decimal(milli), entry.unit),
+            time(spread.median),
+            time(spread.p5),
+            time(spread.p95),
+        ]);
+        if let Some(ns) = spread.median {
+            let distance = ns.abs_diff(target_ns);
+            if best.is_none_or(|(least, _)| distance < least) {
+                best = Some((distance, milli));
+            }
+        }
+        Ok(Some(spread.median))
+    };
+    // Ever more of what a profile adds takes ever longer: the ends say whether the target is
+    // between them.
+    let mut bracketed = true;
+    for (end, above) in [(low, false), (high, true)] {
+        let Some(median) = attempt(end)? else {
+            return Ok(ExitClass::Interrupted);
+        };
+        bracketed &= median.is_none_or(|ns| ns >= target_ns) == above;
+    }
+    if bracketed {
+        for _ in 0..TRIES_MAX {
+            let middle = low.midpoint(high);
+            if middle == low {
+                break;
+            }
+            let Some(median) = attempt(middle)? else {
+                return Ok(ExitClass::Interrupted);
+            };
+            if median.is_some_and(|ns| ns.abs_diff(target_ns) <= NEAR_NS) {
+                break;
+            }
+            if median.is_none_or(|ns| ns >= target_ns) {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+    }
+    let Some((_, milli)) = best else {
+        print(&shown.plain())?;
+        return Err(UsageError("no try ever ended: widen the range".to_owned()).into());
+    };
+    let found = with_value(&text, &key, &decimal(milli), &source(args));
+    print(&format!(
+        "{}\n{key} = {} {}\n",
+        shown.plain(),
+        decimal(milli),
+        entry.unit
+    ))?;
+    match &args.out {
+        Some(path) => write(path, &found)?,
+        None => print(&format!("\n{found}"))?,
+    }
+    if bracketed {
+        return Ok(ExitClass::Ok);
+    }
+    let (least, most) = (decimal(low), decimal(high));
+    eprintln!(
+        "{} s is not reached between {least} and {most} {}",
+        args.target, entry.unit
+    );
+    Ok(ExitClass::OutsideReference)
+}
+
+/// What the entry says about where its number comes from: the command that finds it again.
+fn source(args: &FitArgs) -> String {
+    format!(
+        "cargo sim fit --profile {}: {} {} {} = {} s, median of seeds 1 to {}",
+        args.profile,
+        args.allocator.name(),
+        args.addresses,
+        args.stack,
+        args.target,
+        args.seeds
+    )
+}
+
+fn profile_text(name: &str) -> anyhow::Result<String> {
+    if let Some(text) = Table::profile_text(name) {
+        return Ok(text.to_owned());
+    }
+    std::fs::read_to_string(name).map_err(|_| {
+        let known: Vec<&str> = Table::profile_names().collect();
+        let known = known.join(", ");
+        UsageError(format!(
+            "unknown profile `{name}`: not a file, and the built-in ones are {known}"
+        ))
+        .into()
+    })
+}
+
+/// The one entry of kind `fitted`.
+fn fitted(name: &str, text: &str) -> anyhow::Result<(String, Entry)> {
+    let table = Table::parse(name, text)?;
+    table.check_fitted(name)?;
+    let Some(key) = table.fitted().next().map(str::to_owned) else {
+        return Err(UsageError(format!("{name} fits no number: none is of kind `fitted`")).into());
+    };
+    let entry = table.entries[&key].clone();
+    Ok((key, entry))
+}
+
+fn range(key: &str, entry: &Entry) -> anyhow::Result<(Milli, Milli)> {
+    let ends = entry.range.as_ref().and_then(|[low, high]| {
+        Some((milli(&text_of(low))?, milli(&text_of(high))?)).filter(|(low, high)| low < high)
+    });
+    ends.ok_or_else(|| UsageError(format!("{key} has no range to search in")).into())
+}
+
+/// A decimal in thousandths.
+fn milli(text: &str) -> Option<Milli> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 3 {
+        return None;
+    }
+    let digits = format!("{whole}{fraction:0<3}");
+    digits.parse().ok()
+}
+
+/// Thousandths as the shortest decimal.
+fn decimal(milli: Milli) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The text of a profile with another value and source in one entry; all else stays as it was.
+fn with_value(text: &str, key: &str, value: &str, source: &str) -> String {
+    let mut changed = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            inside = line.trim() == format!("[{key}]");
+        }
+        let written = if inside && line.starts_with("value = ") {
+            writeln!(changed, "value = {value}")
+        } else if inside && line.starts_with("source = ") {
+            writeln!(changed, "source = \"{source}\"")
+        } else {
+            writeln!(changed, "{line}")
+        };
+        written.expect("a string takes every text");
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_in_thousandths_read_back() {
+        for (text, value) in [("0.5", 500), ("12", 12_000), ("3.125", 3_125), ("0", 0)] {
+            assert_eq!(milli(text), Some(value));
+            assert_eq!(decimal(value), text);
+        }
+        assert_eq!(milli("0.0001"), None);
+    }
+
+    #[test]
+    fn only_value_and_source_of_the_fitted_entry_change() {
+        let text = Table::profile_text("serial-pull").unwrap();
+        let changed = with_value(text, "kubelet.image_pull", "1234.5", "a command");
+        let (key, entry) = fitted("serial-pull", &changed).unwrap();
+        assert_eq!(key, "kubelet.image_pull");
+        assert_eq!(
+            (text_of(&entry.value), &*entry.source),
+            ("1234.5".to_owned(), "a command")
+        );
+        assert_eq!(changed.lines().count(), text.lines().count());
+        let differing = text
+            .lines()
+            .zip(changed.lines())
+            .filter(|(old, new)| old != new);
+        assert!(differing.count() <= 2);
+        assert!(fitted("measured", "").is_err());
+    }
+}
