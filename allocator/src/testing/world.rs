@@ -754,6 +754,23 @@ impl World {
         });
     }
 
+    /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
+    pub fn end_all_silently(&mut self, name: &str) {
+        self.with(|inner| {
+            inner.node(name).namespaces.clear();
+            let here: Vec<(String, String)> = inner
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.node == name)
+                .map(|(uid, pod)| (uid.clone(), pod.name.clone()))
+                .collect();
+            for (uid, pod) in here {
+                inner.pods.remove(&uid);
+                inner.remove_pod_object(&pod);
+            }
+        });
+    }
+
     /// Deletes the journal of a node.
     pub fn lose_journal(&mut self, name: &str) {
         self.with(|inner| inner.node(name).journal.clear());

@@ -15,6 +15,7 @@ mod displaced;
 mod epochs;
 mod fencing;
 mod lost;
+mod orders;
 mod pods;
 mod policy;
 mod pool_check;
