@@ -60,7 +60,11 @@ fn what_vanished_all_together_is_held_until_the_operator_gives_the_word() {
     assert_eq!(world.held_by(), ["pod-a", "pod-b", "pod-c"]);
     order(&mut world, "pod-a");
     world.run_for(seconds(60));
-    assert_eq!(world.held_by(), ["pod-b", "pod-c"], "whom nobody named stays");
+    assert_eq!(
+        world.held_by(),
+        ["pod-b", "pod-c"],
+        "whom nobody named stays"
+    );
     let annotations = machine(&mut world).metadata.annotations;
     assert!(
         !annotations.contains_key(ANNOTATION_RELEASE),

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use berth::adapters::apiserver::{Deadlines, KubeApi};
+use berth::adapters::entropy::KernelEntropy;
 use berth::core::objects::{Kind, Object};
-use berth::ports::{ApiError, ApiServer as _, Consistency, ListQuery, Part, Selection};
+use berth::ports::{
+    ApiError, ApiServer as _, Consistency, Entropy as _, ListQuery, Part, Selection,
+};
 use berth::survey::Snapshot;
 use clap::Args;
 use kube::Config;
@@ -107,14 +110,11 @@ impl Cluster {
             Err(error) => Err(said(error)).with_context(|| format!("cannot write {key}")),
         }
     }
+}
 
-    /// A mark that no other write carries.
-    pub fn writer(&self) -> String {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        format!("kubectl-{}-{}", std::process::id(), now.as_nanos())
-    }
+/// A mark that no other write carries.
+pub fn writer() -> String {
+    format!("kubectl-{:016x}", KernelEntropy.draw())
 }
 
 fn said(error: ApiError) -> anyhow::Error {

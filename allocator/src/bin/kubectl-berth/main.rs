@@ -11,7 +11,7 @@ use berth::survey::{self, HolderRow, ReleasePlan};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use cluster::{Cluster, ClusterArgs};
+use cluster::{Cluster, ClusterArgs, writer};
 use render::{Output, Table};
 
 /// Exit code of `check` when something was found.
@@ -192,7 +192,7 @@ async fn release(args: &ReleaseArgs, output: Output, cluster: &Cluster) -> anyho
             );
         }
     };
-    let plan = survey::plan_release(&snapshot, row, args.force, &cluster.writer())
+    let plan = survey::plan_release(&snapshot, row, args.force, &writer())
         .with_context(|| format!("{} is not released", args.word))?;
     let what = match &plan {
         ReleasePlan::UnderWay => {
@@ -227,7 +227,7 @@ async fn bury(
     cluster: &Cluster,
 ) -> anyhow::Result<()> {
     let snapshot = cluster.survey().await?;
-    let plan = survey::plan_burial(&snapshot, node, &cluster.writer())
+    let plan = survey::plan_burial(&snapshot, node, &writer())
         .with_context(|| format!("{node} is not buried"))?;
     let what = format!(
         "machine {} of node {node} (epoch {}) is given up: its {} addresses are free after the \

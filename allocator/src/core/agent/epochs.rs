@@ -264,7 +264,7 @@ impl Agent {
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
                 self.epoch.failure_count = 0;
                 planned.metadata = metadata;
-                self.epoch_confirmed(sent, *planned);
+                self.epoch_confirmed(sent, &planned);
             }
             (Err(ApiError::NotFound), None) => {
                 self.epoch.failure_count = 0;
@@ -335,7 +335,7 @@ impl Agent {
                 || conditions.iter().any(|c| c.kind == CONDITION_REVIVED);
         }
         match object.spec.state {
-            EpochState::Live if continues => self.epoch_confirmed(sent, object),
+            EpochState::Live if continues => self.epoch_confirmed(sent, &object),
             EpochState::Dying if continues => {
                 self.event(
                     "BurialContested",
@@ -401,7 +401,7 @@ impl Agent {
     }
 
     /// The object says, as of `sent`, that the own incarnation lives.
-    fn epoch_confirmed(&mut self, sent: BootTime, object: BerthNode) {
+    fn epoch_confirmed(&mut self, sent: BootTime, object: &BerthNode) {
         let id = EpochId::new(self.identity(), object.spec.epoch);
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
@@ -431,7 +431,7 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
-        self.obey_orders(&object);
+        self.obey_orders(object);
     }
 
     /// A `BerthNode` was seen by the watch or list.

@@ -14,6 +14,7 @@ mod claims;
 mod displaced;
 mod epochs;
 mod fencing;
+mod holdings;
 mod lost;
 mod orders;
 mod pods;

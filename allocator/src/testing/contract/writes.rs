@@ -1,6 +1,6 @@
 //! Create, replace, delete: versions, guards, the two kinds of 409, the status, finalizers.
 
-use crate::core::objects::{FINALIZER, Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::objects::{AddressPoolStatus, FINALIZER, Kind, Metadata, Object, ObjectKey, Uid};
 use crate::ports::{ApiError, ApiServer, Applied, Consistency, Part, Preconditions};
 
 use super::objects::{block, condition, lease, pool, with};
@@ -100,7 +100,7 @@ async fn replaced(api: &impl ApiServer) {
     let mut object = block("replaced", "replaced");
     let first = ok(api.create(object.clone().into()).await);
     object.metadata = first.clone();
-    object.spec.records = "0 a".to_owned();
+    object.spec.records = "0 a".into();
     let second = ok(api.replace(object.clone().into(), Part::Main).await);
     assert_ne!(second.resource_version, first.resource_version);
     assert_eq!(second.uid, first.uid);
@@ -187,7 +187,7 @@ async fn status(api: &impl ApiServer) {
     // A write of the rest leaves the status.
     let mut third = (*stored).clone();
     third.spec.disabled = false;
-    third.status = Default::default();
+    third.status = AddressPoolStatus::default();
     ok(api.replace(third.clone().into(), Part::Main).await);
     let stale = api.replace(third.clone().into(), Part::Status).await;
     fails(stale, &ApiError::Conflict);

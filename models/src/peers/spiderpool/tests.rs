@@ -272,7 +272,7 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
         "GET spiderippools",
         "PUT spiderippools",
         "PUT spiderippools",
-        "PUT spiderendpoints",
+        "PATCH spiderendpoints",
     ];
     assert_eq!(world.requests(deleted, at), expected);
     world.run_to(300);
