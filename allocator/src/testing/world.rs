@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
 
@@ -75,6 +75,17 @@ pub struct Violation {
     pub pods: [String; 2],
 }
 
+/// One right that a program used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// As in a role: `get`, `list`, `watch`, `create`, `update`, `delete`.
+    pub verb: &'static str,
+    /// Which kind.
+    pub kind: Kind,
+    /// The object or its status.
+    pub part: Part,
+}
+
 pub(super) struct Pending {
     node: String,
     pub(super) request: ApiRequest,
@@ -131,6 +142,8 @@ pub struct Inner {
     rng: u64,
     faults: Faults,
     costs: Costs,
+    /// By whom, which verb of the API, of which kind and part: what roles must allow.
+    asked: BTreeSet<(String, Asked)>,
     watches: BTreeMap<u64, OpenWatch>,
     pods: BTreeMap<String, Kubelet>,
     adds: BTreeMap<RequestId, String>,
@@ -172,7 +185,20 @@ impl Inner {
         self.nodes.entry(name.to_owned()).or_default()
     }
 
+    pub(super) fn note_asked(&mut self, who: &str, verb: &'static str, kind: Kind, part: Part) {
+        let asked = Asked { verb, kind, part };
+        self.asked.insert((who.to_owned(), asked));
+    }
+
     pub(super) fn send_request(&mut self, node: &str, request: ApiRequest, answer: AnswerSender) {
+        let (verb, kind, part) = match &request {
+            ApiRequest::Get(key, _) => ("get", key.kind, Part::Main),
+            ApiRequest::List(query) => ("list", query.selection.kind, Part::Main),
+            ApiRequest::Create(object) => ("create", object.kind(), Part::Main),
+            ApiRequest::Replace(object, part) => ("update", object.kind(), *part),
+            ApiRequest::Delete(key, _) => ("delete", key.kind, Part::Main),
+        };
+        self.note_asked(node, verb, kind, part);
         let is_write = match &request {
             ApiRequest::Get(..) => {
                 self.costs.gets += 1;
@@ -544,6 +570,7 @@ impl World {
             rng: mix(seed, 1),
             faults,
             costs: Costs::default(),
+            asked: BTreeSet::new(),
             watches: BTreeMap::new(),
             pods: BTreeMap::new(),
             adds: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{Costs, Faults, Store, Violation, World};
+use super::{Asked, Costs, Faults, Store, Violation, World};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
 
@@ -32,6 +32,14 @@ impl World {
     /// Events and their reasons at a node.
     pub fn events(&self, node: &str) -> Vec<(&'static str, String)> {
         self.with(|inner| inner.node(node).events.clone())
+    }
+
+    /// Every right that a program used so far, by the name of its node or its identity.
+    pub fn asked(&self, who: &str) -> std::collections::BTreeSet<Asked> {
+        self.with(|inner| {
+            let of = inner.asked.iter().filter(|(name, _)| name == who);
+            of.map(|(_, asked)| *asked).collect()
+        })
     }
 
     /// The entries of a node's journal.

@@ -229,7 +229,6 @@ fn storm(call_ms: u64, seed: u64, more: &[&str]) -> Storm {
     }
     let (mut running, mut failed) = (0, 0);
     let mut verbs: BTreeMap<IpamCallId, (u32, Verb)> = BTreeMap::new();
-    drop(exec);
     verbs.append(&mut pods);
     while running < 100 {
         let Some((id, answer)) = world.step() else {
@@ -357,9 +356,7 @@ fn a_killed_plugin_leaves_its_child_and_the_collector_finds_the_address() {
     world.pass(Duration::from_secs(2));
     let allocated = |world: &World<Calico>| {
         let blocks = world.api.customs(super::BLOCKS);
-        let used = blocks
-            .iter()
-            .map(|block| super::object::parse::<super::Block>(block));
+        let used = blocks.iter().map(super::object::parse::<super::Block>);
         used.map(|block| block.body.slots.len()).sum::<usize>()
     };
     assert_eq!(allocated(&world), 1, "the child went on");

@@ -296,25 +296,21 @@ impl Agent {
                 ..custom(IDENTITIES, &number.to_string().into())
             };
             port.stage(IpamStage::Api);
-            match port
+            let created = port
                 .call_as(self.client, Request::Create(Rc::new(new)))
-                .await
-            {
-                Ok(_) => {
-                    self.count(|counters| counters.identities += 1);
-                    *self
-                        .references
-                        .borrow_mut()
-                        .entry(labels.clone())
-                        .or_insert(0) += 1;
-                    return Ok(());
-                }
-                Err(_) => {
-                    port.stage(IpamStage::Backoff);
-                    port.sleep(pause).await;
-                    pause *= 2;
-                }
+                .await;
+            if created.is_ok() {
+                self.count(|counters| counters.identities += 1);
+                *self
+                    .references
+                    .borrow_mut()
+                    .entry(labels.clone())
+                    .or_insert(0) += 1;
+                return Ok(());
             }
+            port.stage(IpamStage::Backoff);
+            port.sleep(pause).await;
+            pause *= 2;
         }
         Err(CallError::Api(ApiError::Conflict))
     }

@@ -249,7 +249,7 @@ impl Ipam for Cilium {
                     known.remove(&identity.body);
                 }
             }
-            _ => {}
+            Change::Bookmark(_) => {}
         }
     }
 
