@@ -6,11 +6,7 @@
 //! `cargo build --profile plugin -p berth --no-default-features --features plugin --bin berth`.
 //! `BERTH_BENCH_ROUNDS` says how often. Neither side syncs its files to the disk.
 
-#![expect(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "a program for people who measure"
-)]
+#![expect(clippy::unwrap_used, reason = "a program for people who measure")]
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,

@@ -8,6 +8,7 @@
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
 //! | [`shell`] | the loops that carry outputs to ports and results back |
+//! | [`survey`] | what an operator wants to know, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
 
 #![allow(
@@ -24,5 +25,6 @@ pub mod cni;
 pub mod core;
 pub mod ports;
 pub mod shell;
+pub mod survey;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -22,6 +22,8 @@ use crate::client_go::ClientParameters;
 use crate::controllers::{KcmParameters, SchedParameters};
 use crate::driver::DriverParameters;
 use crate::node_parameters::{self, NodeSideParameters};
+use crate::peers::calico::parameters::CalicoParameters;
+use crate::peers::cilium::parameters::CiliumParameters;
 use crate::peers::kube_ovn::KubeOvnParameters;
 use crate::peers::whereabouts::WhereaboutsParameters;
 
@@ -42,6 +44,14 @@ const BUILT_IN: &[(&str, &str)] = &[
     (
         "peers/kube_ovn.toml",
         include_str!("../parameters/peers/kube_ovn.toml"),
+    ),
+    (
+        "peers/calico.toml",
+        include_str!("../parameters/peers/calico.toml"),
+    ),
+    (
+        "peers/cilium.toml",
+        include_str!("../parameters/peers/cilium.toml"),
     ),
 ];
 
@@ -102,6 +112,10 @@ macro_rules! parameters {
 parameters! {
     /// `api.*`
     api: ApiParameters,
+    /// `calico.*`
+    calico: CalicoParameters,
+    /// `cilium.*`
+    cilium: CiliumParameters,
     /// `client.*`
     client: ClientParameters,
     /// `cost.*`

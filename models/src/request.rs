@@ -30,6 +30,8 @@ pub enum Shape {
     AtomicList,
     /// A map that the schema treats as one value.
     AtomicMap,
+    /// A list of objects that each hold a map, beside a list of slots (Calico's IPAMBlock).
+    ListOfMaps,
     /// A map tracked per key (managedFields, per-key validation).
     GranularMap,
 }
@@ -90,6 +92,9 @@ pub enum Consistency {
     Cache,
 }
 
+/// New value of each annotation that a merge patch names; `None` removes it.
+pub type AnnotationPatch = Rc<[(Rc<str>, Option<Rc<str>>)]>;
+
 /// One API call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Request {
@@ -142,7 +147,16 @@ pub enum Request {
         /// Name.
         name: Rc<str>,
         /// New value of each annotation; `None` removes it.
-        annotations: Rc<[(Rc<str>, Option<Rc<str>>)]>,
+        annotations: AnnotationPatch,
+    },
+    /// PATCH of a Pod's annotations: strategic merge with the UID in the body.
+    AnnotatePod {
+        /// The Pod; 422 when the name belongs to another UID, 404 when it is gone.
+        pod: PodUid,
+        /// Keys and their new values, sorted by key.
+        annotations: Vec<(Rc<str>, Rc<str>)>,
+        /// 409 unless the Pod is stored at this version.
+        resource_version: Option<ResourceVersion>,
     },
     /// DELETE pods/NAME.
     DeletePod {

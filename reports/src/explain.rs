@@ -103,7 +103,7 @@ pub fn causes_side_by_side(runs: &[(&str, &Attribution)], which: Option<Which>) 
         let cells = totals.iter().map(|total| {
             total
                 .get(&stage)
-                .map_or_else(|| "-".to_owned(), |ns| seconds(*ns))
+                .map_or_else(|| "-".to_owned(), |ns| duration(*ns))
         });
         table.row(std::iter::once(stage.text().to_owned()).chain(cells));
     }
@@ -163,7 +163,38 @@ mod tests {
     #[test]
     fn a_start_is_told_second_by_second_and_adds_up() {
         let record = sample::record();
-        expect![[r""]].assert_eq(&explain(&record, Which::Last).unwrap());
+        expect![[r#"
+            start of default/web-1, 11.5 s
+
+               from        to     took  waited for
+            0.000 s   0.025 s  25.0 ms  creation
+            0.025 s   0.080 s  55.0 ms  scheduling
+            0.080 s   1.250 s   1.17 s  volumes
+            1.250 s   9.400 s   8.15 s  IPAM: lock
+            9.400 s   9.600 s   200 ms  sandbox and container: CPU
+            9.600 s  11.500 s   1.90 s  status: queue
+
+            causes
+
+            waited for                  mean of all Pods    share  median Pod  last Pod
+            creation                             22.5 ms    0.3 %     20.0 ms   25.0 ms
+            scheduling                           52.5 ms    0.7 %     50.0 ms   55.0 ms
+            kubelet: bucket                       465 ms    6.4 %      930 ms         -
+            volumes                               685 ms    9.4 %      200 ms    1.17 s
+            wait for a core                      95.0 ms    1.3 %      190 ms         -
+            sandbox and container: CPU            100 ms    1.4 %           -    200 ms
+            IPAM: API                            55.0 ms    0.8 %      110 ms         -
+            IPAM: lock                            4.08 s   56.2 %           -    8.15 s
+            status: queue                         1.70 s   23.4 %      1.50 s    1.90 s
+            until Running                          7.3 s  100.0 %       3.0 s    11.5 s
+
+            resources
+
+            resource            busy  longest queue
+            apiserver/0/cpu    8.1 %             12
+            node/worker4/cpu  64.0 %              3
+        "#]]
+        .assert_eq(&explain(&record, Which::Last).unwrap());
         assert_eq!(explain(&record, Which::Asked), None);
         let last = &record.attribution.paths[1];
         let sum: u64 = last.totals_ns().values().sum();
@@ -174,6 +205,16 @@ mod tests {
     fn runs_stand_side_by_side_by_cause() {
         let record = sample::record();
         let runs = [("one", &record.attribution), ("two", &record.attribution)];
-        expect![[r""]].assert_eq(&causes_side_by_side(&runs, Some(Which::Last)).plain());
+        expect![[r#"
+            waited for                      one      two
+            creation                    25.0 ms  25.0 ms
+            scheduling                  55.0 ms  55.0 ms
+            volumes                      1.17 s   1.17 s
+            sandbox and container: CPU   200 ms   200 ms
+            IPAM: lock                   8.15 s   8.15 s
+            status: queue                1.90 s   1.90 s
+            until Running                11.5 s   11.5 s
+        "#]]
+        .assert_eq(&causes_side_by_side(&runs, Some(Which::Last)).plain());
     }
 }

@@ -53,21 +53,6 @@ pub fn summary(record: &RunRecord) -> String {
             record.api.conflict_count
         ),
     );
-    if let Some(again) = &record.recreation {
-        let value = match again.all_running_s {
-            Some(all) => format!(
-                "all Pods were deleted at {} and all others ran {} later",
-                seconds(again.started_ns),
-                seconds(all.ns)
-            ),
-            None => format!(
-                "all Pods were deleted at {}; NOT all others run: {}",
-                seconds(again.started_ns),
-                again.running_curve_ns.len()
-            ),
-        };
-        line("re-creation", value);
-    }
     if let Some(busiest) = record.resources.iter().max_by_key(|each| each.busy_ppm) {
         let share = percent(busiest.busy_ppm);
         line(
@@ -166,14 +151,23 @@ fn workload(scenario: &Scenario) -> String {
 }
 
 fn result(record: &RunRecord) -> String {
-    match record.outcome.all_running_s {
+    let mut text = match record.outcome.all_running_s {
         Some(all) => format!("all Pods run after {}", seconds(all.ns)),
         None => format!(
             "NOT all Pods run: {} at {}",
             record.outcome.reason.text(),
             seconds(record.outcome.ended_at_ns)
         ),
+    };
+    if let Some(again) = &record.recreation {
+        let others = again.all_running_s.map_or_else(
+            || format!("{} others run", again.running_curve_ns.len()),
+            |all| format!("all others ran {} later", seconds(all.ns)),
+        );
+        let at = seconds(again.started_ns);
+        write!(text, "; all deleted at {at}, {others}").expect("a string takes every text");
     }
+    text
 }
 
 fn pods(record: &RunRecord) -> String {
@@ -315,11 +309,11 @@ mod tests {
 
     #[test]
     fn a_summary_says_what_ran_and_how_it_ended() {
-        expect![[r"
+        expect![[r#"
             run         berth, equal addresses (3), dual, 4 nodes (3 masters), profile measured with 1 override
             workload    3 Pods by 1 Deployment from web.yaml
             seed        0xffffffffffffffff
-            result      NOT all Pods run: the simulated time limit was reached at 3600.0 s
+            result      NOT all Pods run: the simulated time limit was reached at 3600.0 s; all deleted at 12.0 s, 1 others run
             Pods        2 of 3 run; first 3.0 s, half 3.0 s, last 11.5 s
               waiting   default/web-2: no node has room
             ADD         p50 110 ms, p90 8.15 s, p99 8.15 s, p99.9 8.15 s, max 8.15 s (2 ADDs)
@@ -331,7 +325,7 @@ mod tests {
             left out    Service x 1: not simulated: Pods send no traffic here
             certificate 9f86d081884c7d659a2feaa0c55ad015 over 48213 events
             host        1.23 s wall time, 70.0 MiB peak memory
-        "]].assert_eq(&summary(&sample::record()));
+        "#]].assert_eq(&summary(&sample::record()));
     }
 
     #[test]

@@ -58,18 +58,16 @@ impl Starts {
                 container,
                 stage,
                 ..
-            } => {
+            }
                 // An orphan's work is nobody's wait.
-                if self.start(*pod).ipam == Some(*container) {
+                if self.start(*pod).ipam == Some(*container) => {
                     self.plain(*pod, now_ns, ipam(*stage));
                 }
-            }
-            Observation::IpamAddEnded { pod, container, .. } => {
-                if self.start(*pod).ipam == Some(*container) {
+            Observation::IpamAddEnded { pod, container, .. }
+                if self.start(*pod).ipam == Some(*container) => {
                     self.start(*pod).ipam = None;
                     self.plain(*pod, now_ns, Stage::Macvlan);
                 }
-            }
             Observation::PodRunning { pod } => {
                 self.start(*pod).running_ns.get_or_insert(now_ns);
             }

@@ -54,13 +54,17 @@ pub enum Command {
 }
 
 /// The allocator of the cell that profiles are fitted on.
-const FITTED_ALLOCATOR: &str = "instant";
+const FITTED_ALLOCATOR: &str = "spiderpool";
 
 /// Who decides addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Allocator {
     /// Berth, the production allocator, its own code unchanged.
     Berth,
+    /// Calico v3.26.3 with its own IPAM.
+    Calico,
+    /// Cilium v1.14.3 with cluster-pool IPAM.
+    Cilium,
     /// A free answer at zero cost: the floor.
     Instant,
     /// Spiderpool v0.8.0 behind macvlan, modelled.
@@ -76,6 +80,8 @@ impl Allocator {
     pub fn name(self) -> &'static str {
         match self {
             Allocator::Berth => "berth",
+            Allocator::Calico => "calico",
+            Allocator::Cilium => "cilium",
             Allocator::Instant => "instant",
             Allocator::Spiderpool => "spiderpool",
             Allocator::Whereabouts => "whereabouts",

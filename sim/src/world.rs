@@ -46,6 +46,8 @@ struct Listeners {
     ledger: Ledger,
     watcher: Watcher,
     progress: Arc<Progress>,
+    /// Pods whose names are to be remembered: when they are gone, nobody else knows them.
+    created: Vec<PodUid>,
     adds_begun: Vec<(NodeIndex, PodUid)>,
     plugins_ended: Vec<(NodeIndex, Verb)>,
     /// When the user last began something, until the first object of the workload was stored.
@@ -63,6 +65,7 @@ impl Listeners {
             self.enter(at, &fact);
         }
         match observation {
+            Observation::PodCreated { pod } => self.created.push(*pod),
             Observation::AddStarted { node, pod, .. } => self.adds_begun.push((*node, *pod)),
             Observation::IpamAddEnded { node, .. } => self.plugins_ended.push((*node, Verb::Add)),
             Observation::IpamDelEnded { node, .. } => self.plugins_ended.push((*node, Verb::Del)),
@@ -101,6 +104,7 @@ pub struct World {
     recreates: bool,
     node_count: u32,
     mutant: Option<String>,
+    names: BTreeMap<PodUid, (Rc<str>, Rc<str>)>,
 }
 
 impl World {
@@ -122,6 +126,7 @@ impl World {
             ledger: Ledger::new(allowed(scenario), BOUNDS),
             watcher,
             progress,
+            created: Vec::new(),
             adds_begun: Vec::new(),
             plugins_ended: Vec::new(),
             user_acts: SimInstant::ZERO,
@@ -163,6 +168,7 @@ impl World {
             recreates: scenario.recreate,
             node_count: scenario.nodes,
             mutant: scenario.mutant.clone(),
+            names: BTreeMap::new(),
         };
         Ok((world, queue))
     }
@@ -210,6 +216,13 @@ impl World {
 
     /// After each event: triggers that fired, the start of the plan, the end of the run.
     fn follow(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
+        let created = std::mem::take(&mut self.listeners.borrow_mut().created);
+        for uid in created {
+            if let Some(pod) = self.cluster.api().pod(uid) {
+                let name = (pod.namespace.clone(), pod.name.clone());
+                self.names.insert(uid, name);
+            }
+        }
         if self.injector.is_some() {
             if !self.started && self.cluster.census().created() > 0 {
                 self.started = true;
@@ -341,9 +354,9 @@ impl World {
 
     /// Namespace and name of a Pod, gone or not.
     pub fn pod_name(&self, pod: PodUid) -> (String, String) {
-        self.cluster.api().pod(pod).map_or_else(
+        self.names.get(&pod).map_or_else(
             || ("default".to_owned(), format!("pod-{pod}")),
-            |pod| (pod.namespace.to_string(), pod.name.to_string()),
+            |(namespace, name)| (namespace.to_string(), name.to_string()),
         )
     }
 

@@ -168,15 +168,14 @@ fn not_open() -> io::Error {
 impl Journal for JournalFile {
     async fn open(&self) -> Result<Vec<u8>, LocalError> {
         let before = self.locked().take();
-        let lock = match before {
-            Some(lock) => lock,
-            None => {
-                let path = self.path.display().to_string();
-                self.lock(|| tracing::info!(path, "another agent has the journal"))
-                    .await?;
-                let lock = self.locked().take();
-                lock.ok_or_else(|| self.failed("it was opened twice"))?
-            }
+        let lock = if let Some(lock) = before {
+            lock
+        } else {
+            let path = self.path.display().to_string();
+            self.lock(|| tracing::info!(path, "another agent has the journal"))
+                .await?;
+            let lock = self.locked().take();
+            lock.ok_or_else(|| self.failed("it was opened twice"))?
         };
         let (bytes, opened) = self.read(lock).map_err(|error| self.failed(error))?;
         *self.opened() = Some(opened);

@@ -196,13 +196,13 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
     let tell = |code| (shared.tally)(verb, code, boot_time().since(begin));
     let response = match question {
         Ok(question) => match impossible(&question.ask) {
-            None => match ask(&mut stream, shared, question).await? {
-                Some(response) => response,
-                None => {
+            None => {
+                let Some(response) = ask(&mut stream, shared, question).await? else {
                     tell(None);
                     return Ok(());
-                }
-            },
+                };
+                response
+            }
             Some(what) => {
                 let message = format!("the agent refuses {what}");
                 Response::Failed(Failure::new(Failure::INVALID_ENVIRONMENT, message))

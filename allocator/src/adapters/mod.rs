@@ -23,6 +23,7 @@
 //! | `daemon` | what every long-lived role has: log, metrics, health, a measured API | `agent` |
 //! | `install` | the plugin and its configuration on a host | `agent` |
 //! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
+//! | `yaml` | JSON values as YAML | `agent` |
 //! | `node` | all ports of an agent and of a controller | `agent` |
 
 #[cfg(feature = "agent")]
@@ -68,3 +69,5 @@ pub mod notices;
 pub mod socket;
 #[cfg(feature = "plugin")]
 pub mod spool;
+#[cfg(feature = "agent")]
+pub mod yaml;

@@ -97,6 +97,10 @@ struct InstallArgs {
 }
 
 #[derive(Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are the names of the options"
+)]
 struct ApiArgs {
     /// The longest wait for one object of the apiserver, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000, env = "BERTH_API_TIMEOUT_MS",

@@ -328,5 +328,4 @@ pub fn resolv_conf(text: &str) -> Dns {
 }
 
 #[cfg(test)]
-#[path = "disk_tests.rs"]
 mod tests;

@@ -18,6 +18,7 @@ pub mod ordinal;
 pub mod plugin;
 pub mod pool;
 pub mod retry;
+pub mod selection;
 pub mod time;
 
 #[cfg(feature = "mutants")]

@@ -7,7 +7,8 @@ use core::str::FromStr;
 /// A rule to break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
-    /// Blocks are written without the version they replace.
+    /// After a lost race a block is written again under the new version with the old content: the
+    /// version guards nothing. (A write without any the apiserver refuses by itself.)
     NoResourceVersion,
     /// A Pod that is gone from the API frees its bound address.
     ReleaseOnPodAbsent,

@@ -23,6 +23,9 @@ pub const FINALIZER: &str = "berth.dev/in-use";
 /// Annotation on a `BerthNode`, set by `kubectl berth bury`: the operator's word that the machine
 /// is off.
 pub const ANNOTATION_BURY: &str = "berth.dev/bury";
+/// Annotation on a `BerthNode`, set by `kubectl berth release`: UIDs of Pods, apart by commas, whose
+/// interfaces the operator states to be gone. The agent takes it away when it has looked.
+pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Annotation on a Pod that names the pool of its default network.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
 /// Annotation that the kubelet puts on mirror Pods.

@@ -2,7 +2,6 @@
 //! controller's.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
@@ -294,28 +293,6 @@ impl Pool {
         all(self)
             .iter()
             .any(|range| others.iter().any(|other| range.overlaps(other)))
-    }
-
-    /// Whether a Pod may draw from this pool by its selectors.
-    pub fn admits(
-        &self,
-        node_labels: &BTreeMap<String, String>,
-        namespace: &str,
-        pod_labels: Option<&BTreeMap<String, String>>,
-        network: &str,
-    ) -> bool {
-        let spec = &self.spec;
-        let covers = |wanted: &BTreeMap<String, String>, has: &BTreeMap<String, String>| {
-            wanted
-                .iter()
-                .all(|(key, value)| has.get(key) == Some(value))
-        };
-        !spec.disabled
-            && covers(&spec.node_selector, node_labels)
-            && (spec.namespaces.is_empty() || spec.namespaces.iter().any(|name| name == namespace))
-            && (spec.networks.is_empty() || spec.networks.iter().any(|name| name == network))
-            && (spec.pod_selector.is_empty()
-                || pod_labels.is_some_and(|labels| covers(&spec.pod_selector, labels)))
     }
 }
 

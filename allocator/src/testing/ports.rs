@@ -63,6 +63,9 @@ impl ApiServer for NodePorts {
     ) -> impl Future<Output = Result<FakeWatch, ApiError>> + Send {
         let (sender, receiver) = mpsc::unbounded();
         let from = query.resource_version.parse().unwrap_or(0);
+        let kind = query.selection.kind;
+        self.lock()
+            .note_asked(&self.name, "watch", kind, Part::Main);
         let id = self.lock().open_watch(query.clone(), from, sender);
         let shared = self.shared.clone();
         async move {

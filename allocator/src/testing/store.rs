@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
 use crate::ports::{
-    ApiError, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
+    ApiError, Applied, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
 };
 
 /// One change.
@@ -29,6 +29,19 @@ pub struct Store {
 fn refused(message: &str) -> ApiError {
     ApiError::Invalid {
         message: message.to_owned(),
+    }
+}
+
+/// Units: bytes. What etcd takes.
+const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// Blocks alone grow large; the apiserver answers etcd's refusal with a 500.
+fn check_size(object: &Object) -> Result<(), ApiError> {
+    match object {
+        Object::AddressBlock(block) if block.spec.records.len() > OBJECT_BYTES_MAX => {
+            Err(ApiError::Unavailable(Applied::Unknown))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -166,6 +179,7 @@ impl Store {
 
     /// Creates.
     pub fn create(&mut self, mut object: Object) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
         if self.objects.contains_key(&key) {
             return Err(ApiError::AlreadyExists);
@@ -182,6 +196,7 @@ impl Store {
 
     /// Replaces. A replacement that changes nothing leaves the version.
     pub fn replace(&mut self, mut object: Object, part: Part) -> Result<Metadata, ApiError> {
+        check_size(&object)?;
         let key = object.key();
         let has_status = matches!(key.kind, Kind::AddressPool | Kind::Node | Kind::Pod);
         let before = self.objects.get(&key);

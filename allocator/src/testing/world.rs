@@ -1,10 +1,12 @@
 //! The fake world: an event queue, nodes, a very small kubelet and the ledger.
 
+mod looks;
+
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
 
@@ -21,10 +23,7 @@ use crate::core::exchange::{
     AddRequest, Attachment, DelRequest, PluginRequest, PodReference, RequestId, Response, Verb,
 };
 use crate::core::hash::mix;
-use crate::core::holder::decode_records;
-use crate::core::objects::{
-    AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod, Uid,
-};
+use crate::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, ObjectKey, Pod, Uid};
 use crate::core::pool::{Pool, approval, fingerprint};
 use crate::core::time::BootTime;
 use crate::ports::{
@@ -74,6 +73,17 @@ pub struct Violation {
     pub address: IpAddr,
     /// Whose.
     pub pods: [String; 2],
+}
+
+/// One right that a program used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// As in a role: `get`, `list`, `watch`, `create`, `update`, `delete`.
+    pub verb: &'static str,
+    /// Which kind.
+    pub kind: Kind,
+    /// The object or its status.
+    pub part: Part,
 }
 
 pub(super) struct Pending {
@@ -132,6 +142,8 @@ pub struct Inner {
     rng: u64,
     faults: Faults,
     costs: Costs,
+    /// By whom, which verb of the API, of which kind and part: what roles must allow.
+    asked: BTreeSet<(String, Asked)>,
     watches: BTreeMap<u64, OpenWatch>,
     pods: BTreeMap<String, Kubelet>,
     adds: BTreeMap<RequestId, String>,
@@ -173,7 +185,20 @@ impl Inner {
         self.nodes.entry(name.to_owned()).or_default()
     }
 
+    pub(super) fn note_asked(&mut self, who: &str, verb: &'static str, kind: Kind, part: Part) {
+        let asked = Asked { verb, kind, part };
+        self.asked.insert((who.to_owned(), asked));
+    }
+
     pub(super) fn send_request(&mut self, node: &str, request: ApiRequest, answer: AnswerSender) {
+        let (verb, kind, part) = match &request {
+            ApiRequest::Get(key, _) => ("get", key.kind, Part::Main),
+            ApiRequest::List(query) => ("list", query.selection.kind, Part::Main),
+            ApiRequest::Create(object) => ("create", object.kind(), Part::Main),
+            ApiRequest::Replace(object, part) => ("update", object.kind(), *part),
+            ApiRequest::Delete(key, _) => ("delete", key.kind, Part::Main),
+        };
+        self.note_asked(node, verb, kind, part);
         let is_write = match &request {
             ApiRequest::Get(..) => {
                 self.costs.gets += 1;
@@ -545,6 +570,7 @@ impl World {
             rng: mix(seed, 1),
             faults,
             costs: Costs::default(),
+            asked: BTreeSet::new(),
             watches: BTreeMap::new(),
             pods: BTreeMap::new(),
             adds: BTreeMap::new(),
@@ -754,6 +780,23 @@ impl World {
         });
     }
 
+    /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
+    pub fn end_all_silently(&mut self, name: &str) {
+        self.with(|inner| {
+            inner.node(name).namespaces.clear();
+            let here: Vec<(String, String)> = inner
+                .pods
+                .iter()
+                .filter(|(_, pod)| pod.node == name)
+                .map(|(uid, pod)| (uid.clone(), pod.name.clone()))
+                .collect();
+            for (uid, pod) in here {
+                inner.pods.remove(&uid);
+                inner.remove_pod_object(&pod);
+            }
+        });
+    }
+
     /// Deletes the journal of a node.
     pub fn lose_journal(&mut self, name: &str) {
         self.with(|inner| inner.node(name).journal.clear());
@@ -855,86 +898,5 @@ impl World {
                 return;
             }
         }
-    }
-
-    /// Pods whose sandbox has an address.
-    pub fn running_count(&self) -> usize {
-        self.with(|inner| {
-            inner
-                .nodes
-                .values()
-                .flat_map(|node| node.namespaces.values())
-                .filter(|sandbox| !sandbox.addresses.is_empty())
-                .count()
-        })
-    }
-
-    /// Every double use that was seen.
-    pub fn violations(&self) -> Vec<Violation> {
-        self.with(|inner| inner.violations.clone())
-    }
-
-    /// Requests since the last call.
-    pub fn take_costs(&mut self) -> Costs {
-        self.with(|inner| std::mem::take(&mut inner.costs))
-    }
-
-    /// Events and their reasons at a node.
-    pub fn events(&self, node: &str) -> Vec<(&'static str, String)> {
-        self.with(|inner| inner.node(node).events.clone())
-    }
-
-    /// The entries of a node's journal.
-    pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
-        self.with(|inner| {
-            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
-        })
-    }
-
-    /// How hostile the world is from now on.
-    pub fn set_faults(&mut self, faults: Faults) {
-        self.with(|inner| inner.faults = faults);
-    }
-
-    /// UIDs of the Pods that records hold ordinals for, in order, repeated as often as they do.
-    pub fn held_by(&self) -> Vec<String> {
-        self.with(|inner| {
-            let mut held = Vec::new();
-            for object in inner.store.of_kind(Kind::AddressBlock) {
-                let Object::AddressBlock(block) = object else {
-                    continue;
-                };
-                for record in decode_records(&block.spec.records).flatten() {
-                    if let Some(holder) = record.1.holder() {
-                        held.push(holder.pod_uid.to_string());
-                    }
-                }
-            }
-            held.sort();
-            held
-        })
-    }
-
-    /// The store, to look at or to change behind everybody's back.
-    pub fn with_store<T>(&mut self, f: impl FnOnce(&mut Store) -> T) -> T {
-        self.with(|inner| {
-            let result = f(&mut inner.store);
-            inner.notify_watches();
-            result
-        })
-    }
-
-    /// The addresses of a Pod's live sandboxes.
-    pub fn addresses_of(&self, pod: &str) -> Vec<IpAddr> {
-        let uid = format!("pod-{pod}");
-        self.with(|inner| {
-            inner
-                .nodes
-                .values()
-                .flat_map(|node| node.namespaces.values())
-                .filter(|sandbox| sandbox.pod == uid)
-                .flat_map(|sandbox| sandbox.addresses.clone())
-                .collect()
-        })
     }
 }

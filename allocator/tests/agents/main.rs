@@ -8,6 +8,10 @@
     clippy::print_stdout,
     reason = "tests, which print their figures"
 )]
+#![expect(
+    clippy::duration_suboptimal_units,
+    reason = "durations are compared in one unit"
+)]
 
 mod figures;
 mod kills;

@@ -7,7 +7,7 @@ use crate::node::Run;
 use crate::rig::{Pod, Rig, assert_distinct};
 
 const SHORT: Duration = Duration::from_secs(4);
-const LONG: Duration = Duration::from_secs(100);
+const LONG: Duration = Duration::from_secs(90);
 const MARGIN: Duration = Duration::from_secs(10);
 
 #[test]

@@ -7,7 +7,7 @@ use crate::node::{Node, Run};
 use crate::rig::{Pod, Rig, assert_distinct};
 
 /// What each plugin is given; a runtime's own limit is four minutes.
-const DEADLINE: Duration = Duration::from_secs(100);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// All ADDs at once, each a process of its own.
 fn add_all(work: &[(&Node, &Pod)]) -> Vec<Run> {
@@ -49,8 +49,9 @@ fn four_hundred_plugins_at_once_on_one_agent_get_four_hundred_addresses() {
     let mut node = rig.node("n0");
     node.start();
     node.await_ready();
-    let pods: Vec<_> = (0..400).map(|i| rig.pod(&node, &format!("p{i}"))).collect();
+    // Addresses are reserved as Pods are bound: that is part of the price.
     let before = Requests::of([&node]);
+    let pods: Vec<_> = (0..400).map(|i| rig.pod(&node, &format!("p{i}"))).collect();
     let work: Vec<_> = pods.iter().map(|pod| (&node, pod)).collect();
     let runs = add_all(&work);
     let times = check(&runs);

@@ -315,16 +315,16 @@ fn answers(case: &Case, version: &str, program: &str, kind: &str) -> Vec<Value> 
     if kind == "berth" {
         document["ipam"]["store"] = json!({"type": "disk"});
     }
-    let shown = |run: Run| match run.code {
-        Some(0) => run.document(),
-        _ => {
-            let code = run.error_code();
-            assert!(
-                kind != "berth" || code.is_some_and(|code| code != 999),
-                "{run:?}"
-            );
-            json!("refused")
+    let shown = |run: Run| {
+        if run.code == Some(0) {
+            return run.document();
         }
+        let code = run.error_code();
+        assert!(
+            kind != "berth" || code.is_some_and(|code| code != 999),
+            "{run:?}"
+        );
+        json!("refused")
     };
     case.steps
         .iter()

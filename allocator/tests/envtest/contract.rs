@@ -92,7 +92,7 @@ async fn the_kube_adapter_on_a_real_apiserver_keeps_the_contract() {
         claim: "",
     };
     let whole = contract::all(&mut real);
-    if tokio::time::timeout(Duration::from_secs(600), whole)
+    if tokio::time::timeout(Duration::from_mins(10), whole)
         .await
         .is_err()
     {

@@ -6,6 +6,7 @@
 mod callers;
 mod cluster;
 mod dependencies;
+mod deploy;
 #[path = "../disk/namespaces.rs"]
 mod namespaces;
 mod plugin;

@@ -3,8 +3,6 @@
 //!
 //! `BERTH_HOSTILE_INPUTS` and `BERTH_HOSTILE_SEED` change count and seed.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::alloc::System;
 use std::ffi::OsString;
 
@@ -26,7 +24,7 @@ static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
 /// Units: bytes. What the process may hold at any time, all tests together. Most is held for the
 /// documents as long as stdin may be; the million inputs have at most 4 KiB each.
-const MEMORY_BYTES_MAX: usize = 128 << 20;
+const MEMORY_BYTES_MAX: usize = 48 << 20;
 /// Units: bytes.
 const INPUT_BYTES_MAX: usize = 4096;
 

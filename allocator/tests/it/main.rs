@@ -9,6 +9,7 @@
 mod burial;
 mod contract;
 mod costs;
+mod orders;
 mod pools;
 mod sequences;
 mod storms;

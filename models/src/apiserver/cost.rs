@@ -40,7 +40,7 @@ crate::parameter_group! {
         patch_pod_status: Prices,
         /// PUT of a Pod's status with the network-status annotation.
         put_network_status: Prices,
-        /// Merge patch of a Pod's annotations.
+        /// PATCH of a Pod's annotations.
         patch_pod_annotations: Prices,
         /// TokenRequest.
         create_token: Prices,
@@ -62,6 +62,8 @@ crate::parameter_group! {
         write_atomic_list: Prices,
         /// Write of an atomic map.
         write_atomic_map: Prices,
+        /// Write of a list of objects that each hold a map.
+        write_list_of_maps: Prices,
         /// Disk time inside the latency of a write.
         bench_fsync: Duration,
         /// Piece in which background CPU is spent.
@@ -132,7 +134,9 @@ impl CostParameters {
             Request::BindPod { .. } => write(self.bind_pod.at(1)),
             Request::PatchPodStatus { .. } => write(self.patch_pod_status.at(1)),
             Request::PutNetworkStatus { .. } => write(self.put_network_status.at(1)),
-            Request::PatchPodAnnotations { .. } => write(self.patch_pod_annotations.at(1)),
+            Request::PatchPodAnnotations { .. } | Request::AnnotatePod { .. } => {
+                write(self.patch_pod_annotations.at(1))
+            }
             Request::DeletePod { .. } | Request::Delete { .. } => write(self.delete.at(1)),
             Request::CreateToken => read(self.create_token.at(1)),
             Request::CreateEvent => write(self.post_flat.at(1)),
@@ -199,7 +203,9 @@ impl CostParameters {
         match shape {
             Shape::Flat => self.get_flat.at(1),
             Shape::OneString => self.get_one_string.at(record_count),
-            Shape::AtomicList | Shape::AtomicMap => self.get_atomic.at(record_count),
+            Shape::AtomicList | Shape::AtomicMap | Shape::ListOfMaps => {
+                self.get_atomic.at(record_count)
+            }
             Shape::GranularMap => self.get_granular_map.at(record_count),
         }
     }
@@ -210,6 +216,7 @@ impl CostParameters {
             Shape::OneString => self.write_one_string.at(object.record_count),
             Shape::AtomicList => self.write_atomic_list.at(object.record_count),
             Shape::AtomicMap => self.write_atomic_map.at(object.record_count),
+            Shape::ListOfMaps => self.write_list_of_maps.at(object.record_count),
             Shape::GranularMap => self.write_granular_map.at(object.record_count),
         }
     }
@@ -224,7 +231,7 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
         Request::BindPod { .. } => ("POST", "pods/binding"),
         Request::PatchPodStatus { .. } => ("PATCH", "pods/status"),
         Request::PutNetworkStatus { .. } => ("PUT", "pods/status"),
-        Request::PatchPodAnnotations { .. } => ("PATCH", "pods"),
+        Request::PatchPodAnnotations { .. } | Request::AnnotatePod { .. } => ("PATCH", "pods"),
         Request::DeletePod { .. } => ("DELETE", "pods"),
         Request::CreateToken => ("POST", "serviceaccounts/token"),
         Request::CreateEvent => ("POST", "events"),

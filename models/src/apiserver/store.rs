@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
+use super::watch::matches;
 use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Phase, Pod, PodStatus, ResourceVersion};
 use crate::observation::Observation;
@@ -360,6 +361,20 @@ impl Store {
             Request::PatchPodAnnotations {
                 namespace, name, ..
             } => self.named_pod(namespace, name).map(|_| ()),
+            Request::AnnotatePod {
+                pod,
+                resource_version,
+                ..
+            } => {
+                let stored = self.known_pod(*pod, ApiError::Invalid)?;
+                let stale =
+                    resource_version.is_some_and(|version| version != stored.resource_version);
+                if stale {
+                    Err(ApiError::Conflict)
+                } else {
+                    Ok(())
+                }
+            }
             Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
             Request::WriteWorkload { object, write } => match write {
                 WorkloadWrite::Create if self.workloads.contains(object) => {
@@ -386,12 +401,12 @@ impl Store {
                 if object.resource_version == 0 {
                     return Err(ApiError::Invalid);
                 }
-                let stale = stored.resource_version != object.resource_version
+                let stale = object.resource_version != stored.resource_version
                     || (object.uid != 0 && stored.uid != object.uid);
+                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
                 if stale {
                     return Err(ApiError::Conflict);
                 }
-                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
                 if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
                     return Err(ApiError::Invalid);
                 }
@@ -434,11 +449,11 @@ impl Store {
         }
     }
 
+    /// The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
     fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
-        if object.body.len() > self.limits.body_bytes_max {
-            return Err(ApiError::Unavailable { unknown: false });
-        }
-        Ok(())
+        let fits = object.body.len() <= self.limits.body_bytes_max;
+        fits.then_some(())
+            .ok_or(ApiError::Unavailable { unknown: true })
     }
 
     /// The Pod of a UID; 404 when its name is free, `other` when the name has a new owner.
@@ -545,6 +560,9 @@ impl Store {
                 pod.annotations = annotations;
                 Ok(Answer::Pod(self.put_pod(pod, now)))
             }
+            Request::AnnotatePod {
+                pod, annotations, ..
+            } => Ok(Answer::Pod(self.annotate(*pod, annotations, now))),
             Request::DeletePod { pod, grace } => {
                 Ok(Answer::Pod(self.delete_pod(*pod, *grace, now, observed)))
             }
@@ -616,6 +634,25 @@ impl Store {
                 pod_ips: Vec::new(),
             },
         };
+        self.put_pod(pod, now)
+    }
+
+    fn annotate(
+        &mut self,
+        uid: PodUid,
+        annotations: &[(Rc<str>, Rc<str>)],
+        now: SimInstant,
+    ) -> Rc<Pod> {
+        let mut pod = self.copy_of(uid);
+        let mut merged: BTreeMap<Rc<str>, Rc<str>> = pod.annotations.iter().cloned().collect();
+        merged.extend(annotations.iter().cloned());
+        let merged: Rc<[(Rc<str>, Rc<str>)]> = merged.into_iter().collect();
+        if merged == pod.annotations {
+            return self.pods[uid.index()]
+                .clone()
+                .expect("checked: the Pod is stored");
+        }
+        pod.annotations = merged;
         self.put_pod(pod, now)
     }
 
@@ -875,22 +912,6 @@ fn merged(before: &Annotations, patch: &[(Rc<str>, Option<Rc<str>>)]) -> Option<
     }
     let after: Annotations = after.into_iter().collect();
     (after != *before).then_some(after)
-}
-
-/// Whether an object has the labels that all selectors ask for.
-pub fn matches(selectors: &[Selector], object: &Custom) -> bool {
-    let value = |key: &str| {
-        object
-            .labels
-            .iter()
-            .find(|(label, _)| label == key)
-            .map(|(_, value)| value.as_str())
-    };
-    selectors.iter().all(|selector| match selector {
-        Selector::Has(key) => value(key).is_some(),
-        Selector::Is(key, wanted) => value(key) == Some(wanted),
-        Selector::Not(key) => value(key).is_none(),
-    })
 }
 
 #[cfg(test)]

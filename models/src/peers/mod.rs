@@ -1,7 +1,13 @@
 //! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
 
+pub mod calico;
+pub mod cilium;
+#[cfg(test)]
+mod harness;
 pub mod instant;
 pub mod kube_ovn;
+mod process;
+mod queueing;
 pub mod spiderpool;
 pub mod whereabouts;
 

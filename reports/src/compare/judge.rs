@@ -106,8 +106,14 @@ pub fn best(judgements: &[Judgement]) -> Option<&Judgement> {
 }
 
 fn best_without<'a>(judgements: &'a [Judgement], without: Option<&Cell>) -> Option<&'a Judgement> {
+    // A profile that was cut short has fewer cells to be wrong in.
+    let whole = judgements
+        .iter()
+        .map(|judgement| judgement.cells.len())
+        .max();
     judgements
         .iter()
+        .filter(|judgement| Some(judgement.cells.len()) == whole)
         .filter_map(|judgement| Some((judgement.worst_ppm(without)?, judgement)))
         .min_by_key(|(ppm, _)| *ppm)
         .map(|(_, judgement)| judgement)

@@ -10,7 +10,7 @@ use super::judge::{Judgement, PUBLISHED_STACK, best, leave_one_out};
 use super::{CellKey, CellRuns, Comparison, Figures, ProfileRuns, Spread};
 use crate::explain::causes_side_by_side;
 use crate::quantity::{deviation, milli, percent, ratio, ratio_ppm, seconds};
-use crate::reference::{Cell, Counted, Published, Verdict, WAYPOINTS, Waypoint};
+use crate::reference::{CELLS, Cell, Counted, Published, Verdict, WAYPOINTS, Waypoint};
 use crate::table::{Align, Table};
 
 /// The allocator that the others are compared with.
@@ -85,6 +85,42 @@ pub fn markdown(comparison: &Comparison) -> String {
     text + &verdict(comparison)
 }
 
+/// What a README shows: the profiles, the cells of the best one, and where its time goes.
+pub fn readme(comparison: &Comparison) -> String {
+    let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
+    let chosen = best(&judgements).or(judgements.first());
+    let runs = comparison
+        .profiles
+        .iter()
+        .find(|runs| chosen.is_some_and(|best| best.profile == runs.profile));
+    let mut text = String::new();
+    let mut part = |title: &str, table: &Table| {
+        if table.row_count() > 0 {
+            let _ = writeln!(text, "{title}:\n\n{}", table.markdown());
+        }
+    };
+    part(
+        "Error of each profile in each published cell (in brackets: the cell that it was fitted on)",
+        &profiles(&judgements),
+    );
+    if let Some(runs) = runs {
+        let fitted = runs.fitted.as_deref().unwrap_or("nothing fitted");
+        let titled = |what: &str| format!("{what}, profile `{}` ({fitted})", runs.profile);
+        part(&titled("Every allocator"), &cells(runs));
+        part(&titled("Whereabouts on the way"), &waypoints(runs));
+        let what = "Where the time of the mean Pod went, ample addresses";
+        part(&titled(what), &causes(runs, "ample", None));
+        let what = "Where the time of the last Pod went, ample addresses";
+        part(&titled(what), &causes(runs, "ample", Some(Which::Last)));
+    }
+    let seeds = comparison.seeds.len();
+    let _ = writeln!(
+        text,
+        "{seeds} seeds a cell; `cargo sim compare` runs twenty."
+    );
+    text
+}
+
 /// What it comes to, in a few lines.
 pub fn verdict(comparison: &Comparison) -> String {
     let mut text = String::new();
@@ -124,7 +160,7 @@ fn range(seeds: &[Seed]) -> String {
 
 /// The published number of a cell, whatever its stack.
 fn published(key: &CellKey) -> Option<&'static Cell> {
-    super::super::reference::CELLS
+    CELLS
         .iter()
         .find(|cell| cell.allocator == key.allocator && cell.spare.as_str() == key.addresses)
 }
@@ -370,7 +406,7 @@ fn causes(runs: &ProfileRuns, addresses: &str, which: Option<Which>) -> Table {
 
 /// Each profile's error in each published cell. Shape: a row for each profile.
 fn profiles(judgements: &[Judgement]) -> Table {
-    let cells: Vec<&Cell> = super::super::reference::CELLS
+    let cells: Vec<&Cell> = CELLS
         .iter()
         .filter(|cell| {
             !matches!(cell.published, Published::NotApplicable)

@@ -8,6 +8,8 @@ use drydock_engine::Tasks;
 use drydock_models::cni::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
+use drydock_models::peers::calico::Calico;
+use drydock_models::peers::cilium::Cilium;
 use drydock_models::peers::instant::Instant;
 use drydock_models::peers::kube_ovn::KubeOvn;
 use drydock_models::peers::spiderpool::Spiderpool;
@@ -44,8 +46,16 @@ impl Watcher {
 pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
     match scenario.allocator {
         Allocator::Instant => {
-            let pool = peer_pool(scenario)?;
-            Ok((Box::new(Instant::new(pool)), Watcher::Nothing))
+            let instant = Instant::new(peer_pool(scenario)?);
+            Ok((Box::new(instant), Watcher::Nothing))
+        }
+        Allocator::Calico => {
+            let calico = Calico::new(&peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(calico), Watcher::Nothing))
+        }
+        Allocator::Cilium => {
+            let cilium = Cilium::new(peer_pool(scenario)?, &scenario.parameters.world);
+            Ok((Box::new(cilium), Watcher::Nothing))
         }
         Allocator::Spiderpool => {
             let coordinator = scenario.parameters.world.spiderpool.coordinator;

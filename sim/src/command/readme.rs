@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
+use drydock_models::parameters::RIVALS;
+use drydock_reports::compare::tables;
 use drydock_reports::summary::PairedRatios;
 use drydock_reports::table::{Align, Table, stale_blocks, update_blocks};
 use drydock_reports::{curve, quantity};
@@ -15,6 +17,7 @@ use drydock_traces::workload::Stack;
 use indicatif::ProgressBar;
 
 use crate::cli::{Addresses, Allocator, Cli, Command, ReadmeArgs, ScenarioArgs};
+use crate::command::compare::{self, Request};
 use crate::command::{has_terminal, print};
 use crate::host::cores;
 use crate::scenario::Scenario;
@@ -22,6 +25,9 @@ use crate::sweep::run_all;
 
 /// Seeds of each cell.
 const SEEDS: std::ops::Range<u64> = 1..21;
+
+/// Seeds of each cell under every profile.
+const PEER_SEEDS: u64 = 2;
 
 /// Runs the command.
 /// Errors: the file, a run that failed, a block that is missing.
@@ -57,6 +63,7 @@ fn blocks() -> anyhow::Result<BTreeMap<String, String>> {
     Ok(BTreeMap::from([
         ("benchmark".to_owned(), benchmark()?),
         ("burst".to_owned(), burst()?),
+        ("peers".to_owned(), peers()?),
         ("real-node".to_owned(), real_node()?),
     ]))
 }
@@ -133,6 +140,23 @@ fn benchmark() -> anyhow::Result<String> {
         }
     }
     Ok(table.markdown())
+}
+
+/// Every allocator beside the published table, under every profile: a few seeds of one stack, so
+/// that a check stays cheap.
+fn peers() -> anyhow::Result<String> {
+    let request = Request {
+        profiles: RIVALS.map(str::to_owned).to_vec(),
+        allocators: Allocator::value_variants().to_vec(),
+        stacks: vec![Stack::Dual],
+        seeds: PEER_SEEDS,
+        jobs: cores(),
+    };
+    let (comparison, _) = compare::run(&request)?;
+    if let Some(error) = comparison.errors.first() {
+        anyhow::bail!("{error}");
+    }
+    Ok(tables::readme(&comparison))
 }
 
 /// The burst: 1000 bare Pods with their nodes given, all there before an agent's watch delivers.

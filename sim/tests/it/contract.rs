@@ -117,7 +117,7 @@ fn the_simulated_apiserver_keeps_the_contract() {
         let mut log = EventLog::new();
         cluster.start(&mut queue, &mut log);
         let limits = Limits {
-            until: SimInstant::ZERO + std::time::Duration::from_secs(3600),
+            until: SimInstant::ZERO + std::time::Duration::from_hours(1),
             events: 1_000_000,
             polls: 100_000,
             interrupt: Arc::default(),

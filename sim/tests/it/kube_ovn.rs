@@ -39,7 +39,8 @@ fn an_idle_control_plane_keeps_up_with_a_thousand_pods_and_no_add_fails() {
         assert_eq!(controller[&Verb::Create], 1000, "one IP object a Pod");
         // One patch per pass; a pass that the informer's lag repeats patches again, to no effect.
         let passes = probe("allocation_passes") + probe("route_passes");
-        assert_eq!(controller[&Verb::Patch], passes);
+        let statuses = probe("subnet_status_writes") + probe("ippool_status_writes");
+        assert_eq!(controller[&Verb::Patch], passes + statuses);
         assert!(passes >= 2000, "{passes}");
         let daemons = calls(&record, "ipam-node");
         assert_eq!(daemons[&Verb::Get], 1000);

@@ -11,10 +11,12 @@
 
 mod berth;
 mod command_line;
+mod compare;
 mod contract;
 mod determinism;
 mod event_model;
 mod kube_ovn;
+mod network_plugins;
 mod program;
 mod real_node;
 mod regressions;

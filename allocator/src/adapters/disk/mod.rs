@@ -320,9 +320,10 @@ impl Store {
             .flatten()
         {
             let name = entry.file_name();
-            let boot = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+            let of = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            let boot = of
+                .map(|name| name.strip_suffix(NEW_SUFFIX).unwrap_or(name))
+                .and_then(|name| name.strip_suffix(SUFFIX));
             if boot.is_some_and(|boot| boot != self.boot) {
                 let _ = fs::remove_file(entry.path());
             }

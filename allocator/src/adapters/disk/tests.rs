@@ -79,8 +79,11 @@ fn another_boot_begins_anew_and_removes_what_the_last_one_left() {
     let ns = place.namespace("a");
     assert_eq!(place.add("b1", "a", &ns).unwrap(), "10.0.0.2");
     fs::write(place.log("b1"), b"torn by a power cut").unwrap();
+    let aside = place.path("net/berth.b1.log.new");
+    fs::write(&aside, b"of a writer that was killed").unwrap();
     assert_eq!(place.add("b2", "z", &ns).unwrap(), "10.0.0.2");
-    assert!(!place.log("b1").exists() && place.log("b2").exists());
+    assert!(!place.log("b1").exists() && !aside.exists());
+    assert!(place.log("b2").exists());
 }
 
 #[test]
@@ -210,7 +213,12 @@ fn what_host_local_handed_out_stays_held_and_is_released_by_del() {
     fs::write(net.join("last_reserved_ip.0"), b"10.0.0.3").unwrap();
     assert_eq!(place.add("b", "a", &ns).unwrap(), "10.0.0.4");
     assert_eq!(place.add("b", "old", &ns).unwrap(), "10.0.0.2", "its own");
-    for old in ["old", "older"] {
+    let second = place.add("b", "older", &ns).unwrap();
+    assert_eq!(
+        second, "10.0.0.5",
+        "host-local wrote no interface: perhaps another one"
+    );
+    for old in ["old", "older", "older"] {
         place.del("b", old);
     }
     let left: Vec<_> = ["10.0.0.2", "10.0.0.3"]
@@ -221,7 +229,7 @@ fn what_host_local_handed_out_stays_held_and_is_released_by_del() {
     let next: Vec<_> = ["c", "d", "e", "f"]
         .map(|who| place.add("b", who, &ns).unwrap())
         .into();
-    assert_eq!(next, ["10.0.0.5", "10.0.0.6", "10.0.0.2", "10.0.0.3"]);
+    assert_eq!(next, ["10.0.0.6", "10.0.0.2", "10.0.0.3", "10.0.0.5"]);
 }
 
 #[test]

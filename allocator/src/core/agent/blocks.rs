@@ -329,19 +329,16 @@ impl Agent {
         (left_free, rest): (&[u16], Rest),
     ) -> Option<(u16, Record)> {
         let claim = self.claims.get(&id)?;
-        let ordinal = match &claim.wanted {
-            Some(wanted) => {
-                let here = wanted.place(key)?;
-                let kept = matches!(next.get(here), Some(Record::Reserved(name))
-                    if *name == wanted.reservation);
-                (kept || next.is_available(here)).then_some(here)?
-            }
-            None => {
-                let block = self.blocks.get(&key)?;
-                next.available().find(|ordinal| {
-                    !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
-                })?
-            }
+        let ordinal = if let Some(wanted) = &claim.wanted {
+            let here = wanted.place(key)?;
+            let kept = matches!(next.get(here), Some(Record::Reserved(name))
+                if *name == wanted.reservation);
+            (kept || next.is_available(here)).then_some(here)?
+        } else {
+            let block = self.blocks.get(&key)?;
+            next.available().find(|ordinal| {
+                !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
+            })?
         };
         let holding = Holding {
             pod: claim.pod.clone(),
@@ -427,15 +424,7 @@ impl Agent {
         }
         let metadata = block.stored.clone().unwrap_or_default();
         let exists = block.stored.is_some();
-        #[cfg_attr(
-            not(feature = "mutants"),
-            expect(unused_mut, reason = "a mutant changes it")
-        )]
-        let mut object = plan.next.write(pool, key.index, metadata, writer);
-        #[cfg(feature = "mutants")]
-        if self.config.mutant == Some(crate::core::Mutant::NoResourceVersion) {
-            object.metadata.resource_version.clear();
-        }
+        let object = plan.next.write(pool, key.index, metadata, writer);
         block.flight = Some(Flight {
             since: now,
             write: Some((plan.next, plan.claims)),
@@ -549,6 +538,14 @@ impl Agent {
         });
         match read {
             Ok(base) => {
+                #[cfg(feature = "mutants")]
+                let is_blind = self.config.mutant == Some(crate::core::Mutant::NoResourceVersion);
+                #[cfg(feature = "mutants")]
+                let base = if is_blind && block.conflict_count > 0 {
+                    block.base.clone()
+                } else {
+                    base
+                };
                 block.base = base;
                 block.stored = Some(object.metadata.clone());
                 block.note_resting(now);
@@ -762,56 +759,6 @@ impl Agent {
         let entropy = self.draw();
         let id = self.next_id();
         format!("{}/{id:x}-{entropy:016x}", self.config.node_name)
-    }
-
-    pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
-        let pod = self.pod_entry(&holding.pod, &holding.pod_name);
-        if !pod.places.contains(&place) {
-            pod.places.push(place);
-        }
-        self.holdings.insert(place, holding);
-    }
-
-    /// Ends a hold in memory; the record, if there is one, is freed by a later write.
-    pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
-        let holding = self.holdings.remove(&place)?;
-        if let Some(pod) = self.pods.get_mut(&holding.pod) {
-            pod.places.retain(|other| *other != place);
-        }
-        self.touched_pods.insert(holding.pod.clone());
-        Some(holding)
-    }
-
-    /// Ends a hold, and sees to it that its record is freed in time.
-    pub(super) fn let_go(&mut self, place: Place) {
-        if self.remove_holding(place).is_none() {
-            return;
-        }
-        let tight = self
-            .pools
-            .get(&place.block.pool)
-            .is_some_and(|pool| pool.search.is_tight());
-        let linger = self.config.policy.release_linger;
-        let by = if tight { self.now } else { self.now + linger };
-        if let Some(block) = self.blocks.get_mut(&place.block) {
-            block.free_by = block.free_by.min(by);
-        }
-        self.touched_blocks.insert(place.block);
-        self.touched_pools.insert(place.block.pool);
-    }
-
-    /// Hourly, and after a restore was noticed: reads every block with a holding again.
-    pub(super) fn reassert_all(&mut self) {
-        let keys: std::collections::BTreeSet<_> =
-            self.holdings.keys().map(|place| place.block).collect();
-        for key in keys {
-            if let Some(block) = self.blocks.get_mut(&key) {
-                block.stale = true;
-            }
-            self.touched_blocks.insert(key);
-        }
-        let at = self.now + self.config.policy.reassert;
-        self.arm(Timer::Reassert, at);
     }
 
     /// Whether a request for this block takes so long that claims should not wait for it.

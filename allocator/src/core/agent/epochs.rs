@@ -9,7 +9,8 @@ use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind, Object, ObjectKey,
+    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind, Object,
+    ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
@@ -167,7 +168,7 @@ impl Agent {
         self.call(purpose, ApiRequest::Get(key, Consistency::Quorum));
     }
 
-    fn write_epoch(&mut self, mut next: BerthNode) {
+    pub(super) fn write_epoch(&mut self, mut next: BerthNode) {
         self.identity().clone_into(&mut next.metadata.name);
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
@@ -263,7 +264,7 @@ impl Agent {
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
                 self.epoch.failure_count = 0;
                 planned.metadata = metadata;
-                self.epoch_confirmed(sent, *planned);
+                self.epoch_confirmed(sent, &planned);
             }
             (Err(ApiError::NotFound), None) => {
                 self.epoch.failure_count = 0;
@@ -334,7 +335,7 @@ impl Agent {
                 || conditions.iter().any(|c| c.kind == CONDITION_REVIVED);
         }
         match object.spec.state {
-            EpochState::Live if continues => self.epoch_confirmed(sent, object),
+            EpochState::Live if continues => self.epoch_confirmed(sent, &object),
             EpochState::Dying if continues => {
                 self.event(
                     "BurialContested",
@@ -400,11 +401,11 @@ impl Agent {
     }
 
     /// The object says, as of `sent`, that the own incarnation lives.
-    fn epoch_confirmed(&mut self, sent: BootTime, object: BerthNode) {
+    fn epoch_confirmed(&mut self, sent: BootTime, object: &BerthNode) {
         let id = EpochId::new(self.identity(), object.spec.epoch);
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
-        self.epoch.stored = Some(object);
+        self.epoch.stored = Some(object.clone());
         self.epoch.suspended_until = None;
         self.epoch.valid_until = self
             .epoch
@@ -430,6 +431,7 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
+        self.obey_orders(object);
     }
 
     /// A `BerthNode` was seen by the watch or list.
@@ -446,7 +448,9 @@ impl Agent {
             self.deal_blocks_anew();
         }
         let own = *name == self.identity();
+        let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone
+            || ordered
             || object.spec.state != EpochState::Live
             || self
                 .epoch

@@ -4,6 +4,7 @@ use super::claims::{ClaimAt, ClaimId, Wanted};
 use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
 use crate::core::exchange::RequestId;
 use crate::core::objects::{ANNOTATION_POOL, Pod, Uid};
+use crate::core::selection::{self, Candidate};
 use crate::core::time::BootTime;
 
 /// A Pod as this agent knows it.
@@ -273,22 +274,22 @@ impl Agent {
         labels: Option<&std::collections::BTreeMap<String, String>>,
         network: Option<&str>,
     ) -> Vec<PoolId> {
-        let network = network.unwrap_or(&self.config.default_network);
+        let candidate = Candidate {
+            node_labels: &self.node_labels,
+            namespace,
+            pod_labels: labels,
+            network: network.unwrap_or(&self.config.default_network),
+        };
         let mut found: Vec<_> = self
             .pool_ids
             .values()
             .filter_map(|id| Some((*id, self.pools.get(id)?.pool.as_ref()?)))
-            .filter(|(_, pool)| pool.admits(&self.node_labels, namespace, labels, network))
-            .filter(|(_, pool)| {
-                pool.spec.is_default
-                    || !pool.spec.namespaces.is_empty()
-                    || !pool.spec.pod_selector.is_empty()
-                    || !pool.spec.networks.is_empty()
-                    || !pool.spec.node_selector.is_empty()
-            })
+            .filter(|(_, pool)| selection::selects(&pool.spec, &candidate).is_ok())
             .collect();
-        // The more particular rule wins over the default.
-        found.sort_by_key(|(id, pool)| (pool.spec.is_default, pool.name.clone(), *id));
+        found.sort_by(|(one, a), (two, b)| {
+            let first = (selection::order(&a.name, &a.spec), one);
+            first.cmp(&(selection::order(&b.name, &b.spec), two))
+        });
         found.into_iter().map(|(id, _)| id).collect()
     }
 

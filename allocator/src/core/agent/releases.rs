@@ -72,10 +72,19 @@ pub(super) struct Sweep {
     present_count: usize,
     /// Attachments that the runtime's GC call did not list.
     unlisted: BTreeSet<Attachment>,
+    /// Attachments whose interface is gone by the operator's word.
+    ordered: BTreeSet<Attachment>,
     /// Ended but for the runtime's word.
     suspects: BTreeSet<Attachment>,
     /// DEL was long ago, the path is still there: ended unless the runtime has the sandbox.
     overdue: BTreeSet<Attachment>,
+}
+
+impl Sweep {
+    /// The next look takes the operator's word for what it cannot see.
+    pub(super) fn order(&mut self, attachments: Vec<Attachment>) {
+        self.ordered.extend(attachments);
+    }
 }
 
 impl Agent {
@@ -319,6 +328,7 @@ impl Agent {
     fn is_sweep_candidate(&self, attachment: &Attachment, attached: &Attached) -> bool {
         attached.releasing.is_none()
             && (self.sweep.unlisted.contains(attachment)
+                || self.sweep.ordered.contains(attachment)
                 || self
                     .pods
                     .get(&attached.binding.pod_uid)
@@ -359,20 +369,21 @@ impl Agent {
         }
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
-        } else if self.shows_end(attachment, probe) {
+            self.refuse_order(attachment);
+        } else if self.shows_end(attachment, probe) || self.sweep.ordered.contains(attachment) {
             self.sweep.gone.insert(attachment.clone());
         }
         if !self.sweep.pending.is_empty() {
             return;
         }
-        let gone = std::mem::take(&mut self.sweep.gone);
+        let mut gone = std::mem::take(&mut self.sweep.gone);
         // All paths vanishing together is a mount that went away, not so many ends.
         if gone.len() >= 2 && self.sweep.present_count == 0 {
+            gone.retain(|attachment| self.sweep.ordered.contains(attachment));
             self.event(
                 "PathsVanished",
-                format!("{} namespace paths are held", gone.len()),
+                "all namespace paths at once: they are held".to_owned(),
             );
-            return;
         }
         let suspects: BTreeSet<_> = gone
             .into_iter()
@@ -388,6 +399,16 @@ impl Agent {
         }
     }
 
+    /// The path is there: it is stronger than the operator's word.
+    fn refuse_order(&mut self, attachment: &Attachment) {
+        if self.sweep.ordered.remove(attachment) {
+            self.event(
+                "ReleaseRefused",
+                format!("the namespace of {attachment} is there"),
+            );
+        }
+    }
+
     pub(super) fn sandboxes_listed(&mut self, list: Result<Vec<Sandbox>, LocalError>) {
         let Ok(list) = list else {
             self.lost_listed(None);
@@ -400,6 +421,12 @@ impl Agent {
                         || sandbox.container == attachment.container
                 })
             });
+            if self.sweep.ordered.remove(&attachment) && lives {
+                self.event(
+                    "ReleaseRefused",
+                    format!("the runtime has a sandbox of {attachment}"),
+                );
+            }
             if !lives && !self.is_releasing(&attachment) {
                 self.sweep.unlisted.remove(&attachment);
                 self.end_attachment(&attachment);

@@ -325,6 +325,27 @@ impl Agent {
         }
     }
 
+    /// A block left the watch's selection: it is full, or gone. The event carries the last state
+    /// that was selected under the version that took it out: the two do not belong together, and a
+    /// write on top of that version would undo what it says. So nothing is believed but that the
+    /// version in memory is not the last one; what it is, is read when the block is next needed.
+    pub(super) fn block_left(&mut self, id: PoolId, object: &AddressBlock) {
+        let index = object.spec.index;
+        let Some(block) = self.blocks.get_mut(&BlockKey { pool: id, index }) else {
+            return;
+        };
+        let is_newer = block.stored.as_ref().is_none_or(|stored| {
+            version_went_back(&object.metadata.resource_version, &stored.resource_version)
+        });
+        if block.flight.is_some() || !is_newer {
+            return;
+        }
+        block.stale = true;
+        if let Some(pool) = self.pools.get_mut(&id) {
+            pool.open.retain(|(_, other)| *other != index);
+        }
+    }
+
     /// A list or watch shows a version of a block. It may be older than the one in memory.
     pub(super) fn block_seen(&mut self, id: PoolId, object: &AddressBlock) {
         let key = BlockKey {

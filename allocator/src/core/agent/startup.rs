@@ -420,8 +420,7 @@ impl Agent {
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, true),
             (Watched::Pods, Object::Pod(pod)) => self.pod_gone(&pod.metadata.uid),
-            // It lost its label: full.
-            (Watched::Room(id), Object::AddressBlock(block)) => self.block_seen(id, block),
+            (Watched::Room(id), Object::AddressBlock(block)) => self.block_left(id, block),
             _ => {}
         }
     }

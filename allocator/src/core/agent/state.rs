@@ -1,6 +1,7 @@
 //! How an agent stands, for metrics and health. Nothing is decided by it.
 
 use super::{Agent, Hold, Phase};
+use crate::core::identity::EpochId;
 use crate::core::time::BootTime;
 
 /// How an agent stands.
@@ -42,7 +43,7 @@ impl Agent {
         let mut state = AgentState {
             is_serving: self.phase == Phase::Serving,
             is_journal_ok: self.journal_ok && self.is_loaded(),
-            epoch: self.epoch.id().map_or(0, |id| id.number()),
+            epoch: self.epoch.id().map_or(0, EpochId::number),
             epoch_shown_at: self.epoch.shown_live_at(self.config.policy.epoch_valid),
             adds_waiting: self.adds.len() as u64,
             claims_waiting: self.claims.len() as u64,

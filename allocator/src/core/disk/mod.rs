@@ -255,8 +255,9 @@ impl Ledger {
 
     /// Decides an ADD; changes nothing.
     pub fn add(&self, call: &AddCall<'_>) -> AddOutcome {
-        match self.of(call.attachment) {
-            Some((_, binding)) => match repeated(binding, call) {
+        // Exactly this one: another interface of its container wants addresses of its own.
+        match self.bindings.get(call.attachment) {
+            Some(binding) => match repeated(binding, call) {
                 Ok(addresses) => AddOutcome::Held(addresses),
                 Err(failure) => AddOutcome::Refused(failure),
             },

@@ -186,19 +186,14 @@ fn block(pool: &Pool, index: u64, held: &Held) -> Block {
 /// full, and one.
 fn first_free(pool: &Pool, from: u64, until: u64, held: &Held) -> Option<u64> {
     let size = u64::from(BLOCK_SIZE);
-    let mut index = from / size;
-    while index * size < until {
+    (from / size..until.div_ceil(size)).find_map(|index| {
         let begin = index * size;
         let mut block = block(pool, index, held);
         let within = |ordinal: &u16| (from..until).contains(&(begin + u64::from(*ordinal)));
-        let available = block.available().find(within);
-        if let Some(ordinal) = available {
-            block
-                .claim(ordinal, record(""))
-                .expect("what is available can be claimed");
-            return Some(begin + u64::from(ordinal));
-        }
-        index += 1;
-    }
-    None
+        let ordinal = block.available().find(within)?;
+        block
+            .claim(ordinal, record(""))
+            .expect("what is available can be claimed");
+        Some(begin + u64::from(ordinal))
+    })
 }

@@ -18,11 +18,11 @@ pub(super) fn block(name: &str, case: &str) -> AddressBlock {
         .labels
         .insert(LABEL_POOL.to_owned(), case.to_owned());
     block.spec.schema = 1;
-    block.spec.pool = case.to_owned();
+    block.spec.pool = case.into();
     block.spec.pool_uid = Uid::new("00000000-0000-4000-8000-000000000001");
     block.spec.size = 16;
     block.spec.first = vec![[10, 0, 0, 0].into()];
-    block.spec.writer = "w1".to_owned();
+    block.spec.writer = "w1".into();
     block
 }
 
@@ -47,7 +47,7 @@ pub(super) fn pool(name: &str) -> AddressPool {
         },
     ];
     spec.block_size = Some(32);
-    spec.domain = "d".to_owned();
+    spec.domain = "d".into();
     spec.is_default = true;
     spec.disabled = true;
     spec.cool_down_seconds = 60;

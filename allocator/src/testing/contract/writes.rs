@@ -1,7 +1,7 @@
 //! Create, replace, delete: versions, guards, the two kinds of 409, the status, finalizers.
 
-use crate::core::objects::{FINALIZER, Kind, Metadata, Object, ObjectKey, Uid};
-use crate::ports::{ApiError, ApiServer, Consistency, Part, Preconditions};
+use crate::core::objects::{AddressPoolStatus, FINALIZER, Kind, Metadata, Object, ObjectKey, Uid};
+use crate::ports::{ApiError, ApiServer, Applied, Consistency, Part, Preconditions};
 
 use super::objects::{block, condition, lease, pool, with};
 use super::{Bench, fails, get, ok, refused};
@@ -36,6 +36,8 @@ pub(super) async fn all<B: Bench>(bench: &mut B) {
     late_finalizer(bench.api()).await;
     bench.begin("a lease is an object like the others");
     leases(bench.api()).await;
+    bench.begin("an object that is too large for etcd is not stored, which its writer cannot know");
+    too_large(bench.api()).await;
     if B::VALIDATES {
         bench.begin("a body that the definitions forbid is refused, and not stored");
         invalid(bench.api()).await;
@@ -98,7 +100,7 @@ async fn replaced(api: &impl ApiServer) {
     let mut object = block("replaced", "replaced");
     let first = ok(api.create(object.clone().into()).await);
     object.metadata = first.clone();
-    object.spec.records = "0 a".to_owned();
+    object.spec.records = "0 a".into();
     let second = ok(api.replace(object.clone().into(), Part::Main).await);
     assert_ne!(second.resource_version, first.resource_version);
     assert_eq!(second.uid, first.uid);
@@ -185,7 +187,7 @@ async fn status(api: &impl ApiServer) {
     // A write of the rest leaves the status.
     let mut third = (*stored).clone();
     third.spec.disabled = false;
-    third.status = Default::default();
+    third.status = AddressPoolStatus::default();
     ok(api.replace(third.clone().into(), Part::Main).await);
     let stale = api.replace(third.clone().into(), Part::Status).await;
     fails(stale, &ApiError::Conflict);
@@ -281,4 +283,17 @@ async fn invalid(api: &impl ApiServer) {
     );
     let upper_case = block("Invalid", "invalid");
     refused(api.create(upper_case.into()).await);
+}
+
+async fn too_large(api: &impl ApiServer) {
+    let mut object = block("too-large", "too-large");
+    object.spec.records = "0 abcdef;".repeat(250_000);
+    let key = Object::from(object.clone()).key();
+    // Above 1.5 MiB and below what the apiserver itself refuses (3 MiB), etcd's error is a 500.
+    let unknown = ApiError::Unavailable(Applied::Unknown);
+    fails(api.create(object.into()).await, &unknown);
+    fails(
+        api.get(&key, Consistency::Quorum).await,
+        &ApiError::NotFound,
+    );
 }

@@ -179,7 +179,7 @@ fn an_object_above_the_size_limit_is_refused_for_good() {
     let big = Request::Create(custom("a", &"x".repeat(101)));
     assert_eq!(
         write(&mut store, &big, 0),
-        Err(ApiError::Unavailable { unknown: false })
+        Err(ApiError::Unavailable { unknown: true })
     );
 }
 

@@ -64,11 +64,7 @@ fn accepted(request: Option<Request>, version: u64) -> Response {
 }
 
 fn written(request: Option<&Request>) -> (String, u64) {
-    let Some(Request::Replace {
-        object,
-        guarded: true,
-    }) = request
-    else {
+    let Some(Request::Replace { object, .. }) = request else {
         panic!("a guarded write is expected, not {request:?}")
     };
     (holder_of(object).to_owned(), object.resource_version)

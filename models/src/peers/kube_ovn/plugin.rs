@@ -61,6 +61,10 @@ pub(super) enum CniStep {
 
 /// A CNI request, from the exec of its binary to its answer.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; no state machine hides in them"
+)]
 pub(super) struct CniRequest {
     pub(super) call: IpamCall,
     /// The plugin process lives.

@@ -15,6 +15,10 @@ use crate::request::{CustomKind, Request, Response};
 
 /// Where the updates are.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; no state machine hides in them"
+)]
 pub(super) struct Status {
     dirty: bool,
     busy: bool,

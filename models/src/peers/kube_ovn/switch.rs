@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::ids::{ContainerId, NodeIndex};
 
 /// What the switch waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum SwitchStep {
     /// A loop of ovs-vswitchd ended.
     Reconfigured,

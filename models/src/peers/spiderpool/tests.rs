@@ -114,8 +114,8 @@ impl World {
         totals.iter().find(|(known, _)| *known == name).unwrap().1
     }
 
-    fn inject(&mut self, action: Action) {
-        self.cluster.inject(&action, &mut self.queue, &mut self.log);
+    fn inject(&mut self, action: &Action) {
+        self.cluster.inject(action, &mut self.queue, &mut self.log);
     }
 
     fn first<T>(&self, wanted: impl Fn(&Observation) -> Option<T>) -> (SimInstant, T) {
@@ -250,17 +250,17 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
     world.run_to(60);
     assert_eq!((world.records(), world.endpoints()), (2, 1));
     let deleted = world.queue.now();
-    world.inject(Action::DeletePod {
+    world.inject(&Action::DeletePod {
         pod: PodUid(0),
         grace: None,
     });
     let ended = |world: &World| {
         let seen = world.seen.borrow();
-        let found = seen.iter().find_map(|(at, o)| match o {
+
+        seen.iter().find_map(|(at, o)| match o {
             Observation::IpamDelEnded { ok, .. } => Some((*at, *ok)),
             _ => None,
-        });
-        found
+        })
     };
     world.run_until(120, |world| ended(world).is_some());
     let (at, ok) = ended(&world).unwrap();
@@ -272,7 +272,7 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
         "GET spiderippools",
         "PUT spiderippools",
         "PUT spiderippools",
-        "PUT spiderendpoints",
+        "PATCH spiderendpoints",
     ];
     assert_eq!(world.requests(deleted, at), expected);
     world.run_to(300);
@@ -310,7 +310,7 @@ fn a_full_pool_refuses_after_one_read_and_serves_the_next_when_one_is_free() {
         Observation::PodRunning { pod } => Some(*pod),
         _ => None,
     });
-    world.inject(Action::DeletePod {
+    world.inject(&Action::DeletePod {
         pod: running.1,
         grace: None,
     });
@@ -360,7 +360,7 @@ fn writes_of_plugins_that_gave_up_leave_addresses_behind_until_a_scan() {
 fn an_endpoint_that_cannot_be_written_is_tried_again_with_the_same_address() {
     let mut world = World::new(1, deployments(1, 1), pool(4, true), &[]);
     let refusal = CallEffect::Answer(ApiError::Unavailable { unknown: false });
-    world.inject(one_fault("POST", "spiderendpoints", refusal));
+    world.inject(&one_fault("POST", "spiderendpoints", refusal));
     world.all_run(1, 60);
     assert_eq!(world.total("endpoint_refused"), 1);
     assert_eq!((world.records(), world.total("second_addresses")), (2, 0));
@@ -371,7 +371,7 @@ fn an_agent_that_forgot_takes_a_second_address_unless_the_pool_is_full() {
     for (pairs, second, records) in [(1, 0, 2), (4, 2, 4)] {
         let mut world = World::new(1, deployments(1, 1), pool(pairs, true), &[]);
         let refusal = CallEffect::Answer(ApiError::Unavailable { unknown: false });
-        world.inject(one_fault("POST", "spiderendpoints", refusal));
+        world.inject(&one_fault("POST", "spiderendpoints", refusal));
         world.run_until(60, |world| world.total("endpoint_refused") == 1);
         let kill = IpamFault::KillAgent {
             node: NodeIndex(0),
@@ -402,7 +402,7 @@ fn addresses_of_a_machine_that_never_comes_back_are_traced_and_freed() {
     let mut draws = Streams::new(3).stream("spiderpool", 0, "controller");
     let node = NodeIndex(if draws.below(5) == 3 { 4 } else { 3 });
     let name = world.cluster.machines()[node.index()].node_name.clone();
-    world.inject(Action::PowerOff {
+    world.inject(&Action::PowerOff {
         node,
         return_after: None,
     });
@@ -416,7 +416,7 @@ fn addresses_of_a_machine_that_never_comes_back_are_traced_and_freed() {
         .collect();
     assert!(!pods.is_empty());
     for pod in &pods {
-        world.inject(Action::DeletePod {
+        world.inject(&Action::DeletePod {
             pod: *pod,
             grace: Some(Duration::ZERO),
         });
@@ -439,7 +439,7 @@ fn a_rebooted_machine_serves_again_with_the_addresses_that_its_pods_have() {
     let mut world = World::new(4, deployments(1, 8), pool(20, true), &[]);
     world.all_run(8, 60);
     let before = world.records();
-    world.inject(Action::PowerOff {
+    world.inject(&Action::PowerOff {
         node: NodeIndex(3),
         return_after: Some(Duration::from_secs(20)),
     });
@@ -475,7 +475,7 @@ fn a_stateful_pod_keeps_its_address_over_its_re_creation() {
             .1
     };
     let before = address(PodUid(0), &world);
-    world.inject(Action::DeletePod {
+    world.inject(&Action::DeletePod {
         pod: PodUid(0),
         grace: None,
     });
@@ -513,7 +513,7 @@ fn all_pods_deleted_at_once_return_and_every_address_is_accounted_for() {
     world.all_run(40, 100);
     let pods: Vec<PodUid> = world.cluster.api().pods().map(|pod| pod.uid).collect();
     for pod in pods {
-        world.inject(Action::DeletePod { pod, grace: None });
+        world.inject(&Action::DeletePod { pod, grace: None });
     }
     world.run_to(world.queue.now().whole_seconds() + 200);
     assert_eq!(world.cluster.census().running(), 40);

@@ -334,4 +334,6 @@ impl Ipam for Whereabouts {
 }
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use berth::core::plugin::{PluginCall, PluginInput, PluginOutput, PluginVerb};
 use berth::core::time::BootTime;
 use berth::ports::{InboxEvent, SpoolEntry, SpoolId};
 use drydock_engine::SimInstant;
-use drydock_models::cni::{Assigned, CniError, IpamCall, Verb};
+use drydock_models::cni::{Assigned, CniError, IpamCall, IpamStage, Verb};
 use drydock_models::context::Context;
 use drydock_models::event::CpuToken;
 use drydock_models::ids::IpamCallId;
@@ -39,6 +39,7 @@ impl BerthIpam {
         };
         let plugin = PluginCall::new(verb, boot_time(context.now(), booted));
         let (node, id) = (call.node, call.id);
+        context.ipam_stage(&call, IpamStage::Cpu);
         self.executions.insert(
             id,
             Execution {
@@ -111,6 +112,7 @@ impl BerthIpam {
             verb: asked(&execution.call),
         };
         let _ = posts.inbox.send(InboxEvent::Request(Box::new(request)));
+        context.ipam_stage(&execution.call, IpamStage::Queue);
     }
 
     /// The agent died: the requests it had read are lost.
@@ -168,10 +170,12 @@ impl BerthIpam {
         let now = boot_time(context.now(), self.booted(node));
         match plugin.handle(now, input) {
             PluginOutput::Connect => {
+                context.ipam_stage(&execution.call, IpamStage::Cpu);
                 let token = CpuToken::Ipam(Token::Serve(id).pack());
                 context.cpu(node, self.setup.costs.agent_request, token);
             }
             PluginOutput::Pause(pause) => {
+                context.ipam_stage(&execution.call, IpamStage::Backoff);
                 let at = context.now() + pause;
                 context.ipam_timer(node, at, Token::Pause(id).pack());
             }

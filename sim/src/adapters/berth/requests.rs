@@ -73,13 +73,14 @@ impl BerthIpam {
                     .expect("Berth deletes only Pods that the world showed it");
                 (Request::DeletePod { pod, grace: None }, Done::Nothing(done))
             }
-            Call::Act(act, done) => match acted(act, context) {
-                Some(request) => (request, Done::Nothing(done)),
-                None => {
+            Call::Act(act, done) => {
+                if let Some(request) = acted(act, context) {
+                    (request, Done::Nothing(done))
+                } else {
                     context.api.compact();
                     return drop(done.complete(Ok(())));
                 }
-            },
+            }
             Call::Delete(key, preconditions, done) => {
                 let request = Request::Delete {
                     kind: kind_of(key.kind),

@@ -1,0 +1,128 @@
+//! The cluster of a kubeconfig: read whole, written guarded.
+
+use core::time::Duration;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use berth::adapters::apiserver::{Deadlines, KubeApi};
+use berth::adapters::entropy::KernelEntropy;
+use berth::core::objects::{Kind, Object};
+use berth::ports::{
+    ApiError, ApiServer as _, Consistency, Entropy as _, ListQuery, Part, Selection,
+};
+use berth::survey::Snapshot;
+use clap::Args;
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+#[derive(Args)]
+pub struct ClusterArgs {
+    /// Kubeconfig file [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long, value_name = "FILE", global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// The longest wait for one answer, in seconds
+    #[arg(long, value_name = "S", default_value_t = 10, global = true,
+          value_parser = clap::value_parser!(u64).range(1..=300))]
+    request_timeout: u64,
+}
+
+pub struct Cluster {
+    api: KubeApi,
+}
+
+impl Cluster {
+    pub async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
+        let options = KubeConfigOptions {
+            context: args.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        let config = match &args.kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path)
+                    .with_context(|| format!("--kubeconfig={}", path.display()))?;
+                Config::from_custom_kubeconfig(file, &options).await?
+            }
+            None if args.context.is_some() => Config::from_kubeconfig(&options).await?,
+            None => Config::infer().await?,
+        };
+        let within = Duration::from_secs(args.request_timeout);
+        let deadlines = Deadlines {
+            object: within,
+            list: within.max(Deadlines::STANDARD.list),
+        };
+        Ok(Self {
+            api: KubeApi::with_config(config, deadlines)?,
+        })
+    }
+
+    /// Everything that Berth has, and the Nodes and Pods beside it.
+    pub async fn survey(&self) -> anyhow::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        // Pods last: a Pod made meanwhile cannot look gone.
+        for kind in [
+            Kind::AddressPool,
+            Kind::BerthNode,
+            Kind::AddressReservation,
+            Kind::AddressBlock,
+            Kind::Node,
+            Kind::Pod,
+        ] {
+            self.list(kind, &mut snapshot)
+                .await
+                .with_context(|| format!("cannot list {kind:?}s"))?;
+        }
+        Ok(snapshot)
+    }
+
+    async fn list(&self, kind: Kind, snapshot: &mut Snapshot) -> anyhow::Result<()> {
+        let mut query = ListQuery {
+            selection: Selection {
+                kind,
+                labels: Vec::new(),
+                node_name: None,
+            },
+            consistency: Consistency::Quorum,
+            limit: PAGE,
+            continue_token: String::new(),
+        };
+        loop {
+            let page = self.api.list(&query).await.map_err(said)?;
+            snapshot.add(page.items);
+            if page.continue_token.is_empty() {
+                return Ok(());
+            }
+            query.continue_token = page.continue_token;
+        }
+    }
+
+    /// Writes an object over the version that was read.
+    pub async fn write(&self, object: Object) -> anyhow::Result<()> {
+        let key = object.key();
+        match self.api.replace(object, Part::Main).await {
+            Ok(_) => Ok(()),
+            Err(ApiError::Conflict) => bail!("{key} changed meanwhile: look again"),
+            Err(error) => Err(said(error)).with_context(|| format!("cannot write {key}")),
+        }
+    }
+}
+
+/// A mark that no other write carries.
+pub fn writer() -> String {
+    format!("kubectl-{:016x}", KernelEntropy.draw())
+}
+
+fn said(error: ApiError) -> anyhow::Error {
+    match error {
+        ApiError::NotFound => {
+            anyhow::anyhow!("the cluster does not know it: are the CRDs installed?")
+        }
+        ApiError::Invalid { message } => anyhow::anyhow!(message),
+        error => anyhow::anyhow!("{error}"),
+    }
+}

@@ -1,0 +1,56 @@
+//! What memory says that this agent holds: to enter it, to end it, to have it compared with the
+//! blocks. The write that follows is `blocks`' business.
+
+use super::{Agent, Holding, Place, Timer};
+
+impl Agent {
+    pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
+        let pod = self.pod_entry(&holding.pod, &holding.pod_name);
+        if !pod.places.contains(&place) {
+            pod.places.push(place);
+        }
+        self.holdings.insert(place, holding);
+    }
+
+    /// Ends a hold in memory; the record, if there is one, is freed by a later write.
+    pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
+        let holding = self.holdings.remove(&place)?;
+        if let Some(pod) = self.pods.get_mut(&holding.pod) {
+            pod.places.retain(|other| *other != place);
+        }
+        self.touched_pods.insert(holding.pod.clone());
+        Some(holding)
+    }
+
+    /// Ends a hold, and sees to it that its record is freed in time.
+    pub(super) fn let_go(&mut self, place: Place) {
+        if self.remove_holding(place).is_none() {
+            return;
+        }
+        let tight = self
+            .pools
+            .get(&place.block.pool)
+            .is_some_and(|pool| pool.search.is_tight());
+        let linger = self.config.policy.release_linger;
+        let by = if tight { self.now } else { self.now + linger };
+        if let Some(block) = self.blocks.get_mut(&place.block) {
+            block.free_by = block.free_by.min(by);
+        }
+        self.touched_blocks.insert(place.block);
+        self.touched_pools.insert(place.block.pool);
+    }
+
+    /// Hourly, and after a restore was noticed: reads every block with a holding again.
+    pub(super) fn reassert_all(&mut self) {
+        let keys: std::collections::BTreeSet<_> =
+            self.holdings.keys().map(|place| place.block).collect();
+        for key in keys {
+            if let Some(block) = self.blocks.get_mut(&key) {
+                block.stale = true;
+            }
+            self.touched_blocks.insert(key);
+        }
+        let at = self.now + self.config.policy.reassert;
+        self.arm(Timer::Reassert, at);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a test may look at, and change, in a world.
+
+use core::net::IpAddr;
+
+use super::{Asked, Costs, Faults, Store, Violation, World};
+use crate::core::holder::decode_records;
+use crate::core::objects::{Kind, Object};
+
+impl World {
+    /// Pods whose sandbox has an address.
+    pub fn running_count(&self) -> usize {
+        self.with(|inner| {
+            inner
+                .nodes
+                .values()
+                .flat_map(|node| node.namespaces.values())
+                .filter(|sandbox| !sandbox.addresses.is_empty())
+                .count()
+        })
+    }
+
+    /// Every double use that was seen.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.with(|inner| inner.violations.clone())
+    }
+
+    /// Requests since the last call.
+    pub fn take_costs(&mut self) -> Costs {
+        self.with(|inner| std::mem::take(&mut inner.costs))
+    }
+
+    /// Events and their reasons at a node.
+    pub fn events(&self, node: &str) -> Vec<(&'static str, String)> {
+        self.with(|inner| inner.node(node).events.clone())
+    }
+
+    /// Every right that a program used so far, by the name of its node or its identity.
+    pub fn asked(&self, who: &str) -> std::collections::BTreeSet<Asked> {
+        self.with(|inner| {
+            let of = inner.asked.iter().filter(|(name, _)| name == who);
+            of.map(|(_, asked)| *asked).collect()
+        })
+    }
+
+    /// The entries of a node's journal.
+    pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
+        self.with(|inner| {
+            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
+        })
+    }
+
+    /// How hostile the world is from now on.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.with(|inner| inner.faults = faults);
+    }
+
+    /// UIDs of the Pods that records hold ordinals for, in order, repeated as often as they do.
+    pub fn held_by(&self) -> Vec<String> {
+        self.with(|inner| {
+            let mut held = Vec::new();
+            for object in inner.store.of_kind(Kind::AddressBlock) {
+                let Object::AddressBlock(block) = object else {
+                    continue;
+                };
+                for record in decode_records(&block.spec.records).flatten() {
+                    if let Some(holder) = record.1.holder() {
+                        held.push(holder.pod_uid.to_string());
+                    }
+                }
+            }
+            held.sort();
+            held
+        })
+    }
+
+    /// The store, to look at or to change behind everybody's back.
+    pub fn with_store<T>(&mut self, f: impl FnOnce(&mut Store) -> T) -> T {
+        self.with(|inner| {
+            let result = f(&mut inner.store);
+            inner.notify_watches();
+            result
+        })
+    }
+
+    /// The addresses of a Pod's live sandboxes.
+    pub fn addresses_of(&self, pod: &str) -> Vec<IpAddr> {
+        let uid = format!("pod-{pod}");
+        self.with(|inner| {
+            inner
+                .nodes
+                .values()
+                .flat_map(|node| node.namespaces.values())
+                .filter(|sandbox| sandbox.pod == uid)
+                .flat_map(|sandbox| sandbox.addresses.clone())
+                .collect()
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! The deployment files: roles against what the programs ask for, in both directions; the CRDs and
+//! the base against their sources; the samples against the parsers that will read them.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use berth::adapters::apiserver::{api_version, plural};
+use berth::adapters::crds;
+use berth::cni::config::Config;
+use berth::core::agent::AgentConfig;
+use berth::core::objects::{
+    ANNOTATION_BURY, AddressPool, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
+};
+use berth::ports::Part;
+use berth::testing::{Asked, Faults, PodPlan, World};
+use serde_json::Value;
+
+fn deploy(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(name)
+}
+
+fn text(name: &str) -> String {
+    let path = deploy(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap()
+}
+
+/// API group, resource with subresource, verb.
+type Right = (String, String, String);
+
+/// The rights of a role and a cluster role of this name.
+fn allowed(name: &str) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for role in documents(&text("kustomize/berth.yaml")) {
+        let kind = role["kind"].as_str().unwrap();
+        if !matches!(kind, "Role" | "ClusterRole") || role["metadata"]["name"] != name {
+            continue;
+        }
+        for rule in role["rules"].as_array().unwrap() {
+            let list = |key: &str| -> Vec<String> {
+                let words = rule[key].as_array().unwrap();
+                words
+                    .iter()
+                    .map(|word| word.as_str().unwrap().to_owned())
+                    .collect()
+            };
+            for group in list("apiGroups") {
+                for resource in list("resources") {
+                    for verb in list("verbs") {
+                        rights.insert((group.clone(), resource.clone(), verb));
+                    }
+                }
+            }
+        }
+    }
+    assert!(!rights.is_empty(), "no role {name}");
+    rights
+}
+
+fn right(asked: &Asked) -> Right {
+    let group = api_version(asked.kind);
+    let group = group.split_once('/').map_or("", |(group, _)| group);
+    let mut resource = plural(asked.kind).to_owned();
+    if asked.part == Part::Status {
+        resource.push_str("/status");
+    }
+    (group.to_owned(), resource, asked.verb.to_owned())
+}
+
+fn pod(world: &mut World, node: &str, name: &str) {
+    world.create_pod(PodPlan {
+        node,
+        name,
+        sandbox_after: Duration::from_millis(300),
+    });
+}
+
+fn seconds(world: &mut World, seconds: u64) {
+    world.run_for(Duration::from_secs(seconds));
+}
+
+fn pool(name: &str, range: &str) -> AddressPool {
+    let mut pool = AddressPool::default();
+    pool.metadata.name = name.into();
+    pool.spec.is_default = true;
+    pool.spec.families = vec![FamilySpec {
+        ranges: vec![range.into()],
+        ..FamilySpec::default()
+    }];
+    pool
+}
+
+/// A cluster's life: pools made, masked and deleted, a reservation, Pods that come and go, a full
+/// pool, a reboot, a burial, a machine that was buried alive.
+fn life() -> World {
+    let mut world = World::new(11, Faults::default());
+    world.configure(|config: &mut AgentConfig| config.removes_displaced_pods = true);
+    for (name, range) in [("a", "10.0.0.0/29"), ("gone", "10.9.0.0/29")] {
+        world.with_store(|store| store.create(pool(name, range).into()).unwrap());
+    }
+    world.start_controller("c1");
+    world.add_node("n0");
+    world.add_node("n1");
+    seconds(&mut world, 5);
+    for name in ["p0", "p1", "p2"] {
+        pod(&mut world, "n0", name);
+    }
+    pod(&mut world, "n1", "q0");
+    seconds(&mut world, 5);
+    world.with_store(|store| {
+        let mut kept = AddressReservation::default();
+        kept.metadata.name = "kept".into();
+        kept.spec.pool = "a".into();
+        kept.spec.address = "10.0.0.7".parse().ok();
+        kept.spec.pod_namespace = "default".into();
+        kept.spec.pod_name = "kept".into();
+        store.create(kept.into()).unwrap();
+        let key = ObjectKey::cluster(Kind::AddressPool, "a");
+        let Object::AddressPool(mut masked) = store.get(&key).unwrap() else {
+            panic!("a pool")
+        };
+        masked.spec.families[0].exclude = vec!["10.0.0.6".into()];
+        store
+            .replace(Object::AddressPool(masked), Part::Main)
+            .unwrap();
+        store.mark_deleted(&ObjectKey::cluster(Kind::AddressPool, "gone"));
+    });
+    seconds(&mut world, 30);
+    for index in 0..8 {
+        pod(&mut world, "n1", &format!("full{index}"));
+    }
+    seconds(&mut world, 60);
+    world.delete_pod("p0", Duration::from_secs(1), false);
+    world.reboot("n0");
+    world.start_agent("n0");
+    seconds(&mut world, 60);
+    world.kill_agent("n1");
+    world.with_store(|store| {
+        let key = ObjectKey::cluster(Kind::BerthNode, "machine-n1");
+        let Object::BerthNode(mut machine) = store.get(&key).unwrap() else {
+            panic!("a BerthNode")
+        };
+        let annotations = &mut machine.metadata.annotations;
+        annotations.insert(ANNOTATION_BURY.into(), "off".into());
+        store
+            .replace(Object::BerthNode(machine), Part::Main)
+            .unwrap();
+    });
+    seconds(&mut world, 900);
+    for index in 0..8 {
+        pod(&mut world, "n0", &format!("next{index}"));
+    }
+    seconds(&mut world, 60);
+    world.start_agent("n1");
+    seconds(&mut world, 120);
+    world
+}
+
+/// Rights that a life in memory does not use, and who does.
+const ELSEWHERE: &[(&str, &str, &str, &str)] = &[
+    (
+        "berth-agent",
+        "events",
+        "create",
+        "the Events that it posts",
+    ),
+    (
+        "berth-controller",
+        "events",
+        "create",
+        "the Events that it posts",
+    ),
+    (
+        "berth-agent",
+        "pods",
+        "get",
+        "an ADD whose arguments lack the UID",
+    ),
+];
+
+#[test]
+fn roles_allow_what_is_asked_for_and_nothing_else() {
+    let world = life();
+    for (role, programs) in [
+        ("berth-agent", &["n0", "n1"][..]),
+        ("berth-controller", &["c1"]),
+    ] {
+        let allowed = allowed(role);
+        for (group, resource, verb) in &allowed {
+            let words = [group, resource, verb];
+            assert!(words.iter().all(|word| *word != "*"), "{role}: {words:?}");
+        }
+        let asked: BTreeSet<Right> = programs
+            .iter()
+            .flat_map(|program| world.asked(program))
+            .map(|asked| right(&asked))
+            .collect();
+        let missing: Vec<&Right> = asked.difference(&allowed).collect();
+        assert!(missing.is_empty(), "{role} does not allow {missing:?}");
+        let elsewhere = |(_, resource, verb): &&Right| {
+            ELSEWHERE
+                .iter()
+                .any(|(of, what, how, _)| *of == role && what == resource && how == verb)
+        };
+        let unused: Vec<&Right> = allowed
+            .difference(&asked)
+            .filter(|right| !elsewhere(right))
+            .collect();
+        assert!(
+            unused.is_empty(),
+            "{role} allows what nobody asks for: {unused:?}"
+        );
+    }
+}
+
+#[test]
+fn the_base_has_the_crds_that_the_program_prints() {
+    assert!(
+        text("kustomize/crds.yaml") == crds::yaml(),
+        "berthd crds > allocator/deploy/kustomize/crds.yaml"
+    );
+    assert!(
+        text("helm/berth/crds/crds.yaml") == crds::yaml(),
+        "berthd crds > allocator/deploy/helm/berth/crds/crds.yaml"
+    );
+}
+
+#[test]
+fn the_base_is_what_the_chart_renders() {
+    let chart = deploy("helm/berth");
+    let mut helm = Command::new(std::env::var("HELM").unwrap_or_else(|_| "helm".into()));
+    helm.args(["template", "berth", "--namespace", "berth-system"]);
+    let Ok(rendered) = helm.arg(&chart).output() else {
+        let required = std::env::var("REQUIRE_HELM").is_ok_and(|value| value == "1");
+        assert!(!required, "REQUIRE_HELM=1, and there is no helm");
+        eprintln!("skipped: no helm in PATH or HELM");
+        return;
+    };
+    let said = String::from_utf8_lossy(&rendered.stderr);
+    assert!(rendered.status.success(), "{said}");
+    let rendered = String::from_utf8(rendered.stdout).unwrap();
+    assert!(
+        rendered == text("kustomize/berth.yaml"),
+        "helm template berth --namespace berth-system allocator/deploy/helm/berth > \
+         allocator/deploy/kustomize/berth.yaml"
+    );
+}
+
+#[test]
+fn every_sample_is_read_by_who_will_read_it() {
+    let mut networks = 0;
+    for entry in std::fs::read_dir(deploy("samples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for mut document in documents(&text(&format!("samples/{name}"))) {
+            match document["kind"].as_str().unwrap() {
+                "AddressPool" | "AddressReservation" => {
+                    document.as_object_mut().unwrap().remove("apiVersion");
+                    let object: Object = serde_json::from_value(document).unwrap();
+                    if let Object::AddressPool(pool) = object {
+                        berth::core::pool::Pool::parse(&pool, None).unwrap();
+                    }
+                }
+                "NetworkAttachmentDefinition" => {
+                    let config: Value =
+                        serde_json::from_str(document["spec"]["config"].as_str().unwrap()).unwrap();
+                    // What libcni hands to the plugin: the plugin's part with version and name.
+                    let mut part = config["plugins"][0].clone();
+                    part["cniVersion"] = config["cniVersion"].clone();
+                    part["name"] = config["name"].clone();
+                    let bytes = part.to_string().into_bytes();
+                    Config::decode(&bytes)
+                        .and_then(|config| config.ipam().map(drop))
+                        .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                    networks += 1;
+                }
+                "Pod" => {}
+                other => panic!("{name}: {other}"),
+            }
+        }
+    }
+    assert_eq!(networks, 4, "macvlan, ipvlan, bridge, vlan");
+}
