@@ -114,14 +114,17 @@ fn life() -> World {
     }
     pod(&mut world, "n1", "q0");
     seconds(&mut world, 5);
-    world.with_store(|store| {
+    for (name, pool, address) in [("kept", "a", "10.0.0.7"), ("early", "gone", "10.9.0.5")] {
         let mut kept = AddressReservation::default();
-        kept.metadata.name = "kept".into();
-        kept.spec.pool = "a".into();
-        kept.spec.address = "10.0.0.7".parse().ok();
+        kept.metadata.name = name.into();
+        kept.spec.pool = pool.into();
+        kept.spec.address = address.parse().ok();
         kept.spec.pod_namespace = "default".into();
-        kept.spec.pod_name = "kept".into();
-        store.create(kept.into()).unwrap();
+        kept.spec.pod_name = name.into();
+        world.with_store(|store| store.create(kept.into()).unwrap());
+    }
+    seconds(&mut world, 10);
+    world.with_store(|store| {
         let key = ObjectKey::cluster(Kind::AddressPool, "a");
         let Object::AddressPool(mut masked) = store.get(&key).unwrap() else {
             panic!("a pool")
@@ -130,6 +133,7 @@ fn life() -> World {
         store
             .replace(Object::AddressPool(masked), Part::Main)
             .unwrap();
+        store.mark_deleted(&ObjectKey::cluster(Kind::AddressReservation, "early"));
         store.mark_deleted(&ObjectKey::cluster(Kind::AddressPool, "gone"));
     });
     seconds(&mut world, 30);
@@ -237,6 +241,7 @@ fn the_base_is_what_the_chart_renders() {
     let chart = deploy("helm/berth");
     let mut helm = Command::new(std::env::var("HELM").unwrap_or_else(|_| "helm".into()));
     helm.args(["template", "berth", "--namespace", "berth-system"]);
+    helm.args(["--kube-version", "1.30.0"]);
     let Ok(rendered) = helm.arg(&chart).output() else {
         let required = std::env::var("REQUIRE_HELM").is_ok_and(|value| value == "1");
         assert!(!required, "REQUIRE_HELM=1, and there is no helm");
@@ -248,8 +253,8 @@ fn the_base_is_what_the_chart_renders() {
     let rendered = String::from_utf8(rendered.stdout).unwrap();
     assert!(
         rendered == text("kustomize/berth.yaml"),
-        "helm template berth --namespace berth-system allocator/deploy/helm/berth > \
-         allocator/deploy/kustomize/berth.yaml"
+        "helm template berth --namespace berth-system --kube-version 1.30.0 \
+         allocator/deploy/helm/berth > allocator/deploy/kustomize/berth.yaml"
     );
 }
 
