@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::objects::PodSpec;
+use crate::objects::{Phase, PodStatus};
+use crate::request::NewPod;
 use crate::request::{Part, Shape};
 
 const KIND: CustomKind = CustomKind {
