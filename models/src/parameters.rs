@@ -155,6 +155,19 @@ impl Parameters {
         Parameters::read(&Table::profile(name)?)
     }
 
+    /// What one sync of a Raft log on a master takes, etcd's or another's.
+    pub(crate) fn log_sync(&self) -> Span {
+        let disk = self.node_side.node.fdatasync;
+        if self.etcd.on_node_disk {
+            Span {
+                min: disk,
+                max: disk,
+            }
+        } else {
+            self.etcd.fsync
+        }
+    }
+
     fn check(&self) -> Result<(), ParameterError> {
         let refuse = |key: &str, given: String, expected: &str| {
             Err(ParameterError::Value {

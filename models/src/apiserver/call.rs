@@ -439,7 +439,7 @@ impl ApiServers {
     }
 
     fn sync(&mut self, generation: u64, core: &mut Core<'_>) {
-        let time = self.etcd.batch_time(core.now, &core.parameters.etcd);
+        let time = self.etcd.batch_time(core.now, core.parameters);
         core.after(time, Event::Api(ApiEvent::Fsync { generation }));
     }
 

@@ -8,8 +8,7 @@ use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
 use crate::ids::CallId;
-
-use super::parameters::EtcdParameters;
+use crate::parameters::Parameters;
 
 /// The log of the cluster.
 pub(super) struct Etcd {
@@ -69,8 +68,8 @@ impl Etcd {
 
     /// How long the next batch takes: max(leader, round trip + the fastest other). The members
     /// that are up count; the first of them leads.
-    pub(super) fn batch_time(&mut self, now: SimInstant, parameters: &EtcdParameters) -> Duration {
-        let span = parameters.fsync;
+    pub(super) fn batch_time(&mut self, now: SimInstant, parameters: &Parameters) -> Duration {
+        let span = parameters.log_sync();
         let mut leader = None;
         let mut follower: Option<Duration> = None;
         for (member, disk) in self.disks.iter_mut().enumerate() {
@@ -85,7 +84,7 @@ impl Etcd {
             }
         }
         let leader = leader.unwrap_or(span.max);
-        let replicated = follower.map_or(leader, |sync| parameters.peer_round_trip + sync);
+        let replicated = follower.map_or(leader, |sync| parameters.etcd.peer_round_trip + sync);
         let slow = if now < self.slow_until {
             self.slow_by
         } else {

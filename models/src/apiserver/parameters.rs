@@ -53,6 +53,9 @@ crate::parameter_group! {
     EtcdParameters = "etcd" {
         /// One sync of a member's log.
         fsync: Span,
+        /// Whether a member's log lies on the disk of its machine, so that a sync takes
+        /// `node.fdatasync` and not `fsync`.
+        on_node_disk: bool,
         /// Between two members, there and back.
         peer_round_trip: Duration,
         /// CPU of one write on each other member.

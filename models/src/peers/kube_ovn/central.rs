@@ -134,12 +134,15 @@ impl KubeOvn {
     /// The time until a Raft log has an entry on a majority.
     fn commit_time(&mut self, context: &mut Context<'_>) -> Duration {
         let members = masters(context).len();
-        let etcd = &context.core.parameters.etcd;
+        let parameters = context.core.parameters;
+        let span = parameters.log_sync();
         let draws = self.central.draws.as_mut().expect("it was started");
-        let mut sync = || draws.duration(etcd.fsync.min..=etcd.fsync.max);
+        let mut sync = || draws.duration(span.min..=span.max);
         let leader = sync();
         let follower = (1..members).map(|_| sync()).min();
-        follower.map_or(leader, |time| leader.max(time + etcd.peer_round_trip))
+        follower.map_or(leader, |time| {
+            leader.max(time + parameters.etcd.peer_round_trip)
+        })
     }
 
     pub(super) fn central_step(&mut self, step: CentralStep, context: &mut Context<'_>) {

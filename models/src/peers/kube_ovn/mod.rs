@@ -21,7 +21,7 @@
 //! A CPU limit of one core (controller, daemon with its children, ovs-ovn; dist/images/install.sh)
 //! is one job at a time on the machine's cores, first come first served. Databases, ovn-northd
 //! and apiservers share the masters' cores. NB and SB sync their logs as fast as etcd does
-//! (`etcd.fsync`), on disks of their own.
+//! (`etcd.fsync`, or the disk of the master itself: `etcd.on_node_disk`).
 //!
 //! Not modelled: Lease requests of the election (their outcome is), MAC addresses, static and
 //! reserved addresses, VIPs and EIPs, several NICs, `libovsdb`'s replica lag (a port group that is not
