@@ -135,6 +135,17 @@ pub fn resources(record: &RunRecord) -> Table {
     table
 }
 
+/// The resources that were busy for the largest part of the run. Shape: busiest first, then by
+/// name.
+pub fn busiest(record: &RunRecord, count: usize) -> Table {
+    let mut sorted = record.clone();
+    sorted
+        .resources
+        .sort_by(|one, other| (other.busy_ppm, &one.name).cmp(&(one.busy_ppm, &other.name)));
+    sorted.resources.truncate(count);
+    resources(&sorted)
+}
+
 /// The start of one Pod of a run, the causes of all, and the resources: what `--explain` prints.
 /// None when the record has no such start.
 pub fn explain(record: &RunRecord, which: Which) -> Option<String> {

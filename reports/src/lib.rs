@@ -6,6 +6,7 @@ pub mod compare;
 pub mod curve;
 pub mod effects;
 pub mod explain;
+pub mod gap;
 pub mod plot;
 pub mod quantity;
 pub mod reference;

@@ -227,6 +227,12 @@ pub fn update_blocks(text: &str, blocks: &BTreeMap<String, String>) -> Result<St
     }
 }
 
+/// The names of the blocks that begin in a text. Shape: in the order of the text.
+pub fn block_names(text: &str) -> Vec<String> {
+    let names = text.lines().filter_map(|line| marker(line, "begin"));
+    names.map(str::to_owned).collect()
+}
+
 /// The names of the blocks whose content is not the given one. Shape: sorted.
 ///
 /// Errors: as [`update_blocks`].
@@ -288,6 +294,7 @@ mod tests {
         assert_eq!(updated, README.replace("old\n", "new\nlines\n"));
         assert_eq!(update_blocks(&updated, &new).unwrap(), updated);
         assert_eq!(stale_blocks(README, &new), Ok(vec!["one".to_owned()]));
+        assert_eq!(block_names(&updated), ["one", "two"]);
         assert_eq!(stale_blocks(&updated, &new), Ok(vec![]));
     }
 

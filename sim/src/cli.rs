@@ -49,7 +49,9 @@ pub enum Command {
     Ablate(AblateArgs),
     /// Take each inferred constant to the ends of its range and rank what that changes.
     Sensitivity(SensitivityArgs),
-    /// Regenerate the result blocks of a README from runs.
+    /// Find which values of which inferred constants would give the published time of a cell.
+    Gap(GapArgs),
+    /// Regenerate the result blocks and plots of the README and the peers' pages from runs.
     Readme(ReadmeArgs),
 }
 
@@ -385,6 +387,16 @@ pub struct SensitivityArgs {
     pub filter: Option<String>,
 }
 
+/// `gap`.
+#[derive(Debug, Args)]
+pub struct GapArgs {
+    /// What is varied.
+    #[command(flatten)]
+    pub varied: VariedArgs,
+    /// Only constants whose name contains this.
+    pub filter: Option<String>,
+}
+
 /// A cell by name, such as `ample-dual`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellName {
@@ -417,10 +429,9 @@ impl std::fmt::Display for CellName {
 /// `readme`.
 #[derive(Debug, Args)]
 pub struct ReadmeArgs {
-    /// The file.
-    #[arg(default_value = "README.md")]
-    pub file: PathBuf,
-    /// Only compare; exit code 4 when a block is stale.
+    /// The files. [default: README.md and the pages in reports/peers]
+    pub files: Vec<PathBuf>,
+    /// Only compare; exit code 4 when a block or a plot is stale.
     #[arg(long)]
     pub check: bool,
 }

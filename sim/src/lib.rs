@@ -10,6 +10,7 @@
 //! - [`attribution`]: what the start of each Pod waits for.
 //! - [`faults`]: storms, drawn and injected; [`sweep`]: many worlds at a time; [`variants`]: one
 //!   cell under many overrides.
+//! - [`decimal`]: what a search over a constant halves.
 //! - [`host`]: the machine that the simulator runs on, kept out of every simulation.
 
 #[cfg(not(madsim))]
@@ -19,6 +20,7 @@ pub mod adapters;
 pub mod attribution;
 pub mod cli;
 pub mod command;
+pub mod decimal;
 pub mod faults;
 pub mod host;
 pub mod oracle;

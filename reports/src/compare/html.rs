@@ -40,7 +40,8 @@ pub fn plots(comparison: &Comparison) -> Vec<NamedPlot> {
     plots
 }
 
-fn plot(runs: &ProfileRuns, allocator: &str) -> Option<NamedPlot> {
+/// The Running curves of one allocator, both shapes in one plot; none without a run.
+pub fn plot(runs: &ProfileRuns, allocator: &str) -> Option<NamedPlot> {
     let records: Vec<&RunRecord> = ["equal", "ample"]
         .iter()
         .filter_map(|addresses| {

@@ -6,6 +6,7 @@ pub mod expectation;
 pub mod figures;
 pub mod html;
 pub mod judge;
+pub mod page;
 pub mod spread;
 pub mod tables;
 

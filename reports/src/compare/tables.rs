@@ -7,6 +7,7 @@ use drydock_traces::run_record::{Attribution, Which};
 use drydock_traces::seed::Seed;
 
 use super::judge::{Judgement, PUBLISHED_STACK, best, leave_one_out};
+use super::page::chosen;
 use super::{CellKey, CellRuns, Comparison, Figures, ProfileRuns, Spread};
 use crate::explain::causes_side_by_side;
 use crate::quantity::{deviation, milli, percent, ratio, ratio_ppm, seconds};
@@ -85,14 +86,10 @@ pub fn markdown(comparison: &Comparison) -> String {
     text + &verdict(comparison)
 }
 
-/// What a README shows: the profiles, the cells of the best one, and where its time goes.
+/// What a README shows: the profiles, and the cells of the best one. Where the time goes stands on
+/// the page of each allocator.
 pub fn readme(comparison: &Comparison) -> String {
     let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
-    let chosen = best(&judgements).or(judgements.first());
-    let runs = comparison
-        .profiles
-        .iter()
-        .find(|runs| chosen.is_some_and(|best| best.profile == runs.profile));
     let mut text = String::new();
     let mut part = |title: &str, table: &Table| {
         if table.row_count() > 0 {
@@ -103,15 +100,11 @@ pub fn readme(comparison: &Comparison) -> String {
         "Error of each profile in each published cell (in brackets: the cell that it was fitted on)",
         &profiles(&judgements),
     );
-    if let Some(runs) = runs {
+    if let Some(runs) = chosen(comparison) {
         let fitted = runs.fitted.as_deref().unwrap_or("nothing fitted");
         let titled = |what: &str| format!("{what}, profile `{}` ({fitted})", runs.profile);
         part(&titled("Every allocator"), &cells(runs));
         part(&titled("Whereabouts on the way"), &waypoints(runs));
-        let what = "Where the time of the mean Pod went, ample addresses";
-        part(&titled(what), &causes(runs, "ample", None));
-        let what = "Where the time of the last Pod went, ample addresses";
-        part(&titled(what), &causes(runs, "ample", Some(Which::Last)));
     }
     let seeds = comparison.seeds.len();
     let _ = writeln!(
@@ -183,7 +176,7 @@ fn bounds(spread: Spread) -> String {
 }
 
 /// Every cell of a profile. Shape: a row for each cell with runs.
-fn cells(runs: &ProfileRuns) -> Table {
+pub(super) fn cells(runs: &ProfileRuns) -> Table {
     let mut table = Table::new(&[
         ("allocator", Align::Left),
         ("addresses", Align::Left),

@@ -68,23 +68,27 @@ pub fn main(args: &AblateArgs) -> anyhow::Result<ExitClass> {
         print(&lines.collect::<String>())?;
         return Ok(ExitClass::Ok);
     }
+    let (effects, interrupted) = effects(&base(varied))?;
+    finish(varied, &effects, interrupted)
+}
+
+/// Switches each mechanism of a cell off, and says whether it was interrupted.
+/// Errors: an override that contradicts the parameter set; a run that could not be made.
+pub fn effects(base: &Base) -> anyhow::Result<(Effects, bool)> {
+    let ablations = ablations(base.allocator, &base.parameters);
     for ablation in &ablations {
-        RunParameters::load(&varied.parameters, &ablation.set)?;
+        RunParameters::load(&base.parameters, &ablation.set)?;
     }
     let mut variants = vec![Vec::new()];
     variants.extend(ablations.iter().map(|ablation| ablation.set.clone()));
-    let done = run(&base(varied), &variants, &interrupt_flag())?;
+    let done = run(base, &variants, &interrupt_flag())?;
     let named = ablations.iter().zip(&done.runs[1..]);
     let effects = named.map(|(ablation, runs)| {
         let name = format!("without {}", ablation.name);
         Effect::paired(&name, &ablation.set.join(" "), &done.runs[0], runs)
     });
-    let effects = Effects::ranked(
-        &title(varied, "mechanisms"),
-        &done.runs[0],
-        effects.collect(),
-    );
-    finish(varied, &effects, done.interrupted)
+    let effects = Effects::ranked(&title(base, "mechanisms"), &done.runs[0], effects.collect());
+    Ok((effects, done.interrupted))
 }
 
 /// The cell that is varied.
@@ -99,13 +103,13 @@ pub fn base(args: &VariedArgs) -> Base {
 }
 
 /// The headline of a report.
-pub fn title(args: &VariedArgs, what: &str) -> String {
+pub fn title(base: &Base, what: &str) -> String {
     format!(
         "{what} of {}, {}, profile {}, {} seeds",
-        args.allocator.name(),
-        args.cell,
-        args.parameters,
-        args.seeds
+        base.allocator.name(),
+        base.cell,
+        base.parameters,
+        base.seeds
     )
 }
 

@@ -11,6 +11,7 @@ use drydock_traces::run_record::ExitClass;
 
 use crate::cli::{CellName, FitArgs};
 use crate::command::{UsageError, interrupt_flag, print, write};
+use crate::decimal::{Milli, decimal, milli};
 use crate::host::cores;
 use crate::variants::{Base, run};
 
@@ -19,9 +20,6 @@ const TRIES_MAX: u32 = 20;
 /// A median this near to the published time is as near as a cell of whole seconds can be.
 /// Units: simulated ns.
 const NEAR_NS: u64 = 250_000_000;
-
-/// A number in thousandths of its unit: what the bisection halves.
-type Milli = u64;
 
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
@@ -171,22 +169,6 @@ fn range(key: &str, entry: &Entry) -> anyhow::Result<(Milli, Milli)> {
     ends.ok_or_else(|| UsageError(format!("{key} has no range to search in")).into())
 }
 
-/// A decimal in thousandths.
-fn milli(text: &str) -> Option<Milli> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > 3 {
-        return None;
-    }
-    let digits = format!("{whole}{fraction:0<3}");
-    digits.parse().ok()
-}
-
-/// Thousandths as the shortest decimal.
-fn decimal(milli: Milli) -> String {
-    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// The text of a profile with another value and source in one entry; all else stays as it was.
 fn with_value(text: &str, key: &str, value: &str, source: &str) -> String {
     let mut changed = String::with_capacity(text.len());
@@ -210,15 +192,6 @@ fn with_value(text: &str, key: &str, value: &str, source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decimals_in_thousandths_read_back() {
-        for (text, value) in [("0.5", 500), ("12", 12_000), ("3.125", 3_125), ("0", 0)] {
-            assert_eq!(milli(text), Some(value));
-            assert_eq!(decimal(value), text);
-        }
-        assert_eq!(milli("0.0001"), None);
-    }
 
     #[test]
     fn only_value_and_source_of_the_fitted_entry_change() {

@@ -4,6 +4,7 @@ pub mod ablate;
 pub mod bench;
 pub mod compare;
 pub mod fit;
+pub mod gap;
 pub mod hunt;
 pub mod params;
 pub mod readme;
@@ -15,8 +16,8 @@ pub mod verify;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use drydock_traces::run_record::ExitClass;
@@ -69,18 +70,22 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// A flag that Ctrl-C and SIGTERM set; the second one ends the process at once.
+/// The flag of this process that Ctrl-C and SIGTERM set; the second one ends the process at once.
 pub fn interrupt_flag() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let inner = flag.clone();
-    let handler = move || {
-        if inner.swap(true, Ordering::Relaxed) {
-            std::process::exit(ExitClass::Interrupted.code().into());
-        }
-    };
-    // Without a handler the default action ends the process, which is all that is lost.
-    let _ = ctrlc::set_handler(handler);
-    flag
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let flag = FLAG.get_or_init(|| {
+        let flag = Arc::new(AtomicBool::new(false));
+        let inner = flag.clone();
+        let handler = move || {
+            if inner.swap(true, Ordering::Relaxed) {
+                std::process::exit(ExitClass::Interrupted.code().into());
+            }
+        };
+        // Without a handler the default action ends the process, which is all that is lost.
+        let _ = ctrlc::set_handler(handler);
+        flag
+    });
+    flag.clone()
 }
 
 /// Whether a person is looking at standard error.

@@ -1,14 +1,17 @@
-//! `readme`: the result blocks of a README, made from runs. Nobody types a number; a stale block is
+//! `readme`: the result blocks of the README and of the peers' pages, made from runs. Nobody types a number; a stale block is
 //! an error in CI.
 
+mod pages;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Parser as _, ValueEnum as _};
 use drydock_models::parameters::RIVALS;
-use drydock_reports::compare::tables;
+use drydock_reports::compare::{Comparison, tables};
 use drydock_reports::summary::PairedRatios;
-use drydock_reports::table::{Align, Table, stale_blocks, update_blocks};
+use drydock_reports::table::{Align, Table, block_names, stale_blocks, update_blocks};
 use drydock_reports::{curve, quantity};
 use drydock_traces::corpus;
 use drydock_traces::run_record::{ExitClass, RunRecord};
@@ -18,7 +21,7 @@ use indicatif::ProgressBar;
 
 use crate::cli::{Addresses, Allocator, Cli, Command, ReadmeArgs, ScenarioArgs};
 use crate::command::compare::{self, Request};
-use crate::command::{has_terminal, print};
+use crate::command::{has_terminal, print, write};
 use crate::host::cores;
 use crate::scenario::Scenario;
 use crate::sweep::run_all;
@@ -27,45 +30,119 @@ use crate::sweep::run_all;
 const SEEDS: std::ops::Range<u64> = 1..21;
 
 /// Seeds of each cell under every profile.
-const PEER_SEEDS: u64 = 2;
+const PEER_SEEDS: u64 = 5;
 
 /// Runs the command.
-/// Errors: the file, a run that failed, a block that is missing.
+/// Errors: a file, a run that failed, a block that is missing or that nobody makes.
 pub fn main(args: &ReadmeArgs) -> anyhow::Result<ExitClass> {
-    let path = &args.file;
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let blocks = blocks()?;
-    if args.check {
-        let stale = stale_blocks(&text, &blocks)?;
-        if stale.is_empty() {
-            print(&format!(
-                "{}: all {} result blocks are current\n",
-                path.display(),
-                blocks.len()
-            ))?;
-            return Ok(ExitClass::Ok);
-        }
-        print(&format!(
-            "{}: stale blocks: {}; run `cargo sim readme`\n",
-            path.display(),
-            stale.join(", ")
-        ))?;
-        return Ok(ExitClass::OutsideReference);
+    let paths = if args.files.is_empty() {
+        let mut paths = vec![PathBuf::from("README.md")];
+        paths.extend(pages::files()?);
+        paths
+    } else {
+        args.files.clone()
+    };
+    let mut texts = Vec::new();
+    for path in &paths {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        texts.push(text);
     }
-    std::fs::write(path, update_blocks(&text, &blocks)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(ExitClass::Ok)
+    let mut results = Results::default();
+    let (mut stale, mut current) = (Vec::new(), 0);
+    for (path, text) in paths.iter().zip(&texts) {
+        let blocks = results.blocks(&block_names(text))?;
+        if args.check {
+            let names = stale_blocks(text, &blocks)?;
+            current += blocks.len() - names.len();
+            stale.extend(
+                names
+                    .iter()
+                    .map(|name| format!("{}: {name}", path.display())),
+            );
+        } else {
+            write(path, &update_blocks(text, &blocks)?)?;
+        }
+    }
+    for (path, svg) in results.plots(&paths) {
+        if !args.check {
+            write(&path, &svg)?;
+        } else if std::fs::read_to_string(&path).is_ok_and(|stored| stored == svg) {
+            current += 1;
+        } else {
+            stale.push(path.display().to_string());
+        }
+    }
+    if args.check {
+        stale.append(&mut results.stale_gaps);
+    }
+    if stale.is_empty() {
+        if args.check {
+            print(&format!(
+                "all {current} result blocks and plots are current\n"
+            ))?;
+        }
+        return Ok(ExitClass::Ok);
+    }
+    print(&format!(
+        "stale: {}; run `cargo sim readme`\n",
+        stale.join(", ")
+    ))?;
+    Ok(ExitClass::OutsideReference)
 }
 
-/// All blocks by name.
-fn blocks() -> anyhow::Result<BTreeMap<String, String>> {
-    Ok(BTreeMap::from([
-        ("benchmark".to_owned(), benchmark()?),
-        ("burst".to_owned(), burst()?),
-        ("peers".to_owned(), peers()?),
-        ("real-node".to_owned(), real_node()?),
-    ]))
+/// What blocks are made of; what is costly is made once, and only if a block wants it.
+#[derive(Default)]
+struct Results {
+    comparison: Option<Comparison>,
+    /// Stored searches that a run contradicts.
+    stale_gaps: Vec<String>,
+}
+
+impl Results {
+    /// The blocks of these names.
+    fn blocks(&mut self, names: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut blocks = BTreeMap::new();
+        for name in names {
+            let content = match &**name {
+                "benchmark" => benchmark()?,
+                "burst" => burst()?,
+                "peers" => tables::readme(self.comparison()?),
+                "real-node" => real_node()?,
+                _ => pages::block(name, self)?,
+            };
+            blocks.insert(name.clone(), content);
+        }
+        Ok(blocks)
+    }
+
+    /// Every allocator beside the published table, under every profile: a few seeds of one stack,
+    /// so that a check stays cheap.
+    fn comparison(&mut self) -> anyhow::Result<&Comparison> {
+        if self.comparison.is_none() {
+            let request = Request {
+                profiles: RIVALS.map(str::to_owned).to_vec(),
+                allocators: Allocator::value_variants().to_vec(),
+                stacks: vec![Stack::Dual],
+                seeds: PEER_SEEDS,
+                jobs: cores(),
+            };
+            let (comparison, _) = compare::run(&request)?;
+            if let Some(error) = comparison.errors.first() {
+                anyhow::bail!("{error}");
+            }
+            self.comparison = Some(comparison);
+        }
+        Ok(self.comparison.as_ref().expect("it was just made"))
+    }
+
+    /// The plots beside the pages among these files.
+    fn plots(&self, paths: &[PathBuf]) -> Vec<(PathBuf, String)> {
+        let Some(comparison) = &self.comparison else {
+            return Vec::new();
+        };
+        pages::plots(comparison, paths)
+    }
 }
 
 /// The scenario that a command line asks for, so that the README shows what people can type.
@@ -140,23 +217,6 @@ fn benchmark() -> anyhow::Result<String> {
         }
     }
     Ok(table.markdown())
-}
-
-/// Every allocator beside the published table, under every profile: a few seeds of one stack, so
-/// that a check stays cheap.
-fn peers() -> anyhow::Result<String> {
-    let request = Request {
-        profiles: RIVALS.map(str::to_owned).to_vec(),
-        allocators: Allocator::value_variants().to_vec(),
-        stacks: vec![Stack::Dual],
-        seeds: PEER_SEEDS,
-        jobs: cores(),
-    };
-    let (comparison, _) = compare::run(&request)?;
-    if let Some(error) = comparison.errors.first() {
-        anyhow::bail!("{error}");
-    }
-    Ok(tables::readme(&comparison))
 }
 
 /// The burst: 1000 bare Pods with their nodes given, all there before an agent's watch delivers.

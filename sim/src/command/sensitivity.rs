@@ -12,51 +12,38 @@ use crate::command::interrupt_flag;
 use crate::parameters::RunParameters;
 use crate::variants::run;
 
-/// Groups that no scenario of a cluster reads: the inputs of the derived event model.
-const UNUSED: [&str; 1] = ["check"];
+/// Groups that are no mechanism of a cluster: the inputs of the derived event model, and how the
+/// workload is handed in.
+const UNUSED: [&str; 2] = ["check", "driver"];
 
 /// A constant and the ends of its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Range {
-    key: String,
-    unit: String,
-    value: String,
-    ends: [String; 2],
+pub struct Range {
+    /// Its name.
+    pub key: String,
+    /// Its unit.
+    pub unit: String,
+    /// Its value; of a span both ends.
+    pub value: String,
+    /// Least and greatest plausible value.
+    pub ends: [String; 2],
+}
+
+impl Range {
+    /// The override that gives the constant a value; of a span, both of its ends.
+    pub fn set(&self, value: &str) -> String {
+        format!("{}={value}", self.key)
+    }
 }
 
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
 pub fn main(args: &SensitivityArgs) -> anyhow::Result<ExitClass> {
     let varied = &args.varied;
-    let parameters = RunParameters::load(&varied.parameters, &[])?;
-    let wanted = |key: &str| args.filter.as_ref().is_none_or(|word| key.contains(word));
-    let mut ranges = Vec::new();
-    for (key, entry) in &parameters.table.entries {
-        if !wanted(key) || !concerns(key, varied.allocator) {
-            continue;
-        }
-        let Some(range) = range(key, entry) else {
-            continue;
-        };
-        // An end that contradicts another constant cannot be run, and is said.
-        let set = |end: &String| vec![format!("{key}={end}")];
-        let bad = range
-            .ends
-            .iter()
-            .find_map(|end| RunParameters::load(&varied.parameters, &set(end)).err());
-        match bad {
-            Some(error) => eprintln!("left out: {error}"),
-            None => ranges.push(range),
-        }
-    }
+    let ranges = ranges(&varied.parameters, varied.allocator, args.filter.as_deref())?;
     let mut variants = vec![Vec::new()];
     for range in &ranges {
-        variants.extend(
-            range
-                .ends
-                .iter()
-                .map(|end| vec![format!("{}={end}", range.key)]),
-        );
+        variants.extend(range.ends.iter().map(|end| vec![range.set(end)]));
     }
     let done = run(&base(varied), &variants, &interrupt_flag())?;
     let pairs = ranges.iter().zip(done.runs[1..].chunks(2));
@@ -70,9 +57,39 @@ pub fn main(args: &SensitivityArgs) -> anyhow::Result<ExitClass> {
         let what = format!("{value} {unit}, {low} to {high}");
         Effect::of_range(key, &what, &done.runs[0], &runs[0], &runs[1])
     });
-    let heading = title(varied, "inferred constants");
+    let heading = title(&base(varied), "inferred constants");
     let effects = Effects::ranked(&heading, &done.runs[0], effects.collect());
     finish(varied, &effects, done.interrupted)
+}
+
+/// The inferred constants that can matter to an allocator, by name. An end that contradicts another
+/// constant cannot be run, and is said.
+/// Errors: an unknown parameter set.
+pub fn ranges(
+    parameters: &str,
+    allocator: Allocator,
+    filter: Option<&str>,
+) -> anyhow::Result<Vec<Range>> {
+    let table = RunParameters::load(parameters, &[])?.table;
+    let mut ranges = Vec::new();
+    for (key, entry) in &table.entries {
+        let wanted = filter.is_none_or(|word| key.contains(word));
+        if !wanted || !concerns(key, allocator) {
+            continue;
+        }
+        let Some(range) = range(key, entry) else {
+            continue;
+        };
+        let bad = range
+            .ends
+            .iter()
+            .find_map(|end| RunParameters::load(parameters, &[range.set(end)]).err());
+        match bad {
+            Some(error) => eprintln!("left out: {error}"),
+            None => ranges.push(range),
+        }
+    }
+    Ok(ranges)
 }
 
 /// Whether a constant can matter: not the event model's, not another allocator's.

@@ -1,0 +1,109 @@
+//! The page of one allocator: its cells under every profile, and what its runs under the best one
+//! are made of. It never starts a run.
+
+use std::fmt::Write as _;
+
+use super::judge::{Judgement, PUBLISHED_STACK, best};
+use super::tables::cells;
+use super::{CellKey, Comparison, ProfileRuns};
+use crate::explain::{busiest, causes};
+use crate::quantity::{deviation, seconds};
+use crate::reference::{CELLS, Cell, Published, Verdict};
+use crate::table::{Align, Table};
+
+/// Resources that a page shows: the busiest.
+const RESOURCES_MAX: usize = 6;
+
+/// The profile that a page looks into: the best one, or the only one.
+pub fn chosen(comparison: &Comparison) -> Option<&ProfileRuns> {
+    let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
+    let chosen = best(&judgements).or(judgements.first())?;
+    let mut profiles = comparison.profiles.iter();
+    profiles.find(|runs| runs.profile == chosen.profile)
+}
+
+/// The page as Markdown; none without a run of the allocator.
+pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {
+    let runs = chosen(comparison)?;
+    let own = ProfileRuns {
+        cells: runs
+            .cells
+            .iter()
+            .filter(|cell| cell.key.allocator == allocator)
+            .cloned()
+            .collect(),
+        ..runs.clone()
+    };
+    if own.cells.iter().all(|cell| cell.runs.is_empty()) {
+        return None;
+    }
+    let mut text = format!(
+        "Its published cells under every profile, median of {} seeds:\n\n{}\n",
+        comparison.seeds.len(),
+        everywhere(comparison, allocator).markdown()
+    );
+    let _ = writeln!(
+        text,
+        "Under `{}` ({}):\n\n{}",
+        runs.profile,
+        runs.fitted.as_deref().unwrap_or("nothing fitted"),
+        cells(&own).markdown()
+    );
+    let key = CellKey::new(allocator, "ample", PUBLISHED_STACK);
+    let example = own.cell(&key).and_then(|cell| cell.example.as_deref());
+    if let Some(record) = example {
+        let _ = writeln!(
+            text,
+            "Where the time of a start went, ample addresses, seed {}:\n\n{}",
+            record.seed,
+            causes(&record.attribution).markdown()
+        );
+        let _ = writeln!(
+            text,
+            "The busiest resources of that run:\n\n{}",
+            busiest(record, RESOURCES_MAX).markdown()
+        );
+    }
+    Some(text)
+}
+
+/// Shape: a row for each profile, two columns for each cell that was published as a time or a
+/// failure.
+fn everywhere(comparison: &Comparison, allocator: &str) -> Table {
+    let published: Vec<&Cell> = CELLS
+        .iter()
+        .filter(|cell| cell.allocator == allocator)
+        .filter(|cell| !matches!(cell.published, Published::NotApplicable))
+        .collect();
+    let titles: Vec<String> = published
+        .iter()
+        .map(|cell| match cell.published {
+            Published::Seconds(at_s) => format!("{}, published {at_s} s", cell.spare.as_str()),
+            _ => format!("{}, published: failure", cell.spare.as_str()),
+        })
+        .collect();
+    let mut columns = vec![("profile", Align::Left)];
+    for title in &titles {
+        columns.extend([(&**title, Align::Right), ("error", Align::Right)]);
+    }
+    let mut table = Table::new(&columns);
+    for runs in &comparison.profiles {
+        let mut row = vec![runs.profile.clone()];
+        for cell in &published {
+            let key = CellKey::new(allocator, cell.spare.as_str(), PUBLISHED_STACK);
+            let median = runs.cell(&key).map(|cell| cell.all_running().median);
+            let Some(median) = median else {
+                row.extend(["no run".to_owned(), "-".to_owned()]);
+                continue;
+            };
+            row.push(median.map_or_else(|| "never".to_owned(), seconds));
+            row.push(match cell.judge(median) {
+                Verdict::Within(Some(ppm)) | Verdict::Outside(Some(ppm)) => deviation(ppm),
+                Verdict::Within(None) => "as published".to_owned(),
+                Verdict::Outside(None) | Verdict::NotJudged => "NOT as published".to_owned(),
+            });
+        }
+        table.row(row);
+    }
+    table
+}
