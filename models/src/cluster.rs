@@ -559,6 +559,7 @@ pub fn is_api_event(event: &Event) -> bool {
             ApiEvent::Arrive { .. }
                 | ApiEvent::Answer { .. }
                 | ApiEvent::Fsync { .. }
+                | ApiEvent::Served { .. }
                 | ApiEvent::Release { .. }
         )
     )

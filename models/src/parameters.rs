@@ -80,18 +80,23 @@ const PROFILES: &[(&str, &str)] = &[
         include_str!("../parameters/profiles/slow-api.toml"),
     ),
     (
+        "master-cpu",
+        include_str!("../parameters/profiles/master-cpu.toml"),
+    ),
+    (
         "slow-disk",
         include_str!("../parameters/profiles/slow-disk.toml"),
     ),
 ];
 
 /// The rival explanations of the reference benchmark's floor: `measured`, which fits nothing, and
-/// four profiles with one fitted number each.
-pub const RIVALS: [&str; 5] = [
+/// profiles with one fitted number each.
+pub const RIVALS: [&str; 6] = [
     "measured",
     "serial-pull",
     "node-cpu",
     "slow-api",
+    "master-cpu",
     "slow-disk",
 ];
 

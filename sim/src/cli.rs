@@ -159,7 +159,7 @@ pub struct ScenarioArgs {
     /// Nodes; the first three also carry the control plane.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
-    /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `slow-disk`,
+    /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `master-cpu`,
     /// `event-model-check`, `real-node`, or a TOML file.
     #[arg(long, value_name = "FILE|NAME", default_value = "measured")]
     pub parameters: String,
@@ -277,7 +277,7 @@ pub struct CompareArgs {
     /// Seeds of each cell, from 1 on; every allocator gets the same ones.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
-    /// A profile, or `all`: measured, serial-pull, node-cpu, slow-api, slow-disk.
+    /// A profile, or `all`: measured, serial-pull, node-cpu, slow-api, master-cpu, slow-disk.
     #[arg(long, value_name = "NAME|all", default_value = "all")]
     pub profile: String,
     /// Only this allocator; may be given several times.

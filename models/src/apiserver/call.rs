@@ -28,7 +28,7 @@ pub(super) enum Stage {
     Travelling,
     /// In a queue of flow control.
     Queued,
-    /// On the master's cores.
+    /// On the master's cores, or waiting beside them.
     Cpu,
     /// Held, or in etcd's log.
     Etcd,
@@ -290,7 +290,7 @@ impl ApiServers {
             _ => {}
         }
         if core.parameters.api.fixed_latency {
-            return self.after_cpu(id, core);
+            return self.carry_out(id, core);
         }
         self.admit(id, core);
     }
@@ -391,11 +391,27 @@ impl ApiServers {
             .get(id)
             .is_some_and(|call| call.stage == Stage::Cpu)
         {
-            self.after_cpu(id, core);
+            let latency = core.parameters.api.latency;
+            if latency.is_zero() {
+                self.served(id, core);
+            } else {
+                core.after(latency, Event::Api(ApiEvent::Served { call: id }));
+            }
         }
     }
 
-    fn after_cpu(&mut self, id: CallId, core: &mut Core<'_>) {
+    /// A request had its CPU, and what it waits for beside it: it is carried out.
+    pub(super) fn served(&mut self, id: CallId, core: &mut Core<'_>) {
+        if self
+            .calls
+            .get(id)
+            .is_some_and(|call| call.stage == Stage::Cpu)
+        {
+            self.carry_out(id, core);
+        }
+    }
+
+    fn carry_out(&mut self, id: CallId, core: &mut Core<'_>) {
         let Some(call) = self.calls.get(id) else {
             return;
         };

@@ -66,6 +66,11 @@ pub enum ApiEvent {
         /// Which call.
         call: CallId,
     },
+    /// A request waited long enough beside its CPU.
+    Served {
+        /// Which call.
+        call: CallId,
+    },
     /// A held write goes on to etcd.
     Release {
         /// Which call.
@@ -112,9 +117,10 @@ impl ApiEvent {
         match self {
             ApiEvent::Watch { watch } => Lane::new("watch", u64::from(watch.0)),
             ApiEvent::Fsync { .. } => Lane::new("etcd", 0),
-            ApiEvent::Arrive { call } | ApiEvent::Release { call } | ApiEvent::Answer { call } => {
-                Lane::new("call", u64::from(call.0))
-            }
+            ApiEvent::Arrive { call }
+            | ApiEvent::Served { call }
+            | ApiEvent::Release { call }
+            | ApiEvent::Answer { call } => Lane::new("call", u64::from(call.0)),
             ApiEvent::Ready { server, .. } => Lane::new("apiserver", u64::from(*server)),
             ApiEvent::Sweep | ApiEvent::Bookmark | ApiEvent::ConnectionsDead { .. } => {
                 Lane::new("api", 0)
@@ -340,6 +346,7 @@ impl ApiServers {
     pub fn handle(&mut self, event: ApiEvent, core: &mut Core<'_>) -> Delivery {
         match event {
             ApiEvent::Arrive { call } => self.arrive(call, core),
+            ApiEvent::Served { call } => self.served(call, core),
             ApiEvent::Release { call } => self.submit_to_etcd(call, core),
             ApiEvent::Fsync { generation } => self.synced(generation, core),
             ApiEvent::Answer { call } => return self.answer(call, core),

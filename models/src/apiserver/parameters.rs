@@ -11,6 +11,8 @@ crate::parameter_group! {
         fixed_latency: bool,
         /// Duration of a call, there and back, with `fixed_latency`.
         fixed_call: Span,
+        /// What a request waits in its apiserver beside its CPU and its disk, with its seats.
+        latency: Duration,
         /// From commit to an apiserver's watch cache.
         cache_delay: Span,
         /// From there to a client.

@@ -688,3 +688,34 @@ fn large_granular_maps_cost_what_was_measured() {
     );
     assert!(costs.demand(&put(10), &store).foreground < Duration::from_millis(10));
 }
+
+/// When the answers to some requests, all made at once, come back, counted from then.
+fn answered(set: &'static [&'static str], requests: Vec<Request>) -> Vec<Duration> {
+    let mut bench = bench(set);
+    let client = bench.client(client_on(3));
+    bench.pass(SECOND);
+    let begun = bench.queue.now();
+    for (request, token) in requests.into_iter().zip(1..) {
+        bench.call(client, request, token);
+    }
+    bench.pass(2 * SECOND);
+    let seen = bench.seen.borrow();
+    let times = seen.responses.iter().map(|(at, ..)| *at - begun);
+    times.collect()
+}
+
+#[test]
+fn latency_beside_the_cpu_delays_reads_and_writes_alike_and_holds_the_seats() {
+    let latency = Duration::from_millis(100);
+    for request in [|| create("a"), || get("nobody", Consistency::Quorum)] {
+        let fast = answered(&[], vec![request()]);
+        let slow = answered(&["api.latency=100"], vec![request()]);
+        assert_eq!(slow[0] - fast[0], latency);
+    }
+    // One seat: the second request begins when the first has its answer.
+    let two = || vec![create("a"), create("b")];
+    let slow = answered(&["api.latency=100", "api.workload_high_seats=1"], two());
+    assert!(slow[1] - slow[0] >= latency, "{slow:?}");
+    let slow = answered(&["api.latency=100"], two());
+    assert!(slow[1] - slow[0] < latency, "{slow:?}");
+}

@@ -4,11 +4,11 @@
 use std::fmt::Write as _;
 
 use super::judge::{Judgement, PUBLISHED_STACK, best};
-use super::tables::cells;
-use super::{CellKey, Comparison, ProfileRuns};
+use super::tables::{cells, failures};
+use super::{CellKey, CellRuns, Comparison, ProfileRuns, Spread};
 use crate::explain::{busiest, causes};
 use crate::quantity::{deviation, seconds};
-use crate::reference::{CELLS, Cell, Published, Verdict};
+use crate::reference::{Cell, Published, Spare, Verdict};
 use crate::table::{Align, Table};
 
 /// Resources that a page shows: the busiest.
@@ -38,7 +38,7 @@ pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {
         return None;
     }
     let mut text = format!(
-        "Its published cells under every profile, median of {} seeds:\n\n{}\n",
+        "Under every profile, median of {} seeds:\n\n{}\n",
         comparison.seeds.len(),
         everywhere(comparison, allocator).markdown()
     );
@@ -68,42 +68,50 @@ pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {
 }
 
 /// Shape: a row for each profile, two columns for each cell that was published as a time or a
-/// failure.
+/// failure; a column for each cell of an allocator of which nothing was published.
 fn everywhere(comparison: &Comparison, allocator: &str) -> Table {
-    let published: Vec<&Cell> = CELLS
-        .iter()
-        .filter(|cell| cell.allocator == allocator)
-        .filter(|cell| !matches!(cell.published, Published::NotApplicable))
+    let cells: Vec<(Spare, Option<&Cell>)> = [Spare::Equal, Spare::Ample]
+        .map(|spare| (spare, Cell::find(allocator, spare)))
+        .into_iter()
+        .filter(|(_, cell)| {
+            cell.is_none_or(|cell| !matches!(cell.published, Published::NotApplicable))
+        })
         .collect();
-    let titles: Vec<String> = published
+    let titles: Vec<String> = cells
         .iter()
-        .map(|cell| match cell.published {
-            Published::Seconds(at_s) => format!("{}, published {at_s} s", cell.spare.as_str()),
-            _ => format!("{}, published: failure", cell.spare.as_str()),
+        .map(|(spare, cell)| match cell.map(|cell| cell.published) {
+            Some(Published::Seconds(at_s)) => format!("{}, published {at_s} s", spare.as_str()),
+            Some(_) => format!("{}, published: failure", spare.as_str()),
+            None => spare.as_str().to_owned(),
         })
         .collect();
     let mut columns = vec![("profile", Align::Left)];
-    for title in &titles {
-        columns.extend([(&**title, Align::Right), ("error", Align::Right)]);
+    for (title, (_, cell)) in titles.iter().zip(&cells) {
+        columns.push((&**title, Align::Right));
+        columns.extend(cell.map(|_| ("error", Align::Right)));
     }
     let mut table = Table::new(&columns);
     for runs in &comparison.profiles {
         let mut row = vec![runs.profile.clone()];
-        for cell in &published {
-            let key = CellKey::new(allocator, cell.spare.as_str(), PUBLISHED_STACK);
-            let median = runs.cell(&key).map(|cell| cell.all_running().median);
-            let Some(median) = median else {
-                row.extend(["no run".to_owned(), "-".to_owned()]);
-                continue;
-            };
-            row.push(median.map_or_else(|| "never".to_owned(), seconds));
-            row.push(match cell.judge(median) {
-                Verdict::Within(Some(ppm)) | Verdict::Outside(Some(ppm)) => deviation(ppm),
-                Verdict::Within(None) => "as published".to_owned(),
-                Verdict::Outside(None) | Verdict::NotJudged => "NOT as published".to_owned(),
-            });
+        for (spare, cell) in &cells {
+            let key = CellKey::new(allocator, spare.as_str(), PUBLISHED_STACK);
+            let found = runs
+                .cell(&key)
+                .map(CellRuns::all_running)
+                .unwrap_or_default();
+            row.push(found.median.map_or_else(|| "never".to_owned(), seconds));
+            row.extend(cell.map(|cell| error(cell, found)));
         }
         table.row(row);
     }
     table
+}
+
+fn error(cell: &Cell, found: Spread) -> String {
+    match cell.judge(found.median) {
+        Verdict::Within(Some(ppm)) | Verdict::Outside(Some(ppm)) => deviation(ppm),
+        Verdict::Within(None) => "as published".to_owned(),
+        Verdict::Outside(None) if cell.published == Published::Failure => failures(found),
+        Verdict::Outside(None) | Verdict::NotJudged => "-".to_owned(),
+    }
 }

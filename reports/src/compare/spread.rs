@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct Spread {
     /// Values.
     pub count: usize,
+    /// Values that are for ever.
+    pub never: usize,
     /// 5 % of them are not larger.
     pub p5: Option<u64>,
     /// Half of them are not larger; of an even number the mean of the two in the middle.
@@ -36,6 +38,7 @@ impl Spread {
         let median = finite(high).map(|high| low.midpoint(high));
         Self {
             count,
+            never: sorted.iter().filter(|value| **value == u64::MAX).count(),
             p5: rank(5),
             median,
             p95: rank(95),
@@ -58,6 +61,7 @@ mod tests {
         assert_eq!((all.p5, all.median, all.p95), (Some(5), Some(50), Some(95)));
         let few = Spread::of([None, Some(3), Some(1), Some(9)]);
         assert_eq!((few.p5, few.median, few.p95), (Some(1), Some(6), None));
+        assert_eq!((few.count, few.never), (4, 1));
         let never = Spread::of([None, None, Some(3)]);
         assert_eq!((never.p5, never.median), (Some(3), None));
         assert_eq!(Spread::of([]).median, None);

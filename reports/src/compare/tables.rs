@@ -10,8 +10,10 @@ use super::judge::{Judgement, PUBLISHED_STACK, best, leave_one_out};
 use super::page::chosen;
 use super::{CellKey, CellRuns, Comparison, Figures, ProfileRuns, Spread};
 use crate::explain::causes_side_by_side;
-use crate::quantity::{deviation, milli, percent, ratio, ratio_ppm, seconds};
-use crate::reference::{CELLS, Cell, Counted, Published, Verdict, WAYPOINTS, Waypoint};
+use crate::quantity::{deviation, deviation_ppm, milli, percent, ratio, ratio_ppm, seconds};
+use crate::reference::{
+    CELLS, Cell, Counted, EXCHANGED, Exchanged, Published, Spare, Verdict, WAYPOINTS, Waypoint,
+};
 use crate::table::{Align, Table};
 
 /// The allocator that the others are compared with.
@@ -61,6 +63,10 @@ pub fn parts(comparison: &Comparison) -> Vec<Part> {
         "Profiles beside the published table".to_owned(),
         profiles(&judgements),
     );
+    part(
+        "Cilium and Calico in the table and in the figure published later".to_owned(),
+        exchanged(comparison),
+    );
     if judgements.len() > 1 {
         let title = "Each timed cell left out: what the profile chosen by the others says of it";
         part(title.to_owned(), left_out(&judgements));
@@ -99,6 +105,10 @@ pub fn readme(comparison: &Comparison) -> String {
     part(
         "Error of each profile in each published cell (in brackets: the cell that it was fitted on)",
         &profiles(&judgements),
+    );
+    part(
+        "Cilium and Calico, whose numbers the table and a figure published later exchange",
+        &exchanged(comparison),
     );
     if let Some(runs) = chosen(comparison) {
         let fitted = runs.fitted.as_deref().unwrap_or("nothing fitted");
@@ -397,6 +407,56 @@ fn causes(runs: &ProfileRuns, addresses: &str, which: Option<Which>) -> Table {
     causes_side_by_side(&examples, which)
 }
 
+/// The two cells that were published in both orders. Shape: a row for each profile with both.
+fn exchanged(comparison: &Comparison) -> Table {
+    let mut table = Table::new(&[
+        ("profile", Align::Left),
+        ("Cilium", Align::Right),
+        ("table: 215 s", Align::Right),
+        ("figure: 322 s", Align::Right),
+        ("Calico", Align::Right),
+        ("table: 322 s", Align::Right),
+        ("figure: 215 s", Align::Right),
+        ("slower", Align::Left),
+    ]);
+    for runs in &comparison.profiles {
+        let times = EXCHANGED.map(|cell| {
+            let key = CellKey::new(cell.allocator, Spare::Ample.as_str(), PUBLISHED_STACK);
+            let found = runs.cell(&key).and_then(|cell| cell.all_running().median);
+            found.map(|found| (found, cell))
+        });
+        let [Some(cilium), Some(calico)] = times else {
+            continue;
+        };
+        let error = |found: u64, at_s: u32| {
+            let ppm = deviation_ppm(found, u64::from(at_s) * 1_000_000_000);
+            ppm.map_or_else(|| "-".to_owned(), deviation)
+        };
+        let cells = |(found, cell): (u64, Exchanged)| {
+            [
+                seconds(found),
+                error(found, cell.table_s),
+                error(found, cell.figure_s),
+            ]
+        };
+        // Less than a hundredth is no order.
+        let slower = if cilium.0.abs_diff(calico.0) < calico.0 / 100 {
+            "equal"
+        } else if cilium.0 > calico.0 {
+            "Cilium, as in the figure"
+        } else {
+            "Calico, as in the table"
+        };
+        let row = [
+            vec![runs.profile.clone()],
+            cells(cilium).to_vec(),
+            cells(calico).to_vec(),
+        ];
+        table.row(row.concat().into_iter().chain([slower.to_owned()]));
+    }
+    table
+}
+
 /// Each profile's error in each published cell. Shape: a row for each profile.
 fn profiles(judgements: &[Judgement]) -> Table {
     let cells: Vec<&Cell> = CELLS
@@ -425,7 +485,10 @@ fn profiles(judgements: &[Judgement]) -> Table {
             found.map_or_else(
                 || "no run".to_owned(),
                 |judged| {
-                    let error = error_text(judged.verdict);
+                    let error = match (judged.cell.published, judged.verdict) {
+                        (Published::Failure, Verdict::Outside(_)) => failures(judged.found),
+                        (_, verdict) => error_text(verdict),
+                    };
                     if judged.fitted_on {
                         format!("({error})")
                     } else {
@@ -448,6 +511,11 @@ fn profiles(judgements: &[Judgement]) -> Table {
         );
     }
     table
+}
+
+/// How often runs of a cell failed, where a failure was published and is not the rule.
+pub(super) fn failures(found: Spread) -> String {
+    format!("fails in {} of {}", found.never, found.count)
 }
 
 fn error_text(verdict: Verdict) -> String {
