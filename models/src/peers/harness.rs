@@ -25,7 +25,8 @@ use crate::request::{Answer, ClientClass, NewPod, ReplyTo, Request, WatchOwner};
 pub(super) struct World<I> {
     pub(super) queue: Queue<Event>,
     pub(super) streams: Streams,
-    parameters: Parameters,
+    /// A test may change them between two events.
+    pub(super) parameters: Parameters,
     pub(super) machines: Vec<Machine>,
     observed: Vec<Observation>,
     answers: BTreeMap<IpamCallId, IpamAnswer>,
