@@ -7,10 +7,12 @@ use crate::parameters::Span;
 crate::parameter_group! {
     /// kube-apiserver.
     ApiParameters = "api" {
-        /// Every call takes `fixed_call` and costs nothing else.
+        /// Every call takes `fixed_call`, a write `fixed_write` more, and costs nothing else.
         fixed_latency: bool,
         /// Duration of a call, there and back, with `fixed_latency`.
         fixed_call: Span,
+        /// What a write takes more, before its commit, with `fixed_latency`.
+        fixed_write: Duration,
         /// From commit to an apiserver's watch cache.
         cache_delay: Span,
         /// From there to a client.
