@@ -1,4 +1,7 @@
-//! Claims about processes of Whereabouts at a real apiserver model, without kubelets.
+//! Claims about processes of Whereabouts at a real apiserver model, without kubelets. How long its
+//! Lease lies idle has a file of its own.
+
+mod lease_times;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
