@@ -1,6 +1,10 @@
 //! The limiter of endpoint creation against the derived table of build times: one node, a hundred
 //! creates, builds of a mean give or take 30 %, and a 429 that comes again after the kubelet's 10
 //! to 15 s and 5 s of a new sandbox.
+#![expect(
+    clippy::disallowed_macros,
+    reason = "tests tell figures; cargo shows them when asked"
+)]
 
 use std::time::Duration;
 

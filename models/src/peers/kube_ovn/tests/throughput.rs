@@ -1,5 +1,9 @@
 //! The controller's throughput against the latency of its writes: three workers on six locks, and a
 //! database that takes one transaction at a time.
+#![expect(
+    clippy::disallowed_macros,
+    reason = "tests tell figures; cargo shows them when asked"
+)]
 
 use drydock_traces::workload::{Controller, WorkloadObject};
 

@@ -4,6 +4,10 @@
 //!
 //! What the table leaves out is switched off: CPU of plugin and agent beside the attempt, the
 //! agent's token buckets. A request looks at the store half-way through its latency.
+#![expect(
+    clippy::disallowed_macros,
+    reason = "tests tell figures; cargo shows them when asked"
+)]
 
 use std::time::Duration;
 
