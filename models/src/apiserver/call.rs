@@ -439,6 +439,11 @@ impl ApiServers {
             core.after(delay, Event::Api(ApiEvent::Release { call: id }));
             return;
         }
+        let api = &core.parameters.api;
+        if api.fixed_latency && !api.fixed_write.is_zero() {
+            core.after(api.fixed_write, Event::Api(ApiEvent::Release { call: id }));
+            return;
+        }
         self.submit_to_etcd(id, core);
     }
 

@@ -7,12 +7,14 @@ use crate::parameters::Span;
 crate::parameter_group! {
     /// kube-apiserver.
     ApiParameters = "api" {
-        /// Every call takes `fixed_call` and costs nothing else.
+        /// Every call takes `fixed_call`, a write `fixed_write` more, and costs nothing else.
         fixed_latency: bool,
         /// Duration of a call, there and back, with `fixed_latency`.
         fixed_call: Span,
         /// What a request waits in its apiserver beside its CPU and its disk, with its seats.
         latency: Duration,
+        /// What a write takes more, before its commit, with `fixed_latency`.
+        fixed_write: Duration,
         /// From commit to an apiserver's watch cache.
         cache_delay: Span,
         /// From there to a client.

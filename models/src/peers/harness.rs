@@ -1,5 +1,5 @@
-//! A small world for the tests of the peers that are the network plugin: an apiserver, machines,
-//! one IPAM and calls to it; no kubelet and no controllers.
+//! A small world for the tests of peers: an apiserver, machines, one IPAM and calls to it; no
+//! kubelet and no controllers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -25,7 +25,8 @@ use crate::request::{Answer, ClientClass, NewPod, ReplyTo, Request, WatchOwner};
 pub(super) struct World<I> {
     pub(super) queue: Queue<Event>,
     pub(super) streams: Streams,
-    parameters: Parameters,
+    /// A test may change them between two events.
+    pub(super) parameters: Parameters,
     pub(super) machines: Vec<Machine>,
     observed: Vec<Observation>,
     answers: BTreeMap<IpamCallId, IpamAnswer>,
@@ -33,6 +34,10 @@ pub(super) struct World<I> {
     pub(super) ipam: I,
     /// Requests of plugins and agents, in order of their answers.
     pub(super) requests: Vec<String>,
+    /// Everybody's requests, likewise: verb, resource, refused.
+    pub(super) answered: Vec<(SimInstant, &'static str, &'static str, bool)>,
+    /// What plugins answered, and when.
+    pub(super) exits: BTreeMap<IpamCallId, (SimInstant, IpamAnswer)>,
     calls: u32,
 }
 
@@ -89,6 +94,8 @@ impl<I: Ipam> World<I> {
             api,
             ipam,
             requests: Vec::new(),
+            answered: Vec::new(),
+            exits: BTreeMap::new(),
             calls: 0,
         };
         world.act(|ipam, context| {
@@ -100,8 +107,9 @@ impl<I: Ipam> World<I> {
 
     /// Does something to the IPAM.
     pub(super) fn act<T>(&mut self, body: impl FnOnce(&mut I, &mut Context<'_>) -> T) -> T {
+        let now = self.queue.now();
         let core = Core {
-            now: self.queue.now(),
+            now,
             queue: &mut self.queue,
             streams: &self.streams,
             parameters: &self.parameters,
@@ -115,12 +123,20 @@ impl<I: Ipam> World<I> {
         };
         let result = body(&mut self.ipam, &mut context);
         for observation in self.observed.drain(..) {
-            if let Observation::ApiCall { class, what, .. } = observation
-                && matches!(class, ClientClass::IpamNode)
+            if let Observation::ApiCall {
+                class,
+                what,
+                result,
+                ..
+            } = observation
                 && what.verb != "WATCH"
             {
-                self.requests
-                    .push(format!("{} {}", what.verb, what.resource));
+                if matches!(class, ClientClass::IpamNode) {
+                    self.requests
+                        .push(format!("{} {}", what.verb, what.resource));
+                }
+                self.answered
+                    .push((now, what.verb, what.resource, result.is_err()));
             }
         }
         result
@@ -152,6 +168,12 @@ impl<I: Ipam> World<I> {
         pod.uid
     }
 
+    /// The id of one more execution.
+    pub(super) fn next_call(&mut self) -> IpamCallId {
+        self.calls += 1;
+        IpamCallId(self.calls)
+    }
+
     /// Executes the plugin for the Pod `name` at an instant.
     pub(super) fn exec(
         &mut self,
@@ -161,8 +183,7 @@ impl<I: Ipam> World<I> {
         container: u32,
         (name, pod): (&str, PodUid),
     ) -> IpamCallId {
-        self.calls += 1;
-        let id = IpamCallId(self.calls);
+        let id = self.next_call();
         let call = IpamCall {
             id,
             node: NodeIndex(node),
@@ -180,7 +201,7 @@ impl<I: Ipam> World<I> {
 
     /// Runs one event; an answer that a plugin gave.
     pub(super) fn step(&mut self) -> Option<(IpamCallId, IpamAnswer)> {
-        let (_, event) = self.queue.pop().expect("something is queued");
+        let (at, event) = self.queue.pop().expect("something is queued");
         let mut exit = None;
         self.act(|ipam, context| match event {
             Event::Cpu { node, generation } => cpu(ipam, node, generation, context),
@@ -206,6 +227,9 @@ impl<I: Ipam> World<I> {
             }
             _ => {}
         });
+        if let Some((call, answer)) = &exit {
+            self.exits.insert(*call, (at, answer.clone()));
+        }
         exit
     }
 

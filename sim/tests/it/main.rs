@@ -19,6 +19,7 @@ mod kube_ovn;
 mod network_plugins;
 mod program;
 mod real_node;
+mod recreation;
 mod regressions;
 mod spiderpool;
 mod storms;

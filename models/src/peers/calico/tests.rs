@@ -1,7 +1,10 @@
-//! Claims about Calico: its calls and their order, the time under the lock, the 90 s clock, what
-//! happens when blocks run out, and what a killed process leaves behind.
+//! Claims about Calico: its calls and their order, the time under the lock, what happens when blocks
+//! run out, and what a killed process leaves behind. What waits for the lock, and for how long, has
+//! a file of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lock_table;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use drydock_engine::time::SimInstant;
 
 use super::Calico;
 use crate::cni::{Ipam, NodeChange, Verb};
-use crate::ids::{IpamCallId, NodeIndex, PodUid};
+use crate::ids::{NodeIndex, PodUid};
 use crate::peers::Pool;
 use crate::peers::harness::{World, dual_pool, pool};
 
@@ -182,121 +185,6 @@ fn addresses_come_back_last_in_the_order_of_their_release() {
     assert_eq!(run(Verb::Add, 6).unwrap(), two);
     let full = run(Verb::Add, 7).unwrap_err();
     assert!(full.message.contains("Full"), "{}", full.message);
-}
-
-/// What a storm of Pods on one node came to.
-struct Storm {
-    last_s: u64,
-    failed: u32,
-}
-
-/// A hundred arrivals within 30 s; what fails is torn down and comes again after the kubelet's
-/// 10 to 15 s and 5 s more. A call takes `call_ms` on average.
-fn storm(call_ms: u64, seed: u64, more: &[&str]) -> Storm {
-    let calls = format!("api.fixed_call={}..{}", call_ms / 2, call_ms * 3 / 2);
-    let settings: Vec<&str> = [&*calls]
-        .iter()
-        .chain(&NO_CPU)
-        .chain(more)
-        .copied()
-        .collect();
-    let mut world = World::new("event-model-check", &settings, 1, seed, |parameters| {
-        Calico::new(&pool(2000), parameters)
-    });
-    let mut draws = world.streams.stream("test", 0, "arrivals");
-    let mut pods: BTreeMap<IpamCallId, (u32, Verb)> = BTreeMap::new();
-    let names: Vec<(String, PodUid)> = (0..100)
-        .map(|n| {
-            (
-                format!("pod-{n}"),
-                world.create_pod(&format!("pod-{n}"), 0, "app"),
-            )
-        })
-        .collect();
-    let mut container = 0;
-    let mut exec = |world: &mut World<Calico>, at, verb, pod: u32, container| {
-        let name = &names[pod as usize];
-        let id = world.exec(at, 0, verb, container, (&name.0, name.1));
-        pods.insert(id, (pod, verb));
-        id
-    };
-    let mut containers: BTreeMap<u32, u32> = BTreeMap::new();
-    for pod in 0..100 {
-        container += 1;
-        containers.insert(pod, container);
-        let at = draws.duration(Duration::ZERO..=Duration::from_secs(30));
-        exec(&mut world, SimInstant::ZERO + at, Verb::Add, pod, container);
-    }
-    let (mut running, mut failed) = (0, 0);
-    let mut verbs: BTreeMap<IpamCallId, (u32, Verb)> = BTreeMap::new();
-    verbs.append(&mut pods);
-    while running < 100 {
-        let Some((id, answer)) = world.step() else {
-            continue;
-        };
-        let (pod, verb) = verbs[&id];
-        let name = (&*names[pod as usize].0, names[pod as usize].1);
-        let now = world.queue.now();
-        match (verb, answer.is_ok()) {
-            (Verb::Add, true) => running += 1,
-            (Verb::Add, false) => {
-                failed += 1;
-                let id = world.exec(now, 0, Verb::Del, containers[&pod], name);
-                verbs.insert(id, (pod, Verb::Del));
-            }
-            (Verb::Del, _) => {
-                let wait = draws.duration(Duration::from_secs(10)..=Duration::from_secs(15));
-                container += 1;
-                containers.insert(pod, container);
-                let at = now + wait + Duration::from_secs(5);
-                let id = world.exec(at, 0, Verb::Add, container, name);
-                verbs.insert(id, (pod, Verb::Add));
-            }
-        }
-    }
-    Storm {
-        last_s: world.queue.now().as_nanos() / 1_000_000_000,
-        failed,
-    }
-}
-
-/// Seeds 1 to 3 against a row of the derived table, with a tenth of tolerance on its ends: it was
-/// derived with exponential call times, here they are uniform around the same mean.
-fn check(call_ms: u64, last: (u64, u64), failed: (u32, u32), more: &[&str]) {
-    for seed in 1..=3 {
-        let storm = storm(call_ms, seed, more);
-        let text = format!("{call_ms} ms: {} s, {} failed", storm.last_s, storm.failed);
-        assert!(
-            last.0 * 9 <= storm.last_s * 10 && storm.last_s * 10 <= last.1 * 11,
-            "{text}"
-        );
-        let (low, high) = (failed.0 * 3 / 4, failed.1 * 5 / 4);
-        assert!((low..=high).contains(&storm.failed), "{text}");
-    }
-}
-
-#[test]
-fn the_derived_table_of_call_latency_comes_out_with_the_released_clock() {
-    check(50, (54, 58), (0, 0), &[]);
-    check(100, (107, 113), (0, 3), &[]);
-    check(150, (185, 196), (25, 31), &[]);
-    check(200, (247, 274), (45, 53), &[]);
-    check(250, (343, 355), (80, 86), &[]);
-}
-
-#[test]
-fn with_the_clock_after_the_lock_nobody_fails() {
-    let fixed = ["calico.clock_before_lock=false"];
-    check(150, (158, 172), (0, 0), &fixed);
-    check(200, (213, 225), (0, 0), &fixed);
-    check(250, (268, 278), (0, 0), &fixed);
-}
-
-#[test]
-fn the_order_of_the_lock_moves_the_end_by_a_tenth() {
-    let unfair = ["calico.lock_fifo=false"];
-    check(50, (52, 58), (0, 0), &unfair);
-    check(200, (223, 260), (30, 60), &unfair);
 }
 
 /// A hundred Pods on each of ten nodes; distinct addresses given, and how many Pods failed.

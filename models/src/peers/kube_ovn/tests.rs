@@ -1,4 +1,7 @@
-//! What the mechanism does, seen through requests, observations and counters of small clusters.
+//! What the mechanism does, seen through requests, observations and counters of small clusters. The
+//! controller's throughput has a file of its own.
+
+mod throughput;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,51 +262,6 @@ fn an_overlay_pod_costs_two_nb_transactions_and_an_underlay_pod_one_and_no_vpc_w
         took >= Duration::from_secs(4),
         "{took:?}: conflicts are looked for"
     );
-}
-
-/// Time from the first to the last `routed` patch of 240 Pods on 10 nodes, at an API latency.
-fn throughput(latency_ms: u64) -> Duration {
-    let latency = format!("api.fixed_call={latency_ms}..{latency_ms}");
-    let set = [
-        NOW,
-        PRELOAD,
-        "api.fixed_latency=true",
-        &latency,
-        "etcd.fsync=0.5..0.5",
-    ];
-    let pods = (0..240_u32)
-        .map(|n| {
-            // Names like generated ones: neighbors in the queue share no prefix.
-            let name = format!("p{:08x}", n.wrapping_mul(2_654_435_761));
-            let mut pod = object(&name, Controller::Pod);
-            let index = n % 7 + 4;
-            pod.template.node_name = Some(format!("worker{index}"));
-            pod
-        })
-        .collect();
-    let mut bench = Bench::new(10, 300, pods, &set);
-    bench.run_to(200);
-    let patches = bench.times(|o| {
-        matches!(o, Observation::ApiCall { class: ClientClass::IpamController, what, result: Ok(()), .. }
-            if what.verb == "PATCH" && what.resource == "pods")
-    });
-    assert_eq!(patches.len(), 480, "two patches a Pod");
-    patches[479] - patches[0]
-}
-
-#[test]
-fn throughput_is_that_of_three_workers_on_six_locks() {
-    for latency_ms in [20_u64, 60] {
-        let took = throughput(latency_ms).as_millis() as u64;
-        // Four API calls, two quick NB transactions and 8 ms of CPU: S; three workers that collide
-        // on six locks are 2.25 to 2.5; follow-up items of other Pods lie between.
-        let service = 4 * latency_ms + 2 * 2 + 8;
-        let (low, high) = (240 * service * 10 / 26, 240 * service * 10 / 20);
-        assert!(
-            (low..=high).contains(&took),
-            "{latency_ms} ms a call: {took} ms, expected {low}..{high}"
-        );
-    }
 }
 
 #[test]

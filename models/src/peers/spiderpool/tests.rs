@@ -1,4 +1,7 @@
-//! Claims about Spiderpool in small clusters with kubelets, multus and macvlan.
+//! Claims about Spiderpool in small clusters with kubelets, multus and macvlan. What its agents do
+//! to one another under fixed latencies has a file of its own.
+
+mod conflicts;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -1,39 +1,33 @@
-//! Claims about processes of Whereabouts at a real apiserver model, without kubelets.
+//! Claims about processes of Whereabouts at a real apiserver model, without kubelets. How long its
+//! Lease lies idle has a file of its own.
 
-use std::collections::BTreeMap;
+mod lease_times;
+
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::queue::{Queue, TieBreak};
-use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
-use crate::apiserver::{ApiServers, Delivery};
 use crate::client_go::leader_election::{LEASE, holder_of};
-use crate::context::Core;
-use crate::event::{CpuToken, Event};
 use crate::ids::{NetnsId, PodUid};
-use crate::machine::Machine;
-use crate::observation::Observation;
-use crate::parameters::{Parameters, Table};
-use crate::request::{ReplyTo, WatchOwner};
+use crate::peers::harness::World;
 
 use super::*;
 
 /// Two workers and a master, and nobody but Whereabouts on them.
-struct Bench {
-    queue: Queue<Event>,
-    streams: Streams,
-    parameters: Parameters,
-    machines: Vec<Machine>,
-    observed: Vec<Observation>,
-    answers: BTreeMap<IpamCallId, crate::cni::IpamAnswer>,
-    api: ApiServers,
-    ipam: Whereabouts,
-    calls: u32,
-    /// Requests on Leases and pools in the order of their answers: verb, resource, refused.
-    requests: Vec<(SimInstant, &'static str, &'static str, bool)>,
-    exits: BTreeMap<IpamCallId, (SimInstant, crate::cni::IpamAnswer)>,
+struct Bench(World<Whereabouts>);
+
+impl std::ops::Deref for Bench {
+    type Target = World<Whereabouts>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 fn v4(count: u32) -> Vec<(IpAddr, IpAddr)> {
@@ -48,88 +42,18 @@ fn v6(count: u128) -> Vec<(IpAddr, IpAddr)> {
 
 impl Bench {
     fn new(families: Vec<Vec<(IpAddr, IpAddr)>>, settings: &[&str]) -> Bench {
-        let mut table = Table::profile("measured").unwrap();
-        for setting in settings {
-            table.set(setting).unwrap();
-        }
-        let parameters = Parameters::read(&table).unwrap();
-        let streams = Streams::new(11);
-        let machines: Vec<Machine> = (0..3)
-            .map(|index| {
-                let name: Rc<str> = format!("node-{index}").into();
-                let node = &parameters.node_side.node;
-                Machine::new(name.clone(), name, index == 2, node)
-            })
-            .collect();
-        let api = ApiServers::new(&[NodeIndex(2)], &parameters, &streams);
-        let mut bench = Bench {
-            queue: Queue::new(TieBreak::Fifo),
-            streams,
-            parameters,
-            machines,
-            observed: Vec::new(),
-            answers: BTreeMap::new(),
-            api,
-            ipam: Whereabouts::new(&Pool::new(families).unwrap()),
-            calls: 0,
-            requests: Vec::new(),
-            exits: BTreeMap::new(),
-        };
-        bench.with(Ipam::start);
-        bench.run_for(Duration::from_secs(5));
-        bench.requests.clear();
+        let pool = Pool::new(families).unwrap();
+        let mut bench = Bench(World::new("measured", settings, 2, 11, |_| {
+            Whereabouts::new(&pool)
+        }));
+        bench.pass(Duration::from_secs(5));
+        bench.answered.clear();
         bench
-    }
-
-    fn with<T>(&mut self, run: impl FnOnce(&mut Whereabouts, &mut Context<'_>) -> T) -> T {
-        let now = self.queue.now();
-        let core = Core {
-            now,
-            queue: &mut self.queue,
-            streams: &self.streams,
-            parameters: &self.parameters,
-            machines: &mut self.machines,
-            observed: &mut self.observed,
-            ipam_answers: &mut self.answers,
-        };
-        let mut context = Context {
-            core,
-            api: &mut self.api,
-        };
-        let result = run(&mut self.ipam, &mut context);
-        for observation in self.observed.drain(..) {
-            if let Observation::ApiCall { what, result, .. } = observation
-                && what.verb != "WATCH"
-            {
-                let refused = result.is_err();
-                self.requests.push((now, what.verb, what.resource, refused));
-            }
-        }
-        result
-    }
-
-    fn step(&mut self) {
-        let (at, event) = self.queue.pop().expect("something is queued");
-        if let Event::IpamExit { call, .. } = event {
-            let answer = self.answers.remove(&call).expect("an exit has its answer");
-            self.exits.insert(call, (at, answer));
-            return;
-        }
-        self.with(|ipam, context| route(&event, ipam, context));
-    }
-
-    fn run_for(&mut self, time: Duration) {
-        let end = self.queue.now() + time;
-        self.queue.at(end, Event::Driver { token: 0 });
-        while self.queue.peek_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
     }
 
     /// Executes the plugin for a Pod and container.
     fn exec(&mut self, verb: Verb, pod: &str, container: u32, node: u32) -> IpamCallId {
-        self.calls += 1;
-        let id = IpamCallId(self.calls);
+        let id = self.next_call();
         let call = IpamCall {
             id,
             node: NodeIndex(node),
@@ -141,7 +65,7 @@ impl Bench {
             pod: PodUid(container),
             deadline: SimInstant::MAX,
         };
-        self.with(|ipam, context| ipam.call(call, context));
+        self.act(|ipam, context| ipam.call(call, context));
         id
     }
 
@@ -170,7 +94,7 @@ impl Bench {
     }
 
     fn names(&self) -> Vec<String> {
-        self.requests
+        self.answered
             .iter()
             .map(|(_, verb, resource, refused)| {
                 let mark = if *refused { "!" } else { "" };
@@ -180,48 +104,12 @@ impl Bench {
     }
 }
 
-fn route(event: &Event, ipam: &mut Whereabouts, context: &mut Context<'_>) {
-    match *event {
-        Event::Cpu { node, generation } => {
-            let (mut done, now) = (Vec::new(), context.now());
-            let cpu = &mut context.core.machine(node).cpu;
-            if let Some(wake) = cpu.wake(now, generation, &mut done) {
-                let generation = wake.generation;
-                context
-                    .core
-                    .queue
-                    .at(wake.at, Event::Cpu { node, generation });
-            }
-            for token in done {
-                match token {
-                    CpuToken::Api(call) => context.api.cpu_done(call, &mut context.core),
-                    CpuToken::Ipam(token) => ipam.cpu_done(node, token, context),
-                    CpuToken::Node(_) | CpuToken::Nobody => {}
-                }
-            }
-        }
-        Event::Api(event) => match context.api.handle(event, &mut context.core) {
-            Delivery::Response(ReplyTo::Ipam { token }, response) => {
-                ipam.response(token, response, context);
-            }
-            Delivery::Changes(WatchOwner::Ipam { token }, watch, changes) => {
-                for change in changes {
-                    ipam.watch(token, watch, change, context);
-                }
-            }
-            _ => {}
-        },
-        Event::IpamTimer { node, token } => ipam.timer(node, token, context),
-        _ => {}
-    }
-}
-
 /// An uncontended bench whose pool and Lease exist.
 fn used(families: Vec<Vec<(IpAddr, IpAddr)>>, settings: &[&str]) -> Bench {
     let mut bench = Bench::new(families, settings);
     assert!(bench.ask(Verb::Add, "first", 1).1.is_ok());
-    bench.run_for(Duration::from_secs(3));
-    bench.requests.clear();
+    bench.pass(Duration::from_secs(3));
+    bench.answered.clear();
     bench
 }
 
@@ -294,7 +182,7 @@ fn a_del_is_idempotent_and_frees_the_address_for_the_next() {
         assert!(bench.ask(Verb::Del, "web", 2).1.is_ok());
     }
     assert_eq!(bench.ipam.totals().dels_without_allocation, 1);
-    bench.run_for(Duration::from_secs(3));
+    bench.pass(Duration::from_secs(3));
     let again = bench.ask(Verb::Add, "other", 3).1.unwrap();
     assert_eq!(again.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
 }
@@ -336,7 +224,7 @@ fn with_many_waiters_a_stalled_lease_is_taken_over_within_a_tenth_of_a_second() 
     }
     let expired = bench.queue.now();
     let stalled_puts: Vec<SimInstant> = bench
-        .requests
+        .answered
         .iter()
         .filter(|(_, verb, resource, refused)| {
             (*verb, *resource, *refused) == ("PUT", "leases", false)
@@ -374,7 +262,7 @@ fn with_many_waiters_the_lease_is_handed_over_within_milliseconds_and_a_write() 
     let mut bench = used(vec![v4(400)], &slow);
     for number in 0..200 {
         // Processes that start together poll together: none of them seeds its jitter.
-        bench.run_for(Duration::from_millis(10));
+        bench.pass(Duration::from_millis(10));
         bench.exec(
             Verb::Add,
             &format!("web-{number}"),
@@ -409,8 +297,8 @@ fn a_killed_leader_leaves_the_lease_held_until_it_expires() {
     while !bench.lease_is_held() {
         bench.step();
     }
-    bench.run_for(Duration::from_millis(70));
-    bench.with(|ipam, context| ipam.killed(NodeIndex(0), id, context));
+    bench.pass(Duration::from_millis(70));
+    bench.act(|ipam, context| ipam.killed(NodeIndex(0), id, context));
     assert_eq!(bench.ipam.process_count(), 0);
     assert_eq!(bench.ipam.totals().holders_killed, 1);
     // A process of the same Pod takes it at once, any other waits.
@@ -440,8 +328,8 @@ fn an_add_and_a_del_end_at_their_limits_and_only_the_add_says_so() {
     while !bench.lease_is_held() {
         bench.step();
     }
-    bench.run_for(Duration::from_millis(20));
-    bench.with(|ipam, context| ipam.killed(NodeIndex(1), holder, context));
+    bench.pass(Duration::from_millis(20));
+    bench.act(|ipam, context| ipam.killed(NodeIndex(1), holder, context));
     let (add, answer) = bench.ask(Verb::Add, "web", 2);
     assert_eq!(answer.unwrap_err().message, process::TIME_LIMIT);
     assert!((120_000..120_200).contains(&add.as_millis()), "{add:?}");
@@ -460,7 +348,7 @@ fn nodes_with_slices_do_not_wait_for_one_another() {
         bench.exec(Verb::Add, "a", 1, 0),
         bench.exec(Verb::Add, "b", 2, 1),
     ];
-    bench.run_for(Duration::from_millis(400));
+    bench.pass(Duration::from_millis(400));
     let answers: Vec<IpAddr> = ids
         .iter()
         .map(|id| bench.exits[id].1.clone().unwrap().addresses[0])
@@ -508,7 +396,7 @@ fn the_control_loop_blocks_at_the_first_stale_allocation_unless_it_sees_none() {
         let watch = bench.ipam.loops[&NodeIndex(0)].pods_watch();
         for _ in 0..2 {
             let gone = Change::PodGone(Rc::new(pod.clone()));
-            bench.with(|ipam, context| ipam.watch(token, watch, gone, context));
+            bench.act(|ipam, context| ipam.watch(token, watch, gone, context));
         }
         assert_eq!(bench.ipam.totals().loops_blocked, blocked);
     }
@@ -519,7 +407,7 @@ fn the_reconciler_frees_what_belongs_to_no_pod() {
     let settings = ["whereabouts.reconcile_first=60"];
     let mut bench = used(vec![v4(100)], &settings);
     assert_eq!(bench.entries(), 1);
-    bench.run_for(Duration::from_secs(70));
+    bench.pass(Duration::from_secs(70));
     assert_eq!(bench.entries(), 0, "no Pod of that name exists");
     let totals = bench.ipam.totals();
     assert_eq!(totals.reconciler_runs, 3, "one copy per node: {totals:?}");
