@@ -327,7 +327,7 @@ pub struct FitArgs {
           value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub target: u64,
     /// Seeds of which the median counts, from 1 on.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
     /// Runs at a time. [default: the number of cores]
     #[arg(long)]

@@ -1,7 +1,10 @@
 //! The page of one allocator: its cells under every profile, and what its runs under the best one
 //! are made of. It never starts a run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+use drydock_traces::run_record::RunRecord;
 
 use super::judge::{Judgement, PUBLISHED_STACK, best};
 use super::tables::{cells, failures};
@@ -49,9 +52,19 @@ pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {
         runs.fitted.as_deref().unwrap_or("nothing fitted"),
         cells(&own).markdown()
     );
-    let key = CellKey::new(allocator, "ample", PUBLISHED_STACK);
-    let example = own.cell(&key).and_then(|cell| cell.example.as_deref());
-    if let Some(record) = example {
+    let example = |spare: Spare| {
+        let key = CellKey::new(allocator, spare.as_str(), PUBLISHED_STACK);
+        own.cell(&key).and_then(|cell| cell.example.as_deref())
+    };
+    let counted = counters(&[example(Spare::Equal), example(Spare::Ample)]);
+    if counted.row_count() > 0 {
+        let _ = writeln!(
+            text,
+            "What was counted in one run of each:\n\n{}",
+            counted.markdown()
+        );
+    }
+    if let Some(record) = example(Spare::Ample) {
         let _ = writeln!(
             text,
             "Where the time of a start went, ample addresses, seed {}:\n\n{}",
@@ -65,6 +78,34 @@ pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {
         );
     }
     Some(text)
+}
+
+/// What runs counted, zeros left out. Shape: a row for each name, a column for each run.
+fn counters(records: &[Option<&RunRecord>; 2]) -> Table {
+    let mut table = Table::new(&[
+        ("counted", Align::Left),
+        ("equal", Align::Right),
+        ("ample", Align::Right),
+    ]);
+    let count = |record: Option<&RunRecord>, name: &String| {
+        let count = record.and_then(|record| record.probes.get(name));
+        count.copied().unwrap_or_default()
+    };
+    // The ledger's own probes are named with hyphens, what an allocator counts with underscores.
+    let names: BTreeSet<&String> = records
+        .iter()
+        .flatten()
+        .flat_map(|record| record.probes.keys())
+        .filter(|name| name.contains('_'))
+        .collect();
+    for name in names {
+        let counts = records.map(|record| count(record, name));
+        if counts != [0, 0] {
+            let counts = counts.map(|count| count.to_string());
+            table.row(std::iter::once(name.replace('_', " ")).chain(counts));
+        }
+    }
+    table
 }
 
 /// Shape: a row for each profile, two columns for each cell that was published as a time or a

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use drydock_models::parameters::{Kind, text_of};
 use drydock_reports::compare::{CellKey, Figures, Spread};
 use drydock_reports::gap::{Band, Gap, Lever, SCHEMA, Tried};
 use drydock_reports::quantity::seconds;
@@ -88,7 +89,8 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
         return Ok(Some(gap));
     }
     // One seed tells which constants matter at all; paired with itself it does so well.
-    let ranges = ranges(&base.parameters, base.allocator, filter)?;
+    let mut ranges = ranges(&base.parameters, base.allocator, filter)?;
+    ranges.extend(fitted(&base.parameters, filter)?);
     let one = Base {
         seeds: 1,
         ..base.clone()
@@ -147,6 +149,27 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
     gap.idle_count += (searched - gap.levers.len()) as u64;
     gap.rank();
     Ok(Some(gap))
+}
+
+/// The number that a profile fits on another cell, with the range that it has where nothing is
+/// fitted: what this cell would have chosen.
+/// Errors: an unknown parameter set.
+fn fitted(parameters: &str, filter: Option<&str>) -> anyhow::Result<Vec<Range>> {
+    let own = RunParameters::load(parameters, &[])?.table;
+    let plain = RunParameters::load("measured", &[])?.table;
+    let fitted = own.entries.iter().filter(|(key, entry)| {
+        entry.kind == Kind::Fitted && filter.is_none_or(|word| key.contains(word))
+    });
+    let ranges = fitted.filter_map(|(key, entry)| {
+        let [low, high] = plain.entries.get(key)?.range.as_ref()?;
+        Some(Range {
+            key: key.clone(),
+            unit: entry.unit.clone(),
+            value: entry.text(),
+            ends: [text_of(low), text_of(high)],
+        })
+    });
+    Ok(ranges.collect())
 }
 
 /// Values that tell whether a constant matters: both ends of its range, and one far beyond, or the
