@@ -398,7 +398,9 @@ impl Search {
         };
         let end = tried(self.end)?;
         let moved = end.time_ns.unwrap_or(u64::MAX).abs_diff(self.start_ns);
-        if closes.is_none() && moved < self.least_gain {
+        // From a time that is too short straight to for ever: that is another matter than the gap.
+        let jumps = end.time_ns.is_none() && self.band.most_ns < u64::MAX;
+        if closes.is_none() && (moved < self.least_gain || jumps) {
             return None;
         }
         Some(Lever {

@@ -147,6 +147,7 @@ fn every_command_explains_itself() {
         "fit",
         "ablate",
         "sensitivity",
+        "gap",
         "readme",
     ];
     let all = output(&["--help"]);

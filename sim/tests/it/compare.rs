@@ -2,6 +2,7 @@
 //! Small: the free answer and Berth, one seed; the published cells are the peers' business.
 
 use drydock_reports::compare::Expectation;
+use drydock_reports::gap::{Band, Gap};
 use drydock_traces::run_record::{RunRecord, Stage, Which};
 use serde_json::Value;
 
@@ -186,4 +187,41 @@ fn mechanisms_and_constants_are_ranked_by_what_they_change() {
     let wrong = output(&["ablate", "--allocator=instant", "--cell=ample"]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(stderr(&wrong).contains("ample-dual"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn a_gap_is_closed_by_the_constant_that_makes_it_and_by_no_other() {
+    // Cilium's published 215 s: dearer Pod starts reach it, whatever the profile.
+    let searched = output(&[
+        "gap",
+        "--allocator=cilium",
+        "--parameters=measured",
+        "--seeds=1",
+        "--json",
+        "-",
+        "node.",
+    ]);
+    assert_eq!(searched.status.code(), Some(0), "{}", stderr(&searched));
+    let gap = Gap::from_json(&stdout(&searched)).unwrap();
+    assert!(!gap.is_closed(), "{}", gap.plain());
+    let lever = gap.levers.iter().find(|one| one.key == "node.cpu_per_pod");
+    let [first, last] = lever.unwrap().closes.as_ref().unwrap();
+    let band = Band::of(gap.published().unwrap()).unwrap();
+    assert!(band.holds(first.time_ns) && band.holds(last.time_ns));
+    assert!(!gap.levers.iter().any(|one| one.key == "node.boot"));
+    // What was found is what a run with that override gives.
+    let again = record(&[
+        "--allocator=cilium",
+        "--addresses=ample",
+        "--stack=dual",
+        &format!("--set=node.cpu_per_pod={}", first.value),
+    ]);
+    assert_eq!(again.outcome.all_running_s.map(|s| s.ns), first.time_ns);
+    let nothing = output(&["gap", "--allocator=berth"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(
+        stderr(&nothing).contains("nothing was published"),
+        "{}",
+        stderr(&nothing)
+    );
 }
