@@ -16,6 +16,7 @@ mod contract;
 mod determinism;
 mod event_model;
 mod kube_ovn;
+mod leaks;
 mod network_plugins;
 mod program;
 mod real_node;

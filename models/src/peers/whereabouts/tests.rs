@@ -10,6 +10,7 @@ use drydock_engine::time::SimInstant;
 
 use crate::apiserver::{ApiServers, Delivery};
 use crate::client_go::leader_election::{LEASE, holder_of};
+use crate::cni::Verb;
 use crate::context::Core;
 use crate::event::{CpuToken, Event};
 use crate::ids::{NetnsId, PodUid};
