@@ -9,6 +9,7 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 use serde::Serialize;
 
+use crate::apiserver::ApiServers;
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid, WatchId};
 use crate::request::{Change, Response};
@@ -88,6 +89,30 @@ pub enum IpamStage {
     DataPlane,
 }
 
+/// An address that an allocator's own records hold: what it would not give to anybody else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Allocated {
+    /// The address.
+    pub address: IpAddr,
+    /// For whom it is held.
+    pub holder: AllocatedTo,
+}
+
+/// For whom an allocator's record holds an address: by what the record itself is found again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AllocatedTo {
+    /// A sandbox: the next sandbox of the same Pod gets another address.
+    Sandbox(ContainerId),
+    /// A Pod: its next sandbox gets the same address.
+    Pod(PodUid),
+    /// Whatever Pod has this namespace and name, from its creation on.
+    PodName(Rc<str>, Rc<str>),
+    /// A workload object, which keeps it for its next Pod.
+    Workload,
+    /// Nobody of this run: it was there before.
+    Former,
+}
+
 /// An IPAM: its plugin executions, node processes and controllers. One value serves the whole
 /// cluster; every call names the machine it concerns.
 ///
@@ -137,6 +162,10 @@ pub trait Ipam {
     fn inject(&mut self, fault: IpamFault, context: &mut Context<'_>) {
         let _ = (fault, context);
     }
+    /// Every address that its records hold now, the node's own (routers, tunnels, health checks)
+    /// left out: read from where its own processes would look first, the store or their memory.
+    /// For the outside only.
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated>;
     /// Totals that only it knows, by name; they end in the run record.
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()

@@ -76,6 +76,13 @@ impl ContainerId {
     pub fn text(self) -> String {
         format!("{:064x}", self.0)
     }
+
+    /// The sandbox that [`ContainerId::text`] names.
+    pub fn from_text(text: &str) -> Option<ContainerId> {
+        let is_id = text.len() == 64;
+        let number = u32::from_str_radix(text, 16).ok();
+        number.filter(|_| is_id).map(ContainerId)
+    }
 }
 
 impl NetnsId {

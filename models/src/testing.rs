@@ -15,8 +15,9 @@ use drydock_traces::workload::{
     Container, Controller, DocumentRef, ImagePullPolicy, PodTemplate, Workload, WorkloadObject,
 };
 
+use crate::apiserver::ApiServers;
 use crate::cluster::{Action, Cluster, ClusterSpec, Injected};
-use crate::cni::{Ipam, IpamCall, NodeChange};
+use crate::cni::{Allocated, Ipam, IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::Event;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, PodUid, WatchId};
@@ -63,6 +64,9 @@ impl Ipam for Double {
     }
     fn ready(&self) -> bool {
         true
+    }
+    fn allocated(&self, _: &ApiServers) -> Vec<Allocated> {
+        Vec::new()
     }
     fn call(&mut self, _: IpamCall, _: &mut Context<'_>) {}
     fn killed(&mut self, _: NodeIndex, _: IpamCallId, _: &mut Context<'_>) {}

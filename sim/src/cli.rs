@@ -226,7 +226,7 @@ pub struct HuntArgs {
     /// Worlds at a time. [default: the number of cores]
     #[arg(long)]
     pub jobs: Option<u32>,
-    /// Write the failing plan here (TOML, replays with `replay`).
+    /// Write the failing plan here (TOML, replays with `replay`); of one seed, in any case.
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
     /// Print the plan of each seed, and run nothing.

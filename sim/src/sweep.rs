@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clap::ValueEnum as _;
 use drydock_traces::plan::{Plan, Trigger};
-use drydock_traces::run_record::{ExitClass, FaultCount, RunRecord};
+use drydock_traces::run_record::{EndReason, ExitClass, FaultCount, RunRecord};
 use drydock_traces::seed::Seed;
 
 use crate::cli::Allocator;
@@ -33,16 +34,43 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// The subject that a plan names: `berth`, `instant`, or `berth+MUTANT`.
+/// The subject that a plan names: an allocator, or `berth+MUTANT`.
 pub fn subject(name: &str) -> Option<(Allocator, Option<String>)> {
     let (allocator, mutant) = match name.split_once('+') {
         Some((allocator, mutant)) => (allocator, Some(mutant.to_owned())),
         None => (name, None),
     };
-    let allocator = [Allocator::Berth, Allocator::Instant]
-        .into_iter()
-        .find(|a| a.name() == allocator)?;
+    let allocator = *(Allocator::value_variants().iter()).find(|a| a.name() == allocator)?;
     Some((allocator, mutant))
+}
+
+/// Something that a released version is known for, and that no allocator should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Seeds in which it was seen.
+    pub seeds: u64,
+    /// The lowest of them.
+    pub first: Seed,
+    /// How many in all: addresses, Pods.
+    pub total: u64,
+}
+
+/// The findings in a record of a healed world, with how many each counts.
+pub fn findings(record: &RunRecord) -> Vec<(&'static str, u64)> {
+    let probe = |name: &str| record.probes.get(name).copied().unwrap_or_default();
+    let stuck = match record.outcome.reason {
+        EndReason::NotConverged => record.outcome.waiting.len() as u64,
+        _ => 0,
+    };
+    let all = [
+        ("addresses leaked after healing", probe("addresses_leaked")),
+        (
+            "addresses in use without a record",
+            probe("addresses_unrecorded"),
+        ),
+        ("Pods that wait 20 min after healing", stuck),
+    ];
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// What all seeds of a sweep came to.
@@ -58,6 +86,8 @@ pub struct Tally {
     pub probes: BTreeMap<String, u64>,
     /// Events of all runs.
     pub events: u64,
+    /// What was seen that is no violation, by name.
+    pub findings: BTreeMap<&'static str, Finding>,
     /// Longest time from the end of a namespace to the free record. Units: simulated ns.
     pub longest_release_ns: u64,
 }
@@ -65,6 +95,16 @@ pub struct Tally {
 impl Tally {
     fn add(&mut self, record: &RunRecord) {
         self.seeds += 1;
+        for (name, count) in findings(record) {
+            let found = self.findings.entry(name).or_insert(Finding {
+                seeds: 0,
+                first: record.seed,
+                total: 0,
+            });
+            found.seeds += 1;
+            found.first = found.first.min(record.seed);
+            found.total += count;
+        }
         self.events += record.certificate.event_count;
         for (kind, count) in &record.faults {
             let sum = self

@@ -20,8 +20,11 @@ use drydock_traces::run_record::{
 };
 
 use crate::adapters::{self, Watcher};
+use crate::cli::Allocator;
 use crate::faults::inject::{Hands, Hindrance, Injector, Notice};
-use crate::oracle::{Allowed, Bounds, Fact, Invariant, Ledger};
+use crate::faults::roles::roles;
+use crate::oracle::leaked;
+use crate::oracle::{Allowed, Bounds, Fact, Invariant, Judged, Ledger};
 use crate::recorder::Recorder;
 use crate::runner::{GAUGE_RUNNING, GAUGE_WANTED};
 use crate::scenario::{Scenario, ScenarioError};
@@ -100,11 +103,14 @@ pub struct World {
     wanted: u64,
     end: Option<EndReason>,
     healed: Option<SimInstant>,
+    /// Since when a healed world wants nothing; with the time that releases may take from there.
+    settled: Option<SimInstant>,
+    settles_for: Duration,
     /// All Pods are to be deleted once they run.
     recreates: bool,
     node_count: u32,
     mutant: Option<String>,
-    names: BTreeMap<PodUid, (Rc<str>, Rc<str>)>,
+    names: leaked::Names,
 }
 
 impl World {
@@ -121,9 +127,13 @@ impl World {
         let (ipam, watcher) = adapters::ipam(scenario, tasks)?;
         let wanted = scenario.workload.pod_count();
         progress.set_gauge(GAUGE_WANTED, wanted);
+        let judged = match scenario.allocator {
+            Allocator::Berth | Allocator::Instant => Judged::All,
+            _ => Judged::Truth,
+        };
         let listeners = Rc::new(RefCell::new(Listeners {
             recorder: Recorder::default(),
-            ledger: Ledger::new(allowed(scenario), BOUNDS),
+            ledger: Ledger::new(allowed(scenario), BOUNDS, judged),
             watcher,
             progress,
             created: Vec::new(),
@@ -152,10 +162,10 @@ impl World {
             heard.borrow_mut().hear(at, observation);
         }));
         let streams = Streams::new(scenario.seed.0);
-        let injector = scenario
-            .plan
-            .clone()
-            .map(|plan| Injector::new(plan, streams.stream("storm", 0, "churn")));
+        let injector = scenario.plan.clone().map(|plan| {
+            let churn = streams.stream("storm", 0, "churn");
+            Injector::new(plan, roles(scenario.allocator), churn)
+        });
         cluster.start(&mut queue, log);
         let world = World {
             cluster,
@@ -165,6 +175,12 @@ impl World {
             wanted,
             end: None,
             healed: None,
+            settled: None,
+            // What Berth owes is known from its records; of others it is seen at the end.
+            settles_for: match judged {
+                Judged::All => Duration::ZERO,
+                Judged::Truth => BOUNDS.release,
+            },
             recreates: scenario.recreate,
             node_count: scenario.nodes,
             mutant: scenario.mutant.clone(),
@@ -259,6 +275,16 @@ impl World {
         }
     }
 
+    /// Which plugins of the allocator run.
+    fn plugin_event(&self, at: SimInstant, event: &Event) {
+        let fact = match event {
+            Event::IpamExec(call) => Fact::Executed(call),
+            Event::IpamExit { call, .. } | Event::IpamKill { call, .. } => Fact::Exited(*call),
+            _ => return,
+        };
+        self.listeners.borrow_mut().enter(at, &fact);
+    }
+
     fn heal(&mut self, at: SimInstant) {
         if self.healed.is_none() && self.injector.as_ref().is_some_and(Injector::is_over) {
             self.healed = Some(at);
@@ -267,15 +293,19 @@ impl World {
     }
 
     /// Whether the run has reached its end, and which.
-    fn judge(&self, at: SimInstant) -> Option<EndReason> {
+    fn judge(&mut self, at: SimInstant) -> Option<EndReason> {
         let listeners = self.listeners.borrow();
         if !listeners.ledger.violations().is_empty() {
             return Some(EndReason::Violated);
         }
         self.injector.as_ref()?;
         let healed = self.healed?;
-        if self.converged() && listeners.ledger.nothing_owed() {
-            return Some(EndReason::Healed);
+        let settled = self.converged() && listeners.ledger.nothing_owed();
+        self.settled = self.settled.filter(|_| settled);
+        if settled {
+            let since = *self.settled.get_or_insert(at);
+            let over = at.saturating_since(since) >= self.settles_for;
+            return over.then_some(EndReason::Healed);
         }
         (at.saturating_since(healed) > BOUNDS.converge).then_some(EndReason::NotConverged)
     }
@@ -406,6 +436,14 @@ impl World {
             probes.insert(name.to_owned(), total);
         }
         let truth = listeners.ledger.truth();
+        let records = self.cluster.ipam().allocated(self.cluster.api());
+        let leaked = leaked::leaked(truth, &self.names, &records).len() as u64;
+        let recorded: BTreeSet<_> = records.iter().map(|record| record.address).collect();
+        let unrecorded = truth.by_address.keys();
+        let unrecorded = unrecorded.filter(|address| !recorded.contains(*address));
+        probes.insert("addresses_unrecorded".to_owned(), unrecorded.count() as u64);
+        probes.insert("addresses_allocated".to_owned(), records.len() as u64);
+        probes.insert("addresses_leaked".to_owned(), leaked);
         let longest = listeners.ledger.longest_release().as_nanos() as u64;
         probes.insert("longest-release-ns".to_owned(), longest);
         probes.insert("peak-addresses-in-use".to_owned(), truth.peak_in_use as u64);
@@ -452,6 +490,7 @@ impl Drive for World {
                 injector.event(index, heal, hands);
             });
         } else {
+            self.plugin_event(at, &event);
             if matches!(event, Event::Driver { .. }) {
                 self.listeners.borrow_mut().user_acts = at;
             }
@@ -502,6 +541,7 @@ fn recorded_invariant(invariant: Invariant) -> RecordedInvariant {
     match invariant {
         Invariant::U => RecordedInvariant::U,
         Invariant::B => RecordedInvariant::B,
+        Invariant::A => RecordedInvariant::A,
         Invariant::R => RecordedInvariant::R,
         Invariant::I => RecordedInvariant::I,
         Invariant::K => RecordedInvariant::K,

@@ -85,6 +85,8 @@ pub enum Action {
     RestartKubelet(NodeIndex),
     /// containerd of a machine restarts.
     RestartContainerd(NodeIndex),
+    /// Every plugin of the allocator that runs on a machine is killed; its parent sees it fail.
+    KillPlugins(NodeIndex),
     /// Link deletions of macvlan fail.
     FailLinkDeletions {
         /// Machine.
@@ -204,6 +206,7 @@ impl Cluster {
             Action::Boot(node) => parts.nodes.boot(*node, context),
             Action::RestartKubelet(node) => parts.nodes.restart_kubelet(*node, context),
             Action::RestartContainerd(node) => parts.nodes.restart_containerd(*node, context),
+            Action::KillPlugins(node) => parts.nodes.kill_ipam(*node, context),
             Action::FailLinkDeletions { node, nth, count } => {
                 parts.nodes.fail_link_deletions(*node, *nth, *count);
             }

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use drydock_engine::server::FifoServer;
 
-use crate::cni::{Assigned, CniError, Ipam, IpamAnswer, IpamCall, NodeChange, Verb};
+use crate::apiserver::ApiServers;
+use crate::cni::{
+    Allocated, AllocatedTo, Assigned, CniError, Ipam, IpamAnswer, IpamCall, NodeChange, Verb,
+};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
 use crate::request::{Change, Response};
@@ -111,6 +114,18 @@ impl Ipam for Instant {
 
     fn ready(&self) -> bool {
         true
+    }
+
+    fn allocated(&self, _api: &ApiServers) -> Vec<Allocated> {
+        let of = |(container, ordinal): (&ContainerId, &u64)| {
+            let holder = AllocatedTo::Sandbox(*container);
+            let addresses = self.pool.addresses(*ordinal).into_iter();
+            addresses.map(move |address| Allocated {
+                address,
+                holder: holder.clone(),
+            })
+        };
+        self.held.iter().flat_map(of).collect()
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {

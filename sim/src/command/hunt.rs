@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use drydock_reports::summary;
+use drydock_traces::plan::Plan;
 use drydock_traces::run_record::ExitClass;
 use drydock_traces::seed::Seed;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +13,7 @@ use crate::adapters::mutants;
 use crate::cli::{Allocator, HuntArgs};
 use crate::command::{UsageError, has_terminal, interrupt_flag, print, this_program, write};
 use crate::faults::draw::storm;
+use crate::faults::roles::told;
 use crate::host::{Stopwatch, cores};
 use crate::sweep::{Subject, Swept, Tally, sweep};
 
@@ -86,19 +88,35 @@ fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<E
         } else {
             ExitClass::Ok
         };
+        // The one seed that was asked for may be that of a finding.
+        if args.seeds.count() == 1 {
+            write_plan(subject, Seed(args.seeds.first), args)?;
+        }
         return Ok(class);
     };
-    let plan = storm(*seed, &subject.to_string());
-    if let Some(path) = &args.plan {
-        write(path, &plan.to_toml().expect("a drawn plan is valid"))?;
-    }
+    let plan = write_plan(subject, *seed, args)?;
     print(&format!("{plan}\n{}", summary::summary(record)))?;
+    if let Some(first) = record.violations.first() {
+        print(&format!(
+            "{:?} fell first at seed {seed}\n",
+            first.invariant
+        ))?;
+    }
     if args.seeds.count() > 1 && !repeats(subject, *seed, record.certificate.event_log_hash)? {
         print("NOT DETERMINISTIC: the failing seed gave another run in another process\n")?;
         return Ok(ExitClass::NotDeterministic);
     }
     print(&format!("reproduce: {}\n", command_line(subject, *seed)))?;
     Ok(ExitClass::Violation)
+}
+
+/// The plan of a seed, written where it was asked for.
+fn write_plan(subject: &Subject, seed: Seed, args: &HuntArgs) -> anyhow::Result<Plan> {
+    let plan = storm(seed, &subject.to_string());
+    if let Some(path) = &args.plan {
+        write(path, &plan.to_toml().expect("a drawn plan is valid"))?;
+    }
+    Ok(plan)
 }
 
 /// Whether a seed gives the same run in a process of its own.
@@ -141,6 +159,18 @@ fn tally_text(subject: &Subject, tally: &Tally, wall_ms: u64) -> String {
         tally.struck_inside_cni,
         tally.longest_release_ns / 1_000_000
     );
+    if let Some(told) = told(subject.allocator) {
+        let _ = writeln!(text, "  judged by U, B and A; {told}");
+    }
+    for (name, finding) in &tally.findings {
+        let _ = writeln!(
+            text,
+            "  finding: {name}: {} in {} seeds, first {}",
+            finding.total,
+            finding.seeds,
+            command_line(subject, finding.first)
+        );
+    }
     for (kind, count) in &tally.faults {
         let _ = writeln!(
             text,
@@ -155,12 +185,23 @@ fn tally_text(subject: &Subject, tally: &Tally, wall_ms: u64) -> String {
 }
 
 fn tally_json(subject: &Subject, tally: &Tally) -> String {
+    let findings = tally.findings.iter().map(|(name, finding)| {
+        let first = finding.first.to_string();
+        let value = serde_json::json!({
+            "total": finding.total,
+            "seeds": finding.seeds,
+            "first": first,
+        });
+        ((*name).to_owned(), value)
+    });
+    let findings: serde_json::Map<_, _> = findings.collect();
     let value = serde_json::json!({
         "subject": subject.to_string(),
         "seeds": tally.seeds,
         "events": tally.events,
         "struck_inside_cni": tally.struck_inside_cni,
         "longest_release_ns": tally.longest_release_ns,
+        "findings": findings,
         "faults": tally.faults,
         "probes": tally.probes,
     });

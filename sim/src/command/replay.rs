@@ -10,6 +10,7 @@ use crate::command::run::with_progress;
 use crate::command::{UsageError, create, interrupt_flag, print};
 use crate::runner::RunOptions;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::sweep::findings;
 
 /// Runs the command.
 /// Errors: usage, files, a plan that is wrong.
@@ -33,5 +34,8 @@ pub fn main(args: &ReplayArgs) -> anyhow::Result<ExitClass> {
     };
     let record = with_progress(scenario, options, true)?;
     print(&summary::summary(&record))?;
+    for (name, count) in findings(&record) {
+        print(&format!("finding     {name}: {count}\n"))?;
+    }
     Ok(record.outcome.exit_class)
 }

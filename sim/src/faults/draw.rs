@@ -11,6 +11,8 @@ use drydock_traces::plan::{
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
+use super::roles::fit;
+
 /// Nodes of a storm's world, all of them masters as well.
 const NODES: u32 = 3;
 /// Fewest and most Pods.
@@ -20,12 +22,20 @@ const STORM: Duration = Duration::from_mins(2);
 /// Port calls of an agent in such a world, roughly: a trigger beyond them never fires.
 const PORT_CALLS: u64 = 400;
 /// Writes of an agent in such a world, roughly.
-const WRITES: u64 = 24;
+pub const WRITES: u64 = 24;
 /// ADDs (and DELs) on one node in such a world, roughly.
 const CNI_CALLS: u64 = 20;
 
-/// Draws the storm of a seed.
+/// The storm of a seed, as it strikes an allocator, perhaps with a mutant.
 pub fn storm(seed: Seed, allocator: &str) -> Plan {
+    let drawn = draw(seed, allocator);
+    match crate::sweep::subject(allocator) {
+        Some((allocator, _)) => fit(drawn, allocator),
+        None => drawn,
+    }
+}
+
+fn draw(seed: Seed, allocator: &str) -> Plan {
     let streams = Streams::new(seed.0);
     let mut world_draws = streams.stream("storm", 0, "world");
     let pods = world_draws.between(PODS.0..=PODS.1) as u32;

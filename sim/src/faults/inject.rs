@@ -15,6 +15,8 @@ use drydock_models::request::ClientClass;
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Plan, Target, Trigger};
 use drydock_traces::run_record::FaultCount;
 
+use super::roles::{Agent, Roles, Writer};
+
 /// What the ledger must know of a fault: whose agent cannot act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
@@ -133,6 +135,7 @@ enum State {
 #[derive(Debug)]
 pub struct Injector {
     plan: Plan,
+    roles: Roles,
     states: Vec<State>,
     /// Machine that now stands for each node of the plan.
     machines: Vec<NodeIndex>,
@@ -163,12 +166,13 @@ const CHURN_BASE: u32 = 1 << 16;
 const OVER: u32 = u32::MAX;
 
 impl Injector {
-    /// A plan for a world of that many nodes.
-    pub fn new(plan: Plan, churn: Stream) -> Injector {
+    /// A plan, and the processes that it strikes.
+    pub fn new(plan: Plan, roles: Roles, churn: Stream) -> Injector {
         let states = vec![State::Waiting; plan.faults.len()];
         let machines = (0..plan.world.nodes).map(NodeIndex).collect();
         Injector {
             plan,
+            roles,
             struck: vec![None; states.len()],
             states,
             machines,
@@ -217,10 +221,7 @@ impl Injector {
                         _ => CallEffect::LoseResponse,
                     };
                     let armed = CallFault {
-                        selector: CallSelector::writes_of(
-                            ClientClass::IpamNode,
-                            Some(self.machine(agent)),
-                        ),
+                        selector: self.writes(fault.kind, self.machine(agent)),
                         nth: write as u32,
                         effect,
                     };
@@ -246,6 +247,16 @@ impl Injector {
                 heal: false,
             },
         );
+    }
+
+    /// The writes that a fault of a node strikes.
+    fn writes(&self, kind: FaultKind, node: NodeIndex) -> CallSelector {
+        match (kind, self.roles.writer) {
+            (FaultKind::AgentKill, _) | (_, Writer::Node) => {
+                CallSelector::writes_of(ClientClass::IpamNode, Some(node))
+            }
+            (_, Writer::Controller) => CallSelector::writes_of(ClientClass::IpamController, None),
+        }
     }
 
     /// The machine that now stands for a node of the plan.
@@ -345,6 +356,10 @@ impl Injector {
         self.fired_seen += fired.len();
         for fault in fired {
             if let Some(index) = self.armed_writes.remove(&fault) {
+                if self.plan.faults[index].kind == FaultKind::AgentKill {
+                    self.strike(index, hands);
+                    continue;
+                }
                 let hindered = Hindrance::Node(self.target_machine(index));
                 self.begins(index, hindered, hands);
             }
@@ -410,10 +425,13 @@ impl Injector {
                     return self.void(index);
                 }
                 let restart_after = duration(&fault);
-                hands.ipam(IpamFault::KillAgent {
-                    node,
-                    restart_after,
-                });
+                match self.roles.agent {
+                    Agent::Process => hands.ipam(IpamFault::KillAgent {
+                        node,
+                        restart_after,
+                    }),
+                    Agent::Plugins => hands.act(&Action::KillPlugins(node)),
+                }
                 self.begins(index, Hindrance::Node(node), hands);
             }
             (FaultKind::NodePartition, _) => {
@@ -462,7 +480,7 @@ impl Injector {
                 let Some(pod) = self.pod_of_call else {
                     return self.void(index);
                 };
-                let selector = CallSelector::writes_of(ClientClass::IpamNode, Some(node));
+                let selector = self.writes(fault.kind, node);
                 let effect = CallEffect::Hold(duration(&fault));
                 hands.act(&Action::DeletePod {
                     pod,

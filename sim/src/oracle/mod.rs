@@ -6,15 +6,19 @@
 //! |---|---|---|
 //! | U | no two live interfaces of different Pods have one address | [`unique`] |
 //! | B | no address outside its pool, excluded, or a gateway | [`in_pool`] |
+//! | A | an interface has the addresses that its sandbox's ADD was answered with | [`answered`] |
 //! | R | from the end of its namespace, an address is free within a bound | [`released`] |
 //! | I | DEL is idempotent, succeeds, and frees only its own | [`idempotent`] |
 //! | K | what ADD answered stays recorded while the interface lives | [`recorded`] |
 //! | L | with room and no fault, every Pod gets its address within a bound | [`live`] |
 //! | S | the same ADD again gets the same answer | [`same_answer`] |
 //! | H | an unbound holder's Pod is bound to that node | [`no_hoarding`] |
+//! | - | leaked addresses are counted, not judged | [`leaked`] |
 
+pub mod answered;
 pub mod idempotent;
 pub mod in_pool;
+pub mod leaked;
 pub mod live;
 pub mod no_hoarding;
 pub mod recorded;
@@ -28,7 +32,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
-use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::cni::IpamCall;
+use drydock_models::ids::{IpamCallId, NodeIndex, PodUid};
 use drydock_models::observation::Observation;
 use serde::Serialize;
 
@@ -43,6 +48,7 @@ pub use truth::Truth;
 pub enum Invariant {
     U,
     B,
+    A,
     R,
     I,
     K,
@@ -108,6 +114,10 @@ pub enum Fact<'a> {
         /// Holder after it.
         after: Option<Holder>,
     },
+    /// A plugin of the allocator was executed.
+    Executed(&'a IpamCall),
+    /// It ended, or was killed.
+    Exited(IpamCallId),
     /// The agent of a machine cannot act: it is down, or cut off, or faults are on.
     Hindered(NodeIndex),
     /// It can act again.
@@ -143,12 +153,24 @@ pub struct Allowed {
     pub usable: std::collections::BTreeSet<IpAddr>,
 }
 
+/// Which claims an allocator is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// All: it promises them.
+    All,
+    /// What can be judged from the world's truth alone, and harms at once whoever is asked: U, B
+    /// and A.
+    Truth,
+}
+
 /// The ledger.
 #[derive(Debug)]
 pub struct Ledger {
     truth: Truth,
     allowed: Allowed,
     bounds: Bounds,
+    judged: Judged,
+    last_answers: answered::LastAnswers,
     answers: same_answer::Answers,
     pending: released::Pending,
     violations: Vec<Violation>,
@@ -156,11 +178,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty book over the addresses that the pools allow.
-    pub fn new(allowed: Allowed, bounds: Bounds) -> Ledger {
+    pub fn new(allowed: Allowed, bounds: Bounds, judged: Judged) -> Ledger {
         Ledger {
             truth: Truth::default(),
             allowed,
             bounds,
+            judged,
+            last_answers: answered::LastAnswers::default(),
             answers: same_answer::Answers::default(),
             pending: released::Pending::default(),
             violations: Vec::new(),
@@ -171,13 +195,12 @@ impl Ledger {
     pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) -> bool {
         self.truth.enter(at, fact);
         let truth = &self.truth;
-        let found = unique::check(truth, fact)
+        let mut found = unique::check(truth, fact)
             .or_else(|| in_pool::check(&self.allowed, fact))
-            .or_else(|| recorded::check(truth, fact))
-            .or_else(|| idempotent::check(fact))
-            .or_else(|| self.answers.check(fact))
-            .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
-            .or_else(|| self.pending.check(truth, at, &self.bounds, fact));
+            .or_else(|| self.last_answers.check(fact));
+        if self.judged == Judged::All {
+            found = found.or_else(|| self.promises(at, fact));
+        }
         if let Some((invariant, subject, text)) = found {
             self.violations.push(Violation {
                 invariant,
@@ -189,9 +212,22 @@ impl Ledger {
         self.violations.is_empty()
     }
 
+    /// Checks the claims that are promises of the allocator.
+    fn promises(&mut self, at: SimInstant, fact: &Fact<'_>) -> Option<Breach> {
+        let truth = &self.truth;
+        recorded::check(truth, fact)
+            .or_else(|| idempotent::check(fact))
+            .or_else(|| self.answers.check(fact))
+            .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
+            .or_else(|| self.pending.check(truth, at, &self.bounds, fact))
+    }
+
     /// Checks what must hold when a run ended by itself: nothing leaked, nobody waits for a free
     /// address.
     pub fn close(&mut self, at: SimInstant, waiting: &[PodUid], free: usize) {
+        if self.judged == Judged::Truth {
+            return;
+        }
         if let Some(leak) = self.pending.overdue(&self.truth, at, &self.bounds) {
             self.push(at, leak);
         }

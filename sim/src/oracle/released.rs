@@ -67,7 +67,11 @@ impl Pending {
                     }
                 }
             }
-            Fact::World(_) | Fact::Healed | Fact::Replaced { .. } => {}
+            Fact::World(_)
+            | Fact::Executed(_)
+            | Fact::Exited(_)
+            | Fact::Healed
+            | Fact::Replaced { .. } => {}
         }
         if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
             return None;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use drydock_engine::time::SimInstant;
-use drydock_models::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
+use drydock_models::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid};
 use drydock_models::observation::Observation;
 
 use super::{Fact, Holder};
@@ -20,6 +20,26 @@ pub struct Interface {
     pub pod: PodUid,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Sandbox.
+    pub container: ContainerId,
+    /// Pod.
+    pub pod: PodUid,
+}
+
+/// A plugin that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Machine.
+    pub node: NodeIndex,
+    /// Sandbox.
+    pub container: ContainerId,
+    /// Pod.
+    pub pod: PodUid,
 }
 
 /// What is known of a Pod object.
@@ -38,8 +58,10 @@ pub struct Truth {
     pub pods: BTreeMap<PodUid, PodFacts>,
     /// Interfaces by (machine, namespace) while they live.
     pub interfaces: BTreeMap<(NodeIndex, NetnsId), Interface>,
-    /// Pods of the namespaces that exist, by (machine, namespace): an ADD may be under way in each.
-    pub namespaces: BTreeMap<(NodeIndex, NetnsId), PodUid>,
+    /// Namespaces that exist, by (machine, namespace): an ADD may be under way in each.
+    pub namespaces: BTreeMap<(NodeIndex, NetnsId), Namespace>,
+    /// Plugins of the allocator that run.
+    pub executing: BTreeMap<IpamCallId, Execution>,
     /// Live interfaces by address.
     pub by_address: BTreeMap<IpAddr, BTreeSet<(NodeIndex, NetnsId)>>,
     /// Recorded holder of each address, for allocators that record.
@@ -80,6 +102,17 @@ impl Truth {
                     };
                     self.recorded_at.insert(*address, at);
                 }
+            }
+            Fact::Executed(call) => {
+                let execution = Execution {
+                    node: call.node,
+                    container: call.container,
+                    pod: call.pod,
+                };
+                self.executing.insert(call.id, execution);
+            }
+            Fact::Exited(call) => {
+                self.executing.remove(call);
             }
             Fact::Hindered(node) => *self.hindered.entry(*node).or_default() += 1,
             Fact::Unhindered(node) => {
@@ -156,9 +189,14 @@ impl Truth {
                 self.peak_in_use = self.peak_in_use.max(self.by_address.len());
             }
             Observation::NetnsCreated {
-                node, netns, pod, ..
+                node,
+                netns,
+                container,
+                pod,
             } => {
-                self.namespaces.insert((*node, *netns), *pod);
+                let (container, pod) = (*container, *pod);
+                let namespace = Namespace { container, pod };
+                self.namespaces.insert((*node, *netns), namespace);
             }
             Observation::AddressDown { node, netns } => self.down((*node, *netns)),
             Observation::NetnsGone { node, netns } => {
@@ -170,6 +208,8 @@ impl Truth {
             }
             Observation::MachineDown { node } => {
                 self.namespaces.retain(|(of, _), _| of != node);
+                self.executing
+                    .retain(|_, execution| execution.node != *node);
                 let dead = self
                     .interfaces
                     .range((*node, NetnsId(0))..=(*node, NetnsId(u32::MAX)));
@@ -210,7 +250,7 @@ impl Truth {
     /// A namespace of the Pod exists on a machine.
     pub fn has_namespace(&self, node: NodeIndex, pod: PodUid) -> bool {
         let all = (node, NetnsId(0))..=(node, NetnsId(u32::MAX));
-        self.namespaces.range(all).any(|(_, of)| *of == pod)
+        self.namespaces.range(all).any(|(_, of)| of.pod == pod)
     }
 
     /// The Pod wants no address any more, since when.

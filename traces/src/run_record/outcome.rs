@@ -116,6 +116,8 @@ pub enum Invariant {
     U,
     /// Bounds: no address outside its pool, excluded, a gateway, or another's reservation.
     B,
+    /// Answered: an interface has the addresses that its sandbox's ADD was answered with.
+    A,
     /// Release: after the end of a namespace its address is free within a bound.
     R,
     /// Idempotence: DEL frees only its own, however often it comes.
@@ -132,9 +134,10 @@ pub enum Invariant {
 
 impl Invariant {
     /// Every invariant, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::U,
         Self::B,
+        Self::A,
         Self::R,
         Self::I,
         Self::K,

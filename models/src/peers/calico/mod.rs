@@ -38,7 +38,8 @@ use std::time::Duration;
 use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{Ipam, IpamCall, NodeChange};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use crate::parameters::Parameters;
@@ -49,7 +50,7 @@ use self::felix::Felix;
 use self::layout::Layout;
 use self::object::{
     Affinity, Allocation, BLOCKS, Block, CLUSTER_INFORMATIONS, Handle, IP_POOLS, IP_RESERVATIONS,
-    IPAM_CONFIGS, NAMESPACES, NODES, custom, plain,
+    IPAM_CONFIGS, NAMESPACES, NODES, custom, parse, plain,
 };
 use self::parameters::CalicoParameters;
 
@@ -329,6 +330,26 @@ impl Ipam for Calico {
         true
     }
 
+    /// Slots in use of the blocks in the store; affinities hold no address, and tunnel addresses
+    /// are the node's own.
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
+        let mut allocated = Vec::new();
+        for block in api.customs(BLOCKS) {
+            let Some(family) = self.env.layout.family_of(&block.name) else {
+                continue;
+            };
+            let family = &self.env.layout.families[family];
+            for (slot, allocation) in parse::<Block>(&block).body.slots {
+                if let Some(container) = plugin::container_of(&allocation.handle) {
+                    let address = family.address(&block.name, slot);
+                    let holder = AllocatedTo::Sandbox(container);
+                    allocated.push(Allocated { address, holder });
+                }
+            }
+        }
+        allocated
+    }
+
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
         let host = self.host(call.node, context);
         let process = plugin::calico(&self.env, &host, call);
@@ -414,7 +435,7 @@ impl Ipam for Calico {
             ("calico_write_conflicts", counters.write_conflicts),
             ("calico_borrowed", counters.borrowed),
             ("calico_deadlines", counters.deadlines),
-            ("addresses_leaked", counters.addresses_reclaimed),
+            ("calico_addresses_reclaimed", counters.addresses_reclaimed),
         ]
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
+use crate::ids::ContainerId;
 use crate::objects::Pod;
 use crate::peers::process::{CallError, NewProcess, Port, ProcessId};
 use crate::request::{Answer, ApiError, ClientClass, ClientSpec, Consistency, Request};
@@ -18,6 +19,8 @@ use super::datastore::Datastore;
 use super::object::{CLUSTER_INFORMATIONS, IP_POOLS, NAMESPACES};
 use super::{Env, Host};
 
+/// The network's name in the configuration, with which every handle begins.
+const NETWORK: &str = "k8s-pod-network";
 /// CNI error code of a plugin's own failure.
 const PLUGIN_ERROR: u32 = 999;
 /// Annotations that name a Pod's sandbox and addresses.
@@ -34,6 +37,12 @@ struct Execution {
     env: Rc<Env>,
     host: Rc<Host>,
     call: Rc<IpamCall>,
+}
+
+/// The sandbox that a handle names; the node's own addresses have other handles.
+pub(super) fn container_of(handle: &str) -> Option<ContainerId> {
+    let id = handle.strip_prefix(NETWORK)?.strip_prefix('.')?;
+    ContainerId::from_text(id)
 }
 
 /// The `calico` process of a call.
@@ -75,7 +84,7 @@ impl Execution {
 
     /// `k8s-pod-network.<container>`: of the sandbox, not of the Pod.
     fn handle(&self) -> Rc<str> {
-        format!("k8s-pod-network.{}", self.call.container.text()).into()
+        format!("{NETWORK}.{}", self.call.container.text()).into()
     }
 
     async fn run(self, port: Port) {

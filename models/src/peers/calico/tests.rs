@@ -259,7 +259,7 @@ fn a_killed_plugin_leaves_its_child_and_the_collector_finds_the_address() {
     assert_eq!(allocated(&world), 1, "still in its grace period");
     world.pass(Duration::from_mins(16));
     assert_eq!(allocated(&world), 0);
-    assert_eq!(world.counter("addresses_leaked"), 1);
+    assert_eq!(world.counter("calico_addresses_reclaimed"), 1);
 }
 
 #[test]

@@ -33,7 +33,8 @@ use std::time::Duration;
 
 use drydock_engine::stream::Streams;
 
-use crate::cni::{Ipam, IpamCall, NodeChange};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
@@ -201,6 +202,21 @@ impl Ipam for Cilium {
 
     fn ready(&self) -> bool {
         true
+    }
+
+    /// What the agents' allocators hold in memory; the router's and the health endpoint's
+    /// addresses were never in them.
+    fn allocated(&self, _api: &ApiServers) -> Vec<Allocated> {
+        let mut allocated = Vec::new();
+        for agent in self.agents.values() {
+            for scope in agent.scopes.borrow().iter() {
+                allocated.extend(scope.held().map(|(address, container)| Allocated {
+                    address,
+                    holder: AllocatedTo::Sandbox(container),
+                }));
+            }
+        }
+        allocated
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {

@@ -130,11 +130,21 @@ impl HostScope {
             None => self.free.pop_first()?,
         };
         self.held.insert(container, address);
-        Some(if self.v4 {
-            IpAddr::V4(Ipv4Addr::from_bits(address as u32))
+        Some(self.address(address))
+    }
+
+    fn address(&self, bits: u128) -> IpAddr {
+        if self.v4 {
+            IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
         } else {
-            IpAddr::V6(Ipv6Addr::from_bits(address))
-        })
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        }
+    }
+
+    /// What is held, and for which container.
+    pub(super) fn held(&self) -> impl Iterator<Item = (IpAddr, ContainerId)> {
+        let held = self.held.iter();
+        held.map(|(container, bits)| (self.address(*bits), *container))
     }
 
     /// Nothing is held.

@@ -56,7 +56,8 @@ use self::informer::Names;
 use self::subnet::Subnet;
 use self::switch::SwitchStep;
 use super::Pool;
-use crate::cni::{Ipam, IpamCall, IpamFault, NodeChange};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
@@ -343,6 +344,27 @@ impl Ipam for KubeOvn {
 
     fn ready(&self) -> bool {
         self.controller.pods.synced && self.daemons.values().all(|daemon| daemon.pods.synced)
+    }
+
+    /// What the leading controller's allocator holds in memory: by the name of a Pod, from the
+    /// Pod's creation on, and for a StatefulSet's Pod beyond its end.
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
+        let mut allocated = Vec::new();
+        for name in self.controller.subnet.names() {
+            let pod = self.names.full(name);
+            let ip = api.custom(objects::IPS, &objects::ip_name(&pod));
+            let holder = if ip.is_some_and(|ip| objects::is_sticky(ip)) {
+                AllocatedTo::Workload
+            } else {
+                AllocatedTo::PodName(pod.0, pod.1)
+            };
+            let addresses = self.controller.subnet.addresses(name).into_iter();
+            allocated.extend(addresses.map(|address| Allocated {
+                address,
+                holder: holder.clone(),
+            }));
+        }
+        allocated
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {

@@ -191,9 +191,14 @@ pub(super) fn is_stateful(pod: &Pod) -> bool {
         .is_some_and(|owner| owner.kind == OwnerKind::StatefulSet)
 }
 
+/// Whether an `IP` object is of a Pod whose address outlives it.
+pub(super) fn is_sticky(ip: &Custom) -> bool {
+    ip.labels.iter().any(|(key, _)| key == OWNER_LABEL)
+}
+
 /// What a restart reads from the `IP` object of a StatefulSet's Pod: its name and first address.
 pub(super) fn sticky_record(ip: &Custom, names: &mut Names) -> Option<(u32, IpAddr)> {
-    if !ip.labels.iter().any(|(key, _)| key == OWNER_LABEL) {
+    if !is_sticky(ip) {
         return None;
     }
     let (pod, namespace) = ip.name.rsplit_once('.')?;

@@ -103,7 +103,12 @@ impl Subnet {
             .unwrap_or_default()
     }
 
-    /// Names that hold an address.
+    /// Names that hold an address, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = u32> {
+        self.held.keys().copied()
+    }
+
+    /// How many they are.
     pub(super) fn held_count(&self) -> u64 {
         self.held.len() as u64
     }

@@ -47,7 +47,8 @@ use std::time::Duration;
 
 use drydock_engine::stream::Stream;
 
-use crate::cni::{Ipam, IpamCall, IpamFault, IpamStage, NodeChange};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, IpamStage, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
@@ -62,10 +63,11 @@ pub use self::pools::Group;
 use self::endpoint::ENDPOINTS as ENDPOINT_KIND;
 
 use self::controller::{Collect, Lease};
+use self::endpoint::{ENDPOINTS, Endpoint};
 use self::gc::Gc;
 use self::job::{Job, JobId};
 use self::plugin::Execution;
-use self::pools::{Catalog, PoolId};
+use self::pools::{Catalog, POOLS, PoolId, Status};
 use self::process::{Informer, Process, Role};
 
 /// Place of the controller in the table of processes; the collector and the agents follow.
@@ -268,6 +270,34 @@ impl Spiderpool {
         process
     }
 
+    /// Records of the pools in the store. An address in the endpoint of a StatefulSet's Pod is
+    /// kept for the next Pod of that name.
+    fn records(&self, api: &ApiServers) -> Vec<Allocated> {
+        let endpoints = api.customs(ENDPOINTS);
+        let endpoints = endpoints.iter().map(|object| Endpoint::decode(object));
+        let fixed: BTreeSet<(PoolId, u32)> = endpoints
+            .filter(|endpoint| endpoint.fixed)
+            .flat_map(|endpoint| endpoint.addresses)
+            .collect();
+        let mut allocated = Vec::new();
+        for pool in self.catalog.ids() {
+            let spec = self.catalog.spec(pool);
+            let Some(object) = api.custom(POOLS, &spec.name) else {
+                continue;
+            };
+            for (position, pod) in Status::decode(&object.body).records() {
+                let holder = if fixed.contains(&(pool, *position)) {
+                    AllocatedTo::Workload
+                } else {
+                    AllocatedTo::Pod(*pod)
+                };
+                let address = spec.addresses[*position as usize];
+                allocated.push(Allocated { address, holder });
+            }
+        }
+        allocated
+    }
+
     fn lives(&self, process: usize, life: u32) -> bool {
         self.processes[process].life == life
     }
@@ -390,6 +420,10 @@ impl Ipam for Spiderpool {
     fn ready(&self) -> bool {
         let serving = self.processes.iter().all(|process| process.serving);
         serving && self.catalog.ids().all(|pool| self.counted.contains(&pool))
+    }
+
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
+        self.records(api)
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {

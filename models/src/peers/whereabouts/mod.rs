@@ -32,11 +32,12 @@ mod process;
 mod reconciler;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::cni::{Ipam, IpamCall, NodeChange, Verb};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
@@ -46,7 +47,7 @@ pub use self::counters::Counters;
 pub use self::parameters::WhereaboutsParameters;
 
 use self::control_loop::ControlLoop;
-use self::pool_object::{Allocation, POOL, Sight};
+use self::pool_object::{Allocation, POOL, RESERVATION, Sight};
 use self::process::Process;
 use self::reconciler::Reconciler;
 use super::Pool;
@@ -107,8 +108,6 @@ pub struct Whereabouts {
     loops: BTreeMap<NodeIndex, ControlLoop>,
     reconcilers: BTreeMap<NodeIndex, Reconciler>,
     counters: Counters,
-    /// Containers whose ADD was answered with success and that had no DEL since.
-    live: BTreeSet<ContainerId>,
     /// The newest version of each pool that any process has seen; for the counters alone.
     pools: BTreeMap<Rc<str>, Sight>,
 }
@@ -123,7 +122,6 @@ impl Whereabouts {
             loops: BTreeMap::new(),
             reconcilers: BTreeMap::new(),
             counters: Counters::default(),
-            live: BTreeSet::new(),
             pools: BTreeMap::new(),
         }
     }
@@ -216,6 +214,36 @@ impl Whereabouts {
         }
     }
 
+    /// Allocations of the pools in the store, and reservations that have no allocation: an ADD
+    /// walks past both.
+    fn records(&self, api: &ApiServers) -> Vec<Allocated> {
+        let ranges = self.ranges.values().flatten().cloned();
+        let ranges: BTreeMap<Rc<str>, Range> = (self.families.iter().map(whole).chain(ranges))
+            .map(|range| (range.pool.clone(), range))
+            .collect();
+        let mut records: BTreeMap<IpAddr, AllocatedTo> = BTreeMap::new();
+        let holder = |container| match container {
+            STRANDED => AllocatedTo::Former,
+            container => AllocatedTo::Sandbox(container),
+        };
+        for pool in api.customs(POOL) {
+            let Some(range) = ranges.get(&pool.name) else {
+                continue;
+            };
+            for allocation in pool_object::read(&pool.body) {
+                let address = range.addresses[allocation.offset as usize];
+                records.insert(address, holder(allocation.container));
+            }
+        }
+        for reservation in api.customs(RESERVATION) {
+            if let Some((address, container)) = pool_object::read_reservation(&reservation) {
+                records.entry(address).or_insert_with(|| holder(container));
+            }
+        }
+        let allocated = |(address, holder)| Allocated { address, holder };
+        records.into_iter().map(allocated).collect()
+    }
+
     fn machine_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let dead: Vec<IpamCallId> = self
             .processes
@@ -265,9 +293,6 @@ impl Ipam for Whereabouts {
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        if call.verb == Verb::Del {
-            self.live.remove(&call.container);
-        }
         self.process_exec(call, context);
     }
 
@@ -313,23 +338,12 @@ impl Ipam for Whereabouts {
         }
     }
 
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
+        self.records(api)
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut all = self.counters.list();
-        let (mut allocated, mut leaked) = (0, 0);
-        for sight in self.pools.values() {
-            for allocation in pool_object::read(&sight.body) {
-                allocated += 1;
-                let at_work = self
-                    .processes
-                    .values()
-                    .any(|process| process.call.container == allocation.container);
-                let held = self.live.contains(&allocation.container);
-                leaked += u64::from(!held && !at_work && allocation.container != STRANDED);
-            }
-        }
-        all.push(("addresses_allocated", allocated));
-        all.push(("addresses_leaked", leaked));
-        all
+        self.counters.list()
     }
 }
 

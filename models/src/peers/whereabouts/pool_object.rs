@@ -106,6 +106,16 @@ pub fn reservation_name(address: IpAddr) -> Rc<str> {
     Rc::from(format!("kube-system/{text}"))
 }
 
+/// The address of a reservation, and the container in whose name it was made.
+pub fn read_reservation(reservation: &Custom) -> Option<(IpAddr, ContainerId)> {
+    let name = reservation.name.strip_prefix("kube-system/")?;
+    let address = (name.parse())
+        .or_else(|_| name.replace('-', ":").parse())
+        .ok()?;
+    let container = reservation.body.split_once(' ')?.0.parse().ok()?;
+    Some((address, ContainerId(container)))
+}
+
 /// The lowest offset below `size` that no allocation has and that `skipped` does not hold.
 pub fn lowest_free(allocations: &[Allocation<'_>], skipped: &[u32], size: u32) -> Option<u32> {
     let mut taken = allocations.iter().map(|taken| taken.offset).peekable();
@@ -142,6 +152,16 @@ mod tests {
         let text = body(&allocations);
         assert_eq!(read(&text), allocations);
         assert_eq!(read(""), []);
+    }
+
+    #[test]
+    fn a_reservation_names_its_address_and_its_container() {
+        for text in ["10.0.0.7", "fd00::7", "fd00:64::1:0"] {
+            let address: IpAddr = text.parse().unwrap();
+            let name = reservation_name(address);
+            let made = object(RESERVATION, &name, "12 default/web-1".into(), 1);
+            assert_eq!(read_reservation(&made), Some((address, ContainerId(12))));
+        }
     }
 
     #[test]

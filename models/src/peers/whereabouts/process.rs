@@ -429,19 +429,16 @@ impl Whereabouts {
         context.drop_client(process.client);
         let result = process.result.expect("a process that leaves has a result");
         let answer = match process.call.verb {
-            Verb::Add => self.add_ended(&process.call, result, process.work.patched()),
+            Verb::Add => self.add_ended(result, process.work.patched()),
             Verb::Del => Ok(self.del_ended(&process.call, &result)),
         };
         context.ipam_exit(process.call.node, id, answer);
     }
 
-    fn add_ended(&mut self, call: &IpamCall, result: Outcome, patched: bool) -> IpamAnswer {
+    fn add_ended(&mut self, result: Outcome, patched: bool) -> IpamAnswer {
         let counters = &mut self.counters;
         let message = match result {
-            Outcome::Done(addresses) => {
-                self.live.insert(call.container);
-                return Ok(Assigned { addresses });
-            }
+            Outcome::Done(addresses) => return Ok(Assigned { addresses }),
             Outcome::TimeLimit => {
                 counters.adds_timed_out += 1;
                 TIME_LIMIT

@@ -9,6 +9,7 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::client_go::leader_election::{LEASE, holder_of};
+use crate::cni::Verb;
 use crate::ids::{NetnsId, PodUid};
 use crate::peers::harness::World;
 

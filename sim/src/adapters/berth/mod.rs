@@ -16,7 +16,8 @@ use std::sync::atomic::Ordering;
 
 use berth::core::objects::AddressPool;
 use drydock_engine::{SimInstant, Tasks};
-use drydock_models::cni::{Ipam, IpamCall, IpamFault, NodeChange};
+use drydock_models::apiserver::ApiServers;
+use drydock_models::cni::{Allocated, Ipam, IpamCall, IpamFault, NodeChange};
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use drydock_models::observation::Observation;
@@ -275,6 +276,10 @@ impl Ipam for BerthIpam {
 
     fn ready(&self) -> bool {
         self.agents_ready >= self.agents_wanted
+    }
+
+    fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
+        records::allocated(&self.setup.pools, api)
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use berth::core::holder::{Record, decode_records};
-use berth::core::objects::{AddressPool, Object};
+use berth::core::objects::{AddressPool, Kind, Object};
 use berth::core::pool::Pool;
+use drydock_models::apiserver::ApiServers;
+use drydock_models::cni::{Allocated, AllocatedTo};
 use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::observation::Observation;
 use drydock_models::request::Custom;
 
-use super::objects::from_custom;
+use super::objects::{custom_kind, from_custom};
 use crate::oracle::{Fact, Holder};
 
 /// Holders by block and ordinal, as last stored.
@@ -82,6 +84,39 @@ impl Records {
         }
         facts
     }
+}
+
+/// Every address that a block in the store holds for a Pod.
+pub fn allocated(pools: &[AddressPool], api: &ApiServers) -> Vec<Allocated> {
+    let parsed = pools.iter().filter_map(|pool| {
+        let parsed = Pool::parse(pool, None).ok()?;
+        Some((pool.metadata.name.as_str(), parsed))
+    });
+    let parsed: BTreeMap<&str, Pool> = parsed.collect();
+    let kind = custom_kind(Kind::AddressBlock).expect("blocks are no Pods");
+    let mut allocated = Vec::new();
+    for custom in api.customs(kind) {
+        let Ok(Object::AddressBlock(block)) = from_custom(&custom) else {
+            continue;
+        };
+        let Some(pool) = parsed.get(block.spec.pool.as_str()) else {
+            continue;
+        };
+        let base = block.spec.index * u64::from(block.spec.size);
+        for (ordinal, record) in decode_records(&block.spec.records).flatten() {
+            if let Record::Pod(held) = record
+                && let Some(pod) = PodUid::from_text(held.pod_uid.as_str())
+            {
+                let addresses = pool.addresses(base + u64::from(ordinal)).into_iter();
+                let holder = AllocatedTo::Pod(pod);
+                allocated.extend(addresses.map(|address| Allocated {
+                    address,
+                    holder: holder.clone(),
+                }));
+            }
+        }
+    }
+    allocated
 }
 
 /// The machine that a record names, by its ID (`machine-0000000a`, as the cluster names them) or,

@@ -12,7 +12,8 @@ use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
 use super::settings;
-use crate::cni::{Assigned, CniError, Ipam, IpamCall, NodeChange, Verb};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, Assigned, CniError, Ipam, IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::peers::cilium::limiter::{Limiter, Settings};
@@ -37,6 +38,9 @@ impl Ipam for Alone {
     fn start(&mut self, _: &mut Context<'_>) {}
     fn ready(&self) -> bool {
         true
+    }
+    fn allocated(&self, _: &ApiServers) -> Vec<Allocated> {
+        Vec::new()
     }
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
         let (limiter, id) = (self.limiter.clone(), call.id);

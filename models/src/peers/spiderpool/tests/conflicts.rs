@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{Ipam, IpamCall, NodeChange, Verb};
+use crate::apiserver::ApiServers;
+use crate::cni::{Allocated, Ipam, IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::parameters::{Parameters, Span, Table};
@@ -57,6 +58,9 @@ impl Ipam for Fixed {
     }
     fn ready(&self) -> bool {
         self.spiderpool.ready()
+    }
+    fn allocated(&self, _: &ApiServers) -> Vec<Allocated> {
+        Vec::new()
     }
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
         self.spiderpool.call(call, context);
