@@ -539,16 +539,14 @@ mod tests {
     fn a_cliff_that_jumps_over_the_band_closes_nothing() {
         let world = |value: Milli| (value < 50_000).then_some(10 * S + value);
         let range = range("10", ["1", "100"]);
-        let (lever, tries) = searched(&range, band(100, 120), Some(10 * S), world).unwrap();
-        assert_eq!((lever.closes, lever.plausible), (None, false));
-        assert!(tries < 20);
+        assert!(searched(&range, band(100, 120), Some(10 * S), world).is_none());
         // For a published failure the same cliff is what was asked for.
         let for_ever = Band {
             least_ns: u64::MAX,
             most_ns: u64::MAX,
         };
-        let (lever, _) = searched(&range, for_ever, Some(10 * S), world).unwrap();
-        assert!(lever.plausible && lever.closes.is_some());
+        let (lever, tries) = searched(&range, for_ever, Some(10 * S), world).unwrap();
+        assert!(lever.plausible && lever.closes.is_some() && tries < 20);
     }
 
     #[test]
