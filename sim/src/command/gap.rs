@@ -88,11 +88,13 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
     if band.holds(base_ns) {
         return Ok(Some(gap));
     }
-    // One seed tells which constants matter at all; paired with itself it does so well.
+    // One seed tells which constants matter at all, unless it is as published by itself.
     let mut ranges = ranges(&base.parameters, base.allocator, filter)?;
     ranges.extend(fitted(&base.parameters, filter)?);
+    let first = unchanged.runs[0].first();
+    let told = first.is_some_and(|first| !band.holds(first.all_running_ns));
     let one = Base {
-        seeds: 1,
+        seeds: if told { 1 } else { base.seeds },
         ..base.clone()
     };
     let mut variants = vec![Vec::new()];

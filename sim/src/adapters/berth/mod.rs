@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use berth::core::objects::AddressPool;
 use drydock_engine::{SimInstant, Tasks};
@@ -72,6 +73,9 @@ pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
     })
 }
 
+/// How long an administrator waits after a command that failed.
+const BURY_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a token of this adapter means, packed into the 64 bits that the world carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
@@ -95,6 +99,8 @@ enum Token {
     Install,
     /// Time to ask a process whether it serves.
     Probe(usize),
+    /// The administrator's word that a machine is off: its answer, and the time to give it again.
+    Bury(NodeIndex),
 }
 
 impl Token {
@@ -110,6 +116,7 @@ impl Token {
             Token::Watch(slot) => (7, slot),
             Token::Install => (8, 0),
             Token::Probe(process) => (9, process as u32),
+            Token::Bury(node) => (10, node.0),
         };
         kind << 32 | u64::from(value)
     }
@@ -127,6 +134,7 @@ impl Token {
             7 => Token::Watch(value),
             8 => Token::Install,
             9 => Token::Probe(value as usize),
+            10 => Token::Bury(NodeIndex(value)),
             kind => unreachable!("no token of kind {kind} was ever packed"),
         }
     }
@@ -294,8 +302,14 @@ impl Ipam for BerthIpam {
 
     fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
         self.enter(context);
-        if let Token::Api(slot) = Token::unpack(token) {
-            self.answered(slot, response);
+        match Token::unpack(token) {
+            Token::Api(slot) => self.answered(slot, response),
+            // An administrator whose command failed gives it again.
+            Token::Bury(node) if response.is_err() => {
+                let again = context.now() + BURY_AGAIN;
+                context.ipam_timer(node, again, token);
+            }
+            _ => {}
         }
     }
 
@@ -319,6 +333,7 @@ impl Ipam for BerthIpam {
             Token::Probe(process) => self.probe_status(process, context),
             Token::Deadline(call) => self.plugin_deadline(call, context),
             Token::Pause(call) => self.plugin_go(call, context),
+            Token::Bury(node) => self.bury(node, context),
             other => unreachable!("no timer of {other:?} is ever set"),
         }
     }

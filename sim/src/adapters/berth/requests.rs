@@ -211,7 +211,7 @@ impl BerthIpam {
         let object = to_custom(Object::BerthNode(berth_node)).into();
         let admin = self.admin.expect("the administrator came first");
         let reply = ReplyTo::Ipam {
-            token: Token::Install.pack(),
+            token: Token::Bury(node).pack(),
         };
         context.call(
             admin,
