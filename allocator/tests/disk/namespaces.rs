@@ -3,6 +3,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use berth::adapters::clock::boot_time;
 
 /// Whether the programs are there and this is root.
 ///
@@ -72,10 +75,18 @@ pub fn ip(arguments: &[&str]) -> String {
 /// Whether a ping is answered within some seconds: an IPv6 address is usable only when the kernel has
 /// looked for others who use it.
 pub fn reaches(from: &str, ip_text: &str) -> bool {
-    let ping = Command::new("ip")
-        .args(["netns", "exec", from])
-        .args(["ping", "-n", "-c", "1", "-w", "20", "-i", "0.2", ip_text])
-        .output()
-        .unwrap();
-    ping.status.success()
+    // A ping ends at once while its own address is still being checked for duplicates, and when a
+    // neighbour did not answer in time; on a loaded machine both take longer than they should.
+    let bound = boot_time() + Duration::from_secs(40);
+    while boot_time() < bound {
+        let ping = Command::new("ip")
+            .args(["netns", "exec", from])
+            .args(["ping", "-n", "-c", "1", "-w", "20", "-i", "0.2", ip_text])
+            .output()
+            .unwrap();
+        if ping.status.success() {
+            return true;
+        }
+    }
+    false
 }
