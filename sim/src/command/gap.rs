@@ -40,18 +40,26 @@ const IDLE_PARTS: u64 = 20;
 pub fn main(args: &GapArgs) -> anyhow::Result<ExitClass> {
     let varied = &args.varied;
     let spare = match varied.cell.addresses {
-        Addresses::Equal => reference::Spare::Equal,
-        _ => reference::Spare::Ample,
+        Addresses::Equal => Some(reference::Spare::Equal),
+        Addresses::Ample => Some(reference::Spare::Ample),
+        Addresses::Count(_) => None,
     };
-    let band = reference::Cell::find(varied.allocator.name(), spare)
+    let band = spare
+        .and_then(|spare| reference::Cell::find(varied.allocator.name(), spare))
         .and_then(Band::of)
         .ok_or_else(|| {
             let name = varied.allocator.name();
             UsageError(format!("nothing was published for {name}, {}", varied.cell))
         })?;
-    let Some(gap) = find(&base(varied), band, args.filter.as_deref())? else {
+    let (gap, interrupted) = find(&base(varied), band, args.filter.as_deref())?;
+    if interrupted {
+        // A file is a whole search; half of one is for the person who ended it.
+        print(&gap.plain())?;
+        eprintln!(
+            "interrupted: constants and values beyond these were not tried, and no file written"
+        );
         return Ok(ExitClass::Interrupted);
-    };
+    }
     if let Some(path) = &varied.json {
         write(path, &gap.to_json())?;
     }
@@ -64,8 +72,8 @@ pub fn main(args: &GapArgs) -> anyhow::Result<ExitClass> {
     Ok(ExitClass::Ok)
 }
 
-/// Searches; none if it was interrupted.
-fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<Gap>> {
+/// Searches; whether it was interrupted, which leaves what was found until then.
+fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<(Gap, bool)> {
     let interrupt = interrupt_flag();
     let unchanged = run(base, &[Vec::new()], &interrupt)?;
     let base_ns = median(&unchanged.runs[0]);
@@ -82,11 +90,8 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
         levers: Vec::new(),
         idle_count: 0,
     };
-    if unchanged.interrupted {
-        return Ok(None);
-    }
-    if band.holds(base_ns) {
-        return Ok(Some(gap));
+    if unchanged.interrupted || band.holds(base_ns) {
+        return Ok((gap, unchanged.interrupted));
     }
     // One seed tells which constants matter at all, unless it is as published by itself.
     let mut ranges = ranges(&base.parameters, base.allocator, filter)?;
@@ -103,7 +108,7 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
     }
     let ends = run(&one, &variants, &interrupt)?;
     if ends.interrupted {
-        return Ok(None);
+        return Ok((gap, true));
     }
     let start = median(&ends.runs[0]);
     let mut searches: Vec<(Gain, Search)> = Vec::new();
@@ -118,7 +123,8 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
     gap.idle_count += searches.len().saturating_sub(LEVERS_MAX) as u64;
     searches.truncate(LEVERS_MAX);
     let mut searches: Vec<Search> = searches.into_iter().map(|(_, search)| search).collect();
-    loop {
+    let mut interrupted = false;
+    while !interrupted {
         let asked: Vec<(usize, Milli)> = searches
             .iter()
             .enumerate()
@@ -139,8 +145,10 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
             }
         }
         let done = run(base, &variants, &interrupt)?;
-        if done.interrupted {
-            return Ok(None);
+        interrupted = done.interrupted;
+        if interrupted {
+            // A median of some of the seeds is another number.
+            break;
         }
         for (index, runs) in indices.into_iter().zip(&done.runs) {
             searches[index].told(median(runs));
@@ -150,7 +158,7 @@ fn find(base: &Base, band: Band, filter: Option<&str>) -> anyhow::Result<Option<
     gap.levers = searches.into_iter().filter_map(Search::lever).collect();
     gap.idle_count += (searched - gap.levers.len()) as u64;
     gap.rank();
-    Ok(Some(gap))
+    Ok((gap, interrupted))
 }
 
 /// The number that a profile fits on another cell, with the range that it has where nothing is

@@ -217,6 +217,8 @@ fn a_gap_is_closed_by_the_constant_that_makes_it_and_by_no_other() {
         &format!("--set=node.cpu_per_pod={}", first.value),
     ]);
     assert_eq!(again.outcome.all_running_s.map(|s| s.ns), first.time_ns);
+    let counted = output(&["gap", "--allocator=calico", "--cell=900-dual"]);
+    assert_eq!(counted.status.code(), Some(1));
     let nothing = output(&["gap", "--allocator=berth"]);
     assert_eq!(nothing.status.code(), Some(1));
     assert!(
