@@ -30,6 +30,9 @@ pub const ANNOTATION_BURY: &str = "berth.dev/bury";
 pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Annotation on a Pod that names the pool of its default network.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
+/// Annotation by which multus takes another network than the cluster's for a Pod's first interface:
+/// the name of a NetworkAttachmentDefinition, perhaps behind its namespace and a slash.
+pub const ANNOTATION_MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
 /// Annotation that the kubelet puts on mirror Pods.
 pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
 /// Taint by which an operator states that a node is off (Kubernetes non-graceful shutdown).
@@ -552,6 +555,17 @@ pub struct PodSpec {
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
+    /// The addresses of its first interface, once its sandbox stands.
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// One address of a Pod, as the kubelet reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// Text: what cannot be read as an address is no address of a pool.
+    pub ip: String,
 }
 
 impl Pod {

@@ -3,7 +3,9 @@
 
 use std::rc::Rc;
 
-use berth::core::objects::{Kind, Metadata, Object, OwnerReference, Pod, PodSpec, PodStatus, Uid};
+use berth::core::objects::{
+    Kind, Metadata, Object, OwnerReference, Pod, PodIp, PodSpec, PodStatus, Uid,
+};
 use berth::core::set_aside::{decode, decode_text};
 use drydock_models::objects::{OwnerKind, Phase, Pod as WorldPod};
 use drydock_models::request::{Custom, CustomKind, Shape};
@@ -201,6 +203,11 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             ..OwnerReference::default()
         }
     });
+    let pod_ips = pod
+        .status
+        .pod_ips
+        .iter()
+        .map(|ip| PodIp { ip: ip.to_string() });
     let phase = match pod.status.phase {
         Phase::Pending => "Pending",
         Phase::Running => "Running",
@@ -225,6 +232,7 @@ pub fn from_pod(pod: &WorldPod) -> Object {
         },
         status: PodStatus {
             phase: phase.to_owned(),
+            pod_ips: pod_ips.collect(),
         },
     })
 }
