@@ -730,7 +730,7 @@ fn fields_of_a_newer_release_survive_every_write_and_are_named() {
         stored["spec"]["records"]
             .as_str()
             .unwrap()
-            .contains("pod-p"),
+            .contains("pod-kept"),
         "it was written"
     );
     assert_eq!(stored["spec"]["checksum"], 12);

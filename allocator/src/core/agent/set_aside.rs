@@ -127,15 +127,20 @@ impl Agent {
 
     /// A list or watch shows an object that cannot be read.
     pub(super) fn seen_set_aside(&mut self, watched: Watched, object: &SetAside) {
-        self.note_set_aside(object);
+        let is_news = self.note_set_aside(object);
         match watched {
             Watched::Pools => self.pool_set_aside(object),
             Watched::Reservations => self.reservations_changed(),
             Watched::BerthNodes => {
                 let name = &object.metadata.name;
                 self.machine_seen(name, true);
-                if *name == self.identity() && self.epoch.id().is_some() {
-                    self.read_epoch();
+                if *name == self.identity() {
+                    if is_news {
+                        self.tell_of_own_machine(object);
+                    }
+                    if self.epoch.id().is_some() {
+                        self.read_epoch();
+                    }
                 }
             }
             // It is as it was last seen; one that was never seen is asked for by its ADD.
@@ -186,11 +191,13 @@ impl Agent {
     /// The own machine's object cannot be read.
     pub(super) fn own_machine_set_aside(&mut self, object: &SetAside) {
         if self.note_set_aside(object) {
-            self.event(
-                "MachineUnreadable",
-                format!("{object}; {}", object.remedy()),
-            );
+            self.tell_of_own_machine(object);
         }
+    }
+
+    fn tell_of_own_machine(&mut self, object: &SetAside) {
+        let text = format!("{object}; {}", object.remedy());
+        self.event("MachineUnreadable", text);
     }
 
     /// Which Pod of this node an object was, by its UID or else by its name.
