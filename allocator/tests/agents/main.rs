@@ -13,6 +13,7 @@
     reason = "durations are compared in one unit"
 )]
 
+mod admission;
 mod figures;
 mod kills;
 mod node;

@@ -110,7 +110,7 @@ impl ControlPlane {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": format!("{account}-{node}")},
             "spec": {
-                "nodeName": node, "serviceAccountName": account,
+                "nodeName": node, "serviceAccountName": account, "hostNetwork": true,
                 "automountServiceAccountToken": false,
                 "containers": [{"name": "c", "image": "none"}],
             },
