@@ -10,7 +10,7 @@ use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
 use crate::core::naming::stated_node;
 use crate::core::objects::{
-    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind,
+    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
     LABEL_STATES_NODE, Metadata, Object, ObjectKey,
 };
 use crate::core::pool::block_name;
@@ -216,6 +216,7 @@ impl Agent {
                 status: "True".to_owned(),
                 reason: "AddressTaken".to_owned(),
                 message: format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", ")),
+                ..Condition::default()
             });
         }
     }
@@ -365,6 +366,7 @@ impl Agent {
                 former.push(FormerEpoch {
                     epoch: object.spec.epoch,
                     state,
+                    other: Fields::new(),
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
                 if self.epoch.is_revived {
@@ -373,9 +375,12 @@ impl Agent {
                         status: "True".to_owned(),
                         reason: "BuriedWhileAlive".to_owned(),
                         message: format!("epoch {} was buried", object.spec.epoch),
+                        ..Condition::default()
                     });
                 }
                 next.metadata = object.metadata;
+                next.other = object.other;
+                next.spec.other = object.spec.other;
                 next.metadata
                     .annotations
                     .remove(crate::core::objects::ANNOTATION_BURY);
