@@ -93,6 +93,7 @@ mod tests {
                 state,
                 ..BerthNodeSpec::default()
             },
+            ..BerthNode::default()
         }
     }
 

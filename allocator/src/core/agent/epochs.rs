@@ -310,6 +310,7 @@ impl Agent {
                 former,
                 ..BerthNodeSpec::default()
             },
+            ..BerthNode::default()
         }
     }
 
