@@ -18,5 +18,6 @@ mod figures;
 mod kills;
 mod node;
 mod outage;
+mod poison;
 mod rig;
 mod rush;

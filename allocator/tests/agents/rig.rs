@@ -94,6 +94,17 @@ impl Rig {
         });
     }
 
+    /// The controller's process.
+    pub fn controller_pid(&self) -> u32 {
+        self.controller.id()
+    }
+
+    /// What the controller said.
+    pub fn controller_log(&self) -> String {
+        let log = self.directory.path().join("controller");
+        std::fs::read_to_string(log).unwrap()
+    }
+
     /// A request that must succeed.
     pub fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         self.runtime

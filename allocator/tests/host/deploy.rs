@@ -12,8 +12,8 @@ use berth::cni::config::Config;
 use berth::core::agent::AgentConfig;
 use berth::core::block::SCHEMA;
 use berth::core::objects::{
-    ANNOTATION_BURY, ANNOTATION_RELEASE, AddressPool, AddressReservation, FINALIZER, FamilySpec,
-    Kind, LABEL_POOL, LABEL_ROOM, LABEL_STATES_NODE, Object, ObjectKey,
+    self, ANNOTATION_BURY, ANNOTATION_RELEASE, AddressPool, AddressReservation, FINALIZER,
+    FamilySpec, Kind, LABEL_POOL, LABEL_ROOM, LABEL_STATES_NODE, Object, ObjectKey,
 };
 use berth::core::set_aside::{decode, unknown_fields};
 use berth::ports::Part;
@@ -396,8 +396,11 @@ fn the_policies_speak_of_what_the_programs_write() {
     ] {
         assert!(policies.contains(&format!("\"{word}\"")), "{word}");
     }
-    let schema = format!("object.spec.schema <= {SCHEMA} ");
-    assert!(policies.contains(&schema), "{schema}");
+    let blocks = format!("object.spec.schema <= {SCHEMA} ");
+    let machines = format!("object.spec.?schema.orValue(0) <= {}\n", objects::SCHEMA);
+    for schema in [blocks, machines] {
+        assert!(policies.contains(&schema), "{schema}");
+    }
 }
 
 #[test]
