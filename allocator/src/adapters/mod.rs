@@ -62,6 +62,8 @@ pub mod metrics;
 #[cfg(feature = "agent")]
 pub mod namespaces;
 #[cfg(feature = "agent")]
+pub mod naming;
+#[cfg(feature = "agent")]
 pub mod node;
 #[cfg(feature = "agent")]
 pub mod notices;

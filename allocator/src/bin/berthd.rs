@@ -19,9 +19,12 @@ use berth::adapters::daemon::{
 use berth::adapters::events::{Regarding, Reporter};
 use berth::adapters::install::{Item, Outcome};
 use berth::adapters::metrics::Metrics;
+use berth::adapters::naming::find_name;
 use berth::adapters::node::{ClusterPorts, HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::controller::{Controller, ControllerConfig};
+use berth::core::naming::Facts;
+use berth::ports::AgentPorts as _;
 use berth::shell::{run_agent, run_controller};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -227,10 +230,13 @@ fn limits(args: &ApiArgs) -> Limits {
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let machine_id = read_id("--machine-id-file", &args.machine_id_file)?;
+    if machine_id.contains('.') {
+        bail!(
+            "--machine-id-file={}: {machine_id:?} is no ID: it has a dot",
+            args.machine_id_file.display()
+        );
+    }
     let boot_id = read_id("boot ID", Path::new("/proc/sys/kernel/random/boot_id"))?;
-    let mut config = AgentConfig::new(&args.node_name, &machine_id, &boot_id);
-    config.default_network.clone_from(&args.default_network);
-    config.removes_displaced_pods = !args.keep_displaced_pods;
     let paths = HostPaths {
         socket: args.socket,
         journal: args.state_directory.join("journal"),
@@ -266,7 +272,19 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         stopped = &mut stop => return stopped,
     };
     pages.set_waits(false);
-    tracing::info!(node = args.node_name, machine_id, "the agent starts");
+    let facts = Facts {
+        machine_id: &machine_id,
+        node_name: &args.node_name,
+        boot_id: &boot_id,
+    };
+    let machine = tokio::select! {
+        name = find_name(ports.api(), &args.state_directory, facts) => name?,
+        stopped = &mut stop => return stopped,
+    };
+    let mut config = AgentConfig::new(&args.node_name, &machine, &boot_id);
+    config.default_network.clone_from(&args.default_network);
+    config.removes_displaced_pods = !args.keep_displaced_pods;
+    tracing::info!(node = args.node_name, machine, "the agent starts");
     let drain = async {
         stop.await?;
         tracing::info!("the agent stops");

@@ -209,7 +209,17 @@ impl Agent {
         self.holdings.range(at(0)..=at(u16::MAX))
     }
 
-    fn record_of(&self, holding: &Holding) -> Option<Record> {
+    /// The record of a holding that takes the place of `before`.
+    fn record_of(&self, holding: &Holding, before: Option<&Record>) -> Option<Record> {
+        // The journal does not tell which reservation an attachment satisfies; its record does.
+        let stated = before
+            .and_then(Record::holder)
+            .filter(|holder| holder.pod_uid == holding.pod)
+            .map_or("", |holder| holder.reservation.as_str());
+        let reservation = match holding.reservation.as_str() {
+            "" => stated,
+            known => known,
+        };
         let (state, container) = match &holding.state {
             Hold::Unbound => (HolderState::Unbound, String::new()),
             Hold::Lost => (HolderState::Bound, String::new()),
@@ -228,7 +238,7 @@ impl Agent {
             state,
             pod_name: holding.pod_name.clone(),
             container,
-            reservation: holding.reservation.clone(),
+            reservation: reservation.to_owned(),
         }))
     }
 
@@ -292,10 +302,10 @@ impl Agent {
             }
         }
         for (place, holding) in self.holdings_of(key) {
-            let Some(record) = self.record_of(holding) else {
+            let before = block.base.get(place.ordinal);
+            let Some(record) = self.record_of(holding, before) else {
                 continue;
             };
-            let before = block.base.get(place.ordinal);
             let agrees = before
                 .and_then(Record::holder)
                 .is_some_and(|holder| holder.epoch == own && holder.pod_uid == holding.pod);
@@ -355,7 +365,7 @@ impl Agent {
             state: Hold::Unbound,
             reservation: claim.reservation().to_owned(),
         };
-        Some((ordinal, self.record_of(&holding)?))
+        Some((ordinal, self.record_of(&holding, None)?))
     }
 
     /// Sends the block's next request, if one is due and none is in flight.

@@ -8,9 +8,10 @@ use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
+use crate::core::naming::stated_node;
 use crate::core::objects::{
     ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
-    Metadata, Object, ObjectKey,
+    LABEL_STATES_NODE, Metadata, Object, ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
@@ -304,7 +305,13 @@ impl Agent {
     }
 
     fn fresh_object(&self, number: u64, former: Vec<FormerEpoch>) -> BerthNode {
+        let mut metadata = Metadata::default();
+        if stated_node(self.identity()) == Some(&*self.config.node_name) {
+            let label = (LABEL_STATES_NODE.to_owned(), "true".to_owned());
+            metadata.labels.extend([label]);
+        }
         BerthNode {
+            metadata,
             spec: BerthNodeSpec {
                 node_name: self.config.node_name.clone(),
                 node_uid: self.node_uid.clone(),

@@ -60,7 +60,8 @@ use startup::Phase;
 pub struct AgentConfig {
     /// Name of the Node object.
     pub node_name: String,
-    /// `/etc/machine-id`.
+    /// The machine's name: unique among machines, the same from boot to boot (see
+    /// [`super::naming`]).
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
