@@ -98,7 +98,7 @@ impl MemoryApi {
     /// One more pool, approved, that nobody gets by default.
     pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
         let mut pool = AddressPool::default();
-        pool.metadata.name = name.to_owned();
+        name.clone_into(&mut pool.metadata.name);
         pool.spec.block_size = Some(64);
         pool.spec.families = families;
         self.with(|store| {

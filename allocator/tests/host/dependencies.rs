@@ -100,6 +100,8 @@ fn locked(text: &str) -> Vec<Locked<'_>> {
         .collect()
 }
 
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
 /// What `cargo deny` looks at in the pipeline, as far as it can be told without the network.
 #[test]
 fn every_dependency_is_of_the_registry_with_a_checksum_and_none_is_banned() {
@@ -109,7 +111,6 @@ fn every_dependency_is_of_the_registry_with_a_checksum_and_none_is_banned() {
     );
     let packages = locked(&lock);
     assert!(packages.len() > 100, "{}", packages.len());
-    const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
     let own = ["berth", "drydock"];
     for package in &packages {
         let ours = own.iter().any(|own| package.name.starts_with(own));

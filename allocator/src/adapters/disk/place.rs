@@ -131,7 +131,7 @@ fn look(path: &Path, missing: Missing) -> io::Result<Metadata> {
             // Not everybody's business, but host-local's directories can be listed, and tools list
             // them.
             match fs::DirBuilder::new().mode(0o755).create(path) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
                 _ => fs::symlink_metadata(path),
             }
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{DATA_DIRECTORY, DiskPlace, DiskSection, path, range_sets};
-use crate::core::disk::ranges::RangeSpec;
+use crate::core::disk::ranges::{RangeSet, RangeSpec};
 use crate::core::exchange::Failure;
 
 /// Files that one entry may allow for `resolvConf`.
@@ -169,14 +169,15 @@ impl NodeRule {
             .filter(|d| !same(d, &networks.root))
         {
             return refuse(format!(
-                "\"ipam.dataDir\" is {other:?}; {list} has all networks in {}; leave it out",
+                "\"ipam.dataDir\" is {}; {list} has all networks in {}; leave it out",
+                other.display(),
                 networks.root.display()
             ));
         }
         let Some(section) = section else {
             return Ok(listed(networks));
         };
-        for range in section.sets.iter().flat_map(|set| set.specs()) {
+        for range in section.sets.iter().flat_map(RangeSet::specs) {
             if !entry.ranges.iter().any(|allowed| allowed.covers(range)) {
                 return refuse(format!(
                     "{}-{} of {} with gateway {} is in no range that its entry in {list} has, of \
@@ -189,8 +190,9 @@ impl NodeRule {
             && !entry.resolv_confs.contains(file)
         {
             return refuse(format!(
-                "\"ipam.resolvConf\" is {file:?}, which its entry in {list} does not allow; an \
-                 administrator adds it there to \"resolvConf\""
+                "\"ipam.resolvConf\" is {}, which its entry in {list} does not allow; an \
+                 administrator adds it there to \"resolvConf\"",
+                file.display()
             ));
         }
         Ok(listed(networks))
