@@ -351,7 +351,7 @@ mod tests {
                 );
             }
         }
-        let document = json!({"name": "net", "ipam": inside(),
+        let document = json!({"cniVersion": "1.0.0", "name": "net", "ipam": inside(),
             "runtimeConfig": {"ipRanges": [[{"subnet": "10.9.0.0/24"}]]}});
         let config = Config::decode(document.to_string().as_bytes()).unwrap();
         let refused = rule.admit(&config.place().unwrap(), Some(&config.disk().unwrap()));
