@@ -457,6 +457,15 @@ impl Agent {
         self.obey_orders(object);
     }
 
+    /// The whole list of machines: others are gone.
+    pub(super) fn machines_listed(&mut self, names: &BTreeSet<String>) {
+        let before = self.epoch.machines.len();
+        self.epoch.machines.retain(|(_, name)| names.contains(name));
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
+    }
+
     /// Blocks are dealt among the machines that live.
     pub(super) fn machine_seen(&mut self, name: &str, lives: bool) {
         let entry = (fnv1a(name.as_bytes()), name.to_owned());

@@ -527,6 +527,7 @@ impl Agent {
     /// Does what the input made necessary: Pods first (they claim and are answered), then claims to
     /// blocks, then blocks to the apiserver.
     fn settle(&mut self) {
+        self.refresh_kept();
         if self.phase != Phase::Serving {
             if self.phase == Phase::Settling {
                 self.flush_touched();

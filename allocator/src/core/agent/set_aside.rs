@@ -82,6 +82,7 @@ fn pod_of(reservation: &AddressReservation) -> (String, String) {
 /// What reservations that cannot be read keep.
 #[derive(Default)]
 pub(super) struct Kept {
+    is_stale: bool,
     /// Addresses by pool: nobody is given them.
     addresses: BTreeSet<(String, IpAddr)>,
     /// By namespace and name of a Pod: (pool, reservation); no pool: any. The Pod is given nothing
@@ -211,8 +212,17 @@ impl Agent {
             .map(|(uid, _)| uid.clone())
     }
 
-    /// What the set of reservations that cannot be read keeps, anew.
+    /// What reservations that cannot be read keep is another set now: found out once per input,
+    /// since a list may hold thousands.
     pub(super) fn reservations_changed(&mut self) {
+        self.kept.is_stale = true;
+    }
+
+    /// What reservations that cannot be read keep, anew.
+    pub(super) fn refresh_kept(&mut self) {
+        if !self.kept.is_stale {
+            return;
+        }
         let mut kept = Kept::default();
         let begin = ObjectKey::cluster(Kind::AddressReservation, "");
         let unreadable = self.set_aside.range(begin..);
