@@ -4,6 +4,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,11 +14,12 @@ use super::apiserver::{Deadlines, KubeApi};
 use super::bucket::Rate;
 use super::clock::boot_time;
 use super::events::{EventSink, Regarding, Reporter};
-use super::health::{agent_complaints, controller_complaints};
+use super::health::{agent_complaints, agent_notes, controller_complaints};
 use super::http::{HttpListener, Pages};
 use super::journal_file::JournalFile;
 use super::metered::MeteredApi;
 use super::metrics::Metrics;
+use super::namespaces::REMOVED;
 use super::node::{HostObserver, HostPaths};
 use super::spool::SpoolDirectory;
 
@@ -90,6 +93,8 @@ pub struct AgentPages {
     metrics: Arc<Metrics>,
     journal: JournalFile,
     spool: SpoolDirectory,
+    /// Directories of the host that this process was given.
+    directories: Vec<PathBuf>,
     waits: AtomicBool,
 }
 
@@ -100,6 +105,11 @@ impl AgentPages {
             metrics,
             journal: JournalFile::new(&paths.journal),
             spool: SpoolDirectory::new(&paths.spool),
+            directories: [&paths.socket, &paths.journal]
+                .into_iter()
+                .filter_map(|path| path.parent().map(Path::to_owned))
+                .chain(paths.namespaces.iter().cloned())
+                .collect(),
             waits: AtomicBool::new(false),
         }
     }
@@ -123,6 +133,21 @@ impl Pages for AgentPages {
         let journal = self.journal.try_writing().map_err(|error| error.message);
         let state = self.metrics.agent().clone();
         agent_complaints(&state, journal, boot_time())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        agent_notes(&self.metrics.agent().clone())
+    }
+
+    /// A mount keeps the directory that it began with. Its liveness is what has a kubelet make the
+    /// container anew, and with it the mounts.
+    fn past_mending(&self) -> Vec<String> {
+        let dead = self
+            .directories
+            .iter()
+            .filter(|directory| std::fs::metadata(directory).is_ok_and(|found| found.nlink() == 0));
+        dead.map(|directory| format!("{}: {REMOVED}", directory.display()))
+            .collect()
     }
 }
 
@@ -160,5 +185,59 @@ pub async fn listen(
     Ok(Some(listener))
 }
 
+/// The machine's ID for this boot: the one under which the boot's first agent ran, whatever the
+/// host's file says by now. The records of Pods that run are that machine's, and an agent that came
+/// back under another ID would leave them to nobody. A new ID counts from the next boot on.
+pub fn machine_id_of_boot(state_directory: &Path, stated: &str, boot_id: &str) -> String {
+    let path = state_directory.join("machine-id");
+    let kept = std::fs::read_to_string(&path).ok();
+    let kept = kept.as_deref().and_then(|text| {
+        let (boot, id) = text.trim_end().split_once(' ')?;
+        (boot == boot_id && crate::cni::names::is_object_name(id)).then(|| id.to_owned())
+    });
+    if let Some(id) = kept {
+        if id != stated {
+            tracing::warn!(
+                id,
+                stated,
+                "the machine's ID changed: it counts from the next boot"
+            );
+        }
+        return id;
+    }
+    let keep = || {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_directory)?;
+        let aside = state_directory.join("machine-id.new");
+        std::fs::write(&aside, format!("{boot_id} {stated}\n"))?;
+        std::fs::rename(&aside, &path)
+    };
+    if let Err(error) = keep() {
+        tracing::warn!(path = %path.display(), %error, "the machine's ID is not kept");
+    }
+    stated.to_owned()
+}
+
 /// Within this a process that was told to stop answers those that it serves.
 pub const DRAIN: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_keeps_its_id_until_its_next_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let id = |stated: &str, boot: &str| machine_id_of_boot(&state, stated, boot);
+        assert_eq!(id("a", "boot-1"), "a");
+        assert_eq!(id("b", "boot-1"), "a", "the host's file was replaced");
+        assert_eq!(id("b", "boot-2"), "b");
+        for damage in ["", "boot-2", "boot-2 ../x", "\u{0}"] {
+            std::fs::write(state.join("machine-id"), damage).unwrap();
+            assert_eq!(id("c", "boot-2"), "c", "{damage:?} says nothing");
+        }
+    }
+}

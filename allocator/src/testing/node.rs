@@ -39,6 +39,10 @@ pub(super) struct NodeState {
     pub(super) metrics: Vec<Metric>,
     pub(super) events: Vec<(&'static str, String)>,
     pub(super) journal_broken: bool,
+    /// The runtime cannot be asked.
+    pub(super) runtime_lost: bool,
+    /// No path can be looked at.
+    pub(super) namespaces_lost: bool,
     /// Rises with each start: what a dead process still has in flight is not delivered.
     pub(super) incarnation: u64,
 }

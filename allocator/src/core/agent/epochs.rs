@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, Purpose, Timer};
+use super::{Agent, HostPart, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
@@ -14,7 +14,7 @@ use crate::core::objects::{
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, Part};
+use crate::ports::{ApiError, Applied, Consistency, Part};
 
 /// Condition of a `BerthNode`: an incarnation of the same boot was buried.
 const CONDITION_REVIVED: &str = "BuriedWhileAlive";
@@ -51,6 +51,10 @@ pub(super) struct EpochView {
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
+    /// The name of the own object where another node has the one named after the machine's ID.
+    own_name: Option<String>,
+    /// The node that the object names is gone: the machine was renamed.
+    is_renamed: bool,
 }
 
 impl EpochView {
@@ -70,6 +74,8 @@ impl EpochView {
             is_revived: false,
             displaced: BTreeSet::new(),
             known_before: false,
+            own_name: None,
+            is_renamed: false,
         }
     }
 
@@ -110,7 +116,56 @@ impl Agent {
         if self.is_mutant(crate::core::Mutant::NodeNameIdentity) {
             return &self.config.node_name;
         }
-        &self.config.machine_id
+        self.epoch
+            .own_name
+            .as_deref()
+            .unwrap_or(&self.config.machine_id)
+    }
+
+    /// Whether the own object as last seen says something else of the parts than is known.
+    pub(super) fn stored_node_differs(&self) -> bool {
+        let stored = self.epoch.stored.as_ref();
+        stored.is_some_and(|stored| self.parts.differs_from(stored))
+    }
+
+    /// The object named after the machine's ID names another node. Either this machine was renamed,
+    /// or there are two with one ID, as copies of one image are. Two that wrote one object would
+    /// take each other's incarnation away for ever; so the one that came later goes by a name of
+    /// its own. Which it is, the other's Node object says.
+    fn is_anothers(&mut self, object: &BerthNode) -> bool {
+        let other = &object.spec.node_name;
+        let may_be = self.epoch.id.is_none()
+            && self.epoch.own_name.is_none()
+            && !self.epoch.is_renamed
+            && !other.is_empty()
+            && *other != self.config.node_name;
+        if may_be {
+            self.epoch.in_flight = true;
+            let key = ObjectKey::cluster(Kind::Node, other.clone());
+            let purpose = Purpose::Namesake(other.clone());
+            self.call(purpose, ApiRequest::Get(key, Consistency::Quorum));
+        }
+        may_be
+    }
+
+    /// The Node object that the machine's object names, or that there is none.
+    pub(super) fn namesake_answered(&mut self, other: &str, result: Result<ApiReply, ApiError>) {
+        match result {
+            Ok(ApiReply::Object(_)) => {
+                let id = &self.config.machine_id;
+                let why = format!("node {other} has the same ID, {id}");
+                let own = format!("{id}-{:016x}", fnv1a(self.config.node_name.as_bytes()));
+                self.epoch.own_name = Some(own);
+                self.part_found(HostPart::MachineId, Some(why));
+            }
+            Err(ApiError::NotFound) => self.epoch.is_renamed = true,
+            _ => {
+                self.epoch_answered(self.now, None, Err(ApiError::Unavailable(Applied::Not)));
+                return;
+            }
+        }
+        self.epoch.in_flight = false;
+        self.read_epoch();
     }
 
     /// Whether an ADD may be answered from memory now.
@@ -173,6 +228,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
+        self.parts.state_in(&mut next);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -307,7 +363,10 @@ impl Agent {
     }
 
     /// The object as a read showed it.
-    fn epoch_read(&mut self, sent: BootTime, object: BerthNode) {
+    fn epoch_read(&mut self, sent: BootTime, mut object: BerthNode) {
+        if self.is_anothers(&object) {
+            return;
+        }
         let same_boot = object.spec.boot_id == self.config.boot_id;
         let known = self.epoch.id.as_ref().map(EpochId::number);
         if self.epoch.stored.is_none() {
@@ -328,6 +387,8 @@ impl Agent {
             self.suspend(&object);
             return;
         }
+        // Of this machine, perhaps under the name that it had.
+        object.spec.node_name.clone_from(&self.config.node_name);
         let continues = same_boot && !foreign && known.is_none_or(|n| n == object.spec.epoch);
         if continues {
             let conditions = &object.spec.conditions;
@@ -393,6 +454,11 @@ impl Agent {
                     object.metadata.name, object.spec.epoch
                 ),
             );
+            let why = format!(
+                "another process took the incarnation: epoch {} of node {}",
+                object.spec.epoch, object.spec.node_name
+            );
+            self.part_found(HostPart::MachineId, Some(why));
         }
         self.disarm(&Timer::Epoch);
         let at = self.epoch.suspended_until.unwrap_or(until);
@@ -406,7 +472,9 @@ impl Agent {
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
         self.epoch.stored = Some(object.clone());
-        self.epoch.suspended_until = None;
+        if self.epoch.suspended_until.take().is_some() {
+            self.part_found(HostPart::MachineId, None);
+        }
         self.epoch.valid_until = self
             .epoch
             .valid_until
@@ -431,6 +499,9 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
+        if self.parts.differs_from(object) {
+            self.epoch_block_added();
+        }
         self.obey_orders(object);
     }
 

@@ -17,6 +17,7 @@ mod fencing;
 mod holdings;
 mod lost;
 mod orders;
+mod parts;
 mod pods;
 mod policy;
 mod pool_check;
@@ -29,6 +30,7 @@ mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
@@ -142,6 +144,8 @@ pub enum Input {
     Spool(Result<Vec<SpoolEntry>, LocalError>),
     /// The runtime's sandboxes.
     Sandboxes(Result<Vec<Sandbox>, LocalError>),
+    /// What a look at parts of the host found.
+    Parts(Vec<Finding>),
 }
 
 /// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
@@ -334,6 +338,8 @@ enum Purpose {
     PodOfAdd(RequestId),
     Relist(startup::Watched),
     RemovePod(Uid),
+    /// The Node that the machine's object names.
+    Namesake(String),
 }
 
 /// What a look at a path was for.
@@ -342,6 +348,7 @@ enum ProbePurpose {
     BeforeReply(RequestId),
     Release(super::exchange::Attachment),
     Sweep(super::exchange::Attachment),
+    Order(super::exchange::Attachment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -393,6 +400,8 @@ pub struct Agent {
     tombstones: tombstones::Tombstones,
     lost: lost::Lost,
     sweep: releases::Sweep,
+    orders: orders::Orders,
+    parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
     calls: BTreeMap<CallId, Purpose>,
@@ -439,6 +448,8 @@ impl Agent {
             tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
+            orders: orders::Orders::default(),
+            parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
             calls: BTreeMap::new(),
@@ -491,7 +502,8 @@ impl Agent {
             Input::NamespacesChanged => self.probe_releasing(),
             Input::SpoolChanged => self.list_spool(),
             Input::Spool(entries) => self.spool_listed(entries),
-            Input::Sandboxes(list) => self.sandboxes_listed(list),
+            Input::Sandboxes(list) => self.runtime_answered(list),
+            Input::Parts(findings) => self.parts_looked_at(findings),
         }
     }
 
@@ -542,6 +554,7 @@ impl Agent {
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
+            Purpose::Namesake(other) => self.namesake_answered(&other, result),
         }
     }
 
@@ -571,7 +584,7 @@ impl Agent {
                 Timer::Reopen(watched) => self.reopen(watched),
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) => {
                     self.touched_pods.insert(uid);

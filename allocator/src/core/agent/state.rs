@@ -1,6 +1,6 @@
 //! How an agent stands, for metrics and health. Nothing is decided by it.
 
-use super::{Agent, Hold, Phase};
+use super::{Agent, Hold, PartState, Phase};
 use crate::core::identity::EpochId;
 use crate::core::time::BootTime;
 
@@ -35,6 +35,8 @@ pub struct AgentState {
     pub tombstones: u64,
     /// Units: requests to the apiserver without an answer.
     pub calls_in_flight: u64,
+    /// What was looked at outside the process, ascending by part.
+    pub parts: Vec<PartState>,
 }
 
 impl Agent {
@@ -49,6 +51,7 @@ impl Agent {
             claims_waiting: self.claims.len() as u64,
             tombstones: self.tombstones.len() as u64,
             calls_in_flight: self.calls.len() as u64,
+            parts: self.parts.states().to_vec(),
             ..AgentState::default()
         };
         for holding in self.holdings.values() {
