@@ -114,6 +114,13 @@ impl AgentPages {
         }
     }
 
+    /// Looks at these directories, too, for mounts of what the host removed.
+    #[must_use]
+    pub fn over(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.directories.extend(directories);
+        self
+    }
+
     /// Whether another agent of this host has the journal.
     pub fn set_waits(&self, waits: bool) {
         self.waits.store(waits, Ordering::Relaxed);

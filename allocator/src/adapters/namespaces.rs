@@ -73,8 +73,7 @@ impl NamespaceDirectories {
 
     fn look(&self, path: &Path) -> Option<Probe> {
         let name = path.file_name()?;
-        // `/var/run` is a link to `/run` on most hosts.
-        let directory = fs::canonicalize(path.parent()?).ok()?;
+        let directory = resolve(path.parent()?, |path| fs::canonicalize(path).ok())?;
         if !self.is_known(&directory) {
             return None;
         }
@@ -112,6 +111,15 @@ impl NamespaceDirectories {
             canary: has_canary,
         })
     }
+}
+
+/// The directory as the agent sees it. `/var/run` is a link to `/run` on hosts, runtimes name paths
+/// by it, and an image that holds nothing but this program has no such link.
+fn resolve(directory: &Path, real: impl Fn(&Path) -> Option<PathBuf>) -> Option<PathBuf> {
+    real(directory).or_else(|| {
+        let below = directory.strip_prefix("/var/run").ok()?;
+        real(&Path::new("/run").join(below))
+    })
 }
 
 fn check_directory(directory: &Path) -> Result<(), String> {
@@ -288,6 +296,16 @@ mod tests {
             panic!("{seen:?} {after:?}")
         };
         assert_ne!(before, mount, "what went with the directory is no evidence");
+    }
+
+    #[test]
+    fn a_path_by_var_run_is_found_where_there_is_no_such_link() {
+        let image = |path: &Path| (path == Path::new("/run/netns")).then(|| path.to_owned());
+        let found = |path: &str| resolve(Path::new(path), image);
+        assert_eq!(found("/var/run/netns"), Some("/run/netns".into()));
+        assert_eq!(found("/run/netns"), Some("/run/netns".into()));
+        assert_eq!(found("/var/run/other"), None);
+        assert_eq!(found("/var/lib/netns"), None);
     }
 
     #[tokio::test]

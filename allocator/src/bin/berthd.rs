@@ -276,7 +276,10 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         uid: String::new(),
     };
     let watched = Watched::connect(Metrics::for_agent(), limits(&args.api), reporter, node).await?;
-    let pages = Arc::new(AgentPages::new(watched.metrics.clone(), &paths));
+    let pages = AgentPages::new(watched.metrics.clone(), &paths)
+        .over(args.runtime_socket.parent().map(Path::to_owned))
+        .over(installed.iter().map(|item| item.directory.clone()));
+    let pages = Arc::new(pages);
     let _http = listen(args.watch.metrics_address, pages.clone()).await?;
     let mut stop = core::pin::pin!(stopped());
     let waits = || {
