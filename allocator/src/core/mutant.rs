@@ -1,4 +1,4 @@
-//! Deliberately wrong variants of some rules, compiled in only with the feature `mutants`: a
+//! Deliberately wrong variants of single rules, compiled in only with the feature `mutants`: a
 //! testbed that does not notice them does not see.
 
 use core::fmt;
@@ -18,18 +18,21 @@ pub enum Mutant {
     FreeAtDel,
     /// The incarnation is named after the node instead of the machine.
     NodeNameIdentity,
+    /// Whatever is bound to the node gets a reservation, and keeps it, whoever sets up its network.
+    ClaimsForForeignPods,
     /// A list of the runtime's sandboxes that failed counts as an empty list.
     LostRuntimeTakenForEmpty,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
+        Self::ClaimsForForeignPods,
         Self::LostRuntimeTakenForEmpty,
     ];
 
@@ -40,6 +43,7 @@ impl Mutant {
             Self::ReadSettlesUnknown => "read-settles-unknown",
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
+            Self::ClaimsForForeignPods => "claims-for-foreign-pods",
             Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
         }
     }

@@ -13,6 +13,7 @@ use berth::core::agent::AgentConfig;
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
 };
+use berth::core::set_aside::{decode, unknown_fields};
 use berth::ports::Part;
 use berth::testing::{Asked, Faults, PodPlan, World};
 use serde_json::Value;
@@ -269,7 +270,10 @@ fn the_base_is_what_the_chart_renders() {
 #[test]
 fn the_agent_mounts_directories_of_the_host_so_that_what_is_made_anew_in_them_is_seen() {
     let base = documents(&text("kustomize/berth.yaml"));
-    let agent = base.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+    let agent = base
+        .iter()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
     let pod = &agent["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     let argument = |name: &str| {
@@ -295,7 +299,11 @@ fn the_agent_mounts_directories_of_the_host_so_that_what_is_made_anew_in_them_is
     let socket = argument("--runtime-socket=");
     let outside = mounted[socket.parent().unwrap()].join(socket.file_name().unwrap());
     assert_eq!(outside, PathBuf::from("/run/containerd/containerd.sock"));
-    for option in ["--state-directory=", "--netns-directory=", "--plugin-directory="] {
+    for option in [
+        "--state-directory=",
+        "--netns-directory=",
+        "--plugin-directory=",
+    ] {
         assert!(mounted.contains_key(&argument(option)), "{option}");
     }
     assert!(mounted.contains_key(argument("--socket=").parent().unwrap()));
@@ -306,11 +314,16 @@ fn every_sample_is_read_by_who_will_read_it() {
     let mut networks = 0;
     for entry in std::fs::read_dir(deploy("samples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        for mut document in documents(&text(&format!("samples/{name}"))) {
+        for document in documents(&text(&format!("samples/{name}"))) {
             match document["kind"].as_str().unwrap() {
-                "AddressPool" | "AddressReservation" => {
-                    document.as_object_mut().unwrap().remove("apiVersion");
-                    let object: Object = serde_json::from_value(document).unwrap();
+                kind @ ("AddressPool" | "AddressReservation") => {
+                    let kind = match kind {
+                        "AddressPool" => Kind::AddressPool,
+                        _ => Kind::AddressReservation,
+                    };
+                    let object = decode(kind, &document).unwrap();
+                    assert_eq!(object.set_aside(), None, "{name}");
+                    assert_eq!(unknown_fields(&object), [""; 0], "{name}");
                     if let Object::AddressPool(pool) = object {
                         berth::core::pool::Pool::parse(&pool, None).unwrap();
                     }

@@ -5,8 +5,11 @@
 
 mod callers;
 mod cluster;
+mod daemon;
 mod dependencies;
 mod deploy;
 #[path = "../disk/namespaces.rs"]
 mod namespaces;
+mod parts;
 mod plugin;
+mod runtime;

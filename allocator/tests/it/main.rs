@@ -14,3 +14,4 @@ mod parts;
 mod pools;
 mod sequences;
 mod storms;
+mod unasked;

@@ -143,10 +143,6 @@ impl Parts {
         }
     }
 
-    #[allow(
-        clippy::needless_update,
-        reason = "the fields that this part fills in; what else there is has its default"
-    )]
     fn condition(&self) -> Option<Condition> {
         let (first, _) = self.lost().next()?;
         let count = self.lost().count();
