@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::holders::{HolderRow, holders};
+use super::parts::lacks_runtime;
 use super::{Incarnation, Snapshot};
 use crate::core::block::Block;
 use crate::core::objects::EpochState;
@@ -32,6 +33,8 @@ pub enum FindingKind {
     NodeGone,
     /// A reservation names no address of its pool.
     ReservationWithoutPlace,
+    /// An agent lost something that it depends on.
+    PartLost,
 }
 
 /// One finding.
@@ -56,6 +59,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     found.extend(of_machines(snapshot));
     found.extend(of_reservations(snapshot));
     found.extend(held_twice(&rows));
+    found.extend(super::parts::of_parts(snapshot));
     found.sort_by(|one, other| (one.kind, &one.subject).cmp(&(other.kind, &other.subject)));
     found
 }
@@ -92,6 +96,17 @@ fn of_holders(snapshot: &Snapshot, rows: &[HolderRow]) -> Vec<Finding> {
                 "none: the controller frees it after the quarantine (11 min)",
             )),
             (Incarnation::Dead, _) => {}
+            (Incarnation::Live, None) if lacks_runtime(snapshot, &row.node) => {
+                found.push(finding(
+                    FindingKind::PodGone,
+                    format!(
+                        "the Pod is gone, and the agent on {} cannot ask its runtime ({})",
+                        row.node, row.state
+                    ),
+                    "give the agent its runtime back; or kubectl berth release ADDRESS, which is \
+                     obeyed without a runtime where the namespace's path is gone",
+                ));
+            }
             (Incarnation::Live, None) => found.push(finding(
                 FindingKind::PodGone,
                 format!(

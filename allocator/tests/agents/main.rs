@@ -18,4 +18,7 @@ mod kills;
 mod node;
 mod outage;
 mod rig;
+#[path = "../host/runtime.rs"]
+mod runtime;
 mod rush;
+mod soak;

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use berth::adapters::cri::CriSandboxes;
 use berth::adapters::node::{HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig};
-use berth::core::exchange::Sandbox;
 use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
 use berth::core::pool::{approval, fingerprint};
 use berth::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, LocalError, Part, Preconditions,
-    Sandboxes, Watch, WatchEvent, WatchQuery,
+    ApiError, ApiServer, Consistency, ListPage, ListQuery, Part, Preconditions, Watch, WatchEvent,
+    WatchQuery,
 };
 use berth::shell::run_agent;
 use berth::testing::Store;
 use tokio::sync::watch;
+
+use crate::runtime::FakeRuntime;
 
 /// The apiserver.
 #[derive(Clone)]
@@ -97,6 +99,18 @@ impl MemoryApi {
         blocks.collect()
     }
 
+    /// What the machine's object says of lost parts: the condition's reason, or nothing.
+    pub fn part_lost(&self) -> String {
+        let store = self.lock();
+        let mut machines = store.of_kind(Kind::BerthNode);
+        let Some(Object::BerthNode(machine)) = machines.next() else {
+            return String::new();
+        };
+        let mut conditions = machine.spec.conditions.iter();
+        let lost = conditions.find(|condition| condition.kind == "PartLost");
+        lost.map_or_else(String::new, |condition| condition.reason.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap()
     }
@@ -164,23 +178,12 @@ impl Watch for MemoryWatch {
     }
 }
 
-/// A runtime that lists nothing.
-struct NoSandboxes;
-
-impl Sandboxes for NoSandboxes {
-    async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
-        Ok(Vec::new())
-    }
-}
-
 /// One node: its directories, and its agent while there is one.
 pub struct Host {
     pub api: MemoryApi,
+    pub runtime: FakeRuntime,
     directory: tempfile::TempDir,
-    agent: Option<(
-        tokio::runtime::Runtime,
-        Arc<HostPorts<MemoryApi, NoSandboxes>>,
-    )>,
+    agent: Option<(tokio::runtime::Runtime, Arc<HostPorts<MemoryApi>>)>,
 }
 
 impl Host {
@@ -189,6 +192,7 @@ impl Host {
         std::fs::create_dir(directory.path().join("netns")).unwrap();
         Self {
             api: MemoryApi::new(),
+            runtime: FakeRuntime::started(&directory.path().join("runtime/cri.sock")),
             directory,
             agent: None,
         }
@@ -214,10 +218,17 @@ impl Host {
         };
         let ports = {
             let _within = runtime.enter();
-            Arc::new(HostPorts::open(&paths, self.api.clone(), NoSandboxes).unwrap())
+            let sandboxes = CriSandboxes::new(&self.path("runtime/cri.sock")).unwrap();
+            let ports = HostPorts::open(&paths, self.api.clone(), sandboxes).unwrap();
+            Arc::new(ports.keeping(Vec::new(), Duration::from_millis(100)))
         };
         let running = ports.clone();
-        let config = AgentConfig::new("n1", "machine-1", "boot-1");
+        let mut config = AgentConfig::new("n1", "machine-1", "boot-1");
+        // What takes ten and twenty seconds on a node.
+        config.policy.sweep = Duration::from_secs(1);
+        config.policy.epoch_refresh = Duration::from_secs(1);
+        config.policy.release_after_del = Duration::from_secs(1);
+        config.policy.release_extra = Duration::ZERO;
         runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
         self.agent = Some((runtime, ports));
     }

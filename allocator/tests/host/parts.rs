@@ -4,7 +4,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use berth::adapters::clock::boot_time;
+use berth::adapters::spool::SpoolDirectory;
+use berth::core::exchange::{Attachment, DelRequest};
+
+use crate::cluster::Host;
 use crate::daemon::Daemon;
 use crate::runtime::{FakeRuntime, Manner};
 
@@ -186,12 +192,7 @@ fn what_only_the_agent_makes_it_makes_anew() {
         return;
     };
     let back = |part: &str, count: usize| {
-        let limit = berth::adapters::clock::boot_time() + std::time::Duration::from_secs(60);
-        while daemon.said(part) != (count, count) {
-            let now = berth::adapters::clock::boot_time();
-            assert!(now < limit, "{part}: {}", daemon.log());
-            std::thread::yield_now();
-        }
+        await_that(part, || daemon.said(part) == (count, count));
     };
     fs::remove_file(daemon.path("run/s")).unwrap();
     back("socket", 1);
@@ -228,7 +229,7 @@ fn another_s_plugin_in_the_place_of_ours_is_said_and_left_alone() {
 }
 
 #[test]
-fn a_journals_disk_that_is_full_or_read_only_is_said_and_written_to_again() {
+fn a_journals_disk_that_is_full_is_said_and_written_to_again() {
     let Some(mut daemon) = Daemon::host() else {
         return;
     };
@@ -252,6 +253,91 @@ fn a_journals_disk_that_is_full_or_read_only_is_said_and_written_to_again() {
     lose(&mut daemon, "journal", fill, |_| {
         fs::remove_file(&filler).unwrap()
     });
+}
+
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let limit = boot_time() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(boot_time() < limit, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_ended_without_a_del_while_the_runtime_was_away_is_free_once_it_is_back() {
+    let mut host = Host::new();
+    host.start_agent();
+    let uids = ["stays", "goes"].map(|name| {
+        let uid = host.api.add_pod(name);
+        host.begin(name);
+        host.runtime.begin(name, &uid);
+        assert_eq!(host.verb("ADD", name, (name, &uid)).code, 0);
+        uid
+    });
+    host.runtime.stop();
+    await_that("it is stated", || host.api.part_lost() == "RuntimeLost");
+    host.end("goes");
+    host.runtime.end("goes");
+    host.api.remove_pod("goes");
+    let late = host.api.add_pod("late");
+    host.begin("late");
+    let run = host.verb("ADD", "late", ("late", &late));
+    assert_eq!(run.code, 0, "an ADD needs no runtime: {}", run.stdout);
+    host.runtime.start();
+    host.await_release(&uids[1]);
+    await_that("nothing is lost", || host.api.part_lost().is_empty());
+    assert!(host.api.records().contains(&uids[0]));
+    assert!(host.api.records().contains(&late));
+    host.stop_agent();
+}
+
+#[test]
+fn a_runtime_that_fails_or_hangs_is_not_taken_for_one_without_sandboxes() {
+    let mut host = Host::new();
+    host.start_agent();
+    let uid = host.api.add_pod("p");
+    host.begin("p");
+    host.runtime.begin("p", &uid);
+    assert_eq!(host.verb("ADD", "p", ("p", &uid)).code, 0);
+    host.runtime.set_manner(Manner::Fails);
+    await_that("it is stated", || host.api.part_lost() == "RuntimeLost");
+    // The Pod's object is gone, its namespace is there, and its DEL came without a link deletion.
+    host.api.remove_pod("p");
+    assert_eq!(host.verb("DEL", "p", ("p", &uid)).code, 0);
+    let before = host.runtime.asked_count();
+    await_that("it is asked often", || {
+        host.runtime.asked_count() > before + 20
+    });
+    assert!(host.api.records().contains(&uid), "its interface may be up");
+    host.runtime.set_manner(Manner::Lists);
+    host.runtime.end("p");
+    host.end("p");
+    host.await_release(&uid);
+    host.stop_agent();
+}
+
+#[test]
+fn a_del_that_is_left_in_a_spool_made_anew_is_applied() {
+    let mut host = Host::new();
+    host.start_agent();
+    let uid = host.api.add_pod("p");
+    host.begin("p");
+    assert_eq!(host.verb("ADD", "p", ("p", &uid)).code, 0);
+    fs::rename(host.path("spool"), host.path("aside")).unwrap();
+    let del = DelRequest {
+        attachment: Attachment {
+            container: "p".into(),
+            interface: "eth0".into(),
+        },
+        netns: host.path("netns/p").display().to_string(),
+    };
+    let spool = SpoolDirectory::new(host.path("spool"));
+    spool.leave(&del).unwrap();
+    host.end("p");
+    host.api.remove_pod("p");
+    host.await_release(&uid);
+    await_that("it is taken in", || spool.entry_count() == 0);
+    host.stop_agent();
 }
 
 /// Unmounts what a test mounted, however it ends.
