@@ -30,7 +30,9 @@ pub fn agent_complaints(
         complaints.push(format!("the state directory cannot be written: {error}"));
     }
     for (part, text) in lost_parts(state) {
-        if part.is_vital() && !(part == HostPart::Journal && !complaints.is_empty()) {
+        // Of the journal the lines above say more.
+        let is_said = part == HostPart::Journal && !complaints.is_empty();
+        if part.is_vital() && !is_said {
             complaints.push(text);
         }
     }

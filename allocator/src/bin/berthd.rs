@@ -48,7 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the plugins of this node
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Approve pools, keep their status, bury dead machines
     Controller(ControllerArgs),
     /// Print the CustomResourceDefinitions as YAML
@@ -216,7 +216,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Crds => Ok(std::io::stdout().write_all(crds::yaml().as_bytes())?),
         Command::Install(args) => install(&args),
         Command::Uninstall(args) => uninstall(&args),
-        Command::Agent(args) => run_role(args.watch.log_format, agent(args)),
+        Command::Agent(args) => run_role(args.watch.log_format, agent(*args)),
         Command::Controller(args) => run_role(args.watch.log_format, controller(args)),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth::adapters::cri::CriSandboxes;
 use berth::adapters::node::{HostPaths, HostPorts};
-use berth::core::agent::{Agent, AgentConfig};
+use berth::core::agent::{Agent, AgentConfig, Policy};
 use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
 use berth::core::pool::{approval, fingerprint};
 use berth::ports::{
@@ -182,6 +182,8 @@ impl Watch for MemoryWatch {
 pub struct Host {
     pub api: MemoryApi,
     pub runtime: FakeRuntime,
+    pub policy: Policy,
+    pub look_pause: Duration,
     directory: tempfile::TempDir,
     agent: Option<(tokio::runtime::Runtime, Arc<HostPorts<MemoryApi>>)>,
 }
@@ -192,6 +194,8 @@ impl Host {
         std::fs::create_dir(directory.path().join("netns")).unwrap();
         Self {
             api: MemoryApi::new(),
+            policy: Policy::STANDARD,
+            look_pause: Duration::from_secs(10),
             runtime: FakeRuntime::started(&directory.path().join("runtime/cri.sock")),
             directory,
             agent: None,
@@ -220,15 +224,11 @@ impl Host {
             let _within = runtime.enter();
             let sandboxes = CriSandboxes::new(&self.path("runtime/cri.sock")).unwrap();
             let ports = HostPorts::open(&paths, self.api.clone(), sandboxes).unwrap();
-            Arc::new(ports.keeping(Vec::new(), Duration::from_millis(100)))
+            Arc::new(ports.keeping(Vec::new(), self.look_pause))
         };
         let running = ports.clone();
         let mut config = AgentConfig::new("n1", "machine-1", "boot-1");
-        // What takes ten and twenty seconds on a node.
-        config.policy.sweep = Duration::from_secs(1);
-        config.policy.epoch_refresh = Duration::from_secs(1);
-        config.policy.release_after_del = Duration::from_secs(1);
-        config.policy.release_extra = Duration::ZERO;
+        config.policy.clone_from(&self.policy);
         runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
         self.agent = Some((runtime, ports));
     }

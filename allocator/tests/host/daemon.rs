@@ -130,7 +130,7 @@ impl Daemon {
 
     /// Waits until exactly these parts are lost, by the metrics.
     pub fn await_ready(&self, lost: &[&str]) {
-        let limit = boot_time() + Duration::from_secs(60);
+        let limit = boot_time() + Duration::from_mins(1);
         loop {
             let page = self
                 .page("/metrics")

@@ -149,7 +149,7 @@ impl Agent {
     }
 
     /// The Node object that the machine's object names, or that there is none.
-    pub(super) fn namesake_answered(&mut self, other: &str, result: Result<ApiReply, ApiError>) {
+    pub(super) fn namesake_answered(&mut self, other: &str, result: &Result<ApiReply, ApiError>) {
         match result {
             Ok(ApiReply::Object(_)) => {
                 let id = &self.config.machine_id;

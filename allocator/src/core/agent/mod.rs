@@ -561,7 +561,7 @@ impl Agent {
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
-            Purpose::Namesake(other) => self.namesake_answered(&other, result),
+            Purpose::Namesake(other) => self.namesake_answered(&other, &result),
         }
     }
 
