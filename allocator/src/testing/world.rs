@@ -1,6 +1,7 @@
 //! The fake world: an event queue, nodes, a very small kubelet and the ledger.
 
 mod looks;
+mod losses;
 
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -782,68 +783,6 @@ impl World {
                 inner.schedule(at, Arrival::StartSandbox(uid));
             }
         });
-    }
-
-    /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
-    pub fn end_all_silently(&mut self, name: &str) {
-        self.with(|inner| {
-            inner.node(name).namespaces.clear();
-            let here: Vec<(String, String)> = inner
-                .pods
-                .iter()
-                .filter(|(_, pod)| pod.node == name)
-                .map(|(uid, pod)| (uid.clone(), pod.name.clone()))
-                .collect();
-            for (uid, pod) in here {
-                inner.pods.remove(&uid);
-                inner.remove_pod_object(&pod);
-            }
-        });
-    }
-
-    /// A Pod's sandbox ends without a DEL, and its object goes.
-    pub fn end_silently(&mut self, pod: &str) {
-        let uid = format!("pod-{pod}");
-        self.with(|inner| {
-            let Some(kubelet) = inner.pods.remove(&uid) else {
-                return;
-            };
-            if let Some((_, path)) = kubelet.sandbox {
-                inner.end_namespace(&kubelet.node, &path);
-            }
-            inner.remove_pod_object(pod);
-        });
-    }
-
-    /// The runtime of a node cannot be asked, or can again. What it runs goes on.
-    pub fn set_runtime_lost(&mut self, node: &str, lost: bool) {
-        self.with(|inner| inner.node(node).runtime_lost = lost);
-    }
-
-    /// The paths of a node's namespaces cannot be looked at, or can again.
-    pub fn set_namespaces_lost(&mut self, node: &str, lost: bool) {
-        self.with(|inner| inner.node(node).namespaces_lost = lost);
-    }
-
-    /// Creates a node whose machine is a copy of another's: it has the same ID, and, `in_memory`,
-    /// the same boot.
-    pub fn add_clone(&mut self, name: &str, of: &str, in_memory: bool) {
-        self.with(|inner| {
-            let metadata = Metadata {
-                name: name.to_owned(),
-                ..Metadata::default()
-            };
-            let object = Node {
-                metadata,
-                ..Node::default()
-            };
-            inner.store.create(object.into()).expect("the name is free");
-            let (machine, boot) = (inner.node(of).machine.clone(), inner.node(of).boot);
-            let node = inner.node(name);
-            node.machine = machine;
-            node.boot = if in_memory { boot } else { boot + 1000 };
-        });
-        self.start_agent(name);
     }
 
     /// Deletes the journal of a node.

@@ -9,6 +9,8 @@ use berth::core::time::BootTime;
 use berth::ports::{LocalError, Part};
 use berth::testing::{Faults, PodPlan, World};
 
+use crate::storms::HOSTILE;
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -246,6 +248,76 @@ fn a_machine_that_was_renamed_goes_on_under_its_id() {
     let spec = &machines[0].spec;
     assert_eq!((spec.node_name.as_str(), spec.epoch), ("renamed", 2));
     assert_eq!(world.running_count(), 1);
+}
+
+/// Runtimes come and go while Pods do, agents are killed, and sandboxes end without a DEL. On each
+/// node one Pod stays: paths that vanish all together are another matter.
+fn storm(seed: u64) -> Result<(), String> {
+    let draw = |step: u64, purpose: u64, bound: u64| {
+        use berth::core::hash::mix;
+        mix(mix(mix(0x9a47, seed), step), purpose) % bound
+    };
+    let mut world = World::new(seed, HOSTILE);
+    world.add_pool("p", &[&["10.0.0.0/28"]], Some(4));
+    world.start_controller("c");
+    let mut alive = Vec::new();
+    for node in ["n0", "n1"] {
+        world.add_node(node);
+        pod(&mut world, node, &format!("{node}-stays"));
+    }
+    world.run_for(seconds(20));
+    for step in 0..60 {
+        let node = ["n0", "n1"][draw(step, 0, 2) as usize];
+        match draw(step, 1, 8) {
+            0..=2 if alive.len() < 8 => {
+                let name = format!("p{step}");
+                pod(&mut world, node, &name);
+                alive.push(name);
+            }
+            3 if !alive.is_empty() => {
+                let name = alive.remove(draw(step, 2, alive.len() as u64) as usize);
+                world.delete_pod(&name, Duration::from_millis(draw(step, 3, 4000)), false);
+            }
+            4 | 5 if !alive.is_empty() => {
+                let name = alive.remove(draw(step, 2, alive.len() as u64) as usize);
+                world.end_silently(&name);
+            }
+            6 => world.set_runtime_lost(node, draw(step, 2, 2) == 0),
+            7 => {
+                world.kill_agent(node);
+                world.start_agent_after(node, Duration::from_millis(draw(step, 2, 4000)));
+            }
+            _ => {}
+        }
+        world.run_for(Duration::from_millis(draw(step, 4, 6000)));
+    }
+    world.set_faults(Faults::default());
+    for node in ["n0", "n1"] {
+        world.set_runtime_lost(node, false);
+    }
+    world.run_for(seconds(180));
+    alive.extend(["n0-stays".to_owned(), "n1-stays".to_owned()]);
+    let mut expected: Vec<String> = alive.iter().map(|name| format!("pod-{name}")).collect();
+    expected.sort();
+    let held = world.held_by();
+    let violations = world.violations();
+    if violations.is_empty() && held == expected && world.running_count() == alive.len() {
+        return Ok(());
+    }
+    Err(format!(
+        "seed {seed}: {violations:?}; held {held:?}, alive {expected:?}"
+    ))
+}
+
+#[test]
+fn storms_with_runtimes_that_come_and_go_leave_neither_duplicates_nor_leaks() {
+    let failures: Vec<String> = (0..200).filter_map(|seed| storm(seed).err()).collect();
+    assert!(
+        failures.is_empty(),
+        "{}:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// Hands an agent inputs and keeps its outputs.
