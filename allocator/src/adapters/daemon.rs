@@ -1,14 +1,22 @@
 //! What agent and controller have in common as processes: the log, the listener for metrics and
 //! health, Kubernetes Events, and an apiserver that is asked within limits.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tracing::Dispatch;
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::apiserver::{Deadlines, KubeApi};
 use super::bucket::Rate;
@@ -17,6 +25,7 @@ use super::events::{EventSink, Regarding, Reporter};
 use super::health::{agent_complaints, agent_notes, controller_complaints};
 use super::http::{HttpListener, Pages};
 use super::journal_file::JournalFile;
+use super::line::one_line;
 use super::metered::MeteredApi;
 use super::metrics::Metrics;
 use super::namespaces::REMOVED;
@@ -34,15 +43,32 @@ pub enum LogFormat {
 
 /// Starts the log, to stderr, filtered by `RUST_LOG`.
 pub fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    log_to(format, filter, std::io::stderr).init();
+}
+
+/// The log to any writer. An event is one line, whatever others wrote into its fields.
+pub fn log_to<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let field = |to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+                let text = format!("{value:?}");
+                match field.name() {
+                    "message" => write!(to, "{}", one_line(&text)),
+                    name => write!(to, "{name}={}", one_line(&text)),
+                }
+            };
+            Dispatch::new(log.fmt_fields(debug_fn(field).delimited(" ")).finish())
+        }
+        // JSON has its own way to write such characters.
+        LogFormat::Json => Dispatch::new(log.json().flatten_event(true).finish()),
     }
 }
 
@@ -192,59 +218,5 @@ pub async fn listen(
     Ok(Some(listener))
 }
 
-/// The machine's ID for this boot: the one under which the boot's first agent ran, whatever the
-/// host's file says by now. The records of Pods that run are that machine's, and an agent that came
-/// back under another ID would leave them to nobody. A new ID counts from the next boot on.
-pub fn machine_id_of_boot(state_directory: &Path, stated: &str, boot_id: &str) -> String {
-    let path = state_directory.join("machine-id");
-    let kept = std::fs::read_to_string(&path).ok();
-    let kept = kept.as_deref().and_then(|text| {
-        let (boot, id) = text.trim_end().split_once(' ')?;
-        (boot == boot_id && crate::cni::names::is_object_name(id)).then(|| id.to_owned())
-    });
-    if let Some(id) = kept {
-        if id != stated {
-            tracing::warn!(
-                id,
-                stated,
-                "the machine's ID changed: it counts from the next boot"
-            );
-        }
-        return id;
-    }
-    let keep = || {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state_directory)?;
-        let aside = state_directory.join("machine-id.new");
-        std::fs::write(&aside, format!("{boot_id} {stated}\n"))?;
-        std::fs::rename(&aside, &path)
-    };
-    if let Err(error) = keep() {
-        tracing::warn!(path = %path.display(), %error, "the machine's ID is not kept");
-    }
-    stated.to_owned()
-}
-
 /// Within this a process that was told to stop answers those that it serves.
 pub const DRAIN: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_machine_keeps_its_id_until_its_next_boot() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = directory.path().join("state");
-        let id = |stated: &str, boot: &str| machine_id_of_boot(&state, stated, boot);
-        assert_eq!(id("a", "boot-1"), "a");
-        assert_eq!(id("b", "boot-1"), "a", "the host's file was replaced");
-        assert_eq!(id("b", "boot-2"), "b");
-        for damage in ["", "boot-2", "boot-2 ../x", "\u{0}"] {
-            std::fs::write(state.join("machine-id"), damage).unwrap();
-            assert_eq!(id("c", "boot-2"), "c", "{damage:?} says nothing");
-        }
-    }
-}

@@ -13,10 +13,12 @@
     reason = "durations are compared in one unit"
 )]
 
+mod admission;
 mod figures;
 mod kills;
 mod node;
 mod outage;
+mod poison;
 mod rig;
 #[path = "../host/runtime.rs"]
 mod runtime;

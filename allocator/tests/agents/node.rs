@@ -153,6 +153,11 @@ impl Node {
         Some((code, body.to_owned()))
     }
 
+    /// The agent's process.
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map(Child::id).unwrap()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(mut agent) = self.agent.take() {

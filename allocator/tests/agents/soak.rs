@@ -157,19 +157,19 @@ fn rage(
     let each = Duration::from_secs(90).min(length / 2);
     let mut next = begin + each;
     for round in 0.. {
-        wait(Duration::from_millis(2000 + draw(99, round, 0, 4000)));
+        wait(Duration::from_millis(1500 + draw(99, round, 0, 3500)));
         if boot_time() >= until {
             break;
         }
         let which = draw(99, round, 1, NODES) as usize;
-        match draw(99, round, 2, 4) {
-            0 | 1 => {
+        match draw(99, round, 2, 5) {
+            0..=2 => {
                 let mut node = nodes[which].lock().unwrap();
                 node.kill();
                 node.start();
                 chaos.agents_killed += 1;
             }
-            2 => {
+            3 => {
                 runtimes[which].lock().unwrap().stop();
                 wait(Duration::from_millis(draw(99, round, 3, 3000)));
                 runtimes[which].lock().unwrap().start();

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod admission;
+mod admission_cost;
 mod contract;
 mod definitions;
 mod outages;

@@ -66,8 +66,13 @@ impl Daemon {
         self.directory.path().join(name)
     }
 
-    /// Starts the agent in a mount namespace of its own, by a shell script that ends with it.
+    /// Starts the agent in a mount namespace of its own, by a shell script that ends with it. It is
+    /// not the first of this boot: the machine's name is known without a cluster.
     pub fn start(&mut self, script: &str, runtime_socket: &Path) {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        fs::create_dir_all(self.path("state")).unwrap();
+        let name = format!("{} machine-1.n1\n", boot.trim());
+        fs::write(self.path("state/machine-name"), name).unwrap();
         let log = File::create(self.path("log")).unwrap();
         let at = |name: &str| self.path(name);
         let child = Command::new("unshare")

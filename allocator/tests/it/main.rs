@@ -13,5 +13,6 @@ mod orders;
 mod parts;
 mod pools;
 mod sequences;
+mod set_aside;
 mod storms;
 mod unasked;

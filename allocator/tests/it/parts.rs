@@ -202,52 +202,39 @@ fn a_lost_runtime_taken_for_empty_frees_an_address_in_use() {
 }
 
 #[test]
-fn two_machines_with_one_id_share_no_incarnation_and_neither_stops() {
-    for in_memory in [false, true] {
-        let mut world = world(&["a", "b"]);
-        world.add_clone("n1", "n0", in_memory);
-        world.run_for(seconds(2));
-        for round in 0..4 {
-            pod(&mut world, "n1", &format!("c{round}"));
-            world.run_for(seconds(60));
-        }
-        world.kill_agent("n0");
-        world.start_agent("n0");
-        world.kill_agent("n1");
-        world.start_agent("n1");
-        world.run_for(seconds(1500));
-        assert_eq!(world.violations(), []);
-        assert_eq!(world.running_count(), 6, "all have an address");
-        assert_eq!(world.held_by().len(), 6);
-        let machines = machines(&mut world);
-        let own: Vec<_> = machines
-            .iter()
-            .map(|machine| (machine.spec.node_name.as_str(), machine.spec.epoch))
-            .collect();
-        assert_eq!(own, [("n0", 1), ("n1", 1)], "no incarnation was taken");
-        let stated = &machines[1].spec.conditions[0];
-        assert_eq!(stated.reason, "MachineIdShared", "{stated:?}");
-        assert!(stated.message.contains("node n0"), "{stated:?}");
+fn two_machines_with_one_id_share_no_incarnation_and_say_so() {
+    let mut world = world(&["a", "b"]);
+    world.add_clone("n1", "n0");
+    for round in 0..4 {
+        pod(&mut world, "n1", &format!("c{round}"));
+        world.run_for(seconds(60));
     }
-}
-
-#[test]
-fn a_machine_that_was_renamed_goes_on_under_its_id() {
-    let mut world = world(&["a"]);
-    world.kill_agent("n0");
-    world.end_all_silently("n0");
+    for node in ["n0", "n1"] {
+        world.kill_agent(node);
+        world.start_agent(node);
+    }
+    world.run_for(seconds(1500));
+    assert_eq!(world.violations(), []);
+    assert_eq!(world.running_count(), 6, "all have an address");
+    let machines = machines(&mut world);
+    let own: Vec<_> = machines
+        .iter()
+        .map(|machine| (machine.spec.node_name.as_str(), machine.spec.epoch))
+        .collect();
+    assert_eq!(own, [("n0", 1), ("n1", 1)], "no incarnation was taken");
+    for (machine, other) in [(0, "machine-n0.n1"), (1, "machine-n0")] {
+        let stated = &machines[machine].spec.conditions[0];
+        assert_eq!(stated.reason, "MachineIdShared", "{stated:?}");
+        assert!(stated.message.contains(other), "{stated:?}");
+    }
+    // The copy is gone for good: it is said no more.
+    world.kill_agent("n1");
     world.with_store(|store| {
-        let key = ObjectKey::cluster(Kind::Node, "n0");
+        let key = ObjectKey::cluster(Kind::BerthNode, "machine-n0.n1");
         store.delete(&key, None).unwrap();
     });
-    world.add_clone("renamed", "n0", false);
-    pod(&mut world, "renamed", "b");
-    world.run_for(seconds(30));
-    let machines = machines(&mut world);
-    assert_eq!(machines.len(), 1);
-    let spec = &machines[0].spec;
-    assert_eq!((spec.node_name.as_str(), spec.epoch), ("renamed", 2));
-    assert_eq!(world.running_count(), 1);
+    world.run_for(seconds(120));
+    assert_eq!(condition(&mut world), None);
 }
 
 /// Runtimes come and go while Pods do, agents are killed, and sandboxes end without a DEL. On each

@@ -8,13 +8,14 @@ use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
+use crate::core::naming::{machine_id, stated_node};
 use crate::core::objects::{
     ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
-    Object, ObjectKey,
+    LABEL_STATES_NODE, Metadata, Object, ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Applied, Consistency, Part};
+use crate::ports::{ApiError, Consistency, Part};
 
 /// Condition of a `BerthNode`: an incarnation of the same boot was buried.
 const CONDITION_REVIVED: &str = "BuriedWhileAlive";
@@ -51,10 +52,8 @@ pub(super) struct EpochView {
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
-    /// The name of the own object where another node has the one named after the machine's ID.
-    own_name: Option<String>,
-    /// The node that the object names is gone: the machine was renamed.
-    is_renamed: bool,
+    /// Other live machines with the same ID, by name.
+    namesakes: BTreeSet<String>,
 }
 
 impl EpochView {
@@ -74,8 +73,7 @@ impl EpochView {
             is_revived: false,
             displaced: BTreeSet::new(),
             known_before: false,
-            own_name: None,
-            is_renamed: false,
+            namesakes: BTreeSet::new(),
         }
     }
 
@@ -111,61 +109,18 @@ impl EpochView {
 
 impl Agent {
     /// The name of this machine's `BerthNode`.
-    fn identity(&self) -> &str {
+    pub(super) fn identity(&self) -> &str {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::NodeNameIdentity) {
             return &self.config.node_name;
         }
-        self.epoch
-            .own_name
-            .as_deref()
-            .unwrap_or(&self.config.machine_id)
+        &self.config.machine_id
     }
 
     /// Whether the own object as last seen says something else of the parts than is known.
     pub(super) fn stored_node_differs(&self) -> bool {
         let stored = self.epoch.stored.as_ref();
         stored.is_some_and(|stored| self.parts.differs_from(stored))
-    }
-
-    /// The object named after the machine's ID names another node. Either this machine was renamed,
-    /// or there are two with one ID, as copies of one image are. Two that wrote one object would
-    /// take each other's incarnation away for ever; so the one that came later goes by a name of
-    /// its own. Which it is, the other's Node object says.
-    fn is_anothers(&mut self, object: &BerthNode) -> bool {
-        let other = &object.spec.node_name;
-        let may_be = self.epoch.id.is_none()
-            && self.epoch.own_name.is_none()
-            && !self.epoch.is_renamed
-            && !other.is_empty()
-            && *other != self.config.node_name;
-        if may_be {
-            self.epoch.in_flight = true;
-            let key = ObjectKey::cluster(Kind::Node, other.clone());
-            let purpose = Purpose::Namesake(other.clone());
-            self.call(purpose, ApiRequest::Get(key, Consistency::Quorum));
-        }
-        may_be
-    }
-
-    /// The Node object that the machine's object names, or that there is none.
-    pub(super) fn namesake_answered(&mut self, other: &str, result: &Result<ApiReply, ApiError>) {
-        match result {
-            Ok(ApiReply::Object(_)) => {
-                let id = &self.config.machine_id;
-                let why = format!("node {other} has the same ID, {id}");
-                let own = format!("{id}-{:016x}", fnv1a(self.config.node_name.as_bytes()));
-                self.epoch.own_name = Some(own);
-                self.part_found(HostPart::MachineId, Some(why));
-            }
-            Err(ApiError::NotFound) => self.epoch.is_renamed = true,
-            _ => {
-                self.epoch_answered(self.now, None, Err(ApiError::Unavailable(Applied::Not)));
-                return;
-            }
-        }
-        self.epoch.in_flight = false;
-        self.read_epoch();
     }
 
     /// Whether an ADD may be answered from memory now.
@@ -316,6 +271,7 @@ impl Agent {
         match (result, planned) {
             (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {
                 self.epoch.failure_count = 0;
+                self.mended(Kind::BerthNode, &object.metadata);
                 self.epoch_read(sent, *object);
             }
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
@@ -325,6 +281,11 @@ impl Agent {
             }
             (Err(ApiError::NotFound), None) => {
                 self.epoch.failure_count = 0;
+                let gone = Metadata {
+                    name: self.identity().to_owned(),
+                    ..Metadata::default()
+                };
+                self.mended(Kind::BerthNode, &gone);
                 let number = self.epoch.id.as_ref().map_or(1, EpochId::number);
                 self.write_epoch(self.fresh_object(number, Vec::new()));
             }
@@ -333,7 +294,12 @@ impl Agent {
                 self.epoch.failure_count = 1;
                 self.read_epoch();
             }
-            (_, planned) => {
+            (result, planned) => {
+                if let Ok(ApiReply::Object(Object::SetAside(object))) = result {
+                    // Not overwritten: it may say that this incarnation is dead. No answer from
+                    // memory outlives what the last readable version covers.
+                    self.own_machine_set_aside(&object);
+                }
                 self.epoch.blocks_missing |= planned.is_some();
                 let entropy = self.draw();
                 let backoff = self.config.policy.api_retry;
@@ -349,7 +315,13 @@ impl Agent {
     }
 
     fn fresh_object(&self, number: u64, former: Vec<FormerEpoch>) -> BerthNode {
+        let mut metadata = Metadata::default();
+        if stated_node(self.identity()) == Some(&*self.config.node_name) {
+            let label = (LABEL_STATES_NODE.to_owned(), "true".to_owned());
+            metadata.labels.extend([label]);
+        }
         BerthNode {
+            metadata,
             spec: BerthNodeSpec {
                 node_name: self.config.node_name.clone(),
                 node_uid: self.node_uid.clone(),
@@ -364,10 +336,7 @@ impl Agent {
     }
 
     /// The object as a read showed it.
-    fn epoch_read(&mut self, sent: BootTime, mut object: BerthNode) {
-        if self.is_anothers(&object) {
-            return;
-        }
+    fn epoch_read(&mut self, sent: BootTime, object: BerthNode) {
         let same_boot = object.spec.boot_id == self.config.boot_id;
         let known = self.epoch.id.as_ref().map(EpochId::number);
         if self.epoch.stored.is_none() {
@@ -388,8 +357,6 @@ impl Agent {
             self.suspend(&object);
             return;
         }
-        // Of this machine, perhaps under the name that it had.
-        object.spec.node_name.clone_from(&self.config.node_name);
         let continues = same_boot && !foreign && known.is_none_or(|n| n == object.spec.epoch);
         if continues {
             let conditions = &object.spec.conditions;
@@ -510,19 +477,46 @@ impl Agent {
         self.obey_orders(object);
     }
 
-    /// A `BerthNode` was seen by the watch or list.
-    pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
-        let name = &object.metadata.name;
-        let entry = (fnv1a(name.as_bytes()), name.clone());
+    /// Blocks are dealt among the machines that live.
+    pub(super) fn machine_seen(&mut self, name: &str, lives: bool) {
+        let entry = (fnv1a(name.as_bytes()), name.to_owned());
         let before = self.epoch.machines.len();
-        if gone || object.spec.state == EpochState::Dead {
-            self.epoch.machines.remove(&entry);
-        } else {
+        if lives {
             self.epoch.machines.insert(entry);
+        } else {
+            self.epoch.machines.remove(&entry);
         }
         if before != self.epoch.machines.len() {
             self.deal_blocks_anew();
         }
+    }
+
+    /// Copies of one image have one ID. Their names differ by their nodes', so neither touches
+    /// what is the other's; it is said all the same.
+    fn look_for_namesakes(&mut self, object: &BerthNode, lives: bool) {
+        let name = &object.metadata.name;
+        let is_namesake = *name != self.identity()
+            && object.spec.node_name != self.config.node_name
+            && machine_id(name) == machine_id(self.identity());
+        if !is_namesake {
+            return;
+        }
+        if lives {
+            self.epoch.namesakes.insert(name.clone());
+        } else {
+            self.epoch.namesakes.remove(name);
+        }
+        let names: Vec<_> = self.epoch.namesakes.iter().take(8).cloned().collect();
+        let why = format!("other machines have the same: {}", names.join(", "));
+        self.part_found(HostPart::MachineId, (!names.is_empty()).then_some(why));
+    }
+
+    /// A `BerthNode` was seen by the watch or list.
+    pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
+        let name = &object.metadata.name;
+        let lives = !gone && object.spec.state != EpochState::Dead;
+        self.machine_seen(name, lives);
+        self.look_for_namesakes(object, lives);
         let own = *name == self.identity();
         let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone

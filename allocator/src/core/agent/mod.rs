@@ -24,6 +24,7 @@ mod pool_check;
 mod releases;
 mod requests;
 mod search;
+mod set_aside;
 mod startup;
 mod state;
 mod tombstones;
@@ -39,8 +40,9 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{AddressReservation, BerthNode, Uid};
+use super::objects::{BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
+use super::set_aside::SetAside;
 use super::time::BootTime;
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
@@ -60,7 +62,8 @@ use startup::Phase;
 pub struct AgentConfig {
     /// Name of the Node object.
     pub node_name: String,
-    /// `/etc/machine-id`.
+    /// The machine's name: unique among machines, the same from boot to boot (see
+    /// [`super::naming`]).
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
@@ -344,8 +347,6 @@ enum Purpose {
     PodOfAdd(RequestId),
     Relist(startup::Watched),
     RemovePod(Uid),
-    /// The Node that the machine's object names.
-    Namesake(String),
 }
 
 /// What a look at a path was for.
@@ -396,7 +397,13 @@ pub struct Agent {
     epoch: EpochView,
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
-    reservations: BTreeMap<(String, String), AddressReservation>,
+    reservations: set_aside::Reservations,
+    /// What is there and cannot be read.
+    set_aside: BTreeMap<ObjectKey, SetAside>,
+    /// What reservations among them keep.
+    kept: set_aside::Kept,
+    /// Why a step of the start has to be taken again.
+    startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     pods: BTreeMap<Uid, PodState>,
@@ -444,7 +451,10 @@ impl Agent {
             epoch: EpochView::new(),
             pools: BTreeMap::new(),
             pool_ids: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: set_aside::Reservations::default(),
+            set_aside: BTreeMap::new(),
+            kept: set_aside::Kept::default(),
+            startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -501,6 +511,16 @@ impl Agent {
             Input::Api { call, result } => self.api_answered(call, result),
             Input::Watch { watch, events } => {
                 for event in events {
+                    #[cfg(feature = "mutants")]
+                    let event = match event {
+                        event
+                            if self.is_mutant(super::Mutant::AllOrNothingDecode)
+                                && event.shows_set_aside() =>
+                        {
+                            WatchEvent::Closed
+                        }
+                        event => event,
+                    };
                     self.watch_delivered(watch, event);
                 }
             }
@@ -548,6 +568,15 @@ impl Agent {
     }
 
     fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply)
+                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
+            {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };
@@ -561,7 +590,6 @@ impl Agent {
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
-            Purpose::Namesake(other) => self.namesake_answered(&other, &result),
         }
     }
 

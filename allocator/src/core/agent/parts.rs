@@ -74,7 +74,7 @@ impl HostPart {
             Self::Spool => "a DEL that meets no agent fails and is repeated by the runtime",
             Self::Journal => "no ADD is answered",
             Self::MachineId => {
-                "this node goes by its own name beside the ID; give the machine an ID of its own"
+                "each goes by its node's name, too; give the machine an ID of its own"
             }
             Self::Socket => "no plugin reaches the agent",
             Self::Plugin => "the runtime cannot execute the plugin",

@@ -1,6 +1,7 @@
 //! What a test may take away from a node, and the nodes that should not be.
 
 use super::{Metadata, Node, World};
+use crate::core::naming::{machine_id, machine_name};
 
 impl World {
     /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
@@ -44,9 +45,8 @@ impl World {
         self.with(|inner| inner.node(node).namespaces_lost = lost);
     }
 
-    /// Creates a node whose machine is a copy of another's: it has the same ID, and, `in_memory`,
-    /// the same boot.
-    pub fn add_clone(&mut self, name: &str, of: &str, in_memory: bool) {
+    /// Creates a node whose machine is a copy of another's: it has the same ID.
+    pub fn add_clone(&mut self, name: &str, of: &str) {
         self.with(|inner| {
             let metadata = Metadata {
                 name: name.to_owned(),
@@ -57,10 +57,9 @@ impl World {
                 ..Node::default()
             };
             inner.store.create(object.into()).expect("the name is free");
-            let (machine, boot) = (inner.node(of).machine.clone(), inner.node(of).boot);
-            let node = inner.node(name);
-            node.machine = machine;
-            node.boot = if in_memory { boot } else { boot + 1000 };
+            let machine = inner.node(of).machine.clone();
+            let machine = machine_name(machine_id(&machine), name);
+            inner.node(name).machine = machine;
         });
         self.start_agent(name);
     }
