@@ -25,6 +25,7 @@
 //! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
 //! | `yaml` | JSON values as YAML | `agent` |
 //! | `node` | all ports of an agent and of a controller | `agent` |
+//! | `line` | a text of others as part of one line of ours | `agent` |
 
 #[cfg(feature = "agent")]
 pub mod apiserver;
@@ -53,6 +54,8 @@ pub mod http;
 pub mod install;
 #[cfg(feature = "agent")]
 pub mod journal_file;
+#[cfg(feature = "agent")]
+pub mod line;
 #[cfg(feature = "agent")]
 pub mod listener;
 #[cfg(feature = "agent")]

@@ -97,6 +97,10 @@ struct InstallArgs {
     /// Overwrite files that Berth did not put there; they are kept, and put back by uninstall
     #[arg(long)]
     force: bool,
+    /// This host gets no agent: the plugin's store `disk` serves what any configuration names, not
+    /// only what /etc/berth/disk-networks.json lists
+    #[arg(long)]
+    without_agent: bool,
 }
 
 #[derive(Args)]
@@ -330,12 +334,15 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     }
 }
 
+/// The plugin's name among the runtime's.
+const PLUGIN: &str = "berth";
+
 /// The plugin, and last the configuration, which has the runtime use it.
 fn items(args: &InstallArgs) -> Vec<Item> {
     let plugin = Item {
         source: args.plugin.clone(),
         directory: args.plugin_directory.clone(),
-        name: "berth".to_owned(),
+        name: PLUGIN.to_owned(),
         mode: 0o755,
     };
     let conflist = args.conflist.clone().map(|source| Item {
@@ -347,8 +354,12 @@ fn items(args: &InstallArgs) -> Vec<Item> {
     [plugin].into_iter().chain(conflist).collect()
 }
 
+/// The sign of an agent first: the plugin must not run without it.
 fn install(args: &InstallArgs) -> anyhow::Result<()> {
     for item in items(args) {
+        if item.name == PLUGIN {
+            item.mark_agent(!args.without_agent)?;
+        }
         say(&item, item.install(args.force)?)?;
     }
     Ok(())
@@ -358,6 +369,9 @@ fn install(args: &InstallArgs) -> anyhow::Result<()> {
 fn uninstall(args: &InstallArgs) -> anyhow::Result<()> {
     for item in items(args).into_iter().rev() {
         say(&item, item.uninstall(args.force)?)?;
+        if item.name == PLUGIN {
+            item.mark_agent(false)?;
+        }
     }
     Ok(())
 }

@@ -591,6 +591,11 @@ macro_rules! kinds {
             $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind,)+
         }
 
+        impl Kind {
+            /// Every kind.
+            pub const ALL: [Self; [$(stringify!($kind)),+].len()] = [$(Self::$kind),+];
+        }
+
         /// One object of any of these kinds. Its JSON carries `kind`; adapters add `apiVersion`.
         /// Read by [`super::set_aside::decode`].
         #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

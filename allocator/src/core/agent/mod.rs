@@ -23,6 +23,7 @@ mod pool_check;
 mod releases;
 mod requests;
 mod search;
+mod set_aside;
 mod startup;
 mod state;
 mod tombstones;
@@ -37,8 +38,9 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{AddressReservation, BerthNode, Uid};
+use super::objects::{BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
+use super::set_aside::SetAside;
 use super::time::BootTime;
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
@@ -390,7 +392,13 @@ pub struct Agent {
     epoch: EpochView,
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
-    reservations: BTreeMap<(String, String), AddressReservation>,
+    reservations: set_aside::Reservations,
+    /// What is there and cannot be read.
+    set_aside: BTreeMap<ObjectKey, SetAside>,
+    /// What reservations among them keep.
+    kept: set_aside::Kept,
+    /// Why a step of the start has to be taken again.
+    startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     pods: BTreeMap<Uid, PodState>,
@@ -436,7 +444,10 @@ impl Agent {
             epoch: EpochView::new(),
             pools: BTreeMap::new(),
             pool_ids: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: set_aside::Reservations::default(),
+            set_aside: BTreeMap::new(),
+            kept: set_aside::Kept::default(),
+            startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -491,6 +502,16 @@ impl Agent {
             Input::Api { call, result } => self.api_answered(call, result),
             Input::Watch { watch, events } => {
                 for event in events {
+                    #[cfg(feature = "mutants")]
+                    let event = match event {
+                        event
+                            if self.is_mutant(super::Mutant::AllOrNothingDecode)
+                                && event.shows_set_aside() =>
+                        {
+                            WatchEvent::Closed
+                        }
+                        event => event,
+                    };
                     self.watch_delivered(watch, event);
                 }
             }
@@ -537,6 +558,15 @@ impl Agent {
     }
 
     fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply)
+                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
+            {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };

@@ -415,10 +415,22 @@ impl Agent {
             let labels = seen.map(|seen| &seen.labels);
             self.admissible_pools(&request.pod.namespace, labels, Some(&request.network))
         };
-        let usable: Vec<_> = pools
+        let mut usable: Vec<_> = pools
             .into_iter()
             .filter(|id| self.takes_new_claims(*id))
             .collect();
+        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
+        let kept = usable
+            .iter()
+            .find_map(|pool| self.kept_for_unreadable(&name, *pool));
+        if let Some(kept) = kept.map(ToOwned::to_owned) {
+            usable.retain(|pool| self.kept_for_unreadable(&name, *pool).is_none());
+            if usable.is_empty() {
+                let text = format!("AddressReservation {kept} for this Pod cannot be read");
+                self.fail_add(id, Failure::TRY_AGAIN, &text);
+                return;
+            }
+        }
         if usable.is_empty() {
             self.fail_add(
                 id,
@@ -436,7 +448,6 @@ impl Agent {
             self.new_claim(uid, vec![wanted.block.pool], Some(wanted), Some(id));
             return;
         }
-        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
         match self.reserved_for(&name) {
             Some((pool, wanted)) if usable.contains(&pool) => {
                 self.new_claim(uid, vec![pool], Some(wanted), Some(id));
