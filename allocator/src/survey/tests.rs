@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::holder::{Holder, HolderState, Record};
 use crate::core::objects::{
-    ANNOTATION_POOL, ANNOTATION_RELEASE, FamilySpec, FormerEpoch, Metadata, Uid,
+    ANNOTATION_POOL, ANNOTATION_RELEASE, Condition, FamilySpec, FormerEpoch, Metadata, Uid,
 };
 use crate::core::pool::{approval, fingerprint};
 
@@ -144,6 +144,49 @@ fn what_looks_lost_is_reported_with_its_reason() {
     for ((kind, subject), (wanted, text)) in found.iter().zip(expected) {
         assert_eq!((*kind, subject.as_str()), (wanted, text));
     }
+}
+
+#[test]
+fn what_an_agent_lost_is_reported_with_what_gives_it_back_and_changes_what_is_advised() {
+    let mut snapshot = cluster(&[(3, held("gone", "a", 3, HolderState::Bound))]);
+    let before = findings(&snapshot);
+    assert_eq!(before.len(), 1);
+    for (reason, message) in [
+        (
+            "RuntimeLost",
+            "runtime: /run/c.sock: Connection refused (x)",
+        ),
+        ("NamespacesLost", "namespaces: /run/netns: No such file (x)"),
+        ("SpoolLost", "spool: /s: full (x)"),
+        ("JournalUnwritable", "journal: /s: full (x)"),
+        ("MachineIdShared", "machine-id: node b has the same (x)"),
+        ("SocketLost", "socket: /s: gone (x)"),
+        ("PluginLost", "plugin: /p: gone (x)"),
+        (
+            "PartsLost",
+            "runtime: /run/c.sock: gone (x); spool: /s: full (x)",
+        ),
+    ] {
+        snapshot.machines[0].spec.conditions = vec![Condition {
+            kind: "PartLost".into(),
+            status: "True".into(),
+            reason: reason.into(),
+            message: message.into(),
+            ..Condition::default()
+        }];
+        let found = findings(&snapshot);
+        let lost = found.last().unwrap();
+        assert_eq!(lost.kind, FindingKind::PartLost);
+        let said = (lost.subject.as_str(), lost.why.as_str());
+        assert_eq!(said, ("node-a", message));
+        assert!(!lost.remedy.is_empty());
+        let advice_changed = found[0].remedy != before[0].remedy;
+        assert_eq!(advice_changed, message.contains("runtime: "), "{message}");
+    }
+    // Of a machine that is gone its last words say nothing.
+    snapshot.machines[0].spec.state = EpochState::Dead;
+    let kinds: Vec<_> = findings(&snapshot).iter().map(|f| f.kind).collect();
+    assert!(!kinds.contains(&FindingKind::PartLost));
 }
 
 #[test]
