@@ -361,7 +361,7 @@ mod tests {
         pool.spec.routes = vec![Route {
             dst: "0.0.0.0/0".parse().unwrap(),
             gw: "10.0.0.1".parse().ok(),
-            other: Default::default(),
+            other: crate::core::objects::Fields::new(),
         }];
         pool.spec.dns = vec!["10.0.0.2".parse().unwrap()];
         pool.status.conditions = vec![condition()];
@@ -375,7 +375,7 @@ mod tests {
         node.spec.former = vec![FormerEpoch {
             epoch: 1,
             state: EpochState::Dead,
-            other: Default::default(),
+            other: crate::core::objects::Fields::new(),
         }];
         node.spec.blocks = vec!["p-0".into()];
         node.spec.conditions = vec![condition()];

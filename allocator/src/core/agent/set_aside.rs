@@ -14,12 +14,15 @@ use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
 use crate::core::set_aside::{SetAside, count_by_kind};
 use crate::core::version_went_back;
 
+/// Namespace and name.
+type PodName = (String, String);
+
 /// The reservations in their last readable version.
 #[derive(Default)]
 pub(super) struct Reservations {
     by_name: BTreeMap<String, AddressReservation>,
     /// Names, by namespace and name of the Pod.
-    of_pod: BTreeMap<(String, String), BTreeSet<String>>,
+    of_pod: BTreeMap<PodName, BTreeSet<String>>,
 }
 
 impl Reservations {
@@ -87,7 +90,7 @@ pub(super) struct Kept {
     addresses: BTreeSet<(String, IpAddr)>,
     /// By namespace and name of a Pod: (pool, reservation); no pool: any. The Pod is given nothing
     /// there.
-    pods: BTreeMap<(String, String), BTreeSet<(Option<String>, String)>>,
+    pods: BTreeMap<PodName, BTreeSet<(Option<String>, String)>>,
 }
 
 impl Agent {
