@@ -36,6 +36,7 @@ pub const TAINT_OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// The UID of an object. Any string: a static Pod's manifest may set it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Uid(Arc<str>);
 
 impl Uid {
@@ -80,6 +81,9 @@ pub struct Metadata {
     /// Unique for ever; set by the apiserver.
     #[serde(skip_serializing_if = "is_empty_uid")]
     pub uid: Uid,
+    /// Rises with each change of the spec; set by the apiserver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// Opaque: equal or different, and nothing else (but see [`crate::core::version_went_back`]).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
@@ -116,16 +120,24 @@ pub struct OwnerReference {
     pub uid: Uid,
 }
 
-/// A condition in a status.
+/// One finding about an object, in the form that all of Kubernetes uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Condition {
-    /// What is claimed, `Approved` for instance.
+    /// What is claimed, `Approved` for instance. At most one condition of each type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `True`, `False` or `Unknown`.
+    /// Whether the claim holds: `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, for machines.
+    /// The `metadata.generation` of the object that the finding is about. Older than the object's:
+    /// the finding may be out of date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<u64>,
+    /// When `status` last changed, by the clock of the program that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    /// Why, for machines: one word.
     pub reason: String,
     /// Why, for people.
     pub message: String,
@@ -134,8 +146,10 @@ pub struct Condition {
 /// An operator's pool of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPool {
     /// Name, version, labels.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// What the operator wants.
     pub spec: AddressPoolSpec,
@@ -146,6 +160,7 @@ pub struct AddressPool {
 /// What an operator states about a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPoolSpec {
     /// The first family's addresses; with two families ordinal `o` is the o-th of each.
     pub families: Vec<FamilySpec>,
@@ -195,6 +210,7 @@ fn is_zero(value: &u32) -> bool {
 /// One family's part of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct FamilySpec {
     /// `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`, in the order of their ordinals. A later
     /// list must begin with the earlier one.
@@ -207,13 +223,16 @@ pub struct FamilySpec {
     pub gateway: Option<IpAddr>,
     /// The subnet whose prefix length the interface gets; by default that of the first range.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "agent", schemars(with = "Option<String>"))]
     pub subnet: Option<IpNet>,
 }
 
 /// A route for the Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Route {
     /// Destination.
+    #[cfg_attr(feature = "agent", schemars(with = "String"))]
     pub dst: IpNet,
     /// Next hop; the gateway of the family when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,6 +242,7 @@ pub struct Route {
 /// What the controller states about a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPoolStatus {
     /// The fingerprint of the approved spec; agents use the pool only when it is the spec's.
     pub approved: String,
@@ -241,8 +261,10 @@ pub struct AddressPoolStatus {
 /// A run of ordinals of one pool with their holders: what one compare-and-swap covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressBlock {
     /// Name `<pool>-<index>`.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The records.
     pub spec: AddressBlockSpec,
@@ -251,6 +273,7 @@ pub struct AddressBlock {
 /// What a block says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressBlockSpec {
     /// Layout of `records`; an agent that knows only lower ones must not write the block.
     pub schema: u32,
@@ -274,8 +297,10 @@ pub struct AddressBlockSpec {
 /// An address kept for somebody.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressReservation {
     /// Name.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// For whom.
     pub spec: AddressReservationSpec,
@@ -284,6 +309,7 @@ pub struct AddressReservation {
 /// For whom an address is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressReservationSpec {
     /// The pool.
     pub pool: String,
@@ -304,8 +330,10 @@ pub struct AddressReservationSpec {
 /// An incarnation of a machine. Named after the machine ID, not after the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct BerthNode {
     /// Name = machine ID.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The incarnations.
     pub spec: BerthNodeSpec,
@@ -314,6 +342,7 @@ pub struct BerthNode {
 /// The incarnations of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct BerthNodeSpec {
     /// The node's name.
     pub node_name: String,
@@ -339,6 +368,7 @@ pub struct BerthNodeSpec {
 
 /// An earlier epoch of the same machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct FormerEpoch {
     /// The epoch.
     pub epoch: u64,
@@ -348,6 +378,7 @@ pub struct FormerEpoch {
 
 /// Where an epoch stands. Dead is final.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub enum EpochState {
     /// Its agent may answer.
     #[default]
@@ -361,8 +392,10 @@ pub enum EpochState {
 /// The approved pools of one layer-2 domain: overlap is decided by one compare-and-swap here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct DomainApproval {
     /// Name = domain, `default` for the unnamed one.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The approved pools.
     pub spec: DomainApprovalSpec,
@@ -371,6 +404,7 @@ pub struct DomainApproval {
 /// The approved pools of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct DomainApprovalSpec {
     /// One entry per pool, ascending by name.
     pub pools: Vec<ApprovedPool>,
@@ -379,6 +413,7 @@ pub struct DomainApprovalSpec {
 /// One approved pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct ApprovedPool {
     /// Name.
     pub name: String,

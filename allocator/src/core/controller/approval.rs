@@ -2,12 +2,13 @@
 //! them: that is decided by one compare-and-swap on one object per domain.
 
 use super::Controller;
+use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
 use crate::core::objects::{
     AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, ObjectKey,
 };
-use crate::core::pool::{Pool, approval, fingerprint};
+use crate::core::pool::{Pool, approval, fingerprint, status_count};
 use crate::ports::{Part, Preconditions};
 
 fn domain_name(pool: &AddressPool) -> String {
@@ -116,6 +117,10 @@ impl Controller {
                 return Verdict::Approved(entry.block_size);
             }
         }
+        // Not of what is approved already: it is in use, and its addresses are what they were.
+        if let Err(error) = Pool::check(pool) {
+            return Verdict::Refused("Invalid", error.to_string());
+        }
         for other in entries
             .iter()
             .filter(|other| other.name != pool.metadata.name)
@@ -172,12 +177,9 @@ impl Controller {
     ) -> bool {
         let before = pool.status.clone();
         pool.status.approved = approved;
-        pool.status.capacity = capacity;
-        pool.status
-            .conditions
-            .retain(|other| other.kind != condition.kind);
-        pool.status.conditions.push(condition);
-        pool.status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+        pool.status.capacity = status_count(capacity);
+        let condition = condition.observed(pool.metadata.generation);
+        state_condition(&mut pool.status.conditions, condition, self.wall);
         if pool.status == before {
             return false;
         }
@@ -247,12 +249,7 @@ impl Controller {
 }
 
 fn condition(status: &str, reason: &str, message: String) -> Condition {
-    Condition {
-        kind: "Approved".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-    }
+    Condition::new("Approved", status, reason, message)
 }
 
 /// The fingerprint of what a pool masks.

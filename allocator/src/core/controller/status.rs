@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use super::masks::parse;
 use super::{Controller, ControllerState, PoolCount};
 use crate::core::block::Block;
+use crate::core::condition::state_condition;
 use crate::core::holder::Record;
 use crate::core::objects::{AddressBlock, AddressPool, Condition, EpochState};
-use crate::core::pool::Pool;
+use crate::core::pool::{Pool, status_count};
+use crate::core::time::WallTime;
 use crate::ports::Part;
 
 const EXHAUSTED: &str = "Exhausted";
@@ -29,8 +31,9 @@ impl Controller {
         for object in self.pools.values() {
             let Some(pool) = parse(object) else { continue };
             let mut next = object.clone();
-            (next.status.held, next.status.free) = count(&pool, survey);
-            state_exhaustion(&mut next);
+            let (held, free) = count(&pool, survey);
+            (next.status.held, next.status.free) = (status_count(held), status_count(free));
+            state_exhaustion(&mut next, self.wall);
             if next.status != object.status {
                 self.write(next, Part::Status);
                 return true;
@@ -86,16 +89,15 @@ fn count(pool: &Pool, survey: &BTreeMap<String, AddressBlock>) -> (u64, u64) {
     (held, pool.capacity.saturating_sub(masked + unmasked_taken))
 }
 
-fn state_exhaustion(pool: &mut AddressPool) {
-    let conditions = &mut pool.status.conditions;
-    conditions.retain(|condition| condition.kind != EXHAUSTED);
-    if pool.status.free == 0 {
-        conditions.push(Condition {
-            kind: EXHAUSTED.to_owned(),
-            status: "True".to_owned(),
-            reason: "NoneFree".to_owned(),
-            message: "every address is held, reserved or excluded".to_owned(),
-        });
+fn state_exhaustion(pool: &mut AddressPool, now: WallTime) {
+    if pool.status.free > 0 {
+        pool.status
+            .conditions
+            .retain(|condition| condition.kind != EXHAUSTED);
+        return;
     }
-    conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+    let message = "every address is held, reserved or excluded".to_owned();
+    let condition = Condition::new(EXHAUSTED, "True", "NoneFree", message);
+    let condition = condition.observed(pool.metadata.generation);
+    state_condition(&mut pool.status.conditions, condition, now);
 }
