@@ -43,7 +43,7 @@ pub(super) fn block_rows() -> Table {
         ("spec.poolUid", text(UID_MAX)),
         ("spec.index", count()),
         ("spec.size", block_size()),
-        ("spec.first", list(2)),
+        ("spec.first", all([json!({"minItems": 1}), list(2)])),
         ("spec.first[]", address()),
         ("spec.writer", text(WRITER_MAX)),
         ("spec.records", text(RECORDS_MAX)),

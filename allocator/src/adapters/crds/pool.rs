@@ -199,8 +199,14 @@ fn families() -> Table {
 
 /// No range twice, and none that begins inside a prefix of the same list.
 fn distinct() -> serde_json::Value {
+    let inside = |t: &str| format!("net.containsIP({t})");
     let (minus, slash) = (first("b"), "b.substring(0, b.indexOf('/'))");
-    let begin = format!("b.contains('-') ? {minus} : b.contains('/') ? {slash} : b");
+    let begins_inside = format!(
+        "b.contains('-') ? {} : b.contains('/') ? {} : {}",
+        inside(&minus),
+        inside(slash),
+        inside("b")
+    );
     all([
         rule(
             "self.all(a, self.exists_one(b, a == b))",
@@ -208,8 +214,9 @@ fn distinct() -> serde_json::Value {
         ),
         rule(
             &format!(
-                "self.all(a, !a.contains('/') || !isCIDR(a) || [cidr(a)].all(net, \
-                 self.exists_one(b, [{begin}].exists(t, isIP(t) && net.containsIP(t)))))"
+                "!self.all(r, {}) || self.all(a, !a.contains('/') || \
+                 [cidr(a)].all(net, self.exists_one(b, {begins_inside})))",
+                is_range("r")
             ),
             "ranges of the pool overlap: one begins inside another's prefix",
         ),

@@ -103,6 +103,9 @@ fn read(kind: &str, object: &Value) -> Result<(), String> {
             if !BLOCK_SIZES.contains(&block.spec.size) {
                 return refuse("no pool has this size");
             }
+            if block.spec.first.is_empty() {
+                return refuse("beyond every pool");
+            }
             let mut records = decode_records(&block.spec.records);
             records
                 .try_for_each(|entry| entry.map(drop))
