@@ -162,9 +162,11 @@ pub struct AddressPool {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPoolSpec {
-    /// The first family's addresses; with two families ordinal `o` is the o-th of each.
+    /// One IPv4 family, one IPv6 family, or one of each: then the n-th address of the one and the
+    /// n-th of the other are a pair, which a Pod gets together.
     pub families: Vec<FamilySpec>,
-    /// Ordinals per block; immutable; by default a function of the capacity.
+    /// Units: ordinals per block, 2 to 64. Immutable. By default 32, or fewer in a small pool, so
+    /// that each of ten nodes finds two blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u16>,
     /// The layer-2 domain: pools of different domains may overlap.
@@ -173,7 +175,7 @@ pub struct AddressPoolSpec {
     /// Pods that no other rule sends elsewhere draw from a default pool.
     #[serde(rename = "default", skip_serializing_if = "core::ops::Not::not")]
     pub is_default: bool,
-    /// No new claims.
+    /// No new claims. What is held stays held.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub disabled: bool,
     /// Units: seconds. How long a freed address rests while others are to be had.
@@ -215,13 +217,16 @@ pub struct FamilySpec {
     /// `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`, in the order of their ordinals. A later
     /// list must begin with the earlier one.
     pub ranges: Vec<String>,
-    /// Same notation; a mask, which renumbers nothing.
+    /// What is never handed out, in the notation of `ranges`. It renumbers nothing, and is in force
+    /// when it stands in the blocks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Never handed out.
+    /// The gateway of the Pods' subnet, which the interface plugin gets. Never handed out. Inside
+    /// `subnet`, where that is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
-    /// The subnet whose prefix length the interface gets; by default that of the first range.
+    /// The subnet around all ranges, whose prefix length the interface gets; by default that of the
+    /// first range.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "agent", schemars(with = "Option<String>"))]
     pub subnet: Option<IpNet>,
@@ -359,7 +364,7 @@ pub struct BerthNodeSpec {
     pub former: Vec<FormerEpoch>,
     /// Names of the blocks that may hold records of this machine, ascending.
     pub blocks: Vec<String>,
-    /// Differs with each write, as `AddressBlockSpec::writer` does.
+    /// Who wrote last: differs with each write, as the `writer` of a block does.
     pub writer: String,
     /// What an operator should see.
     #[serde(skip_serializing_if = "Vec::is_empty")]

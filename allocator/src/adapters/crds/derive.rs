@@ -5,8 +5,8 @@
 //! `oneOf` of constants, no `additionalProperties` beside `properties`, and formats of its own. And
 //! two things that it derives are left out on purpose: `required`, which an apiserver does not
 //! ratchet (the tables say where it was always asked for, and ask by CEL where it was not), and the
-//! defaults of most fields, which would be written into every object that somebody reads and
-//! writes.
+//! defaults, which an apiserver writes into every object (the tables state those that a person wants
+//! to see).
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 /// The schema of a type, with the doc comments as descriptions.
 ///
-/// Shape: `type`, `properties`, `items`, `additionalProperties`, `enum`, `format` (`int64` alone),
-/// `description`, and `default` as derived.
+/// Shape: `type`, `properties`, `items`, `additionalProperties`, `enum`, `format` (`int64` alone)
+/// and `description`.
 pub(super) fn structural<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
@@ -35,7 +35,14 @@ fn rewrite(node: &mut Value) {
         return;
     };
     merge_constants(map);
-    for dropped in ["title", "required", "minimum", "maximum", "uniqueItems"] {
+    for dropped in [
+        "title",
+        "required",
+        "default",
+        "minimum",
+        "maximum",
+        "uniqueItems",
+    ] {
         map.remove(dropped);
     }
     if let Some(Value::Array(kinds)) = map.get("type") {

@@ -37,9 +37,6 @@ pub use self::pool::UNSEEN;
 /// The newest meaning of `spec.schema` in pools, reservations, machines and approvals.
 const SCHEMA: u32 = 1;
 
-/// Fields whose default is stated: an administrator reads them.
-const DEFAULTED: &[&str] = &["default", "disabled", "coolDownSeconds"];
-
 /// All definitions.
 pub fn definitions() -> Vec<Value> {
     vec![
@@ -141,7 +138,6 @@ fn age() -> Value {
 /// The schema of a whole object.
 fn schema<T: JsonSchema>(rows: Table) -> Value {
     let mut schema = derive::structural::<T>();
-    keep_defaults(&mut schema, "");
     let fields = schema["properties"]
         .as_object_mut()
         .expect("an object has fields");
@@ -161,26 +157,6 @@ fn schema<T: JsonSchema>(rows: Table) -> Value {
     fields.insert("metadata".into(), json!({"type": "object"}));
     lay_all(&mut schema, rows);
     schema
-}
-
-/// Drops every derived default but those of [`DEFAULTED`].
-fn keep_defaults(node: &mut Value, name: &str) {
-    let Some(map) = node.as_object_mut() else {
-        return;
-    };
-    if !DEFAULTED.contains(&name) {
-        map.remove("default");
-    }
-    for key in ["items", "additionalProperties"] {
-        if let Some(inner) = map.get_mut(key) {
-            keep_defaults(inner, "");
-        }
-    }
-    if let Some(Value::Object(fields)) = map.get_mut("properties") {
-        for (name, field) in fields {
-            keep_defaults(field, name);
-        }
-    }
 }
 
 fn definition<T: JsonSchema>(

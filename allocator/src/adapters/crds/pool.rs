@@ -11,7 +11,7 @@
 
 use serde_json::json;
 
-use super::addresses::{first, is_inside, is_ordered, is_range, v6};
+use super::addresses::{first, is_inside, is_ordered, is_range, last, v6};
 use super::tables::{
     LABEL, PREFIX_MAX, SUBDOMAIN, Table, address, all, conditions, count, list, must_have, rule,
     rule_at, schema_version, shaped, table, text, whole,
@@ -21,8 +21,8 @@ use crate::core::pool::{BLOCK_SIZES, POOL_NAME_MAX};
 /// What the code refuses and the schema cannot: the words of the refusal, and why.
 pub const UNSEEN: &[(&str, &str)] = &[(
     "ranges of the pool overlap",
-    "each of 256 ranges against each other costs more than an apiserver lets a schema cost; what \
-     overlaps a prefix at its first address is seen",
+    "all of 256 ranges against one another cost more than an apiserver lets a schema cost, and one \
+     around another is reckoned in no rule; what the first sixteen have in a prefix is seen",
 )];
 
 /// Units: characters. `first-last`.
@@ -46,9 +46,8 @@ pub(super) fn rows() -> Table {
                         "oldSelf.hasValue() || self.metadata.name.size() <= {POOL_NAME_MAX}"
                     ),
                     "optionalOldSelf": true,
-                    "fieldPath": ".metadata.name",
-                    "message": format!("at most {POOL_NAME_MAX} characters: it labels the pool's \
-                                        blocks"),
+                    "message": format!("metadata.name has at most {POOL_NAME_MAX} characters: it \
+                                        labels the pool's blocks"),
                 }]}),
             ]),
         ),
@@ -59,7 +58,12 @@ pub(super) fn rows() -> Table {
             whole((*BLOCK_SIZES.start()).into(), (*BLOCK_SIZES.end()).into()),
         ),
         ("spec.domain", shaped(253, &format!("^$|{SUBDOMAIN}"))),
-        ("spec.coolDownSeconds", whole(0, 86_400)),
+        (
+            "spec.coolDownSeconds",
+            all([whole(0, 86_400), json!({"default": 0})]),
+        ),
+        ("spec.default", json!({"default": false})),
+        ("spec.disabled", json!({"default": false})),
         ("spec.namespaces", list(1024)),
         ("spec.namespaces[]", shaped(63, LABEL)),
         ("spec.networks", list(64)),
@@ -197,15 +201,18 @@ fn families() -> Table {
     ])
 }
 
-/// No range twice, and none that begins inside a prefix of the same list.
+/// No range twice, and among the first sixteen none that begins or ends inside another's prefix.
 fn distinct() -> serde_json::Value {
-    let inside = |t: &str| format!("net.containsIP({t})");
-    let (minus, slash) = (first("b"), "b.substring(0, b.indexOf('/'))");
-    let begins_inside = format!(
-        "b.contains('-') ? {} : b.contains('/') ? {} : {}",
-        inside(&minus),
-        inside(slash),
-        inside("b")
+    let few = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]";
+    let b = "self[j]";
+    let inside = |t: &str| format!("(isIP({t}) && net.containsIP({t}))");
+    let begin = format!("{b}.substring(0, {b}.indexOf('/'))");
+    let touches = format!(
+        "({b}.contains('-') ? {} || {} : {b}.contains('/') ? {} : {})",
+        inside(&first(b)),
+        inside(&last(b)),
+        inside(&begin),
+        inside(b)
     );
     all([
         rule(
@@ -214,11 +221,10 @@ fn distinct() -> serde_json::Value {
         ),
         rule(
             &format!(
-                "!self.all(r, {}) || self.all(a, !a.contains('/') || \
-                 [cidr(a)].all(net, self.exists_one(b, {begins_inside})))",
-                is_range("r")
+                "{few}.all(i, i >= self.size() || !isCIDR(self[i]) || [cidr(self[i])].all(net, \
+                 {few}.all(j, j == i || j >= self.size() || !{touches})))"
             ),
-            "ranges of the pool overlap: one begins inside another's prefix",
+            "ranges of the pool overlap: one is partly inside another's prefix",
         ),
     ])
 }
