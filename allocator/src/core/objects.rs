@@ -420,9 +420,9 @@ pub struct DomainApprovalSpec {
 #[serde(rename_all = "camelCase", default)]
 #[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct ApprovedPool {
-    /// Name.
+    /// Name of the pool.
     pub name: String,
-    /// UID.
+    /// UID of the pool: one made anew under the same name is another pool.
     pub uid: Uid,
     /// Block size, fixed at approval.
     pub block_size: u16,
