@@ -87,6 +87,19 @@ pub enum WatchEvent {
     Closed,
 }
 
+#[cfg(feature = "mutants")]
+impl WatchEvent {
+    /// Whether its object cannot be read.
+    pub(crate) fn shows_set_aside(&self) -> bool {
+        match self {
+            Self::Added(object) | Self::Modified(object) | Self::Deleted(object) => {
+                object.set_aside().is_some()
+            }
+            Self::Bookmark(_) | Self::Closed | Self::Expired => false,
+        }
+    }
+}
+
 /// Which part of an object a replace writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {

@@ -1,12 +1,20 @@
 //! What agent and controller have in common as processes: the log, the listener for metrics and
 //! health, Kubernetes Events, and an apiserver that is asked within limits.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tracing::Dispatch;
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::apiserver::{Deadlines, KubeApi};
 use super::bucket::Rate;
@@ -15,6 +23,7 @@ use super::events::{EventSink, Regarding, Reporter};
 use super::health::{agent_complaints, controller_complaints};
 use super::http::{HttpListener, Pages};
 use super::journal_file::JournalFile;
+use super::line::one_line;
 use super::metered::MeteredApi;
 use super::metrics::Metrics;
 use super::node::{HostObserver, HostPaths};
@@ -31,15 +40,32 @@ pub enum LogFormat {
 
 /// Starts the log, to stderr, filtered by `RUST_LOG`.
 pub fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    log_to(format, filter, std::io::stderr).init();
+}
+
+/// The log to any writer. An event is one line, whatever others wrote into its fields.
+pub fn log_to<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let field = |to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+                let text = format!("{value:?}");
+                match field.name() {
+                    "message" => write!(to, "{}", one_line(&text)),
+                    name => write!(to, "{name}={}", one_line(&text)),
+                }
+            };
+            Dispatch::new(log.fmt_fields(debug_fn(field).delimited(" ")).finish())
+        }
+        // JSON has its own way to write such characters.
+        LogFormat::Json => Dispatch::new(log.json().flatten_event(true).finish()),
     }
 }
 

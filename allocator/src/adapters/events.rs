@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Rate, TokenBucket};
 use super::clock::{boot_time, wall_time};
+use super::line::one_line;
 use super::metrics::Metrics;
 use crate::core::time::{BootTime, WallTime};
 use crate::ports::ApiError;
@@ -171,7 +172,7 @@ fn event(
     sequence: u64,
 ) -> Value {
     let regarding = &report.regarding;
-    let mut note = report.message.clone();
+    let mut note = one_line(&report.message).into_owned();
     if repeats > 0 {
         note = format!("{note} ({repeats} more since the last report)");
     }

@@ -11,6 +11,9 @@ use crate::core::time::BootTime;
 const EPOCH_AGE_MAX: Duration = Duration::from_mins(2);
 /// The Lease is read or renewed every five seconds, and retried within seconds.
 const LEASE_AGE_MAX: Duration = Duration::from_secs(30);
+/// A step is one request, which ends within a minute, and a failed one is tried again after half a
+/// minute at the latest. One object that waits is no standstill: `berth_writes_refused` counts it.
+const PROGRESS_AGE_MAX: Duration = Duration::from_mins(2);
 
 /// What keeps an agent from being ready; nothing when it is. `journal` is the result of a trial
 /// write beside the journal.
@@ -23,6 +26,7 @@ pub fn agent_complaints(
     if !state.is_serving {
         complaints.push("not serving yet: the journal, the API or blocks are being read".into());
     }
+    complaints.extend(state.waits_for.iter().cloned());
     if !state.is_journal_ok {
         complaints.push("the journal is not open or did not take the last entry".into());
     }
@@ -44,6 +48,15 @@ pub fn controller_complaints(state: &ControllerState, now: BootTime) -> Vec<Stri
     let mut complaints = Vec::new();
     if !state.is_listed {
         complaints.push("not every kind is listed yet".into());
+    }
+    let stalled = now.since(state.progress_at);
+    let is_stalled = state.leads && stalled > PROGRESS_AGE_MAX;
+    if is_stalled {
+        let seconds = stalled.as_secs();
+        complaints.push(format!("work is due and no step succeeded for {seconds} s"));
+    }
+    if is_stalled || !state.is_listed || !state.leads {
+        complaints.extend(state.waits_for.iter().cloned());
     }
     let age = now.since(state.lease_answered_at);
     if age > LEASE_AGE_MAX {
@@ -94,8 +107,44 @@ mod tests {
         assert_eq!(controller_complaints(&follower, at(131)).len(), 1);
         let unlisted = ControllerState {
             is_listed: false,
-            ..follower
+            ..follower.clone()
         };
         assert_eq!(controller_complaints(&unlisted, at(110)).len(), 1);
+        let why = "AddressPool is not listed: the answer cannot be read".to_owned();
+        let unlisted = ControllerState {
+            waits_for: vec![why.clone()],
+            ..unlisted
+        };
+        assert!(controller_complaints(&unlisted, at(110)).contains(&why));
+    }
+
+    #[test]
+    fn a_leader_without_progress_says_since_when_and_why() {
+        let why = "AddressPool a: not found".to_owned();
+        let leader = ControllerState {
+            leads: true,
+            is_listed: true,
+            lease_answered_at: at(1000),
+            progress_at: at(890),
+            waits_for: vec![why.clone()],
+            ..ControllerState::default()
+        };
+        assert_eq!(controller_complaints(&leader, at(1005)), [""; 0]);
+        let complaints = controller_complaints(&leader, at(1011));
+        assert!(complaints[0].contains("121 s"), "{complaints:?}");
+        assert!(complaints.contains(&why), "{complaints:?}");
+    }
+
+    #[test]
+    fn an_agent_that_cannot_read_its_own_machine_says_so() {
+        let why = "BerthNode m cannot be read: spec.state".to_owned();
+        let state = AgentState {
+            is_serving: true,
+            is_journal_ok: true,
+            epoch_shown_at: at(1000),
+            waits_for: vec![why.clone()],
+            ..AgentState::default()
+        };
+        assert_eq!(agent_complaints(&state, Ok(()), at(1001)), [why]);
     }
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::AGENT_MARKER;
 use crate::core::hash::fnv1a;
 
 /// One file to install.
@@ -208,6 +209,19 @@ impl Item {
         Ok(outcome)
     }
 
+    /// Leaves beside the plugin, or takes away, the sign that this host has an agent: the plugin's
+    /// store `disk` then serves only what the administrator's list names.
+    pub fn mark_agent(&self, has_agent: bool) -> Result<(), InstallError> {
+        const TEXT: &[u8] = b"This host has an agent of Berth.\n";
+        // The plugin looks for it under one name, whatever its own.
+        let marker = self.directory.join(AGENT_MARKER);
+        if has_agent {
+            return self.put(&marker, TEXT, 0o644);
+        }
+        remove(&marker)?;
+        sync(&self.directory)
+    }
+
     fn put_receipt(&self, receipt: &Receipt) -> Result<(), InstallError> {
         let bytes = serde_json::to_vec(receipt).expect("a receipt has only string keys");
         self.put(&self.beside("receipt"), &bytes, 0o600)
@@ -351,6 +365,21 @@ mod tests {
         assert_eq!(place.item.uninstall(false).unwrap(), Outcome::Removed);
         assert_eq!(place.files(), [] as [String; 0]);
         assert_eq!(place.item.uninstall(false).unwrap(), Outcome::Absent);
+    }
+
+    #[test]
+    fn the_sign_of_an_agent_is_left_and_taken_away_whatever_was_there() {
+        let place = place();
+        let marker = place.item.directory.join(AGENT_MARKER);
+        place.item.mark_agent(false).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &marker).unwrap();
+        for _ in 0..2 {
+            place.item.mark_agent(true).unwrap();
+            assert!(fs::symlink_metadata(&marker).unwrap().is_file());
+        }
+        assert_eq!(place.files(), [AGENT_MARKER]);
+        place.item.mark_agent(false).unwrap();
+        assert_eq!(place.files(), [] as [String; 0]);
     }
 
     #[test]

@@ -11,8 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::apiserver::unnamed_count;
 use crate::core::agent::{AgentState, COUNTERS};
 use crate::core::controller::ControllerState;
+use crate::core::objects::Kind;
 use crate::core::time::BootTime;
 use crate::ports::Metric;
 
@@ -51,6 +53,9 @@ pub struct Metrics {
     calls: Gauge,
     spool: Gauge,
     burials_held: Gauge,
+    set_aside: Family<Labels<1>, Gauge>,
+    writes_refused: Gauge,
+    unnamed: Gauge,
     agent: Mutex<AgentState>,
     controller: Mutex<ControllerState>,
 }
@@ -80,6 +85,9 @@ impl Metrics {
             calls: Gauge::default(),
             spool: Gauge::default(),
             burials_held: Gauge::default(),
+            set_aside: Family::default(),
+            writes_refused: Gauge::default(),
+            unnamed: Gauge::default(),
             agent: Mutex::default(),
             controller: Mutex::default(),
         }
@@ -106,6 +114,16 @@ impl Metrics {
             "berth_events",
             "Kubernetes Events: posted, folded into an earlier one, dropped or failed",
             self.events.clone(),
+        );
+        registry.register(
+            "berth_objects_set_aside",
+            "Objects that are there and cannot be read, by kind",
+            self.set_aside.clone(),
+        );
+        registry.register(
+            "berth_objects_without_name",
+            "What the apiserver sent and nothing names, since the start",
+            self.unnamed.clone(),
         );
         registry.register(
             "berth_reports",
@@ -199,6 +217,11 @@ impl Metrics {
             "berth_burials_held",
             "Machines whose burial waits for the hourly limit",
             metrics.burials_held.clone(),
+        );
+        registry.register(
+            "berth_writes_refused",
+            "Objects whose last write the apiserver refused",
+            metrics.writes_refused.clone(),
         );
         registry.register(
             "berth_pool_addresses",
@@ -332,10 +355,27 @@ impl Metrics {
         }
     }
 
+    /// A process has one of the two roles; the other's state is empty.
+    fn set_unread(&self) {
+        let (agent, controller) = (self.agent(), self.controller());
+        for kind in Kind::ALL {
+            let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or(0);
+            self.set_aside
+                .get_or_create(&[("kind", format!("{kind:?}"))])
+                .set(gauge_value(
+                    of(&agent.set_aside) + of(&controller.set_aside),
+                ));
+        }
+        self.writes_refused
+            .set(gauge_value(controller.writes_refused));
+        self.unnamed.set(gauge_value(unnamed_count()));
+    }
+
     /// All of it, in the OpenMetrics text format.
     pub fn render(&self, now: BootTime) -> String {
         self.set_agent(now);
         self.set_controller();
+        self.set_unread();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String succeeds");
         text
@@ -366,6 +406,7 @@ mod tests {
         metrics.spool(4);
         *metrics.agent() = AgentState {
             ordinals_bound: 7,
+            set_aside: [(Kind::AddressPool, 2)].into(),
             epoch_shown_at: BootTime::new(Duration::from_secs(10)),
             ..AgentState::default()
         };
@@ -382,6 +423,8 @@ mod tests {
         has(&text, "berth_spool_entries 4");
         has(&text, r#"berth_ordinals{state="bound"} 7"#);
         has(&text, "berth_epoch_age_seconds 15");
+        has(&text, r#"berth_objects_set_aside{kind="AddressPool"} 2"#);
+        has(&text, r#"berth_objects_set_aside{kind="Node"} 0"#);
         has(&text, "# EOF");
     }
 

@@ -19,9 +19,12 @@ use berth::adapters::daemon::{
 use berth::adapters::events::{Regarding, Reporter};
 use berth::adapters::install::{Item, Outcome};
 use berth::adapters::metrics::Metrics;
+use berth::adapters::naming::find_name;
 use berth::adapters::node::{ClusterPorts, HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::controller::{Controller, ControllerConfig};
+use berth::core::naming::Facts;
+use berth::ports::AgentPorts as _;
 use berth::shell::{run_agent, run_controller};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -94,6 +97,10 @@ struct InstallArgs {
     /// Overwrite files that Berth did not put there; they are kept, and put back by uninstall
     #[arg(long)]
     force: bool,
+    /// This host gets no agent: the plugin's store `disk` serves what any configuration names, not
+    /// only what /etc/berth/disk-networks.json lists
+    #[arg(long)]
+    without_agent: bool,
 }
 
 #[derive(Args)]
@@ -227,10 +234,13 @@ fn limits(args: &ApiArgs) -> Limits {
 
 async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let machine_id = read_id("--machine-id-file", &args.machine_id_file)?;
+    if machine_id.contains('.') {
+        bail!(
+            "--machine-id-file={}: {machine_id:?} is no ID: it has a dot",
+            args.machine_id_file.display()
+        );
+    }
     let boot_id = read_id("boot ID", Path::new("/proc/sys/kernel/random/boot_id"))?;
-    let mut config = AgentConfig::new(&args.node_name, &machine_id, &boot_id);
-    config.default_network.clone_from(&args.default_network);
-    config.removes_displaced_pods = !args.keep_displaced_pods;
     let paths = HostPaths {
         socket: args.socket,
         journal: args.state_directory.join("journal"),
@@ -266,7 +276,19 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         stopped = &mut stop => return stopped,
     };
     pages.set_waits(false);
-    tracing::info!(node = args.node_name, machine_id, "the agent starts");
+    let facts = Facts {
+        machine_id: &machine_id,
+        node_name: &args.node_name,
+        boot_id: &boot_id,
+    };
+    let machine = tokio::select! {
+        name = find_name(ports.api(), &args.state_directory, facts) => name?,
+        stopped = &mut stop => return stopped,
+    };
+    let mut config = AgentConfig::new(&args.node_name, &machine, &boot_id);
+    config.default_network.clone_from(&args.default_network);
+    config.removes_displaced_pods = !args.keep_displaced_pods;
+    tracing::info!(node = args.node_name, machine, "the agent starts");
     let drain = async {
         stop.await?;
         tracing::info!("the agent stops");
@@ -312,12 +334,15 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     }
 }
 
+/// The plugin's name among the runtime's.
+const PLUGIN: &str = "berth";
+
 /// The plugin, and last the configuration, which has the runtime use it.
 fn items(args: &InstallArgs) -> Vec<Item> {
     let plugin = Item {
         source: args.plugin.clone(),
         directory: args.plugin_directory.clone(),
-        name: "berth".to_owned(),
+        name: PLUGIN.to_owned(),
         mode: 0o755,
     };
     let conflist = args.conflist.clone().map(|source| Item {
@@ -329,8 +354,12 @@ fn items(args: &InstallArgs) -> Vec<Item> {
     [plugin].into_iter().chain(conflist).collect()
 }
 
+/// The sign of an agent first: the plugin must not run without it.
 fn install(args: &InstallArgs) -> anyhow::Result<()> {
     for item in items(args) {
+        if item.name == PLUGIN {
+            item.mark_agent(!args.without_agent)?;
+        }
         say(&item, item.install(args.force)?)?;
     }
     Ok(())
@@ -340,6 +369,9 @@ fn install(args: &InstallArgs) -> anyhow::Result<()> {
 fn uninstall(args: &InstallArgs) -> anyhow::Result<()> {
     for item in items(args).into_iter().rev() {
         say(&item, item.uninstall(args.force)?)?;
+        if item.name == PLUGIN {
+            item.mark_agent(false)?;
+        }
     }
     Ok(())
 }

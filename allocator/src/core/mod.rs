@@ -14,12 +14,14 @@ pub mod identity;
 pub mod journal;
 #[cfg(feature = "mutants")]
 mod mutant;
+pub mod naming;
 pub mod objects;
 pub mod ordinal;
 pub mod plugin;
 pub mod pool;
 pub mod retry;
 pub mod selection;
+pub mod set_aside;
 pub mod time;
 
 #[cfg(feature = "mutants")]

@@ -393,6 +393,7 @@ mod tests {
                 exclude: exclude.iter().map(ToString::to_string).collect(),
                 gateway: gateway.map(|text| text.parse().unwrap()),
                 subnet: None,
+                ..FamilySpec::default()
             })
             .collect();
         Pool::parse(&object, None)
@@ -467,6 +468,7 @@ mod tests {
                 exclude: vec!["10.0.0.9".into()],
                 gateway: "10.0.0.129".parse().ok(),
                 subnet: "10.0.0.0/24".parse().ok(),
+                ..FamilySpec::default()
             }];
             change(&mut object);
             Pool::parse(&object, None).unwrap();
@@ -497,6 +499,7 @@ mod tests {
                 object.spec.routes = vec![Route {
                     dst: "0.0.0.0/0".parse().unwrap(),
                     gw: gw.parse().ok(),
+                    other: Default::default(),
                 }];
             })
         };

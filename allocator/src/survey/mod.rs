@@ -21,9 +21,10 @@ pub use release::{ReleasePlan, ReleaseRefusal, plan_release};
 use crate::core::block::Block;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Node, Object, Pod,
+    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Kind, Node, Object, Pod,
 };
 use crate::core::pool::{Pool, approved_block_size};
+use crate::core::set_aside::SetAside;
 
 /// Everything that Berth has in a cluster, as read at one time or nearly so. Shape: each list as the
 /// apiserver gave it.
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// Pods of all namespaces.
     pub pods: Vec<Pod>,
+    /// What is there and cannot be read, of all kinds.
+    pub set_aside: Vec<SetAside>,
 }
 
 impl Snapshot {
@@ -54,6 +57,7 @@ impl Snapshot {
                 Object::BerthNode(machine) => self.machines.push(*machine),
                 Object::Node(node) => self.nodes.push(*node),
                 Object::Pod(pod) => self.pods.push(*pod),
+                Object::SetAside(object) => self.set_aside.push(*object),
                 Object::DomainApproval(_) | Object::Lease(_) => {}
             }
         }
@@ -82,7 +86,16 @@ impl Snapshot {
         })
     }
 
+    /// Whether an object of that name is there and cannot be read.
+    fn is_set_aside(&self, kind: Kind, name: &str) -> bool {
+        let mut objects = self.set_aside.iter();
+        objects.any(|object| object.kind == kind && object.metadata.name == name)
+    }
+
     fn incarnation(&self, epoch: &EpochId) -> Incarnation {
+        if self.is_set_aside(Kind::BerthNode, epoch.machine()) {
+            return Incarnation::Unreadable;
+        }
         let Some(machine) = self
             .machines
             .iter()
@@ -128,6 +141,8 @@ pub enum Incarnation {
     Dead,
     /// No `BerthNode` knows it.
     Unknown,
+    /// Its `BerthNode` cannot be read: it may live.
+    Unreadable,
 }
 
 #[cfg(test)]

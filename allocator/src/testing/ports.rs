@@ -5,7 +5,9 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use super::node::{NodePorts, lock};
 use super::world::{Arrival, Inner, Pending, Shared, Wait};
+use crate::core::agent::AgentState;
 use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::controller::ControllerState;
 use crate::core::exchange::{MountId, PathState, Probe, RequestId, Response, Sandbox};
 use crate::core::objects::{Metadata, Object, ObjectKey, Uid};
 use crate::core::time::{BootTime, WallTime};
@@ -269,6 +271,20 @@ impl Observer for NodePorts {
 
     fn event(&self, reason: &'static str, message: String) {
         self.with_node(|node| node.events.push((reason, message)));
+    }
+
+    fn agent_state(&self, state: impl FnOnce() -> AgentState) {
+        if self.with_node(|node| node.keeps_states) {
+            let state = state();
+            self.with_node(|node| node.agent_state = Some(state));
+        }
+    }
+
+    fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
+        if self.with_node(|node| node.keeps_states) {
+            let state = state();
+            self.with_node(|node| node.controller_state = Some(state));
+        }
     }
 }
 

@@ -13,9 +13,11 @@
     reason = "durations are compared in one unit"
 )]
 
+mod admission;
 mod figures;
 mod kills;
 mod node;
 mod outage;
+mod poison;
 mod rig;
 mod rush;

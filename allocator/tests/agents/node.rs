@@ -89,6 +89,7 @@ impl Node {
         let child = Command::new(env!("CARGO_BIN_EXE_berthd"))
             .args(["agent", "--node-name", &self.name])
             .args(["--metrics-address", "127.0.0.1:0"])
+            .args(["--default-network", "net"])
             .arg("--machine-id-file")
             .arg(self.path("machine-id"))
             .arg("--socket")
@@ -150,6 +151,11 @@ impl Node {
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let code = head.split(' ').nth(1)?.parse().ok()?;
         Some((code, body.to_owned()))
+    }
+
+    /// The agent's process.
+    pub fn pid(&self) -> u32 {
+        self.agent.as_ref().map(Child::id).unwrap()
     }
 
     /// kill -9.

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod admission;
+mod admission_cost;
 mod agreement;
 mod contract;
 mod definitions;

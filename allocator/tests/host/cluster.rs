@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use berth::adapters::node::{HostPaths, HostPorts};
+use berth::adapters::events::{EventApi, EventSink, Regarding, Reporter};
+use berth::adapters::metrics::Metrics;
+use berth::adapters::node::{HostObserver, HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig};
 use berth::core::exchange::Sandbox;
 use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
@@ -15,6 +17,7 @@ use berth::ports::{
 };
 use berth::shell::run_agent;
 use berth::testing::Store;
+use serde_json::Value;
 use tokio::sync::watch;
 
 /// The apiserver.
@@ -73,6 +76,36 @@ impl MemoryApi {
             .uid
             .as_str()
             .to_owned()
+    }
+
+    /// A Pod's owner annotates it.
+    pub fn annotate_pod(&self, name: &str, annotation: &str, value: &str) {
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+        };
+        self.with(|store| {
+            let Object::Pod(mut pod) = store.get(&key).unwrap() else {
+                panic!("a Pod")
+            };
+            let annotations = &mut pod.metadata.annotations;
+            annotations.insert(annotation.to_owned(), value.to_owned());
+            store.replace(Object::Pod(pod), Part::Main).unwrap();
+        });
+    }
+
+    /// One more pool, approved, that nobody gets by default.
+    pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
+        let mut pool = AddressPool::default();
+        name.clone_into(&mut pool.metadata.name);
+        pool.spec.block_size = Some(64);
+        pool.spec.families = families;
+        self.with(|store| {
+            pool.metadata = store.create(pool.clone().into()).unwrap();
+            pool.status.approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), 64);
+            store.replace(pool.into(), Part::Status).unwrap();
+        });
     }
 
     /// The Pod's object is gone.
@@ -164,6 +197,17 @@ impl Watch for MemoryWatch {
     }
 }
 
+/// The Events that were posted.
+#[derive(Clone, Default)]
+pub struct Posted(pub Arc<Mutex<Vec<Value>>>);
+
+impl EventApi for Posted {
+    async fn post(&self, _namespace: &str, event: Value) -> Result<(), ApiError> {
+        self.0.lock().unwrap().push(event);
+        Ok(())
+    }
+}
+
 /// A runtime that lists nothing.
 struct NoSandboxes;
 
@@ -200,26 +244,58 @@ impl Host {
 
     /// Starts the agent, as `berthd agent` does.
     pub fn start_agent(&mut self) {
+        self.start(HostObserver::default);
+    }
+
+    /// The same, with metrics and Events.
+    pub fn start_watched_agent(&mut self) -> (Arc<Metrics>, Posted) {
+        let (metrics, posted) = (Arc::new(Metrics::for_agent()), Posted::default());
+        let observer = || {
+            let reporter = Reporter {
+                controller: "berth.dev/agent",
+                instance: "n1".to_owned(),
+            };
+            let sink = EventSink::new(posted.clone(), reporter, metrics.clone());
+            let node = Regarding {
+                api_version: "v1",
+                kind: "Node",
+                namespace: String::new(),
+                name: "n1".to_owned(),
+                uid: String::new(),
+            };
+            HostObserver::new(metrics.clone(), sink, node)
+        };
+        self.start(observer);
+        (metrics, posted)
+    }
+
+    fn start(&mut self, observer: impl FnOnce() -> HostObserver) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let paths = HostPaths {
-            socket: self.path("run/agent.sock"),
-            journal: self.path("state/journal"),
-            spool: self.path("spool"),
-            namespaces: vec![self.path("netns")],
-            allowed_uid: rustix::process::geteuid().as_raw(),
-        };
+        let paths = self.paths();
         let ports = {
             let _within = runtime.enter();
-            Arc::new(HostPorts::open(&paths, self.api.clone(), NoSandboxes).unwrap())
+            let things = (self.api.clone(), NoSandboxes);
+            let opening = HostPorts::take_over(&paths, things, observer(), || {});
+            Arc::new(runtime.block_on(opening).unwrap())
         };
         let running = ports.clone();
         let config = AgentConfig::new("n1", "machine-1", "boot-1");
         runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
         self.agent = Some((runtime, ports));
+    }
+
+    fn paths(&self) -> HostPaths {
+        HostPaths {
+            socket: self.path("run/agent.sock"),
+            journal: self.path("state/journal"),
+            spool: self.path("spool"),
+            namespaces: vec![self.path("netns")],
+            allowed_uid: rustix::process::geteuid().as_raw(),
+        }
     }
 
     /// Stops the agent, as SIGTERM does.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod attacks;
 mod callers;
 mod cluster;
 mod dependencies;

@@ -12,4 +12,6 @@ mod costs;
 mod orders;
 mod pools;
 mod sequences;
+mod set_aside;
 mod storms;
+mod unasked;

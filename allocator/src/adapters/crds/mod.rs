@@ -29,13 +29,11 @@ use self::tables::{Table, lay_all};
 use super::apiserver::plural;
 use super::yaml::write_yaml;
 use crate::core::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, GROUP, Kind, VERSION,
+    AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, GROUP, Kind, SCHEMA,
+    VERSION,
 };
 
 pub use self::pool::UNSEEN;
-
-/// The newest meaning of `spec.schema` in pools, reservations, machines and approvals.
-const SCHEMA: u32 = 1;
 
 /// All definitions.
 pub fn definitions() -> Vec<Value> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::tables::{
     EXACT_MAX, LABEL, SUBDOMAIN, Table, address, all, conditions, count, list, must_have, rule,
-    schema_version, shaped, table, text, whole,
+    shaped, table, text, whole,
 };
 use crate::core::pool::BLOCK_SIZES;
 
@@ -38,7 +38,7 @@ pub(super) fn block_rows() -> Table {
                 ),
             ]),
         ),
-        ("spec.schema", schema_version(crate::core::block::SCHEMA)),
+        ("spec.schema", whole(0, crate::core::block::SCHEMA.into())),
         ("spec.pool", text(253)),
         ("spec.poolUid", text(UID_MAX)),
         ("spec.index", count()),
@@ -57,7 +57,7 @@ pub(super) fn reservation_rows() -> Table {
             "spec",
             all(["pool", "address", "podNamespace", "podName"].map(must_have)),
         ),
-        ("spec.schema", schema_version(super::SCHEMA)),
+        ("spec.schema", whole(0, super::SCHEMA.into())),
         ("spec.pool", shaped(253, SUBDOMAIN)),
         ("spec.address", all([address(), json!({"nullable": true})])),
         ("spec.podNamespace", shaped(63, LABEL)),
@@ -81,7 +81,7 @@ pub(super) fn node_rows() -> Table {
                 ),
             ]),
         ),
-        ("spec.schema", schema_version(super::SCHEMA)),
+        ("spec.schema", whole(0, super::SCHEMA.into())),
         ("spec.nodeName", text(253)),
         ("spec.nodeUid", text(UID_MAX)),
         ("spec.bootId", text(UID_MAX)),
@@ -99,7 +99,7 @@ pub(super) fn node_rows() -> Table {
 
 pub(super) fn domain_rows() -> Table {
     table([
-        ("spec.schema", schema_version(super::SCHEMA)),
+        ("spec.schema", whole(0, super::SCHEMA.into())),
         (
             "spec.pools",
             json!({

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::addresses::{first, is_inside, is_ordered, is_range, last, v6};
 use super::tables::{
     LABEL, PREFIX_MAX, SUBDOMAIN, Table, address, all, conditions, count, list, must_have, rule,
-    rule_at, schema_version, shaped, table, text, whole,
+    rule_at, shaped, table, text, whole,
 };
 use crate::core::pool::{BLOCK_SIZES, POOL_NAME_MAX};
 
@@ -52,7 +52,7 @@ pub(super) fn rows() -> Table {
             ]),
         ),
         ("spec", block_size_is_fixed()),
-        ("spec.schema", schema_version(super::SCHEMA)),
+        ("spec.schema", whole(0, super::SCHEMA.into())),
         (
             "spec.blockSize",
             whole((*BLOCK_SIZES.start()).into(), (*BLOCK_SIZES.end()).into()),

@@ -93,15 +93,6 @@ pub(super) fn all(parts: impl IntoIterator<Item = Value>) -> Value {
     value
 }
 
-/// The fields of a schema version, which a type may lack.
-pub(super) fn schema_version(newest: u32) -> Value {
-    json!({
-        "type": "integer", "format": "int64", "minimum": 0, "maximum": newest,
-        "description": "Which meaning the fields have. Absent or up to the one that a program knows: \
-                        fields that it does not know may be ignored. Higher: the object is set aside.",
-    })
-}
-
 /// What a condition keeps, as `metav1.Condition` of Kubernetes does. `lastTransitionTime` is not
 /// required: programs of the release before this one do not write it.
 pub(super) fn conditions(path: &str) -> Table {
@@ -150,8 +141,6 @@ pub(super) fn lay(node: &mut Value, keywords: Value) {
             {
                 rules.extend(more);
             }
-            // A type says it better than a table.
-            (Some(_), _) if keyword == "description" => {}
             (_, value) => {
                 map.insert(keyword, value);
             }
@@ -162,13 +151,6 @@ pub(super) fn lay(node: &mut Value, keywords: Value) {
 /// Lays a table over the schema of a whole object.
 pub(super) fn lay_all(schema: &mut Value, rows: Table) {
     for (path, keywords) in rows {
-        // Only a row that says the type makes a field that the Rust type lacks.
-        if let (Some(_), Some((above, field))) = (keywords.get("type"), path.rsplit_once('.')) {
-            let properties = &mut at(schema, above)["properties"];
-            if properties.get(field).is_none() {
-                properties[field] = json!({});
-            }
-        }
         lay(at(schema, &path), keywords);
     }
 }

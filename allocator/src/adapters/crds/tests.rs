@@ -19,6 +19,7 @@ fn full() -> Vec<Object> {
         exclude: vec!["10.0.0.9".into()],
         gateway: "10.0.0.1".parse().ok(),
         subnet: "10.0.0.0/24".parse().ok(),
+        ..FamilySpec::default()
     }];
     pool.spec.block_size = Some(32);
     pool.spec.domain = "d".into();
@@ -32,6 +33,7 @@ fn full() -> Vec<Object> {
     pool.spec.routes = vec![Route {
         dst: "0.0.0.0/0".parse().unwrap(),
         gw: "10.0.0.1".parse().ok(),
+        other: Default::default(),
     }];
     pool.spec.dns = vec!["10.0.0.2".parse().unwrap()];
     pool.status.conditions = vec![condition()];
@@ -45,6 +47,7 @@ fn full() -> Vec<Object> {
     node.spec.former = vec![FormerEpoch {
         epoch: 1,
         state: EpochState::Dead,
+        other: Default::default(),
     }];
     node.spec.blocks = vec!["p-0".into()];
     node.spec.conditions = vec![condition()];

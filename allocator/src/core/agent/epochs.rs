@@ -9,9 +9,10 @@ use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
+use crate::core::naming::stated_node;
 use crate::core::objects::{
-    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind, Object,
-    ObjectKey,
+    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
+    LABEL_STATES_NODE, Metadata, Object, ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
@@ -106,7 +107,7 @@ impl EpochView {
 
 impl Agent {
     /// The name of this machine's `BerthNode`.
-    fn identity(&self) -> &str {
+    pub(super) fn identity(&self) -> &str {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::NodeNameIdentity) {
             return &self.config.node_name;
@@ -259,6 +260,7 @@ impl Agent {
         match (result, planned) {
             (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {
                 self.epoch.failure_count = 0;
+                self.mended(Kind::BerthNode, &object.metadata);
                 self.epoch_read(sent, *object);
             }
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
@@ -268,6 +270,11 @@ impl Agent {
             }
             (Err(ApiError::NotFound), None) => {
                 self.epoch.failure_count = 0;
+                let gone = Metadata {
+                    name: self.identity().to_owned(),
+                    ..Metadata::default()
+                };
+                self.mended(Kind::BerthNode, &gone);
                 let number = self.epoch.id.as_ref().map_or(1, EpochId::number);
                 self.write_epoch(self.fresh_object(number, Vec::new()));
             }
@@ -276,7 +283,12 @@ impl Agent {
                 self.epoch.failure_count = 1;
                 self.read_epoch();
             }
-            (_, planned) => {
+            (result, planned) => {
+                if let Ok(ApiReply::Object(Object::SetAside(object))) = result {
+                    // Not overwritten: it may say that this incarnation is dead. No answer from
+                    // memory outlives what the last readable version covers.
+                    self.own_machine_set_aside(&object);
+                }
                 self.epoch.blocks_missing |= planned.is_some();
                 let entropy = self.draw();
                 let backoff = self.config.policy.api_retry;
@@ -292,7 +304,13 @@ impl Agent {
     }
 
     fn fresh_object(&self, number: u64, former: Vec<FormerEpoch>) -> BerthNode {
+        let mut metadata = Metadata::default();
+        if stated_node(self.identity()) == Some(&*self.config.node_name) {
+            let label = (LABEL_STATES_NODE.to_owned(), "true".to_owned());
+            metadata.labels.extend([label]);
+        }
         BerthNode {
+            metadata,
             spec: BerthNodeSpec {
                 node_name: self.config.node_name.clone(),
                 node_uid: self.node_uid.clone(),
@@ -359,6 +377,7 @@ impl Agent {
                 former.push(FormerEpoch {
                     epoch: object.spec.epoch,
                     state,
+                    other: Fields::new(),
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
                 if self.epoch.is_revived {
@@ -369,6 +388,8 @@ impl Agent {
                     state_condition(&mut next.spec.conditions, condition, self.wall);
                 }
                 next.metadata = object.metadata;
+                next.other = object.other;
+                next.spec.other = object.spec.other;
                 next.metadata
                     .annotations
                     .remove(crate::core::objects::ANNOTATION_BURY);
@@ -433,19 +454,24 @@ impl Agent {
         self.obey_orders(object);
     }
 
-    /// A `BerthNode` was seen by the watch or list.
-    pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
-        let name = &object.metadata.name;
-        let entry = (fnv1a(name.as_bytes()), name.clone());
+    /// Blocks are dealt among the machines that live.
+    pub(super) fn machine_seen(&mut self, name: &str, lives: bool) {
+        let entry = (fnv1a(name.as_bytes()), name.to_owned());
         let before = self.epoch.machines.len();
-        if gone || object.spec.state == EpochState::Dead {
-            self.epoch.machines.remove(&entry);
-        } else {
+        if lives {
             self.epoch.machines.insert(entry);
+        } else {
+            self.epoch.machines.remove(&entry);
         }
         if before != self.epoch.machines.len() {
             self.deal_blocks_anew();
         }
+    }
+
+    /// A `BerthNode` was seen by the watch or list.
+    pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
+        let name = &object.metadata.name;
+        self.machine_seen(name, !gone && object.spec.state != EpochState::Dead);
         let own = *name == self.identity();
         let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone

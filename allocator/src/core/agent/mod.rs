@@ -23,9 +23,11 @@ mod pool_check;
 mod releases;
 mod requests;
 mod search;
+mod set_aside;
 mod startup;
 mod state;
 mod tombstones;
+mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,8 +38,9 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{AddressReservation, BerthNode, Uid};
+use super::objects::{BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
+use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
@@ -57,11 +60,13 @@ use startup::Phase;
 pub struct AgentConfig {
     /// Name of the Node object.
     pub node_name: String,
-    /// `/etc/machine-id`.
+    /// The machine's name: unique among machines, the same from boot to boot (see
+    /// [`super::naming`]).
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
     /// Network name of the node's default network: for it the pool of a Pod is known before ADD.
+    /// Empty: nothing is claimed before an ADD.
     pub default_network: String,
     /// Whether a Pod is deleted whose address another has after this machine was buried alive. Off,
     /// it is only reported, and two Pods have one address until somebody acts.
@@ -209,7 +214,7 @@ pub enum Output {
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 11] = [
+pub const COUNTERS: [(&str, &str); 12] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -235,6 +240,10 @@ pub const COUNTERS: [(&str, &str); 11] = [
     (
         "berth_pool_fallbacks_total",
         "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_reservations_unasked_total",
+        "Reservations given back because no ADD asked for them",
     ),
     (
         "berth_takeovers_total",
@@ -360,6 +369,7 @@ enum Timer {
     Sandboxes,
     Pod(Uid),
     RemovePod(Uid),
+    Unasked(Uid),
 }
 
 /// The agent.
@@ -383,7 +393,13 @@ pub struct Agent {
     epoch: EpochView,
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
-    reservations: BTreeMap<(String, String), AddressReservation>,
+    reservations: set_aside::Reservations,
+    /// What is there and cannot be read.
+    set_aside: BTreeMap<ObjectKey, SetAside>,
+    /// What reservations among them keep.
+    kept: set_aside::Kept,
+    /// Why a step of the start has to be taken again.
+    startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     pods: BTreeMap<Uid, PodState>,
@@ -430,7 +446,10 @@ impl Agent {
             epoch: EpochView::new(),
             pools: BTreeMap::new(),
             pool_ids: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: set_aside::Reservations::default(),
+            set_aside: BTreeMap::new(),
+            kept: set_aside::Kept::default(),
+            startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -491,6 +510,16 @@ impl Agent {
             Input::Api { call, result } => self.api_answered(call, result),
             Input::Watch { watch, events } => {
                 for event in events {
+                    #[cfg(feature = "mutants")]
+                    let event = match event {
+                        event
+                            if self.is_mutant(super::Mutant::AllOrNothingDecode)
+                                && event.shows_set_aside() =>
+                        {
+                            WatchEvent::Closed
+                        }
+                        event => event,
+                    };
                     self.watch_delivered(watch, event);
                 }
             }
@@ -537,6 +566,15 @@ impl Agent {
     }
 
     fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply)
+                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
+            {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };
@@ -581,7 +619,7 @@ impl Agent {
                 Timer::Reassert => self.reassert_all(),
                 Timer::Sandboxes => self.out.push(Output::ListSandboxes),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
-                Timer::Pod(uid) => {
+                Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
             }

@@ -6,9 +6,12 @@ use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
 use crate::core::objects::{
-    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, ObjectKey,
+    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, Object,
+    ObjectKey,
 };
-use crate::core::pool::{Pool, approval, fingerprint, status_count};
+use crate::core::pool::{Pool, approval, approved_block_size, fingerprint, status_count};
+use crate::core::set_aside::unknown_fields;
+use crate::core::time::WallTime;
 use crate::ports::{Part, Preconditions};
 
 fn domain_name(pool: &AddressPool) -> String {
@@ -42,6 +45,10 @@ impl Controller {
             let Some(pool) = self.pools.get(&name).cloned() else {
                 return false;
             };
+            let key = ObjectKey::cluster(Kind::AddressPool, name);
+            if self.waits(&key) {
+                return false;
+            }
             if pool.metadata.deletion_timestamp.is_some() {
                 return pool.metadata.finalizers.iter().any(|f| f == FINALIZER)
                     && self.dissolve(pool);
@@ -67,7 +74,7 @@ impl Controller {
                     self.state_approval(pool, approved, capacity, condition)
                 }
                 Verdict::Enter(entry) => {
-                    self.enter(&domain_name(&pool), entry);
+                    self.enter(key, &domain_name(&pool), entry);
                     true
                 }
             }
@@ -76,6 +83,14 @@ impl Controller {
 
     fn judge(&self, pool: &AddressPool) -> Verdict {
         let domain = domain_name(pool);
+        let key = ObjectKey::cluster(Kind::DomainApproval, domain.clone());
+        if let Some(unread) = self.unread.objects.get(&key) {
+            // What it approved stands; nothing else is approved beside it.
+            return match approved_block_size(pool) {
+                Some(size) => Verdict::Approved(size),
+                None => Verdict::Refused("DomainUnreadable", unread.to_string()),
+            };
+        }
         let entries = self
             .domains
             .get(&domain)
@@ -146,10 +161,11 @@ impl Controller {
             uid: pool.metadata.uid.clone(),
             block_size: parsed.block_size,
             ranges: ranges(pool),
+            ..ApprovedPool::default()
         })
     }
 
-    fn enter(&mut self, domain: &str, entry: ApprovedPool) {
+    fn enter(&mut self, subject: ObjectKey, domain: &str, entry: ApprovedPool) {
         let mut object = self
             .domains
             .get(domain)
@@ -164,7 +180,7 @@ impl Controller {
         object.spec.pools.retain(|other| other.name != entry.name);
         object.spec.pools.push(entry);
         object.spec.pools.sort_by(|a, b| a.name.cmp(&b.name));
-        self.write(object, Part::Main);
+        self.write_for(subject, object, Part::Main);
     }
 
     /// Writes the status if it says something else.
@@ -180,6 +196,7 @@ impl Controller {
         pool.status.capacity = status_count(capacity);
         let condition = condition.observed(pool.metadata.generation);
         state_condition(&mut pool.status.conditions, condition, self.wall);
+        state_ignored(&mut pool, self.wall);
         if pool.status == before {
             return false;
         }
@@ -195,7 +212,10 @@ impl Controller {
             self.take_survey();
             return true;
         };
+        let subject = ObjectKey::cluster(Kind::AddressPool, pool.metadata.name.clone());
+        let hidden = survey.hides_some_of(&pool.metadata.name);
         let of_pool: Vec<_> = survey
+            .blocks
             .values()
             .filter(|b| b.spec.pool == pool.metadata.name)
             .cloned()
@@ -208,7 +228,7 @@ impl Controller {
                 let mut next = block.clone();
                 next.metadata.finalizers.clear();
                 next.spec.writer = self.writer();
-                self.write(next, Part::Main);
+                self.write_for(subject, next, Part::Main);
                 return true;
             }
             let key = ObjectKey::cluster(Kind::AddressBlock, block.metadata.name.clone());
@@ -216,16 +236,16 @@ impl Controller {
                 uid: block.metadata.uid.clone(),
                 resource_version: block.metadata.resource_version.clone(),
             };
-            self.delete(key, preconditions);
+            self.delete_for(subject, key, preconditions);
             return true;
         }
-        if !of_pool.is_empty() {
-            // Held: looked at again when something else makes it look, or at the next renewal.
-            self.not_before = self.now + self.config.retry.longest;
-            self.survey = None;
+        let domain = domain_name(&pool);
+        let approval = ObjectKey::cluster(Kind::DomainApproval, domain.clone());
+        if !of_pool.is_empty() || hidden || self.is_set_aside(&approval) {
+            // Held, or nobody can tell: nobody says when that ends.
+            self.look_later(subject);
             return false;
         }
-        let domain = domain_name(&pool);
         if let Some(approval) = self.domains.get(&domain)
             && approval
                 .spec
@@ -237,7 +257,7 @@ impl Controller {
             next.spec
                 .pools
                 .retain(|entry| entry.uid != pool.metadata.uid);
-            self.write(next, Part::Main);
+            self.write_for(subject, next, Part::Main);
             return true;
         }
         pool.metadata
@@ -246,6 +266,21 @@ impl Controller {
         self.write(pool, Part::Main);
         true
     }
+}
+
+/// Names the fields of the spec that this release does not know.
+fn state_ignored(pool: &mut AddressPool, now: WallTime) {
+    const IGNORED: &str = "FieldsIgnored";
+    let mut unknown = unknown_fields(&Object::from(pool.clone()));
+    unknown.retain(|field| field.starts_with("spec."));
+    let conditions = &mut pool.status.conditions;
+    if unknown.is_empty() {
+        conditions.retain(|condition| condition.kind != IGNORED);
+        return;
+    }
+    let condition = Condition::new(IGNORED, "True", "NewerRelease", unknown.join(", "));
+    let condition = condition.observed(pool.metadata.generation);
+    state_condition(conditions, condition, now);
 }
 
 fn condition(status: &str, reason: &str, message: String) -> Condition {
