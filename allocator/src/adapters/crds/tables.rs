@@ -93,6 +93,10 @@ pub(super) fn all(parts: impl IntoIterator<Item = Value>) -> Value {
     value
 }
 
+/// A time as Kubernetes writes it. Not `format: date-time`: with it an apiserver takes a list, too.
+const TIME: &str =
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
+
 /// What a condition keeps, as `metav1.Condition` of Kubernetes does. `lastTransitionTime` is not
 /// required: programs of the release before this one do not write it.
 pub(super) fn conditions(path: &str) -> Table {
@@ -102,7 +106,7 @@ pub(super) fn conditions(path: &str) -> Table {
         ("type", shaped(316, kind)),
         ("status", json!({"enum": ["True", "False", "Unknown"]})),
         ("observedGeneration", count()),
-        ("lastTransitionTime", json!({"format": "date-time"})),
+        ("lastTransitionTime", shaped(64, TIME)),
         (
             "reason",
             json!({

@@ -176,7 +176,7 @@ fn every_field_is_bounded() {
             }
             let has = |keyword: &str| node.get(keyword).is_some();
             let bounded = match node["type"].as_str().unwrap_or_default() {
-                "string" => has("maxLength") || has("enum") || node["format"] == "date-time",
+                "string" => has("maxLength") || has("enum"),
                 "array" => has("maxItems"),
                 "object" => has("properties") || has("maxProperties"),
                 "integer" => has("minimum") && node["format"] == "int64",

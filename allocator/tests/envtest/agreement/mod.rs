@@ -29,13 +29,8 @@ const UNSEEN_ELSEWHERE: &[(&str, &str, &str)] = &[(
 /// What the apiserver refuses though the code reads it: words of the refusal, why.
 const STRICTER: &[(&str, &str)] = &[
     (
-        "must be of type object: \"array\"",
-        "serde reads a struct also from a list of its fields; nobody writes that",
-    ),
-    ("\"null\"", "null is no value: leave the field out"),
-    (
         "Required value",
-        "the code has a value for what is absent; a person forgot it",
+        "the code has a value for what is absent; a program that leaves it out is not ours",
     ),
     (
         "is required",
@@ -43,30 +38,19 @@ const STRICTER: &[(&str, &str)] = &[
     ),
     ("Too long", "names of objects are no longer"),
     (
-        "may not be more than 253 bytes",
-        "names of objects are no longer",
-    ),
-    ("Too many", "a bound for the cost of rules"),
-    (
         "coolDownSeconds",
         "more than a day of rest is a typing error",
     ),
     ("Unsupported value", "what no program writes"),
     (
         "should match '",
-        "names, labels and reasons have the form that Kubernetes gives them",
+        "names, labels, reasons and times have the form that Kubernetes gives them",
     ),
     ("the key of a label", "no Node and no Pod can carry it"),
     ("should be at least 1 chars long", "a reason says something"),
-    ("must be of type date-time", "a time is one"),
-    ("date-time", "a time is one"),
     ("spec.schema", "a later meaning comes with a later schema"),
     (
-        "spec.epoch",
-        "no machine boots so often, and a double would round it",
-    ),
-    (
-        "former[0].epoch",
+        "epoch",
         "no machine boots so often, and a double would round it",
     ),
     (
@@ -75,11 +59,8 @@ const STRICTER: &[(&str, &str)] = &[
     ),
     (
         "a prefix",
-        "::ffff:10.0.0.0/120 is of both families; /024 is read as octal by some",
-    ),
-    (
-        "a prefix (10.0.0.0/24), a range",
-        "the order of fd00::1.2.3.4-fd00::1.2.3.9 is not reckoned",
+        "::ffff:10.0.0.0/120 is of both families; /024 is read as octal by some; the order of \
+         fd00::1.2.3.4-fd00::1.2.3.9 is not reckoned",
     ),
     ("observedGeneration", "an apiserver's integers have a sign"),
     ("spec.index", "an apiserver's integers have a sign"),
