@@ -95,14 +95,14 @@ fn pool(index: usize, _aside: &Value) -> Value {
 
 fn reservation(index: usize, _aside: &Value) -> Value {
     let spec = json!({
-        "schema": 1, "pool": "aside", "address": format!("10.30.0.{}", index % 250),
+        "schema": 1, "pool": "aside", "address": format!("10.30.0.{}", 240 + index / MODELS.len() % 12),
         "podNamespace": "none", "podName": format!("none-{index}"), "ownerUid": "u",
         "ownerName": "none",
     });
     of("AddressReservation", &format!("spoilt-{index}"), &spec)
 }
 
-/// A block of a pool from which nobody draws, so that nobody else makes it.
+/// A block of a pool from which nobody draws and in which nothing is kept: nobody else makes it.
 fn block(index: usize, aside: &Value) -> Value {
     let number = (index / MODELS.len()) % 60;
     let spec = json!({

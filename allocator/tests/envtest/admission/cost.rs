@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 const ROOT: &str = "/apis/berth.dev/v1alpha1";
 const MACHINES: usize = 1000;
-const ROUNDS: usize = 8;
-const UPDATES: usize = 25;
+const ROUNDS: u32 = 5;
+const UPDATES: u32 = 10;
 
 /// An account that may do what an agent may, and that the deployment's policies do not know.
 const FREE: &str = r"
@@ -125,7 +125,7 @@ impl Bench {
                 self.measure(user, sum).await;
             }
         }
-        let count = (ROUNDS * UPDATES) as u32;
+        let count = ROUNDS * UPDATES;
         sums.map(|sum| Cost {
             wall: sum.wall / count,
             cpu: sum.cpu / count,
