@@ -1,6 +1,7 @@
 //! Berth in the simulated cluster: its own core and shell, as tasks on the machines they would run
 //! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
 
+mod journal;
 pub mod objects;
 mod plugins;
 pub mod ports;

@@ -19,6 +19,7 @@ use berth::ports::{
 use drydock_engine::{Completer, Completion, Mailbox, Post, Stream, completion, mailbox};
 use drydock_traces::plan::Edge;
 
+use super::journal::JournalFile;
 use super::troubles::{Appended, Listed, Troubles};
 
 /// A port call on its way to the world.
@@ -99,8 +100,8 @@ pub struct ArmedCall {
 /// What survives the process on its machine, and what counts its calls.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// The journal's bytes.
-    pub journal: Vec<u8>,
+    /// The journal.
+    pub journal: JournalFile,
     /// Spooled DELs by file name.
     pub spool: Vec<SpoolEntry>,
     /// Port calls made so far.
@@ -395,7 +396,7 @@ impl Entropy for SimPorts {
 
 impl Journal for SimPorts {
     fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
-        self.local(|disk| Ok(disk.journal.clone())).result()
+        self.local(Disk::open_journal).result()
     }
 
     fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {

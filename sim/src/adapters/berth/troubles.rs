@@ -15,8 +15,6 @@ use super::ports::Disk;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A slow write of the journal, or a slow list of the spool, takes from 1 s to this.
 const SLOW_MAX: Duration = Duration::from_secs(4);
-/// The longest run of zeros in a damaged journal. Units: bytes; about two entries.
-const ZEROS_MAX: u64 = 600;
 
 /// The troubles of a machine.
 #[derive(Debug, Default)]
@@ -151,15 +149,9 @@ impl Disk {
     pub fn trouble(&mut self, fault: u32, trouble: Trouble, draw: u64) {
         let mut draws = Streams::new(draw).stream("trouble", 0, "draws");
         match trouble {
-            Trouble::JournalLost => self.journal.clear(),
-            Trouble::JournalDamaged => damage(&mut self.journal, &mut draws),
-            Trouble::JournalOldCopy => {
-                let entries = frames(&self.journal);
-                if !entries.is_empty() {
-                    let kept = draws.below(entries.len() as u64) as usize;
-                    self.journal.truncate(entries[kept]);
-                }
-            }
+            Trouble::JournalLost => self.journal.lose(),
+            Trouble::JournalDamaged => self.journal.damage(&mut draws),
+            Trouble::JournalOldCopy => self.journal.restore(&mut draws),
             Trouble::SpoolGarbage => {
                 for entry in &mut self.spool {
                     entry.request = None;
@@ -174,13 +166,21 @@ impl Disk {
         }
     }
 
+    /// Reads the journal.
+    /// Errors: it cannot be opened for writing.
+    pub fn open_journal(&mut self) -> Result<Vec<u8>, LocalError> {
+        if self.is_read_only() {
+            return Err(LocalError::new("Read-only file system"));
+        }
+        Ok(self.journal.bytes().to_vec())
+    }
+
     /// Appends to the journal.
     pub fn append(&mut self, bytes: &[u8]) -> Appended {
         let torn = |trouble| matches!(trouble, Trouble::JournalTorn { .. });
         if let Some(active) = self.troubles.find(torn) {
             let fault = active.fault;
-            let written = active.draws.below(bytes.len() as u64) as usize;
-            self.journal.extend_from_slice(&bytes[..written]);
+            self.journal.append_torn(bytes, &mut active.draws);
             self.troubles.end(fault);
             return Appended::Torn(fault);
         }
@@ -193,12 +193,11 @@ impl Disk {
         {
             // Mostly the file is cut back to what it was; sometimes that fails, too.
             if active.draws.chance(1, 4) {
-                let written = active.draws.below(bytes.len() as u64) as usize;
-                self.journal.extend_from_slice(&bytes[..written]);
+                self.journal.append_torn(bytes, &mut active.draws);
             }
             return Appended::Failed;
         }
-        self.journal.extend_from_slice(bytes);
+        self.journal.append(bytes);
         Appended::After(self.slowness())
     }
 
@@ -207,7 +206,7 @@ impl Disk {
         if self.is_read_only() {
             return Appended::Failed;
         }
-        self.journal = bytes;
+        self.journal.replace(bytes);
         Appended::After(self.slowness())
     }
 
@@ -239,89 +238,20 @@ fn slow(active: &mut Active) -> Duration {
     active.draws.duration(Duration::from_secs(1)..=SLOW_MAX)
 }
 
-/// Where each entry of a journal begins: length, checksum, text.
-fn frames(journal: &[u8]) -> Vec<usize> {
-    let (mut starts, mut at) = (Vec::new(), 0);
-    while let Some(length) = journal.get(at..at + 4) {
-        starts.push(at);
-        let length = u32::from_le_bytes(length.try_into().expect("four bytes were taken"));
-        at += 8 + length as usize;
-    }
-    starts
-}
-
-/// Changes one byte, or puts zeros over some, before the last entry: that one may be torn for other
-/// reasons. A journal of one entry is damaged in it.
-fn damage(journal: &mut [u8], draws: &mut Stream) {
-    let end = match frames(journal).as_slice() {
-        [] => return,
-        [_] => journal.len(),
-        [.., last] => *last,
-    };
-    let at = draws.below(end as u64) as usize;
-    if draws.chance(1, 2) {
-        journal[at] ^= draws.between(1..=255) as u8;
-    } else {
-        let length = draws.between(1..=ZEROS_MAX) as usize;
-        let to = (at + length).min(end);
-        journal[at..to].fill(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use berth::core::journal::{Entry, encode};
-
     use super::*;
 
     fn disk() -> Disk {
-        let entries = (0..6).map(|index| Entry::Block {
-            pool: "pool".to_owned(),
-            index,
-        });
-        Disk {
-            journal: entries.flat_map(|entry| encode(&entry)).collect(),
-            ..Disk::default()
-        }
-    }
-
-    #[test]
-    fn damage_lies_before_the_last_entry_and_is_the_same_for_the_same_draw() {
-        let whole = disk().journal;
-        let last = *frames(&whole).last().unwrap();
-        let mut zeros = 0;
-        for draw in 0..200 {
-            let (mut one, mut other) = (disk(), disk());
-            one.trouble(0, Trouble::JournalDamaged, draw);
-            other.trouble(0, Trouble::JournalDamaged, draw);
-            assert_eq!(one.journal, other.journal);
-            assert_eq!(one.journal.len(), whole.len());
-            assert_eq!(one.journal[last..], whole[last..], "draw {draw}");
-            let changed = one.journal.iter().zip(&whole).filter(|(a, b)| a != b);
-            zeros += usize::from(changed.count() > 1);
-        }
-        assert!((40..160).contains(&zeros), "{zeros} of 200");
-    }
-
-    #[test]
-    fn an_old_copy_is_a_beginning_of_whole_entries() {
-        let whole = disk().journal;
-        let starts = frames(&whole);
-        let lengths: std::collections::BTreeSet<usize> = (0..100)
-            .map(|draw| {
-                let mut disk = disk();
-                disk.trouble(0, Trouble::JournalOldCopy, draw);
-                assert!(whole.starts_with(&disk.journal));
-                disk.journal.len()
-            })
-            .collect();
-        assert_eq!(lengths, starts.into_iter().collect());
+        let mut disk = Disk::default();
+        disk.journal.append(b"whole");
+        disk
     }
 
     #[test]
     fn an_append_is_torn_once_and_names_its_fault() {
         let mut disk = disk();
-        let before = disk.journal.clone();
+        let before = disk.journal.bytes().to_vec();
         disk.trouble(
             3,
             Trouble::JournalTorn {
@@ -330,10 +260,10 @@ mod tests {
             9,
         );
         assert_eq!(disk.append(b"0123456789"), Appended::Torn(3));
-        let torn = disk.journal.len() - before.len();
-        assert!(torn < 10 && disk.journal.starts_with(&before));
+        let torn = disk.journal.bytes().len() - before.len();
+        assert!(torn < 10 && disk.journal.bytes().starts_with(&before));
         assert_eq!(disk.append(b"ab"), Appended::After(Duration::ZERO));
-        assert!(disk.journal.ends_with(b"ab"));
+        assert!(disk.journal.bytes().ends_with(b"ab"));
     }
 
     #[test]
@@ -346,9 +276,10 @@ mod tests {
         assert_eq!(disk.compact(b"c".to_vec()), Appended::Failed);
         disk.troubles.end(0);
         assert_eq!(disk.append(b"d"), Appended::Failed);
+        assert!(disk.open_journal().is_err());
         disk.troubles.end(1);
         assert_eq!(disk.append(b"e"), Appended::After(Duration::ZERO));
-        assert_eq!(disk.journal, b"be");
+        assert_eq!(disk.open_journal().unwrap(), b"be");
     }
 
     #[test]

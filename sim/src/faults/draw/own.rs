@@ -2,7 +2,7 @@
 //! of namespaces, spool, runtime, and DELs that never come. It strikes nothing.
 
 use drydock_engine::{Stream, Streams};
-use drydock_traces::plan::{Edge, Fault, FaultKind, Target, Trigger};
+use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
 
 use super::{NODES, PORT_CALLS, STORM, cni, fault, swarm};
 use crate::faults::roles::strikes_every_allocator;
@@ -25,42 +25,72 @@ pub(super) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
     let mut again = streams.stream("storm", 0, "again");
     let more: Vec<Fault> = faults
         .iter()
-        .filter_map(|fault| dies_again(fault, &mut again))
+        .flat_map(|fault| companions(fault, &mut again))
         .collect();
     faults.extend(more);
     faults
 }
 
-/// Who starts with another journal than it left may die before it has read the API: what it wrote
-/// down until then is what the next one finds.
-fn dies_again(first: &Fault, draws: &mut Stream) -> Option<Fault> {
-    let (Target::Agent(node), Some(down_ns)) = (first.target, first.duration_ns) else {
-        return None;
+/// What makes a fault of these dangerous, in some storms. Who starts with another journal than it
+/// left may die before it has read the API: what it wrote down until then is what the next one
+/// finds. And where a path cannot be told, its link may live on after the DEL, because it could not
+/// be deleted and the next try is held up.
+fn companions(first: &Fault, draws: &mut Stream) -> Vec<Fault> {
+    let (Target::Agent(node), Some(lasts_ns)) = (first.target, first.duration_ns) else {
+        return Vec::new();
     };
     let replaced = matches!(
         first.kind,
         FaultKind::JournalLost | FaultKind::JournalDamaged | FaultKind::JournalOldCopy
     );
-    if !replaced || !draws.chance(2, 3) {
-        return None;
-    }
-    let at = match first.at {
-        Trigger::PortCall { agent, call, .. } => Trigger::PortCall {
-            agent,
-            call: call + draws.between(2..=14),
-            edge: *draws.pick(&[Edge::Before, Edge::After]),
-        },
-        Trigger::TimeNs(time_ns) => {
-            Trigger::TimeNs(time_ns + down_ns + draws.between(1_000_000..=60_000_000))
-        }
-        Trigger::Write { .. } | Trigger::Cni { .. } => return None,
-    };
-    Some(Fault {
+    let again = |at, draws: &mut Stream| Fault {
         kind: FaultKind::AgentKill,
         target: Target::Agent(node),
         at,
         duration_ns: Some(draws.between(0..=4_000_000_000)),
-    })
+    };
+    match first.at {
+        Trigger::PortCall { agent, call, .. } if replaced && draws.chance(2, 3) => {
+            let at = Trigger::PortCall {
+                agent,
+                call: call + draws.between(2..=14),
+                edge: *draws.pick(&[Edge::Before, Edge::After]),
+            };
+            vec![again(at, draws)]
+        }
+        Trigger::TimeNs(time_ns) if replaced && draws.chance(2, 3) => {
+            let after_ns = lasts_ns + draws.between(1_000_000..=60_000_000);
+            vec![again(Trigger::TimeNs(time_ns + after_ns), draws)]
+        }
+        Trigger::Cni {
+            node: of,
+            verb: CniVerb::Del,
+            call,
+            edge: Edge::After,
+        } if first.kind == FaultKind::PathUnknown => {
+            let next = |edge| Trigger::Cni {
+                node: of,
+                verb: CniVerb::Del,
+                call: call + 1,
+                edge,
+            };
+            let fault = |kind, at, duration_ns| Fault {
+                kind,
+                target: Target::Node(node),
+                at,
+                duration_ns: Some(duration_ns),
+            };
+            let (retry_ns, cut_ns) = (
+                draws.between(1_000_000_000..=15_000_000_000),
+                draws.between(20_000_000_000..=60_000_000_000),
+            );
+            vec![
+                fault(FaultKind::LinkDeleteFails, next(Edge::Before), retry_ns),
+                fault(FaultKind::NodePartition, next(Edge::After), cut_ns),
+            ]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// One fault: to whom, when, how long.
@@ -70,7 +100,15 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
     let seconds = |draws: &mut Stream, least: u64, most: u64| {
         Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
     };
-    let at = when(node, draws);
+    let at = match kind {
+        FaultKind::PathUnknown if draws.chance(1, 2) => Trigger::Cni {
+            node,
+            verb: CniVerb::Del,
+            call: draws.between(1..=8),
+            edge: Edge::After,
+        },
+        _ => when(node, draws),
+    };
     let (target, duration_ns) = match kind {
         FaultKind::JournalLost
         | FaultKind::JournalDamaged
