@@ -339,6 +339,7 @@ mod tests {
             status: "True".into(),
             reason: "r".into(),
             message: "m".into(),
+            ..Condition::default()
         };
         let mut pool = AddressPool::default();
         pool.spec.families = vec![FamilySpec {
@@ -346,6 +347,7 @@ mod tests {
             exclude: vec!["10.0.0.9".into()],
             gateway: "10.0.0.1".parse().ok(),
             subnet: "10.0.0.0/24".parse().ok(),
+            ..FamilySpec::default()
         }];
         pool.spec.block_size = Some(32);
         pool.spec.domain = "d".into();
@@ -359,6 +361,7 @@ mod tests {
         pool.spec.routes = vec![Route {
             dst: "0.0.0.0/0".parse().unwrap(),
             gw: "10.0.0.1".parse().ok(),
+            other: Default::default(),
         }];
         pool.spec.dns = vec!["10.0.0.2".parse().unwrap()];
         pool.status.conditions = vec![condition()];
@@ -372,6 +375,7 @@ mod tests {
         node.spec.former = vec![FormerEpoch {
             epoch: 1,
             state: EpochState::Dead,
+            other: Default::default(),
         }];
         node.spec.blocks = vec!["p-0".into()];
         node.spec.conditions = vec![condition()];

@@ -2,7 +2,9 @@
 //! when to write it is the agent's business.
 
 use super::holder::{Record, RecordError, decode_records, encode_record};
-use super::objects::{AddressBlock, AddressBlockSpec, FINALIZER, LABEL_POOL, LABEL_ROOM, Metadata};
+use super::objects::{
+    AddressBlock, AddressBlockSpec, FINALIZER, Fields, LABEL_POOL, LABEL_ROOM, Metadata,
+};
 use super::pool::{Mask, Pool, block_name};
 
 /// The layout of records that this code writes.
@@ -35,6 +37,8 @@ pub struct Taken(pub u16);
 pub struct Block {
     slots: Vec<Option<Record>>,
     usable: u16,
+    /// Fields of a newer release, of the object and of its spec: written back as they were read.
+    other: Option<Box<(Fields, Fields)>>,
 }
 
 impl Block {
@@ -43,6 +47,7 @@ impl Block {
         let mut block = Self {
             slots: vec![None; usize::from(pool.block_size)],
             usable: pool.ordinals_in(index),
+            other: None,
         };
         let begin = index.saturating_mul(u64::from(pool.block_size));
         for ordinal in 0..block.usable {
@@ -71,7 +76,11 @@ impl Block {
         {
             return Err(BlockError::Geometry);
         }
-        Self::read_records(&spec.records, spec.size, pool.ordinals_in(spec.index))
+        let mut block = Self::read_records(&spec.records, spec.size, pool.ordinals_in(spec.index))?;
+        if !object.other.is_empty() || !spec.other.is_empty() {
+            block.other = Some(Box::new((object.other.clone(), spec.other.clone())));
+        }
+        Ok(block)
     }
 
     /// Reads the records of a block of `size` ordinals of which `usable` may be handed out.
@@ -84,7 +93,11 @@ impl Block {
                 _ => return Err(BlockError::Ordinal(ordinal)),
             }
         }
-        Ok(Self { slots, usable })
+        Ok(Self {
+            slots,
+            usable,
+            other: None,
+        })
     }
 
     /// The records in their compact form.
@@ -121,8 +134,10 @@ impl Block {
         if self.iter().any(|(_, record)| record.holder().is_some()) {
             metadata.finalizers.push(FINALIZER.to_owned());
         }
+        let (other, spec_other) = self.other.as_deref().cloned().unwrap_or_default();
         AddressBlock {
             metadata,
+            other,
             spec: AddressBlockSpec {
                 schema: SCHEMA,
                 pool: pool.name.clone(),
@@ -132,6 +147,7 @@ impl Block {
                 first: pool.first_addresses(index),
                 writer,
                 records: self.records(),
+                other: spec_other,
             },
         }
     }

@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod pool;
 pub mod retry;
 pub mod selection;
+pub mod set_aside;
 pub mod time;
 
 #[cfg(feature = "mutants")]

@@ -1,4 +1,4 @@
-//! Deliberately wrong variants of five rules, compiled in only with the feature `mutants`: a
+//! Deliberately wrong variants of single rules, compiled in only with the feature `mutants`: a
 //! testbed that does not notice them does not see.
 
 use core::fmt;
@@ -18,16 +18,19 @@ pub enum Mutant {
     FreeAtDel,
     /// The incarnation is named after the node instead of the machine.
     NodeNameIdentity,
+    /// Whatever is bound to the node gets a reservation, and keeps it, whoever sets up its network.
+    ClaimsForForeignPods,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
+        Self::ClaimsForForeignPods,
     ];
 
     fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Mutant {
             Self::ReadSettlesUnknown => "read-settles-unknown",
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
+            Self::ClaimsForForeignPods => "claims-for-foreign-pods",
         }
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::set_aside::SetAside;
+
 /// The API group of Berth's own kinds.
 pub const GROUP: &str = "berth.dev";
 /// The version of Berth's own kinds.
@@ -28,10 +30,21 @@ pub const ANNOTATION_BURY: &str = "berth.dev/bury";
 pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Annotation on a Pod that names the pool of its default network.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
+/// Annotation by which multus takes another network than the cluster's for a Pod's first interface:
+/// the name of a NetworkAttachmentDefinition, perhaps behind its namespace and a slash.
+pub const ANNOTATION_MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
 /// Annotation that the kubelet puts on mirror Pods.
 pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
 /// Taint by which an operator states that a node is off (Kubernetes non-graceful shutdown).
 pub const TAINT_OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// The schema of pools, reservations, machines and approvals that this code reads. A higher one in
+/// `spec.schema` says that not every field may be ignored: such an object is set aside.
+pub const SCHEMA: u32 = 1;
+
+/// What an object has beside the fields that this code knows: fields of a newer release. They are
+/// kept, so that a write of the whole object does not take them away, and otherwise ignored.
+pub type Fields = BTreeMap<String, serde_json::Value>;
 
 /// The UID of an object. Any string: a static Pod's manifest may set it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,6 +127,9 @@ pub struct OwnerReference {
     pub name: String,
     /// UID of the owner.
     pub uid: Uid,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// A condition in a status.
@@ -129,6 +145,9 @@ pub struct Condition {
     pub reason: String,
     /// Why, for people.
     pub message: String,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// An operator's pool of addresses.
@@ -141,12 +160,18 @@ pub struct AddressPool {
     pub spec: AddressPoolSpec,
     /// What the controller found.
     pub status: AddressPoolStatus,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// What an operator states about a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AddressPoolSpec {
+    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub schema: u32,
     /// The first family's addresses; with two families ordinal `o` is the o-th of each.
     pub families: Vec<FamilySpec>,
     /// Ordinals per block; immutable; by default a function of the capacity.
@@ -182,6 +207,9 @@ pub struct AddressPoolSpec {
     /// Name servers handed to the Pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 #[expect(
@@ -194,7 +222,7 @@ fn is_zero(value: &u32) -> bool {
 
 /// One family's part of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default)]
 pub struct FamilySpec {
     /// `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`, in the order of their ordinals. A later
     /// list must begin with the earlier one.
@@ -208,6 +236,9 @@ pub struct FamilySpec {
     /// The subnet whose prefix length the interface gets; by default that of the first range.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subnet: Option<IpNet>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// A route for the Pod.
@@ -218,6 +249,9 @@ pub struct Route {
     /// Next hop; the gateway of the family when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// What the controller states about a pool.
@@ -236,6 +270,9 @@ pub struct AddressPoolStatus {
     pub masked: String,
     /// `Approved`, `ExcludeHeld`, `Exhausted`.
     pub conditions: Vec<Condition>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// A run of ordinals of one pool with their holders: what one compare-and-swap covers.
@@ -246,6 +283,9 @@ pub struct AddressBlock {
     pub metadata: Metadata,
     /// The records.
     pub spec: AddressBlockSpec,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// What a block says.
@@ -269,6 +309,9 @@ pub struct AddressBlockSpec {
     pub writer: String,
     /// All records, in the compact form of [`crate::core::holder`].
     pub records: String,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// An address kept for somebody.
@@ -279,12 +322,18 @@ pub struct AddressReservation {
     pub metadata: Metadata,
     /// For whom.
     pub spec: AddressReservationSpec,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// For whom an address is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AddressReservationSpec {
+    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub schema: u32,
     /// The pool.
     pub pool: String,
     /// One address of the pool, of either family; its pair is kept with it.
@@ -299,6 +348,9 @@ pub struct AddressReservationSpec {
     /// Name of the StatefulSet.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub owner_name: String,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// An incarnation of a machine. Named after the machine ID, not after the node.
@@ -309,12 +361,18 @@ pub struct BerthNode {
     pub metadata: Metadata,
     /// The incarnations.
     pub spec: BerthNodeSpec,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// The incarnations of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BerthNodeSpec {
+    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub schema: u32,
     /// The node's name.
     pub node_name: String,
     /// The Node object's UID.
@@ -335,6 +393,9 @@ pub struct BerthNodeSpec {
     /// What an operator should see.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// An earlier epoch of the same machine.
@@ -344,6 +405,9 @@ pub struct FormerEpoch {
     pub epoch: u64,
     /// `Dying` or `Dead`.
     pub state: EpochState,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// Where an epoch stands. Dead is final.
@@ -366,14 +430,23 @@ pub struct DomainApproval {
     pub metadata: Metadata,
     /// The approved pools.
     pub spec: DomainApprovalSpec,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// The approved pools of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DomainApprovalSpec {
+    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub schema: u32,
     /// One entry per pool, ascending by name.
     pub pools: Vec<ApprovedPool>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// One approved pool.
@@ -388,6 +461,9 @@ pub struct ApprovedPool {
     pub block_size: u16,
     /// The approved ranges, per family.
     pub ranges: Vec<Vec<String>>,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// `coordination.k8s.io/v1` Lease.
@@ -414,6 +490,9 @@ pub struct LeaseSpec {
     pub renew_time: String,
     /// Changes of leader.
     pub lease_transitions: u32,
+    /// Fields of a newer release.
+    #[serde(flatten)]
+    pub other: Fields,
 }
 
 /// The part of a Node that Berth reads. Never written.
@@ -476,6 +555,17 @@ pub struct PodSpec {
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
     pub phase: String,
+    /// The addresses of its first interface, once its sandbox stands.
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// One address of a Pod, as the kubelet reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// Text: what cannot be read as an address is no address of a pool.
+    pub ip: String,
 }
 
 impl Pod {
@@ -499,26 +589,39 @@ macro_rules! kinds {
         }
 
         /// One object of any of these kinds. Its JSON carries `kind`; adapters add `apiVersion`.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        /// Read by [`super::set_aside::decode`].
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
         #[serde(tag = "kind")]
         pub enum Object {
             $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind(Box<$kind>),)+
+            /// One of any kind that is there and cannot be read. Never written.
+            #[serde(skip)]
+            SetAside(Box<SetAside>),
         }
 
         impl Object {
             /// Which kind.
             pub fn kind(&self) -> Kind {
-                match self { $(Self::$kind(_) => Kind::$kind,)+ }
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)+
+                    Self::SetAside(object) => object.kind,
+                }
             }
 
             /// Its metadata.
             pub fn metadata(&self) -> &Metadata {
-                match self { $(Self::$kind(object) => &object.metadata,)+ }
+                match self {
+                    $(Self::$kind(object) => &object.metadata,)+
+                    Self::SetAside(object) => &object.metadata,
+                }
             }
 
             /// Its metadata, to change.
             pub fn metadata_mut(&mut self) -> &mut Metadata {
-                match self { $(Self::$kind(object) => &mut object.metadata,)+ }
+                match self {
+                    $(Self::$kind(object) => &mut object.metadata,)+
+                    Self::SetAside(object) => &mut object.metadata,
+                }
             }
         }
 
@@ -528,6 +631,12 @@ macro_rules! kinds {
             }
         })+
     };
+}
+
+impl From<SetAside> for Object {
+    fn from(object: SetAside) -> Self {
+        Self::SetAside(Box::new(object))
+    }
 }
 
 kinds!(
@@ -542,6 +651,14 @@ kinds!(
 );
 
 impl Object {
+    /// What it is when it cannot be read.
+    pub fn set_aside(&self) -> Option<&SetAside> {
+        match self {
+            Self::SetAside(object) => Some(object),
+            _ => None,
+        }
+    }
+
     /// What names it.
     pub fn key(&self) -> ObjectKey {
         let metadata = self.metadata();

@@ -315,6 +315,7 @@ mod tests {
                 exclude: exclude.iter().map(ToString::to_string).collect(),
                 gateway: gateway.map(|text| text.parse().unwrap()),
                 subnet: None,
+                ..FamilySpec::default()
             })
             .collect();
         Pool::parse(&object, None)

@@ -24,6 +24,7 @@ use crate::core::objects::{
     AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Node, Object, Pod,
 };
 use crate::core::pool::{Pool, approved_block_size};
+use crate::core::set_aside::SetAside;
 
 /// Everything that Berth has in a cluster, as read at one time or nearly so. Shape: each list as the
 /// apiserver gave it.
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// Pods of all namespaces.
     pub pods: Vec<Pod>,
+    /// What is there and cannot be read, of all kinds.
+    pub set_aside: Vec<SetAside>,
 }
 
 impl Snapshot {
@@ -54,6 +57,7 @@ impl Snapshot {
                 Object::BerthNode(machine) => self.machines.push(*machine),
                 Object::Node(node) => self.nodes.push(*node),
                 Object::Pod(pod) => self.pods.push(*pod),
+                Object::SetAside(object) => self.set_aside.push(*object),
                 Object::DomainApproval(_) | Object::Lease(_) => {}
             }
         }

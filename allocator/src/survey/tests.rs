@@ -127,6 +127,7 @@ fn what_looks_lost_is_reported_with_its_reason() {
     snapshot.machines[0].spec.former = vec![FormerEpoch {
         epoch: 2,
         state: EpochState::Dying,
+        other: Default::default(),
     }];
     snapshot.pods = vec![pod("runs", "a"), pod("moved", "c"), pod("old", "a")];
     let found: Vec<(FindingKind, String)> = findings(&snapshot)

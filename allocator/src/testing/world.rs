@@ -31,6 +31,9 @@ use crate::ports::{
 };
 use crate::shell::{run_agent, run_controller};
 
+/// The default network of every node.
+pub const NETWORK: &str = "cluster-net";
+
 pub(super) type Shared = Arc<Mutex<Inner>>;
 pub(super) type Wait<'a> = &'a mut Option<oneshot::Sender<()>>;
 type AnswerSender = oneshot::Sender<Result<ApiReply, ApiError>>;
@@ -374,7 +377,7 @@ impl Inner {
                 name: pod.name.clone(),
                 uid: Some(Uid::new(uid)),
             },
-            network: String::new(),
+            network: NETWORK.to_owned(),
             pools: Vec::new(),
             ips: Vec::new(),
         };
@@ -676,6 +679,7 @@ impl World {
             )
         });
         let mut config = config;
+        NETWORK.clone_into(&mut config.default_network);
         (self.configure)(&mut config);
         let ports = NodePorts {
             shared: self.shared.clone(),

@@ -89,6 +89,7 @@ impl Node {
         let child = Command::new(env!("CARGO_BIN_EXE_berthd"))
             .args(["agent", "--node-name", &self.name])
             .args(["--metrics-address", "127.0.0.1:0"])
+            .args(["--default-network", "net"])
             .arg("--machine-id-file")
             .arg(self.path("machine-id"))
             .arg("--socket")

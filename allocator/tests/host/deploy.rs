@@ -13,6 +13,7 @@ use berth::core::agent::AgentConfig;
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
 };
+use berth::core::set_aside::{decode, unknown_fields};
 use berth::ports::Part;
 use berth::testing::{Asked, Faults, PodPlan, World};
 use serde_json::Value;
@@ -271,11 +272,16 @@ fn every_sample_is_read_by_who_will_read_it() {
     let mut networks = 0;
     for entry in std::fs::read_dir(deploy("samples")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        for mut document in documents(&text(&format!("samples/{name}"))) {
+        for document in documents(&text(&format!("samples/{name}"))) {
             match document["kind"].as_str().unwrap() {
-                "AddressPool" | "AddressReservation" => {
-                    document.as_object_mut().unwrap().remove("apiVersion");
-                    let object: Object = serde_json::from_value(document).unwrap();
+                kind @ ("AddressPool" | "AddressReservation") => {
+                    let kind = match kind {
+                        "AddressPool" => Kind::AddressPool,
+                        _ => Kind::AddressReservation,
+                    };
+                    let object = decode(kind, &document).unwrap();
+                    assert_eq!(object.set_aside(), None, "{name}");
+                    assert_eq!(unknown_fields(&object), [""; 0], "{name}");
                     if let Object::AddressPool(pool) = object {
                         berth::core::pool::Pool::parse(&pool, None).unwrap();
                     }

@@ -13,3 +13,4 @@ mod orders;
 mod pools;
 mod sequences;
 mod storms;
+mod unasked;

@@ -1,6 +1,7 @@
 //! What an HTTP answer of the apiserver means: objects, lists, and which failures prove that a
 //! write was not carried out. Pure.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::paths::api_version;
 use crate::core::objects::{Kind, Metadata, Object};
+use crate::core::set_aside::{decode, decode_text};
 use crate::ports::{ApiError, Applied, ListPage, WatchEvent};
 
 /// What a status that is no success means.
@@ -47,18 +49,23 @@ fn unreadable(error: impl core::fmt::Display) -> ApiError {
     }
 }
 
-/// One object. Items of a list carry no `kind`: it is the list's.
-fn object_from(kind: Kind, mut value: Value) -> Result<Object, ApiError> {
-    let Some(map) = value.as_object_mut() else {
-        return Err(unreadable("no object"));
-    };
-    map.insert("kind".into(), format!("{kind:?}").into());
-    serde_json::from_value(value).map_err(unreadable)
+/// What the apiserver sent and nothing names, since the start of this process.
+static UNNAMED: AtomicU64 = AtomicU64::new(0);
+
+/// Units: items of lists and events of watches that had no name, since the start of this process.
+pub fn unnamed_count() -> u64 {
+    UNNAMED.load(Ordering::Relaxed)
+}
+
+fn unnamed(kind: Kind, value: &Value) {
+    UNNAMED.fetch_add(1, Ordering::Relaxed);
+    let text: String = value.to_string().chars().take(256).collect();
+    tracing::error!(?kind, text, "the apiserver sent something without a name");
 }
 
 /// The object in an answer.
 pub fn object(kind: Kind, body: &[u8]) -> Result<Object, ApiError> {
-    object_from(kind, serde_json::from_slice(body).map_err(unreadable)?)
+    decode_text(kind, body).map_err(unreadable)
 }
 
 /// The metadata in the answer to a write. The write is done: what cannot be read of it is unknown.
@@ -68,8 +75,8 @@ pub fn written(body: &[u8]) -> Result<Metadata, ApiError> {
     serde_json::from_value(value["metadata"].take()).map_err(|_| lost)
 }
 
-/// A page of a list. One item that cannot be read fails the page: to act on a part as if it were
-/// the whole could free what an item holds.
+/// A page of a list. An item that cannot be read is in it, set aside: to act on a part as if it
+/// were the whole could free what an item holds.
 pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
     let mut value: Value = serde_json::from_slice(body).map_err(unreadable)?;
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
@@ -83,9 +90,15 @@ pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
         _ => return Err(unreadable("no list")),
     };
     let mut items = items
-        .into_iter()
-        .map(|item| object_from(kind, item))
-        .collect::<Result<Vec<_>, _>>()?;
+        .iter()
+        .filter_map(|item| {
+            let object = decode(kind, item).ok();
+            if object.is_none() {
+                unnamed(kind, item);
+            }
+            object
+        })
+        .collect::<Vec<_>>();
     items.sort_by_key(Object::key);
     Ok(ListPage {
         items,
@@ -94,10 +107,12 @@ pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
     })
 }
 
-/// One line of a watch.
+/// One line of a watch. After a line that does not say what changed, the watch would go on without
+/// that change: the reader lists again.
 pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
     let Ok(mut value) = serde_json::from_slice::<Value>(line) else {
-        return WatchEvent::Closed;
+        unnamed(kind, &String::from_utf8_lossy(line).into());
+        return WatchEvent::Expired;
     };
     let what = value["type"].as_str().unwrap_or("").to_owned();
     let object = value["object"].take();
@@ -107,13 +122,13 @@ pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
             WatchEvent::Bookmark(version.unwrap_or("").to_owned())
         }
         "ERROR" if object["code"] == 410 => WatchEvent::Expired,
-        "ADDED" | "MODIFIED" | "DELETED" => match object_from(kind, object) {
+        "ADDED" | "MODIFIED" | "DELETED" => match decode(kind, &object) {
             Ok(object) if what == "ADDED" => WatchEvent::Added(object),
             Ok(object) if what == "MODIFIED" => WatchEvent::Modified(object),
             Ok(object) => WatchEvent::Deleted(object),
-            Err(error) => {
-                tracing::error!(%error, ?kind, "a watch delivered what cannot be read");
-                WatchEvent::Closed
+            Err(_) => {
+                unnamed(kind, &object);
+                WatchEvent::Expired
             }
         },
         _ => WatchEvent::Closed,
@@ -195,16 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn a_page_gives_its_items_the_kind_and_fails_whole() {
+    fn a_page_holds_what_cannot_be_read_under_its_name() {
         let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "d"}});
+        let spoilt = json!({"metadata": {"name": "c", "namespace": "d"}, "spec": 7});
         let list = json!({
             "kind": "PodList",
             "metadata": {"resourceVersion": "9", "continue": "t"},
-            "items": [pod("b"), pod("a")],
+            "items": [spoilt, pod("b"), pod("a"), {"metadata": 7}],
         });
+        let before = unnamed_count();
         let page_read = page(Kind::Pod, list.to_string().as_bytes()).unwrap();
+        assert!(unnamed_count() > before, "what has no name is counted");
         let names: Vec<_> = page_read.items.iter().map(|o| &o.metadata().name).collect();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(page_read.items[1].set_aside().is_none());
+        assert_eq!(page_read.items[2].set_aside().unwrap().field, "spec");
         assert_eq!(
             (
                 page_read.resource_version.as_str(),
@@ -212,8 +232,6 @@ mod tests {
             ),
             ("9", "t")
         );
-        let spoilt = json!({"items": [pod("a"), {"metadata": 7}]});
-        assert!(page(Kind::Pod, spoilt.to_string().as_bytes()).is_err());
         assert_eq!(page(Kind::Pod, br#"{"items":null}"#).unwrap().items, []);
     }
 
@@ -233,6 +251,13 @@ mod tests {
         assert_eq!(line(gone), WatchEvent::Expired);
         let broken = json!({"type": "ERROR", "object": {"code": 500}});
         assert_eq!(line(broken), WatchEvent::Closed);
-        assert_eq!(event(Kind::Pod, b"{"), WatchEvent::Closed);
+        let spoilt = json!({"metadata": {"name": "a", "resourceVersion": "9"}, "spec": 7});
+        let WatchEvent::Deleted(object) = line(json!({"type": "DELETED", "object": spoilt})) else {
+            panic!("a deletion that cannot be read is one")
+        };
+        assert_eq!(object.set_aside().unwrap().metadata.resource_version, "9");
+        let unnamed = json!({"type": "MODIFIED", "object": {"metadata": 7}});
+        assert_eq!(line(unnamed), WatchEvent::Expired);
+        assert_eq!(event(Kind::Pod, b"{"), WatchEvent::Expired);
     }
 }

@@ -25,6 +25,7 @@ use crate::ports::{
     WatchEvent, WatchQuery,
 };
 
+pub use answers::unnamed_count;
 pub use paths::{api_version, plural};
 
 /// Units: bytes. No answer is longer: a page of 500 objects of at most 1.5 MiB would be, but
@@ -266,7 +267,8 @@ impl Watch for KubeWatch {
                 return answers::event(self.kind, &line);
             }
             if self.buffer.len() > LINE_BYTES_MAX {
-                return WatchEvent::Closed;
+                // The same line would come again from the same version.
+                return WatchEvent::Expired;
             }
             match timeout_at(self.heard + WATCH_SILENCE, self.stream.next()).await {
                 Ok(Some(Ok(chunk))) => {

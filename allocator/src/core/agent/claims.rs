@@ -5,6 +5,7 @@ use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
 use crate::core::exchange::{Failure, RequestId};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::Uid;
+use crate::core::time::BootTime;
 
 /// Names a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -433,7 +434,7 @@ impl Agent {
                 },
                 ordinal: u16::MAX,
             };
-            let victim = self.holdings.range(begin..=end).find(|(place, holding)| {
+            let candidates = self.holdings.range(begin..=end).filter(|(place, holding)| {
                 holding.state == Hold::Unbound
                     && holding.reservation.is_empty()
                     && self.is_answerable(**place)
@@ -445,6 +446,12 @@ impl Agent {
                         .pods
                         .get(&holding.pod)
                         .is_some_and(|pod| pod.adds.is_empty())
+            });
+            // Who has not asked for longest is the least likely to ask next.
+            let victim = candidates.min_by_key(|(place, holding)| {
+                let pod = self.pods.get(&holding.pod);
+                let since = pod.and_then(|pod| pod.unasked_since);
+                (since.unwrap_or(BootTime::NEVER), **place)
             });
             let Some((&place, _)) = victim else { return };
             let Some(old) = self.remove_holding(place) else {

@@ -9,8 +9,8 @@ use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, FormerEpoch, Kind, Object,
-    ObjectKey,
+    ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
+    Object, ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
@@ -215,6 +215,7 @@ impl Agent {
                 status: "True".to_owned(),
                 reason: "AddressTaken".to_owned(),
                 message: format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", ")),
+                ..Condition::default()
             });
         }
     }
@@ -359,6 +360,7 @@ impl Agent {
                 former.push(FormerEpoch {
                     epoch: object.spec.epoch,
                     state,
+                    other: Fields::new(),
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
                 if self.epoch.is_revived {
@@ -367,9 +369,12 @@ impl Agent {
                         status: "True".to_owned(),
                         reason: "BuriedWhileAlive".to_owned(),
                         message: format!("epoch {} was buried", object.spec.epoch),
+                        ..Condition::default()
                     });
                 }
                 next.metadata = object.metadata;
+                next.other = object.other;
+                next.spec.other = object.spec.other;
                 next.metadata
                     .annotations
                     .remove(crate::core::objects::ANNOTATION_BURY);

@@ -26,6 +26,7 @@ mod search;
 mod startup;
 mod state;
 mod tombstones;
+mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +63,7 @@ pub struct AgentConfig {
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
     /// Network name of the node's default network: for it the pool of a Pod is known before ADD.
+    /// Empty: nothing is claimed before an ADD.
     pub default_network: String,
     /// Whether a Pod is deleted whose address another has after this machine was buried alive. Off,
     /// it is only reported, and two Pods have one address until somebody acts.
@@ -209,7 +211,7 @@ pub enum Output {
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 11] = [
+pub const COUNTERS: [(&str, &str); 12] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -235,6 +237,10 @@ pub const COUNTERS: [(&str, &str); 11] = [
     (
         "berth_pool_fallbacks_total",
         "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_reservations_unasked_total",
+        "Reservations given back because no ADD asked for them",
     ),
     (
         "berth_takeovers_total",
@@ -360,6 +366,7 @@ enum Timer {
     Sandboxes,
     Pod(Uid),
     RemovePod(Uid),
+    Unasked(Uid),
 }
 
 /// The agent.
@@ -573,7 +580,7 @@ impl Agent {
                 Timer::Reassert => self.reassert_all(),
                 Timer::Sandboxes => self.out.push(Output::ListSandboxes),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
-                Timer::Pod(uid) => {
+                Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
             }

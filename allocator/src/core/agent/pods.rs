@@ -1,5 +1,7 @@
 //! The Pods of this node: which of them are to have an address before they ask.
 
+use core::net::IpAddr;
+
 use super::claims::{ClaimAt, ClaimId, Wanted};
 use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
 use crate::core::exchange::RequestId;
@@ -20,12 +22,20 @@ pub(super) struct PodState {
     pub(super) claim_not_before: BootTime,
     /// An address of it is another's: see `displaced`.
     pub(super) is_displaced: bool,
+    /// Since when it holds a reservation that no ADD asks for: see `unasked`.
+    pub(super) unasked_since: Option<BootTime>,
+    /// A reservation of it was of no use: the next claim is its ADD's.
+    pub(super) claims_at_add: bool,
 }
 
 /// What the watch shows of a Pod.
 pub(super) struct Seen {
     /// Bound here, not finished, not leaving, with a network of its own and no mirror.
     pub(super) wanted: bool,
+    /// Its first interface is of the node's default network, as far as the Pod says.
+    pub(super) is_of_default_network: bool,
+    /// The addresses of its first interface, once its sandbox stands.
+    pub(super) addresses: Vec<IpAddr>,
     /// The pool named by its annotation.
     pub(super) pool: Option<String>,
     pub(super) labels: std::collections::BTreeMap<String, String>,
@@ -59,6 +69,8 @@ impl Agent {
             adds: Vec::new(),
             claim_not_before: BootTime::ZERO,
             is_displaced: false,
+            unasked_since: None,
+            claims_at_add: false,
         })
     }
 
@@ -69,10 +81,16 @@ impl Agent {
             && !pod.is_mirror()
             && !pod.spec.host_network
             && pod.metadata.deletion_timestamp.is_none();
+        let is_of_default_network = self.is_of_default_network(pod);
+        let addresses = &pod.status.pod_ips;
+        let addresses = addresses.iter().filter_map(|a| a.ip.parse().ok());
+        let addresses = addresses.collect();
         let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
         let state = self.pod_entry(&pod.metadata.uid, &name);
         state.seen = Some(Seen {
             wanted,
+            is_of_default_network,
+            addresses,
             pool: pod.metadata.annotations.get(ANNOTATION_POOL).cloned(),
             labels: pod.metadata.labels.clone(),
         });
@@ -156,6 +174,7 @@ impl Agent {
         }
         self.reserve(uid);
         self.release_surplus(uid);
+        self.give_back_unasked(uid);
         if self.pods.get(uid).is_some_and(PodState::is_empty)
             && let Some(pod) = self.pods.remove(uid)
             && pod.is_displaced
@@ -205,6 +224,9 @@ impl Agent {
             return;
         }
         if state.claim_not_before > self.now || !state.adds.is_empty() {
+            return;
+        }
+        if !self.is_expected_to_ask(state) {
             return;
         }
         let (namespace, _) = state.name.split_once('/').unwrap_or(("", ""));
@@ -335,7 +357,7 @@ impl Agent {
             return;
         }
         let wants = self.pods.get(&holder.pod_uid).is_some_and(|pod| {
-            (pod.is_wanted() || !pod.adds.is_empty())
+            (pod.is_wanted() && !pod.claims_at_add || !pod.adds.is_empty())
                 && pod.places.is_empty()
                 && pod.claims.iter().all(|id| {
                     !self

@@ -16,6 +16,9 @@ pub struct Policy {
     pub epoch_refresh_idle: Duration,
     /// No ADD lasts longer (multus gives up at 240 s).
     pub longest_add: Duration,
+    /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD. Longer
+    /// than a node takes from binding 250 Pods to the last one's ADD, and than two of the longest ADDs.
+    pub reservation_unasked: Duration,
     /// A releasing address is free so long after the last DEL with a namespace; longer than the
     /// kubelet's 10 to 16 s between two tries.
     pub release_after_del: Duration,
@@ -70,6 +73,7 @@ impl Policy {
         epoch_refresh: Duration::from_secs(20),
         epoch_refresh_idle: Duration::from_secs(60),
         longest_add: Duration::from_secs(240),
+        reservation_unasked: Duration::from_mins(10),
         release_after_del: Duration::from_secs(20),
         release_extra: Duration::from_secs(10),
         young_add: Duration::from_secs(15),
@@ -110,4 +114,5 @@ const _: () = {
     let policy = Policy::STANDARD;
     assert!(policy.epoch_refresh.as_secs() < policy.epoch_valid.as_secs());
     assert!(policy.release_after_del.as_secs() > 16);
+    assert!(policy.reservation_unasked.as_secs() > 2 * policy.longest_add.as_secs());
 };

@@ -1,6 +1,6 @@
 //! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
 
-use super::claims::Wanted;
+use super::claims::{ClaimAt, Wanted};
 use super::{Agent, Attached, BlockKey, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest, ProbeId};
 use crate::core::exchange::{
@@ -31,6 +31,8 @@ enum Step {
     /// A second address for the Pod, because another sandbox keeps the first.
     AwaitOther,
     Claim,
+    /// A claim that was made before the ADD is on its way.
+    AwaitClaim(super::ClaimId),
 }
 
 impl Agent {
@@ -245,6 +247,7 @@ impl Agent {
             Step::Answer(place) => self.answer(id, place),
             Step::AwaitOther => self.await_other_sandbox(id),
             Step::Claim => self.claim_for_add(id, &uid),
+            Step::AwaitClaim(claim) => self.await_claim(id, claim),
         }
     }
 
@@ -298,15 +301,34 @@ impl Agent {
             Step::Wait
         } else if other_sandbox && add.second_until.is_none_or(|until| self.now < until) {
             Step::AwaitOther
-        } else if pod
-            .claims
-            .iter()
-            .any(|claim| self.claim_suits(*claim, request))
-        {
-            Step::Wait
         } else {
-            Step::Claim
+            let mut claims = pod.claims.iter().copied();
+            match claims.find(|claim| self.claim_suits(*claim, request)) {
+                Some(claim) => Step::AwaitClaim(claim),
+                None => Step::Claim,
+            }
         }
+    }
+
+    /// An ADD waits for a claim that the watch made: from now on it is the ADD's, goes before those
+    /// that nobody waits for, and may take over what they hold.
+    fn await_claim(&mut self, id: RequestId, claim: super::ClaimId) {
+        let Some(waited_for) = self.claims.get_mut(&claim) else {
+            return;
+        };
+        if waited_for.request.is_some() {
+            return;
+        }
+        waited_for.request = Some(id);
+        if waited_for.at != ClaimAt::Queue {
+            return;
+        }
+        let first = waited_for.pools[0];
+        if let Some(pool) = self.pools.get_mut(&first) {
+            pool.queue.retain(|other| *other != claim);
+            pool.queue.push_front(claim);
+        }
+        self.touched_pools.insert(first);
     }
 
     fn answer_or_wait(&self, place: Place) -> Step {

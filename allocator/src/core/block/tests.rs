@@ -141,7 +141,7 @@ proptest! {
     fn what_is_written_is_read(records in proptest::collection::vec(
         proptest::option::of(any_record()), 0..64))
     {
-        let block = Block { usable: records.len() as u16, slots: records };
+        let block = Block { usable: records.len() as u16, slots: records, other: None };
         let size = block.slots.len() as u16;
         prop_assert_eq!(Block::read_records(&block.records(), size, size).unwrap(), block);
     }

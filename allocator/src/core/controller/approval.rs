@@ -141,6 +141,7 @@ impl Controller {
             uid: pool.metadata.uid.clone(),
             block_size: parsed.block_size,
             ranges: ranges(pool),
+            ..ApprovedPool::default()
         })
     }
 
@@ -252,6 +253,7 @@ fn condition(status: &str, reason: &str, message: String) -> Condition {
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,
+        ..Condition::default()
     }
 }
 

@@ -133,6 +133,7 @@ impl Controller {
             status: "True".to_owned(),
             reason: "HourlyLimit".to_owned(),
             message: "the Node object is gone, like those of many others".to_owned(),
+            ..Condition::default()
         });
         next.spec.writer = self.writer();
         self.write(next, Part::Main);
@@ -234,6 +235,7 @@ impl Controller {
                 status: "True".to_owned(),
                 reason: "Buried".to_owned(),
                 message: String::new(),
+                ..Condition::default()
             });
         }
         next.spec.writer = self.writer();

@@ -94,6 +94,7 @@ impl Controller {
                 },
                 renew_time: now,
                 lease_transitions: before.spec.lease_transitions.saturating_add(taken_over),
+                other: before.spec.other,
             },
             metadata: before.metadata,
         };

@@ -73,6 +73,7 @@ impl Controller {
                 status: "True".to_owned(),
                 reason: "Held".to_owned(),
                 message: held.join(", "),
+                ..Condition::default()
             });
         }
         self.write(object, Part::Status);

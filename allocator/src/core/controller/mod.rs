@@ -413,7 +413,7 @@ impl Controller {
                     survey.insert(object.metadata.name.clone(), *object);
                 }
             }
-            Object::Lease(_) | Object::Pod(_) => {}
+            Object::Lease(_) | Object::Pod(_) | Object::SetAside(_) => {}
         }
     }
 

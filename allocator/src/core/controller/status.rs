@@ -95,6 +95,7 @@ fn state_exhaustion(pool: &mut AddressPool) {
             status: "True".to_owned(),
             reason: "NoneFree".to_owned(),
             message: "every address is held, reserved or excluded".to_owned(),
+            ..Condition::default()
         });
     }
     conditions.sort_by(|a, b| a.kind.cmp(&b.kind));

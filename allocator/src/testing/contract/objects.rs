@@ -40,6 +40,7 @@ pub(super) fn pool(name: &str) -> AddressPool {
             exclude: vec!["10.0.0.9".to_owned()],
             gateway: Some([10, 0, 0, 1].into()),
             subnet: "10.0.0.0/16".parse().ok(),
+            ..FamilySpec::default()
         },
         FamilySpec {
             ranges: vec!["fd00::/120".to_owned()],
@@ -58,6 +59,7 @@ pub(super) fn pool(name: &str) -> AddressPool {
     spec.routes = vec![Route {
         dst: "192.168.0.0/16".parse().unwrap(),
         gw: Some([10, 0, 0, 2].into()),
+        other: Default::default(),
     }];
     spec.dns = vec![[10, 0, 0, 3].into()];
     pool
@@ -70,6 +72,7 @@ pub(super) fn condition(kind: &str) -> Condition {
         status: "True".to_owned(),
         reason: "Reason".to_owned(),
         message: "words".to_owned(),
+        ..Condition::default()
     }
 }
 
@@ -86,6 +89,7 @@ pub(super) fn lease(name: &str) -> Lease {
             acquire_time: "2024-01-01T00:00:00.000000Z".to_owned(),
             renew_time: "2024-01-01T00:00:01.000000Z".to_owned(),
             lease_transitions: 1,
+            ..LeaseSpec::default()
         },
     }
 }

@@ -3,9 +3,13 @@
 
 use std::rc::Rc;
 
-use berth::core::objects::{Kind, Metadata, Object, OwnerReference, Pod, PodSpec, PodStatus, Uid};
+use berth::core::objects::{
+    Kind, Metadata, Object, OwnerReference, Pod, PodIp, PodSpec, PodStatus, Uid,
+};
+use berth::core::set_aside::{decode, decode_text};
 use drydock_models::objects::{OwnerKind, Phase, Pod as WorldPod};
 use drydock_models::request::{Custom, CustomKind, Shape};
+use serde_json::{Value, json};
 
 /// The kind as the apiserver names it; none for Pods, which are typed there.
 pub fn custom_kind(kind: Kind) -> Option<CustomKind> {
@@ -91,16 +95,53 @@ pub fn to_custom(mut object: Object) -> Custom {
     }
 }
 
-/// A stored object as Berth reads it.
-/// Errors: the JSON error, for a body that Berth did not write.
-pub fn from_custom(custom: &Custom) -> Result<Object, serde_json::Error> {
-    let mut object: Object = serde_json::from_str(&custom.body)?;
-    if let (Object::AddressPool(pool), Some(status)) = (&mut object, &custom.status) {
-        pool.status = serde_json::from_str(status)?;
-    }
+/// A stored object as Berth reads it. Its body may be any text that somebody stored: what cannot be
+/// read is set aside under its name, as from a real apiserver.
+pub fn from_custom(custom: &Custom) -> Object {
+    let kind = kind_of_custom(custom.kind);
+    let mut object = decode_text(kind, custom.body.as_bytes())
+        .ok()
+        .filter(|object| object.set_aside().is_none() && custom.status.is_none())
+        .unwrap_or_else(|| from_parts(kind, custom));
     fill(object.metadata_mut(), custom);
-    Ok(object)
+    object
 }
+
+/// The slow way: with a status, or for a body that cannot be read as it is.
+fn from_parts(kind: Kind, custom: &Custom) -> Object {
+    let mut value: Value = serde_json::from_str(&custom.body).unwrap_or_default();
+    if !value.is_object() {
+        value = json!({"spec": value});
+    }
+    if !value["metadata"].is_object() {
+        value["metadata"] = json!({});
+    }
+    let metadata = metadata_of(custom);
+    value["metadata"]["name"] = metadata.name.into();
+    value["metadata"]["namespace"] = metadata.namespace.into();
+    if let Some(status) = &custom.status {
+        value["status"] = serde_json::from_str(status).unwrap_or_else(|_| Value::from(&**status));
+    }
+    decode(kind, &value).expect("it has a name")
+}
+
+/// The kind behind the apiserver's name for it.
+fn kind_of_custom(kind: CustomKind) -> Kind {
+    CUSTOM
+        .into_iter()
+        .find(|known| custom_kind(*known) == Some(kind))
+        .expect("the simulated apiserver stores Berth's kinds only")
+}
+
+const CUSTOM: [Kind; 7] = [
+    Kind::AddressPool,
+    Kind::AddressBlock,
+    Kind::AddressReservation,
+    Kind::BerthNode,
+    Kind::DomainApproval,
+    Kind::Lease,
+    Kind::Node,
+];
 
 /// The metadata that the apiserver answers with.
 pub fn metadata_of(custom: &Custom) -> Metadata {
@@ -159,8 +200,14 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             kind: kind.to_owned(),
             name: owner.name.to_string(),
             uid: Uid::new(&format!("{kind}-{}", owner.index)),
+            ..OwnerReference::default()
         }
     });
+    let pod_ips = pod
+        .status
+        .pod_ips
+        .iter()
+        .map(|ip| PodIp { ip: ip.to_string() });
     let phase = match pod.status.phase {
         Phase::Pending => "Pending",
         Phase::Running => "Running",
@@ -185,6 +232,7 @@ pub fn from_pod(pod: &WorldPod) -> Object {
         },
         status: PodStatus {
             phase: phase.to_owned(),
+            pod_ips: pod_ips.collect(),
         },
     })
 }
@@ -198,7 +246,7 @@ fn texts(pairs: &[(Rc<str>, Rc<str>)]) -> std::collections::BTreeMap<String, Str
 
 #[cfg(test)]
 mod tests {
-    use berth::core::objects::{AddressBlock, AddressBlockSpec};
+    use berth::core::objects::{AddressBlock, AddressBlockSpec, AddressPool};
 
     use super::*;
 
@@ -222,6 +270,35 @@ mod tests {
         let custom = to_custom(block.clone());
         assert_eq!((custom.uid, custom.resource_version), (9, 77));
         assert!(!custom.body.contains("77"), "{}", custom.body);
-        assert_eq!(from_custom(&custom).unwrap(), block);
+        assert_eq!(from_custom(&custom), block);
+    }
+
+    #[test]
+    fn a_stored_body_that_cannot_be_read_keeps_its_name_version_and_deletion() {
+        let pool = AddressPool {
+            metadata: Metadata {
+                name: "p".into(),
+                resource_version: "8".into(),
+                finalizers: vec!["berth.dev/in-use".into()],
+                deletion_timestamp: Some(DELETED.to_owned()),
+                ..Metadata::default()
+            },
+            ..AddressPool::default()
+        };
+        let good = to_custom(Object::from(pool));
+        for (body, field) in [
+            (r#"{"spec":{"dns":["x"]}}"#, "spec.dns[0]"),
+            (r#"{"metadata":{"name":"p"},"spec":[]}"#, "spec"),
+            ("no JSON", "spec"),
+        ] {
+            let poisoned = Custom {
+                body: body.into(),
+                ..good.clone()
+            };
+            let read = from_custom(&poisoned);
+            let set_aside = read.set_aside().expect(body);
+            assert_eq!(set_aside.field, field);
+            assert_eq!(*read.metadata(), metadata_of(&good));
+        }
     }
 }

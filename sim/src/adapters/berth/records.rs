@@ -49,7 +49,7 @@ impl Records {
         if custom.kind.resource != "addressblocks" {
             return Vec::new();
         }
-        let Ok(Object::AddressBlock(block)) = from_custom(custom) else {
+        let Object::AddressBlock(block) = from_custom(custom) else {
             return Vec::new();
         };
         let Some(pool) = self.pools.get(&block.spec.pool) else {
@@ -96,7 +96,7 @@ pub fn allocated(pools: &[AddressPool], api: &ApiServers) -> Vec<Allocated> {
     let kind = custom_kind(Kind::AddressBlock).expect("blocks are no Pods");
     let mut allocated = Vec::new();
     for custom in api.customs(kind) {
-        let Ok(Object::AddressBlock(block)) = from_custom(&custom) else {
+        let Object::AddressBlock(block) = from_custom(&custom) else {
             continue;
         };
         let Some(pool) = parsed.get(block.spec.pool.as_str()) else {

@@ -161,14 +161,8 @@ impl BerthIpam {
         let event = match change {
             Change::Pod(pod) => WatchEvent::Modified(from_pod(pod)),
             Change::PodGone(pod) => WatchEvent::Deleted(from_pod(pod)),
-            Change::Custom(custom) => match from_custom(custom) {
-                Ok(object) => WatchEvent::Modified(object),
-                Err(_) => return,
-            },
-            Change::CustomGone(custom) => match from_custom(custom) {
-                Ok(object) => WatchEvent::Deleted(object),
-                Err(_) => return,
-            },
+            Change::Custom(custom) => WatchEvent::Modified(from_custom(custom)),
+            Change::CustomGone(custom) => WatchEvent::Deleted(from_custom(custom)),
             Change::Bookmark(revision) => WatchEvent::Bookmark(revision.to_string()),
             Change::Closed(WorldError::Gone) => WatchEvent::Expired,
             Change::Closed(_) => WatchEvent::Closed,
@@ -200,7 +194,7 @@ impl BerthIpam {
             .api
             .custom(kind, &machine_id)
             .map(|stored| from_custom(stored));
-        let Some(Ok(Object::BerthNode(mut berth_node))) = stored else {
+        let Some(Object::BerthNode(mut berth_node)) = stored else {
             return;
         };
         let annotations = &mut berth_node.metadata.annotations;
@@ -361,16 +355,10 @@ fn api_error(error: WorldError) -> ApiError {
     }
 }
 
-fn unreadable<T>(_: T) -> ApiError {
-    ApiError::Invalid {
-        message: "the stored object is not Berth's".to_owned(),
-    }
-}
-
 fn object(answer: Answer) -> Result<Object, ApiError> {
     match answer {
         Answer::Pod(pod) => Ok(from_pod(&pod)),
-        Answer::Custom(custom) => from_custom(&custom).map_err(unreadable),
+        Answer::Custom(custom) => Ok(from_custom(&custom)),
         other => unreachable!("a GET is not answered with {other:?}"),
     }
 }
@@ -397,8 +385,7 @@ fn page(answer: Answer) -> Result<ListPage, ApiError> {
             items: customs
                 .iter()
                 .map(|custom| from_custom(custom))
-                .collect::<Result<_, _>>()
-                .map_err(unreadable)?,
+                .collect(),
             resource_version: revision.to_string(),
             continue_token: next.map(|name| name.to_string()).unwrap_or_default(),
         }),

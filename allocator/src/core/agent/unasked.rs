@@ -1,0 +1,103 @@
+//! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved ordinal
+//! will be of no use. An ordinal that an ADD was told of is not this file's business.
+
+use super::pods::PodState;
+use super::{Agent, Hold, Place, Timer};
+use crate::core::objects::{ANNOTATION_MULTUS_DEFAULT, Pod, Uid};
+
+impl Agent {
+    /// Whether the first interface of a Pod is of the node's default network. The cluster's CNI
+    /// configuration decides that, unless the Pod names another network for it.
+    pub(super) fn is_of_default_network(&self, pod: &Pod) -> bool {
+        let network = &self.config.default_network;
+        let named = pod.metadata.annotations.get(ANNOTATION_MULTUS_DEFAULT);
+        let named = named.map(|text| text.rsplit('/').next().unwrap_or(text).trim());
+        !network.is_empty() && named.is_none_or(|name| name == network)
+    }
+
+    /// Whether an ADD of the default network is to be expected of a Pod: only then is something
+    /// claimed before it.
+    pub(super) fn is_expected_to_ask(&self, pod: &PodState) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.is_mutant(crate::core::Mutant::ClaimsForForeignPods) {
+            return true;
+        }
+        let seen = pod.seen.as_ref();
+        seen.is_some_and(|seen| seen.is_of_default_network)
+            && !pod.claims_at_add
+            && !self.has_foreign_address(pod)
+    }
+
+    /// Whether the Pod's first interface has an address and none of this agent's: its sandbox
+    /// stands, and who set it up asked somebody else. An own address that the kubelet still reports
+    /// after a reboot is no such sign.
+    fn has_foreign_address(&self, pod: &PodState) -> bool {
+        let reported = pod.seen.as_ref().map_or(&[][..], |seen| &seen.addresses);
+        let is_own = |place: &Place| {
+            self.allocation_of(*place).is_none_or(|allocation| {
+                let mut own = allocation.addresses.iter();
+                own.any(|own| reported.contains(&own.address.addr()))
+            })
+        };
+        !reported.is_empty() && !pod.places.iter().any(is_own)
+    }
+
+    /// Gives back what was reserved for a Pod that will not ask, or has not asked for too long. Its
+    /// next claim is its ADD's.
+    pub(super) fn give_back_unasked(&mut self, uid: &Uid) {
+        let Some(pod) = self.pods.get(uid) else {
+            return;
+        };
+        let is_unbound = |place: &Place| {
+            let holding = self.holdings.get(place);
+            holding.is_some_and(|holding| holding.state == Hold::Unbound)
+        };
+        let waits = pod.adds.is_empty()
+            && !(pod.places.is_empty() && pod.claims.is_empty())
+            && pod.places.iter().all(is_unbound);
+        let is_attached = !pod.places.iter().all(is_unbound);
+        if !waits {
+            let Some(pod) = self.pods.get_mut(uid) else {
+                return;
+            };
+            // It asked: after the end of this sandbox its ordinal waits for the next one.
+            pod.claims_at_add &= !is_attached;
+            if pod.unasked_since.take().is_some() {
+                self.disarm(&Timer::Unasked(uid.clone()));
+            }
+            return;
+        }
+        #[cfg(feature = "mutants")]
+        if self.is_mutant(crate::core::Mutant::ClaimsForForeignPods) {
+            return;
+        }
+        let since = pod.unasked_since.unwrap_or(self.now);
+        let until = since + self.config.policy.reservation_unasked;
+        let of_no_use = !self.is_expected_to_ask(pod) || self.now >= until;
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.unasked_since = Some(since);
+        }
+        if of_no_use {
+            self.give_back(uid);
+        } else {
+            self.arm(Timer::Unasked(uid.clone()), until);
+        }
+    }
+
+    fn give_back(&mut self, uid: &Uid) {
+        let Some(pod) = self.pods.get_mut(uid) else {
+            return;
+        };
+        pod.claims_at_add = true;
+        pod.unasked_since = None;
+        let (places, claims) = (pod.places.clone(), pod.claims.clone());
+        self.disarm(&Timer::Unasked(uid.clone()));
+        for id in claims {
+            self.drop_claim(id);
+        }
+        for place in places {
+            self.let_go(place);
+            self.count("berth_reservations_unasked_total");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! From the JSON of one object to the object: the one place where that is done. An object that is
+//! there and cannot be read is set aside by name, with what can be told of it; it is never absent,
+//! and it is nobody else's failure. What to hold for its sake is the readers' business.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment, Track};
+
+use super::block;
+use super::objects::{
+    AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, GROUP, Kind,
+    Lease, Metadata, Node, Object, OwnerReference, Pod, SCHEMA, Uid,
+};
+
+/// An object that is there and cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Which kind.
+    pub kind: Kind,
+    /// What could be read of its metadata; the name always.
+    pub metadata: Metadata,
+    /// The path of the first field that cannot be read, `spec.address` for instance; may be empty.
+    pub field: String,
+    /// What was found there and what is allowed, in one line for people.
+    pub reason: String,
+    /// The texts directly in its spec, by field: what little may be believed of it.
+    pub hints: BTreeMap<String, String>,
+}
+
+impl SetAside {
+    /// A text of its spec.
+    pub fn hint(&self, field: &str) -> Option<&str> {
+        self.hints.get(field).map(String::as_str)
+    }
+
+    /// For a block: its pool and its index, by its name.
+    pub fn block_place(&self) -> Option<(&str, u64)> {
+        let (pool, index) = self.metadata.name.rsplit_once('-')?;
+        Some((pool, index.parse().ok()?))
+    }
+
+    /// What ends it, in one line for people.
+    pub fn remedy(&self) -> String {
+        let plural = plural(self.kind);
+        let name = &self.metadata.name;
+        let explain = if self.field.is_empty() {
+            format!("kubectl explain {plural}")
+        } else {
+            format!("kubectl explain {plural}.{}", without_indexes(&self.field))
+        };
+        match self.kind {
+            Kind::AddressPool | Kind::AddressReservation | Kind::Node | Kind::Pod => {
+                format!("kubectl edit {plural} {name}; what is allowed: {explain}")
+            }
+            _ => format!(
+                "none if a newer Berth wrote it: update this one; else kubectl edit {plural} {name} \
+                 ({explain})"
+            ),
+        }
+    }
+}
+
+impl core::fmt::Display for SetAside {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let key = Object::from(self.clone()).key();
+        write!(f, "{key} cannot be read: {}", self.reason)
+    }
+}
+
+/// Something without a name where an object should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what stands in the place of an object has no name")]
+pub struct Unnamed;
+
+/// Reads an object of that kind; whatever has a name becomes one. `value` may lack `kind` and
+/// `apiVersion`, as the items of a list do.
+///
+/// Errors: nothing in it names it.
+pub fn decode(kind: Kind, value: &Value) -> Result<Object, Unnamed> {
+    if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+        return Err(Unnamed);
+    }
+    let bad = match typed(kind, value) {
+        Ok(object) if !is_newer(&object) => return Ok(object),
+        _ => newer_schema(kind, value).unwrap_or_else(|| look_closer(kind, value)),
+    };
+    Ok(Object::from(SetAside {
+        kind,
+        metadata: salvage(&value["metadata"]),
+        field: bad.field,
+        reason: bad.reason,
+        hints: hints(&value["spec"]),
+    }))
+}
+
+/// [`decode`] of a text; what is no JSON at all has no name either.
+pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    match typed(kind, &mut reader) {
+        Ok(object) if !is_newer(&object) && !object.metadata().name.is_empty() => Ok(object),
+        _ => decode(kind, &serde_json::from_slice(text).map_err(|_| Unnamed)?),
+    }
+}
+
+/// The names of fields that this code does not know, `spec.color` for instance: kept, and without
+/// effect here. Shape: ascending.
+pub fn unknown_fields(object: &Object) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut note = |prefix: &str, fields: &Fields| {
+        found.extend(fields.keys().map(|name| format!("{prefix}{name}")));
+    };
+    match object {
+        Object::AddressPool(pool) => {
+            note("", &pool.other);
+            note("spec.", &pool.spec.other);
+            note("status.", &pool.status.other);
+            for (index, family) in pool.spec.families.iter().enumerate() {
+                note(&format!("spec.families[{index}]."), &family.other);
+            }
+            for (index, route) in pool.spec.routes.iter().enumerate() {
+                note(&format!("spec.routes[{index}]."), &route.other);
+            }
+        }
+        Object::AddressBlock(block) => {
+            note("", &block.other);
+            note("spec.", &block.spec.other);
+        }
+        Object::AddressReservation(reservation) => {
+            note("", &reservation.other);
+            note("spec.", &reservation.spec.other);
+        }
+        Object::BerthNode(machine) => {
+            note("", &machine.other);
+            note("spec.", &machine.spec.other);
+        }
+        Object::DomainApproval(approval) => {
+            note("", &approval.other);
+            note("spec.", &approval.spec.other);
+        }
+        Object::Lease(_) | Object::Node(_) | Object::Pod(_) | Object::SetAside(_) => {}
+    }
+    found.sort();
+    found
+}
+
+/// What cannot be read, and where.
+struct Bad {
+    field: String,
+    reason: String,
+}
+
+/// Blocks have a schema of their own, which their readers judge: a newer one is read only.
+fn is_newer(object: &Object) -> bool {
+    let schema = match object {
+        Object::AddressPool(pool) => pool.spec.schema,
+        Object::AddressReservation(reservation) => reservation.spec.schema,
+        Object::BerthNode(machine) => machine.spec.schema,
+        Object::DomainApproval(approval) => approval.spec.schema,
+        _ => 0,
+    };
+    schema > SCHEMA
+}
+
+fn newer_schema(kind: Kind, value: &Value) -> Option<Bad> {
+    let known = match kind {
+        Kind::AddressBlock => block::SCHEMA,
+        Kind::Lease | Kind::Node | Kind::Pod => return None,
+        _ => SCHEMA,
+    };
+    let schema = value["spec"]["schema"].as_u64()?;
+    (schema > u64::from(known)).then(|| Bad {
+        field: "spec.schema".to_owned(),
+        reason: format!(
+            "spec.schema is {schema}: a newer release wrote it, and this one knows up to {known}"
+        ),
+    })
+}
+
+fn typed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Object, D::Error> {
+    /// Both are said of every object, and stated anew by whoever writes it.
+    fn own(fields: &mut Fields) {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    Ok(match kind {
+        Kind::AddressPool => {
+            let mut pool = AddressPool::deserialize(from)?;
+            own(&mut pool.other);
+            pool.into()
+        }
+        Kind::AddressBlock => {
+            let mut block = AddressBlock::deserialize(from)?;
+            own(&mut block.other);
+            block.into()
+        }
+        Kind::AddressReservation => {
+            let mut reservation = AddressReservation::deserialize(from)?;
+            own(&mut reservation.other);
+            reservation.into()
+        }
+        Kind::BerthNode => {
+            let mut machine = BerthNode::deserialize(from)?;
+            own(&mut machine.other);
+            machine.into()
+        }
+        Kind::DomainApproval => {
+            let mut approval = DomainApproval::deserialize(from)?;
+            own(&mut approval.other);
+            approval.into()
+        }
+        Kind::Lease => Lease::deserialize(from)?.into(),
+        Kind::Node => {
+            let mut node = Node::deserialize(from)?;
+            forget_unwritten(&mut node.metadata);
+            node.into()
+        }
+        Kind::Pod => {
+            let mut pod = Pod::deserialize(from)?;
+            forget_unwritten(&mut pod.metadata);
+            pod.into()
+        }
+    })
+}
+
+/// Nodes and Pods are many and never written: what is not looked at is not kept.
+fn forget_unwritten(metadata: &mut Metadata) {
+    for owner in &mut metadata.owner_references {
+        owner.other.clear();
+    }
+}
+
+/// Why an object cannot be read. The path of a field costs; it is looked for only here.
+fn look_closer(kind: Kind, value: &Value) -> Bad {
+    let mut track = Track::new();
+    match typed(
+        kind,
+        serde_path_to_error::Deserializer::new(value, &mut track),
+    ) {
+        Ok(_) => Bad {
+            field: String::new(),
+            reason: "it is read otherwise from one time to the next".to_owned(),
+        },
+        Err(error) => bad(value, &track.path(), &error),
+    }
+}
+
+fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
+    let mut at = value;
+    let mut field = String::new();
+    for segment in path {
+        match segment {
+            Segment::Map { key } => {
+                if !field.is_empty() {
+                    field.push('.');
+                }
+                field.push_str(key);
+                at = &at[key];
+            }
+            Segment::Seq { index } => {
+                field.push_str(&format!("[{index}]"));
+                at = &at[*index];
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    let mut found = at.to_string();
+    if let Some((end, _)) = found.char_indices().nth(64) {
+        found.truncate(end);
+        found.push('…');
+    }
+    let allowed = allowed(&field);
+    Bad {
+        reason: format!("{field} is {found}: {error}{allowed}"),
+        field,
+    }
+}
+
+/// What may stand in a field, where the reader's error does not say it.
+fn allowed(field: &str) -> &'static str {
+    let leaf = without_indexes(field);
+    match leaf.rsplit('.').next().unwrap_or_default() {
+        "address" | "gateway" | "gw" | "dns" | "first" => {
+            "; allowed is one IP address without a prefix, as 10.0.0.7 or fd00::7"
+        }
+        "subnet" | "dst" => "; allowed is a prefix, as 10.0.0.0/24 or fd00::/64",
+        "ranges" | "exclude" => {
+            "; allowed are 10.0.0.0/24, 10.0.0.1-10.0.0.9 and 10.0.0.1, as text"
+        }
+        "state" => "; allowed are Live, Dying and Dead",
+        _ => "",
+    }
+}
+
+fn without_indexes(field: &str) -> String {
+    let mut inside = false;
+    let mut text = field.to_owned();
+    text.retain(|letter| {
+        inside |= letter == '[';
+        let kept = !inside;
+        inside &= letter != ']';
+        kept
+    });
+    text
+}
+
+fn plural(kind: Kind) -> String {
+    let name = format!("{kind:?}s").to_lowercase();
+    match kind {
+        Kind::Lease | Kind::Node | Kind::Pod => name,
+        _ => format!("{name}.{GROUP}"),
+    }
+}
+
+/// Every field of the metadata that can be read by itself.
+fn salvage(value: &Value) -> Metadata {
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let texts = |name: &str| -> BTreeMap<String, String> {
+        let pairs = value[name].as_object().into_iter().flatten();
+        pairs
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect()
+    };
+    let items = |name: &str| value[name].as_array().into_iter().flatten();
+    Metadata {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: Uid::new(value["uid"].as_str().unwrap_or_default()),
+        resource_version: text("resourceVersion"),
+        labels: texts("labels"),
+        annotations: texts("annotations"),
+        finalizers: items("finalizers")
+            .filter_map(|item| Some(item.as_str()?.to_owned()))
+            .collect(),
+        // Anything but nothing says that deletion was asked for.
+        deletion_timestamp: match &value["deletionTimestamp"] {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        },
+        owner_references: items("ownerReferences")
+            .filter_map(|item| OwnerReference::deserialize(item).ok())
+            .collect(),
+    }
+}
+
+/// The texts and whole numbers directly in a spec; long ones (records) are left out.
+fn hints(spec: &Value) -> BTreeMap<String, String> {
+    const BYTES_MAX: usize = 256;
+    let fields = spec.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(name, value)| {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                _ => return None,
+            };
+            (text.len() <= BYTES_MAX).then(|| (name.clone(), text))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
