@@ -13,6 +13,7 @@ pub mod identity;
 pub mod journal;
 #[cfg(feature = "mutants")]
 mod mutant;
+pub mod naming;
 pub mod objects;
 pub mod ordinal;
 pub mod plugin;

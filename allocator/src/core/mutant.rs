@@ -20,17 +20,23 @@ pub enum Mutant {
     NodeNameIdentity,
     /// Whatever is bound to the node gets a reservation, and keeps it, whoever sets up its network.
     ClaimsForForeignPods,
+    /// One object that cannot be read fails the whole answer that it is in, and the watch.
+    AllOrNothingDecode,
+    /// A list of the runtime's sandboxes that failed counts as an empty list.
+    LostRuntimeTakenForEmpty,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
         Self::ClaimsForForeignPods,
+        Self::AllOrNothingDecode,
+        Self::LostRuntimeTakenForEmpty,
     ];
 
     fn name(self) -> &'static str {
@@ -41,6 +47,8 @@ impl Mutant {
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
+            Self::AllOrNothingDecode => "all-or-nothing-decode",
+            Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
         }
     }
 }

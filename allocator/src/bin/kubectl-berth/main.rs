@@ -7,6 +7,7 @@ mod render;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use berth::core::objects::Kind;
 use berth::survey::{self, HolderRow, ReleasePlan};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -159,6 +160,13 @@ async fn answer(command: Command, output: Output, cluster: &Cluster) -> anyhow::
             network,
         } => {
             let snapshot = cluster.survey().await?;
+            let unread = snapshot.set_aside.iter().find(|object| {
+                let metadata = &object.metadata;
+                object.kind == Kind::Pod && metadata.name == pod && metadata.namespace == namespace
+            });
+            if let Some(unread) = unread {
+                bail!("{unread}");
+            }
             let said = survey::explain(&snapshot, &namespace, &pod, &network)
                 .with_context(|| format!("there is no Pod {namespace}/{pod}"))?;
             output.print(&said, || render::explanation(&said))?;

@@ -17,12 +17,14 @@ mod fencing;
 mod holdings;
 mod lost;
 mod orders;
+mod parts;
 mod pods;
 mod policy;
 mod pool_check;
 mod releases;
 mod requests;
 mod search;
+mod set_aside;
 mod startup;
 mod state;
 mod tombstones;
@@ -30,6 +32,7 @@ mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
@@ -37,8 +40,9 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{AddressReservation, BerthNode, Uid};
+use super::objects::{BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
+use super::set_aside::SetAside;
 use super::time::BootTime;
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
@@ -58,7 +62,8 @@ use startup::Phase;
 pub struct AgentConfig {
     /// Name of the Node object.
     pub node_name: String,
-    /// `/etc/machine-id`.
+    /// The machine's name: unique among machines, the same from boot to boot (see
+    /// [`super::naming`]).
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
@@ -144,6 +149,8 @@ pub enum Input {
     Spool(Result<Vec<SpoolEntry>, LocalError>),
     /// The runtime's sandboxes.
     Sandboxes(Result<Vec<Sandbox>, LocalError>),
+    /// What a look at parts of the host found.
+    Parts(Vec<Finding>),
 }
 
 /// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
@@ -348,6 +355,7 @@ enum ProbePurpose {
     BeforeReply(RequestId),
     Release(super::exchange::Attachment),
     Sweep(super::exchange::Attachment),
+    Order(super::exchange::Attachment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -389,7 +397,13 @@ pub struct Agent {
     epoch: EpochView,
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
-    reservations: BTreeMap<(String, String), AddressReservation>,
+    reservations: set_aside::Reservations,
+    /// What is there and cannot be read.
+    set_aside: BTreeMap<ObjectKey, SetAside>,
+    /// What reservations among them keep.
+    kept: set_aside::Kept,
+    /// Why a step of the start has to be taken again.
+    startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     pods: BTreeMap<Uid, PodState>,
@@ -400,6 +414,8 @@ pub struct Agent {
     tombstones: tombstones::Tombstones,
     lost: lost::Lost,
     sweep: releases::Sweep,
+    orders: orders::Orders,
+    parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
     calls: BTreeMap<CallId, Purpose>,
@@ -435,7 +451,10 @@ impl Agent {
             epoch: EpochView::new(),
             pools: BTreeMap::new(),
             pool_ids: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: set_aside::Reservations::default(),
+            set_aside: BTreeMap::new(),
+            kept: set_aside::Kept::default(),
+            startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -446,6 +465,8 @@ impl Agent {
             tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
+            orders: orders::Orders::default(),
+            parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
             calls: BTreeMap::new(),
@@ -490,6 +511,16 @@ impl Agent {
             Input::Api { call, result } => self.api_answered(call, result),
             Input::Watch { watch, events } => {
                 for event in events {
+                    #[cfg(feature = "mutants")]
+                    let event = match event {
+                        event
+                            if self.is_mutant(super::Mutant::AllOrNothingDecode)
+                                && event.shows_set_aside() =>
+                        {
+                            WatchEvent::Closed
+                        }
+                        event => event,
+                    };
                     self.watch_delivered(watch, event);
                 }
             }
@@ -498,7 +529,8 @@ impl Agent {
             Input::NamespacesChanged => self.probe_releasing(),
             Input::SpoolChanged => self.list_spool(),
             Input::Spool(entries) => self.spool_listed(entries),
-            Input::Sandboxes(list) => self.sandboxes_listed(list),
+            Input::Sandboxes(list) => self.runtime_answered(list),
+            Input::Parts(findings) => self.parts_looked_at(findings),
         }
     }
 
@@ -536,6 +568,15 @@ impl Agent {
     }
 
     fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply)
+                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
+            {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };
@@ -578,7 +619,7 @@ impl Agent {
                 Timer::Reopen(watched) => self.reopen(watched),
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);

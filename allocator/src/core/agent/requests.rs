@@ -415,10 +415,22 @@ impl Agent {
             let labels = seen.map(|seen| &seen.labels);
             self.admissible_pools(&request.pod.namespace, labels, Some(&request.network))
         };
-        let usable: Vec<_> = pools
+        let mut usable: Vec<_> = pools
             .into_iter()
             .filter(|id| self.takes_new_claims(*id))
             .collect();
+        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
+        let kept = usable
+            .iter()
+            .find_map(|pool| self.kept_for_unreadable(&name, *pool));
+        if let Some(kept) = kept.map(ToOwned::to_owned) {
+            usable.retain(|pool| self.kept_for_unreadable(&name, *pool).is_none());
+            if usable.is_empty() {
+                let text = format!("AddressReservation {kept} for this Pod cannot be read");
+                self.fail_add(id, Failure::TRY_AGAIN, &text);
+                return;
+            }
+        }
         if usable.is_empty() {
             self.fail_add(
                 id,
@@ -436,7 +448,6 @@ impl Agent {
             self.new_claim(uid, vec![wanted.block.pool], Some(wanted), Some(id));
             return;
         }
-        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
         match self.reserved_for(&name) {
             Some((pool, wanted)) if usable.contains(&pool) => {
                 self.new_claim(uid, vec![pool], Some(wanted), Some(id));
@@ -572,6 +583,7 @@ impl Agent {
             }
             Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
             Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
+            Some(ProbePurpose::Order(attachment)) => self.order_probed(&attachment, result),
             None => {}
         }
     }
@@ -610,6 +622,8 @@ impl Agent {
     /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
     pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
         self.journal_ok = false;
+        let why = "it did not take the last entry".to_owned();
+        self.part_found(super::HostPart::Journal, Some(why));
         self.count("berth_journal_failures_total");
     }
 }
