@@ -160,6 +160,22 @@ fn labels() -> Value {
     json!({"type": "object", "maxProperties": 64, "additionalProperties": short(63)})
 }
 
+/// `matchExpressions` of Kubernetes.
+fn requirements() -> Value {
+    let mut requirement = object(json!({
+        "key": short(317),
+        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
+        "values": list(short(63), 64),
+    }));
+    requirement["required"] = json!(["key", "operator"]);
+    requirement["properties"]["key"]["minLength"] = json!(1);
+    requirement["x-kubernetes-validations"] = json!([{
+        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+        "message": "In and NotIn need values, Exists and DoesNotExist take none",
+    }]);
+    list(requirement, 16)
+}
+
 fn object(properties: Value) -> Value {
     json!({"type": "object", "properties": properties})
 }
@@ -212,6 +228,12 @@ fn pool() -> Value {
         "networks": list(short(253), 64),
         "routes": list(object(json!({"dst": short(49), "gw": short(45)})), 64),
         "dns": list(short(45), 8),
+        "namespaceSelector": object(json!({
+            "matchLabels": labels(),
+            "matchExpressions": requirements(),
+        })),
+        "nodeMatchExpressions": requirements(),
+        "podMatchExpressions": requirements(),
     }));
     spec["required"] = json!(["families"]);
     spec["properties"]["families"]["minItems"] = json!(1);
@@ -327,6 +349,7 @@ fn domain() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::labels::{LabelSelector, Operator, Requirement};
     use crate::core::objects::{
         AddressBlock, AddressPool, AddressReservation, ApprovedPool, BerthNode, Condition,
         DomainApproval, EpochState, FamilySpec, FormerEpoch, Object, Route, Uid,
@@ -358,6 +381,17 @@ mod tests {
         pool.spec.pod_selector.insert("a".into(), "b".into());
         pool.spec.namespaces = vec!["n".into()];
         pool.spec.networks = vec!["n".into()];
+        let requirement = Requirement {
+            key: "a".into(),
+            operator: Operator::In,
+            values: vec!["b".into()],
+        };
+        pool.spec.node_match_expressions = vec![requirement.clone()];
+        pool.spec.pod_match_expressions = vec![requirement.clone()];
+        pool.spec.namespace_selector = Some(LabelSelector {
+            match_labels: [("a".to_owned(), "b".to_owned())].into(),
+            match_expressions: vec![requirement],
+        });
         pool.spec.routes = vec![Route {
             dst: "0.0.0.0/0".parse().unwrap(),
             gw: "10.0.0.1".parse().ok(),

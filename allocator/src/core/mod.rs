@@ -11,8 +11,10 @@ pub mod hash;
 pub mod holder;
 pub mod identity;
 pub mod journal;
+pub mod labels;
 #[cfg(feature = "mutants")]
 mod mutant;
+pub mod choice;
 pub mod objects;
 pub mod ordinal;
 pub mod plugin;

@@ -20,17 +20,20 @@ pub enum Mutant {
     NodeNameIdentity,
     /// Whatever is bound to the node gets a reservation, and keeps it, whoever sets up its network.
     ClaimsForForeignPods,
+    /// Whoever names a pool gets it: its rules are asked only where nobody named one.
+    RightsOnlyOnOrdinaryPath,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
         Self::ClaimsForForeignPods,
+        Self::RightsOnlyOnOrdinaryPath,
     ];
 
     fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Mutant {
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
+            Self::RightsOnlyOnOrdinaryPath => "rights-only-on-ordinary-path",
         }
     }
 }

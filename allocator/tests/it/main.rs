@@ -11,6 +11,7 @@ mod contract;
 mod costs;
 mod orders;
 mod pools;
+mod rights;
 mod sequences;
 mod storms;
 mod unasked;

@@ -413,7 +413,7 @@ impl Controller {
                     survey.insert(object.metadata.name.clone(), *object);
                 }
             }
-            Object::Lease(_) | Object::Pod(_) | Object::SetAside(_) => {}
+            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) | Object::SetAside(_) => {}
         }
     }
 
@@ -430,7 +430,7 @@ impl Controller {
                     survey.remove(name);
                 }
             }
-            Kind::Lease | Kind::Pod => {}
+            Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -441,7 +441,7 @@ impl Controller {
             Kind::BerthNode => self.machines.clear(),
             Kind::DomainApproval => self.domains.clear(),
             Kind::Node => self.nodes.clear(),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => {}
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
