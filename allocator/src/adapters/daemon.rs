@@ -1,22 +1,34 @@
 //! What agent and controller have in common as processes: the log, the listener for metrics and
 //! health, Kubernetes Events, and an apiserver that is asked within limits.
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tracing::Dispatch;
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::apiserver::{Deadlines, KubeApi};
 use super::bucket::Rate;
 use super::clock::boot_time;
 use super::events::{EventSink, Regarding, Reporter};
-use super::health::{agent_complaints, controller_complaints};
+use super::health::{agent_complaints, agent_notes, controller_complaints};
 use super::http::{HttpListener, Pages};
 use super::journal_file::JournalFile;
+use super::line::one_line;
 use super::metered::MeteredApi;
 use super::metrics::Metrics;
+use super::namespaces::REMOVED;
 use super::node::{HostObserver, HostPaths};
 use super::spool::SpoolDirectory;
 
@@ -31,15 +43,32 @@ pub enum LogFormat {
 
 /// Starts the log, to stderr, filtered by `RUST_LOG`.
 pub fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    log_to(format, filter, std::io::stderr).init();
+}
+
+/// The log to any writer. An event is one line, whatever others wrote into its fields.
+pub fn log_to<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let field = |to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+                let text = format!("{value:?}");
+                match field.name() {
+                    "message" => write!(to, "{}", one_line(&text)),
+                    name => write!(to, "{name}={}", one_line(&text)),
+                }
+            };
+            Dispatch::new(log.fmt_fields(debug_fn(field).delimited(" ")).finish())
+        }
+        // JSON has its own way to write such characters.
+        LogFormat::Json => Dispatch::new(log.json().flatten_event(true).finish()),
     }
 }
 
@@ -90,6 +119,8 @@ pub struct AgentPages {
     metrics: Arc<Metrics>,
     journal: JournalFile,
     spool: SpoolDirectory,
+    /// Directories of the host that this process was given.
+    directories: Vec<PathBuf>,
     waits: AtomicBool,
 }
 
@@ -100,8 +131,20 @@ impl AgentPages {
             metrics,
             journal: JournalFile::new(&paths.journal),
             spool: SpoolDirectory::new(&paths.spool),
+            directories: [&paths.socket, &paths.journal]
+                .into_iter()
+                .filter_map(|path| path.parent().map(Path::to_owned))
+                .chain(paths.namespaces.iter().cloned())
+                .collect(),
             waits: AtomicBool::new(false),
         }
+    }
+
+    /// Looks at these directories, too, for mounts of what the host removed.
+    #[must_use]
+    pub fn over(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.directories.extend(directories);
+        self
     }
 
     /// Whether another agent of this host has the journal.
@@ -123,6 +166,21 @@ impl Pages for AgentPages {
         let journal = self.journal.try_writing().map_err(|error| error.message);
         let state = self.metrics.agent().clone();
         agent_complaints(&state, journal, boot_time())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        agent_notes(&self.metrics.agent().clone())
+    }
+
+    /// A mount keeps the directory that it began with. Its liveness is what has a kubelet make the
+    /// container anew, and with it the mounts.
+    fn past_mending(&self) -> Vec<String> {
+        let dead = self
+            .directories
+            .iter()
+            .filter(|directory| std::fs::metadata(directory).is_ok_and(|found| found.nlink() == 0));
+        dead.map(|directory| format!("{}: {REMOVED}", directory.display()))
+            .collect()
     }
 }
 

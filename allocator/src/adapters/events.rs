@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Rate, TokenBucket};
 use super::clock::{boot_time, wall_time};
+use super::line::one_line;
 use super::metrics::Metrics;
 use crate::core::time::{BootTime, WallTime};
 use crate::ports::ApiError;
@@ -171,7 +172,7 @@ fn event(
     sequence: u64,
 ) -> Value {
     let regarding = &report.regarding;
-    let mut note = report.message.clone();
+    let mut note = one_line(&report.message).into_owned();
     if repeats > 0 {
         note = format!("{note} ({repeats} more since the last report)");
     }
@@ -307,6 +308,12 @@ mod tests {
             folded.admit(&report(&format!("p{i}"), "x"), at(12));
         }
         assert!(folded.0.len() <= FOLDED_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_note_is_one_line_whatever_was_quoted_in_it() {
+        let (posted, _) = posted(vec![report("a", "pool \"x\ny\u{1b}[2J\" is unknown")]).await;
+        assert_eq!(posted[0].1["note"], r#"pool "x\ny\u{1b}[2J" is unknown"#);
     }
 
     #[test]

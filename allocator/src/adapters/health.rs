@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::core::agent::AgentState;
+use crate::core::agent::{AgentState, HostPart};
 use crate::core::controller::ControllerState;
 use crate::core::time::BootTime;
 
@@ -11,6 +11,9 @@ use crate::core::time::BootTime;
 const EPOCH_AGE_MAX: Duration = Duration::from_mins(2);
 /// The Lease is read or renewed every five seconds, and retried within seconds.
 const LEASE_AGE_MAX: Duration = Duration::from_secs(30);
+/// A step is one request, which ends within a minute, and a failed one is tried again after half a
+/// minute at the latest. One object that waits is no standstill: `berth_writes_refused` counts it.
+const PROGRESS_AGE_MAX: Duration = Duration::from_mins(2);
 
 /// What keeps an agent from being ready; nothing when it is. `journal` is the result of a trial
 /// write beside the journal.
@@ -23,11 +26,19 @@ pub fn agent_complaints(
     if !state.is_serving {
         complaints.push("not serving yet: the journal, the API or blocks are being read".into());
     }
+    complaints.extend(state.waits_for.iter().cloned());
     if !state.is_journal_ok {
         complaints.push("the journal is not open or did not take the last entry".into());
     }
     if let Err(error) = journal {
         complaints.push(format!("the state directory cannot be written: {error}"));
+    }
+    for (part, text) in lost_parts(state) {
+        // Of the journal the lines above say more.
+        let is_said = part == HostPart::Journal && !complaints.is_empty();
+        if part.is_vital() && !is_said {
+            complaints.push(text);
+        }
     }
     let age = now.since(state.epoch_shown_at);
     if state.is_serving && age > EPOCH_AGE_MAX {
@@ -39,11 +50,34 @@ pub fn agent_complaints(
     complaints
 }
 
+/// What an agent that is ready does without for now.
+pub fn agent_notes(state: &AgentState) -> Vec<String> {
+    let lost = lost_parts(state).filter(|(part, _)| !part.is_vital());
+    lost.map(|(_, text)| format!("degraded: {text}")).collect()
+}
+
+fn lost_parts(state: &AgentState) -> impl Iterator<Item = (HostPart, String)> {
+    state.parts.iter().filter_map(|state| {
+        let (part, why) = (state.part, state.lost.as_ref()?);
+        let text = format!("{}: {why}: {}", part.name(), part.consequence());
+        Some((part, text))
+    })
+}
+
 /// What keeps a controller from being ready. One that does not lead is ready to.
 pub fn controller_complaints(state: &ControllerState, now: BootTime) -> Vec<String> {
     let mut complaints = Vec::new();
     if !state.is_listed {
         complaints.push("not every kind is listed yet".into());
+    }
+    let stalled = now.since(state.progress_at);
+    let is_stalled = state.leads && stalled > PROGRESS_AGE_MAX;
+    if is_stalled {
+        let seconds = stalled.as_secs();
+        complaints.push(format!("work is due and no step succeeded for {seconds} s"));
+    }
+    if is_stalled || !state.is_listed || !state.leads {
+        complaints.extend(state.waits_for.iter().cloned());
     }
     let age = now.since(state.lease_answered_at);
     if age > LEASE_AGE_MAX {
@@ -58,6 +92,7 @@ pub fn controller_complaints(state: &ControllerState, now: BootTime) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::agent::PartState;
 
     fn at(seconds: u64) -> BootTime {
         BootTime::new(Duration::from_secs(seconds))
@@ -84,6 +119,36 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_part_is_a_complaint_or_a_note_and_named_in_either() {
+        for part in HostPart::ALL {
+            let mut state = AgentState {
+                is_serving: true,
+                is_journal_ok: true,
+                epoch_shown_at: at(1000),
+                ..AgentState::default()
+            };
+            let mut say = |lost: Option<&str>| {
+                state.parts = vec![PartState {
+                    part,
+                    lost: lost.map(str::to_owned),
+                    since: at(1000),
+                }];
+                let complaints = agent_complaints(&state, Ok(()), at(1001));
+                (complaints, agent_notes(&state))
+            };
+            assert_eq!(say(None), (Vec::new(), Vec::new()));
+            let (complaints, notes) = say(Some("gone"));
+            let (said, silent) = if part.is_vital() {
+                (complaints, notes)
+            } else {
+                (notes, complaints)
+            };
+            assert!(silent.is_empty());
+            assert!(said[0].contains(&format!("{}: gone: ", part.name())));
+        }
+    }
+
+    #[test]
     fn a_controller_is_ready_while_the_lease_is_within_reach() {
         let follower = ControllerState {
             is_listed: true,
@@ -94,8 +159,44 @@ mod tests {
         assert_eq!(controller_complaints(&follower, at(131)).len(), 1);
         let unlisted = ControllerState {
             is_listed: false,
-            ..follower
+            ..follower.clone()
         };
         assert_eq!(controller_complaints(&unlisted, at(110)).len(), 1);
+        let why = "AddressPool is not listed: the answer cannot be read".to_owned();
+        let unlisted = ControllerState {
+            waits_for: vec![why.clone()],
+            ..unlisted
+        };
+        assert!(controller_complaints(&unlisted, at(110)).contains(&why));
+    }
+
+    #[test]
+    fn a_leader_without_progress_says_since_when_and_why() {
+        let why = "AddressPool a: not found".to_owned();
+        let leader = ControllerState {
+            leads: true,
+            is_listed: true,
+            lease_answered_at: at(1000),
+            progress_at: at(890),
+            waits_for: vec![why.clone()],
+            ..ControllerState::default()
+        };
+        assert_eq!(controller_complaints(&leader, at(1005)), [""; 0]);
+        let complaints = controller_complaints(&leader, at(1011));
+        assert!(complaints[0].contains("121 s"), "{complaints:?}");
+        assert!(complaints.contains(&why), "{complaints:?}");
+    }
+
+    #[test]
+    fn an_agent_that_cannot_read_its_own_machine_says_so() {
+        let why = "BerthNode m cannot be read: spec.state".to_owned();
+        let state = AgentState {
+            is_serving: true,
+            is_journal_ok: true,
+            epoch_shown_at: at(1000),
+            waits_for: vec![why.clone()],
+            ..AgentState::default()
+        };
+        assert_eq!(agent_complaints(&state, Ok(()), at(1001)), [why]);
     }
 }

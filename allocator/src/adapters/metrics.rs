@@ -11,8 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::apiserver::unnamed_count;
 use crate::core::agent::{AgentState, COUNTERS};
 use crate::core::controller::ControllerState;
+use crate::core::objects::Kind;
 use crate::core::time::BootTime;
 use crate::ports::Metric;
 
@@ -51,6 +53,10 @@ pub struct Metrics {
     calls: Gauge,
     spool: Gauge,
     burials_held: Gauge,
+    set_aside: Family<Labels<1>, Gauge>,
+    writes_refused: Gauge,
+    unnamed: Gauge,
+    parts: Family<Labels<1>, Gauge>,
     agent: Mutex<AgentState>,
     controller: Mutex<ControllerState>,
 }
@@ -80,6 +86,10 @@ impl Metrics {
             calls: Gauge::default(),
             spool: Gauge::default(),
             burials_held: Gauge::default(),
+            set_aside: Family::default(),
+            writes_refused: Gauge::default(),
+            unnamed: Gauge::default(),
+            parts: Family::default(),
             agent: Mutex::default(),
             controller: Mutex::default(),
         }
@@ -106,6 +116,16 @@ impl Metrics {
             "berth_events",
             "Kubernetes Events: posted, folded into an earlier one, dropped or failed",
             self.events.clone(),
+        );
+        registry.register(
+            "berth_objects_set_aside",
+            "Objects that are there and cannot be read, by kind",
+            self.set_aside.clone(),
+        );
+        registry.register(
+            "berth_objects_without_name",
+            "What the apiserver sent and nothing names, since the start",
+            self.unnamed.clone(),
         );
         registry.register(
             "berth_reports",
@@ -182,6 +202,11 @@ impl Metrics {
             "ADDs and claims that wait",
             metrics.waiting.clone(),
         );
+        registry.register(
+            "berth_part_up",
+            "1 while what the agent depends on is there, 0 while it is lost",
+            metrics.parts.clone(),
+        );
         metrics
     }
 
@@ -199,6 +224,11 @@ impl Metrics {
             "berth_burials_held",
             "Machines whose burial waits for the hourly limit",
             metrics.burials_held.clone(),
+        );
+        registry.register(
+            "berth_writes_refused",
+            "Objects whose last write the apiserver refused",
+            metrics.writes_refused.clone(),
         );
         registry.register(
             "berth_pool_addresses",
@@ -298,6 +328,11 @@ impl Metrics {
                 .get_or_create(&[("what", label.to_owned())])
                 .set(gauge_value(count));
         }
+        for part in &state.parts {
+            self.parts
+                .get_or_create(&[("part", part.part.name().to_owned())])
+                .set(i64::from(part.lost.is_none()));
+        }
         self.distrusted.set(gauge_value(state.blocks_distrusted));
         self.exhausted.set(gauge_value(state.pools_exhausted));
         self.tombstones.set(gauge_value(state.tombstones));
@@ -332,10 +367,27 @@ impl Metrics {
         }
     }
 
+    /// A process has one of the two roles; the other's state is empty.
+    fn set_unread(&self) {
+        let (agent, controller) = (self.agent(), self.controller());
+        for kind in Kind::ALL {
+            let of = |counts: &BTreeMap<Kind, u64>| counts.get(&kind).copied().unwrap_or(0);
+            self.set_aside
+                .get_or_create(&[("kind", format!("{kind:?}"))])
+                .set(gauge_value(
+                    of(&agent.set_aside) + of(&controller.set_aside),
+                ));
+        }
+        self.writes_refused
+            .set(gauge_value(controller.writes_refused));
+        self.unnamed.set(gauge_value(unnamed_count()));
+    }
+
     /// All of it, in the OpenMetrics text format.
     pub fn render(&self, now: BootTime) -> String {
         self.set_agent(now);
         self.set_controller();
+        self.set_unread();
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String succeeds");
         text
@@ -345,6 +397,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::agent::{HostPart, PartState};
     use crate::core::controller::PoolCount;
 
     fn has(text: &str, line: &str) {
@@ -364,8 +417,18 @@ mod tests {
             increment: 2,
         });
         metrics.spool(4);
+        let part = |part, lost: Option<&str>| PartState {
+            part,
+            lost: lost.map(str::to_owned),
+            since: BootTime::ZERO,
+        };
         *metrics.agent() = AgentState {
             ordinals_bound: 7,
+            set_aside: [(Kind::AddressPool, 2)].into(),
+            parts: vec![
+                part(HostPart::Runtime, Some("refused")),
+                part(HostPart::Spool, None),
+            ],
             epoch_shown_at: BootTime::new(Duration::from_secs(10)),
             ..AgentState::default()
         };
@@ -380,8 +443,12 @@ mod tests {
         );
         has(&text, "berth_fences_total 2");
         has(&text, "berth_spool_entries 4");
+        has(&text, r#"berth_part_up{part="runtime"} 0"#);
+        has(&text, r#"berth_part_up{part="spool"} 1"#);
         has(&text, r#"berth_ordinals{state="bound"} 7"#);
         has(&text, "berth_epoch_age_seconds 15");
+        has(&text, r#"berth_objects_set_aside{kind="AddressPool"} 2"#);
+        has(&text, r#"berth_objects_set_aside{kind="Node"} 0"#);
         has(&text, "# EOF");
     }
 

@@ -25,6 +25,7 @@
 //! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
 //! | `yaml` | JSON values as YAML | `agent` |
 //! | `node` | all ports of an agent and of a controller | `agent` |
+//! | `line` | a text of others as part of one line of ours | `agent` |
 
 #[cfg(feature = "agent")]
 pub mod apiserver;
@@ -54,6 +55,8 @@ pub mod install;
 #[cfg(feature = "agent")]
 pub mod journal_file;
 #[cfg(feature = "agent")]
+pub mod line;
+#[cfg(feature = "agent")]
 pub mod listener;
 #[cfg(feature = "agent")]
 pub mod metered;
@@ -61,6 +64,8 @@ pub mod metered;
 pub mod metrics;
 #[cfg(feature = "agent")]
 pub mod namespaces;
+#[cfg(feature = "agent")]
+pub mod naming;
 #[cfg(feature = "agent")]
 pub mod node;
 #[cfg(feature = "agent")]

@@ -2,7 +2,8 @@
 //! prints once, exits once. It holds no credentials, opens no network connection and knows no Kubernetes.
 //!
 //! Where agent and spool are is not in the network configuration, which a tenant may write; the
-//! variables `BERTH_SOCKET` and `BERTH_SPOOL` of the runtime's own environment move them.
+//! variables `BERTH_SOCKET` and `BERTH_SPOOL` of the runtime's own environment move them, and
+//! `BERTH_DISK_NETWORKS` the list of networks that the store on disk serves.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth::adapters::clock::boot_time;
-use berth::adapters::disk;
+use berth::adapters::disk::{self, NodeFiles};
 use berth::adapters::socket::{self, SOCKET_PATH};
 use berth::adapters::spool::{SPOOL_PATH, SpoolDirectory};
 use berth::cni::config::STDIN_BYTES_MAX;
@@ -56,10 +57,11 @@ fn run_disk(ask: &DiskAsk) -> Result<Option<Answer>, Failure> {
         DiskVerb::Add(_) => PluginVerb::Add,
         // No spool behind it: it waits for the lock as long as the runtime may wait for it.
         DiskVerb::Del(_) | DiskVerb::Check(_) | DiskVerb::Gc(_) => PluginVerb::Check,
-        DiskVerb::Status => PluginVerb::Status,
+        DiskVerb::Status(_) => PluginVerb::Status,
     };
     let deadline = boot_time() + ask.timeout.unwrap_or(verb.budget());
-    disk::serve(ask, &disk::boot_id()?, deadline)
+    let node = NodeFiles::of(|name| std::env::var_os(name), std::env::current_exe());
+    disk::serve(ask, &node.rule(), &disk::boot_id()?, deadline)
 }
 
 fn run(ask: &Ask) -> Result<Option<Allocation>, Failure> {

@@ -2,8 +2,10 @@
 //! or one range in the short form, `routes`, `resolvConf`, `dataDir`. What host-local refuses is
 //! refused here; beyond that, keys of `ipam` that are not known.
 //!
-//! Unlike everything else in a network configuration, `dataDir` and `resolvConf` are paths. This
-//! store is for nodes whose configuration is written by who runs them.
+//! Unlike everything else in a network configuration, `dataDir` and `resolvConf` are paths. Where a
+//! node has an agent, and so configurations that tenants wrote, [`networks`] says which are served.
+
+pub mod networks;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -26,7 +28,7 @@ pub const DATA_DIRECTORY: &str = "/var/lib/cni/networks";
 const KEYS: &str = "type, store, timeoutMilliseconds, ranges, subnet, rangeStart, rangeEnd, \
                     gateway, routes, dataDir, resolvConf";
 const RANGE_KEYS: &str = "subnet, rangeStart, rangeEnd, gateway";
-/// Range sets of one configuration, ranges of one set, and routes.
+/// Ranges of one configuration, all sets together, and routes. Each range is compared with each.
 const ITEMS_MAX: usize = 256;
 
 /// A question to the store.
@@ -38,8 +40,17 @@ pub struct DiskAsk {
     pub version: SpecVersion,
     /// The time that it may take, when the configuration states it.
     pub timeout: Option<Duration>,
-    /// The network's directory; absent when a DEL's configuration can never have served an ADD.
-    pub directory: Option<PathBuf>,
+    /// Where the configuration has its network; absent when a DEL's can never have served an ADD.
+    pub place: Option<DiskPlace>,
+}
+
+/// Where a configuration has its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlace {
+    /// The network's name, which is that of its directory.
+    pub network: String,
+    /// `dataDir`, where it is stated.
+    pub data_directory: Option<PathBuf>,
 }
 
 /// What is asked.
@@ -53,8 +64,8 @@ pub enum DiskVerb {
     Check(CheckRequest),
     /// These attachments are the ones that are still valid.
     Gc(GcRequest),
-    /// Could an ADD be served?
-    Status,
+    /// Could an ADD be served, from there?
+    Status(Box<DiskSection>),
 }
 
 /// An ADD.
@@ -86,15 +97,18 @@ pub struct DiskSection {
 }
 
 impl Config {
-    /// The directory of this network.
-    pub fn directory(&self) -> Result<PathBuf, CniError> {
+    /// Where this network is.
+    pub fn place(&self) -> Result<DiskPlace, CniError> {
         let network = self.network()?;
-        let directory = match self.section()?.and_then(|ipam| ipam.get("dataDir")) {
-            None => PathBuf::from(DATA_DIRECTORY),
-            Some(Value::String(path)) if path.is_empty() => PathBuf::from(DATA_DIRECTORY),
-            Some(value) => path("dataDir", value)?,
+        let data_directory = match self.section()?.and_then(|ipam| ipam.get("dataDir")) {
+            None => None,
+            Some(Value::String(path)) if path.is_empty() => None,
+            Some(value) => Some(path("dataDir", value)?),
         };
-        Ok(directory.join(network))
+        Ok(DiskPlace {
+            network,
+            data_directory,
+        })
     }
 
     /// The `ipam` section.
@@ -124,6 +138,12 @@ impl Config {
                 "timeoutMilliseconds" => section.timeout = Some(timeout(value)?),
                 _ => return Err(unsupported(&format!("ipam.{key}"), value, KEYS)),
             }
+        }
+        let range_count: usize = specs.iter().map(Vec::len).sum();
+        if range_count > ITEMS_MAX {
+            let message =
+                format!("\"ipam.ranges\" has {range_count} ranges; allowed are {ITEMS_MAX}");
+            return Err(CniError::configuration(message));
         }
         section.sets = checked_sets(&specs)?;
         let too_many = |v6| section.sets.iter().filter(|set| set.is_v6() == v6).count() > 1;

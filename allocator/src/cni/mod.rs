@@ -288,12 +288,11 @@ fn disk_ask(
         _ => {
             config.version_from("STATUS", SpecVersion::V1_1_0)?;
             config.network()?;
-            config.disk()?;
-            DiskVerb::Status
+            DiskVerb::Status(Box::new(config.disk()?))
         }
     };
-    let directory = match (config.directory(), &verb) {
-        (Ok(directory), _) => Some(directory),
+    let place = match (config.place(), &verb) {
+        (Ok(place), _) => Some(place),
         (Err(_), DiskVerb::Del(_)) => None,
         (Err(error), _) => return Err(error),
     };
@@ -301,7 +300,7 @@ fn disk_ask(
         verb,
         version: config.version.clone().unwrap_or(SpecVersion::NEWEST),
         timeout,
-        directory,
+        place,
     })
 }
 

@@ -42,3 +42,15 @@ pub enum ApiReply {
     /// To a delete.
     Deleted,
 }
+
+#[cfg(feature = "mutants")]
+impl ApiReply {
+    /// Whether something in it cannot be read.
+    pub(crate) fn shows_set_aside(&self) -> bool {
+        match self {
+            Self::Object(object) => object.set_aside().is_some(),
+            Self::Page(page) => page.items.iter().any(|item| item.set_aside().is_some()),
+            Self::Written(_) | Self::Deleted => false,
+        }
+    }
+}

@@ -4,7 +4,7 @@ use core::fmt;
 use core::str::FromStr;
 use std::sync::Arc;
 
-/// One incarnation of a machine: its ID and a number that rises with each.
+/// One incarnation of a machine: its name and a number that rises with each.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpochId {
     machine: Arc<str>,
@@ -20,7 +20,7 @@ impl EpochId {
         }
     }
 
-    /// The machine's ID, which names its `BerthNode`.
+    /// The machine's name, which its `BerthNode` has, too (see [`super::naming`]).
     pub fn machine(&self) -> &str {
         &self.machine
     }

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod block;
 pub mod call;
+pub mod choice;
 pub mod controller;
 pub mod disk;
 pub mod exchange;
@@ -14,7 +15,7 @@ pub mod journal;
 pub mod labels;
 #[cfg(feature = "mutants")]
 mod mutant;
-pub mod choice;
+pub mod naming;
 pub mod objects;
 pub mod ordinal;
 pub mod plugin;

@@ -20,19 +20,25 @@ pub enum Mutant {
     NodeNameIdentity,
     /// Whatever is bound to the node gets a reservation, and keeps it, whoever sets up its network.
     ClaimsForForeignPods,
+    /// One object that cannot be read fails the whole answer that it is in, and the watch.
+    AllOrNothingDecode,
+    /// A list of the runtime's sandboxes that failed counts as an empty list.
+    LostRuntimeTakenForEmpty,
     /// Whoever names a pool gets it: its rules are asked only where nobody named one.
     RightsOnlyOnOrdinaryPath,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
         Self::ClaimsForForeignPods,
+        Self::AllOrNothingDecode,
+        Self::LostRuntimeTakenForEmpty,
         Self::RightsOnlyOnOrdinaryPath,
     ];
 
@@ -44,6 +50,8 @@ impl Mutant {
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
+            Self::AllOrNothingDecode => "all-or-nothing-decode",
+            Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
             Self::RightsOnlyOnOrdinaryPath => "rights-only-on-ordinary-path",
         }
     }

@@ -29,6 +29,9 @@ pub const ANNOTATION_BURY: &str = "berth.dev/bury";
 /// Annotation on a `BerthNode`, set by `kubectl berth release`: UIDs of Pods, apart by commas, whose
 /// interfaces the operator states to be gone. The agent takes it away when it has looked.
 pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
+/// Label on a `BerthNode`, present with value `true` where its name states its node: what an
+/// admission policy need not look up.
+pub const LABEL_STATES_NODE: &str = "berth.dev/name-states-node";
 /// Annotation on a Pod that names the pool of its default network; on a Namespace, the pool of the
 /// default network of its Pods that name none.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
@@ -618,6 +621,11 @@ macro_rules! kinds {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind,)+
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: [Self; [$(stringify!($kind)),+].len()] = [$(Self::$kind),+];
         }
 
         /// One object of any of these kinds. Its JSON carries `kind`; adapters add `apiVersion`.

@@ -4,8 +4,8 @@
 use core::fmt;
 use std::collections::BTreeMap;
 
-use super::labels::{self, Requirement, Unmet};
 use super::choice::{Choice, Namer};
+use super::labels::{self, Requirement, Unmet};
 use super::objects::AddressPoolSpec;
 
 /// What a rule looks at.

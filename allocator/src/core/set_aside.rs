@@ -11,7 +11,7 @@ use serde_path_to_error::{Path, Segment, Track};
 use super::block;
 use super::objects::{
     AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, GROUP, Kind,
-    Lease, Metadata, Namespace, Node, Object, OwnerReference, Pod, SCHEMA, Uid,
+    Lease, Metadata, Namespace, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
 };
 
 /// An object that is there and cannot be read.
@@ -104,6 +104,14 @@ pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
     }
 }
 
+/// What one object that cannot be read made of a whole answer, once.
+#[cfg(feature = "mutants")]
+pub(crate) fn whole_answer_unreadable() -> crate::ports::ApiError {
+    crate::ports::ApiError::Invalid {
+        message: "the answer cannot be read".to_owned(),
+    }
+}
+
 /// The names of fields that this code does not know, `spec.color` for instance: kept, and without
 /// effect here. Shape: ascending.
 pub fn unknown_fields(object: &Object) -> Vec<String> {
@@ -147,6 +155,15 @@ pub fn unknown_fields(object: &Object) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// How many of each kind.
+pub(crate) fn count_by_kind<'k>(keys: impl Iterator<Item = &'k ObjectKey>) -> BTreeMap<Kind, u64> {
+    let mut counts = BTreeMap::new();
+    for key in keys {
+        *counts.entry(key.kind).or_insert(0) += 1;
+    }
+    counts
 }
 
 /// What cannot be read, and where.

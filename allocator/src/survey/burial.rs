@@ -1,6 +1,6 @@
 //! The operator's word that a machine is off.
 
-use crate::core::objects::{ANNOTATION_BURY, BerthNode, EpochState};
+use crate::core::objects::{ANNOTATION_BURY, BerthNode, EpochState, Kind};
 
 use super::Snapshot;
 use super::holders::holders;
@@ -20,6 +20,9 @@ pub enum BurialRefusal {
     /// No machine serves the node.
     #[error("no live machine serves a node of that name; known are: {0}")]
     Unknown(String),
+    /// A machine does whose object cannot be read: nothing can be stated of it.
+    #[error("its BerthNode {0} cannot be read: kubectl berth check says what to mend")]
+    Unreadable(String),
     /// Several machines do.
     #[error("several machines are known under that name: give the machine's ID, one of {0}")]
     Several(String),
@@ -33,6 +36,13 @@ pub fn plan_burial(
     node: &str,
     writer: &str,
 ) -> Result<BurialPlan, BurialRefusal> {
+    let unread = snapshot.set_aside.iter().find(|object| {
+        let serves = object.metadata.name == node || object.hint("nodeName") == Some(node);
+        object.kind == Kind::BerthNode && serves
+    });
+    if let Some(object) = unread {
+        return Err(BurialRefusal::Unreadable(object.metadata.name.clone()));
+    }
     let live: Vec<&BerthNode> = snapshot
         .machines
         .iter()

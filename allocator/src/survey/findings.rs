@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::holders::{HolderRow, holders};
+use super::parts::lacks_runtime;
 use super::{Incarnation, Snapshot};
 use crate::core::block::Block;
-use crate::core::objects::EpochState;
+use crate::core::objects::{EpochState, Kind, Object};
 use crate::core::pool::{Pool, approved_block_size};
+use crate::core::set_aside::unknown_fields;
 
 /// What kind of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -32,6 +34,12 @@ pub enum FindingKind {
     NodeGone,
     /// A reservation names no address of its pool.
     ReservationWithoutPlace,
+    /// An object is there and cannot be read.
+    ObjectUnreadable,
+    /// An object has fields that this release does not know.
+    FieldsIgnored,
+    /// An agent lost something that it depends on.
+    PartLost,
 }
 
 /// One finding.
@@ -56,8 +64,39 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     found.extend(of_machines(snapshot));
     found.extend(of_reservations(snapshot));
     found.extend(held_twice(&rows));
+    found.extend(unreadable(snapshot));
+    found.extend(ignored(snapshot));
+    found.extend(super::parts::of_parts(snapshot));
     found.sort_by(|one, other| (one.kind, &one.subject).cmp(&(other.kind, &other.subject)));
     found
+}
+
+fn unreadable(snapshot: &Snapshot) -> impl Iterator<Item = Finding> {
+    snapshot.set_aside.iter().map(|object| Finding {
+        kind: FindingKind::ObjectUnreadable,
+        subject: Object::from(object.clone()).key().to_string(),
+        why: object.reason.clone(),
+        remedy: object.remedy(),
+    })
+}
+
+fn ignored(snapshot: &Snapshot) -> Vec<Finding> {
+    let pools = snapshot.pools.iter().cloned().map(Object::from);
+    let blocks = snapshot.blocks.iter().cloned().map(Object::from);
+    let reservations = snapshot.reservations.iter().cloned().map(Object::from);
+    let machines = snapshot.machines.iter().cloned().map(Object::from);
+    let all = pools.chain(blocks).chain(reservations).chain(machines);
+    all.filter_map(|object| {
+        let fields = unknown_fields(&object);
+        (!fields.is_empty()).then(|| Finding {
+            kind: FindingKind::FieldsIgnored,
+            subject: object.key().to_string(),
+            why: format!("this release does not know {}", fields.join(", ")),
+            remedy: "none if a newer release wrote them: they are kept; else see kubectl explain"
+                .to_owned(),
+        })
+    })
+    .collect()
 }
 
 fn subject(row: &HolderRow) -> String {
@@ -66,12 +105,21 @@ fn subject(row: &HolderRow) -> String {
 }
 
 fn of_holders(snapshot: &Snapshot, rows: &[HolderRow]) -> Vec<Finding> {
-    let pods: BTreeMap<&str, &str> = snapshot
+    let read = snapshot
         .pods
         .iter()
         .filter(|pod| !pod.is_finished())
-        .map(|pod| (pod.metadata.uid.as_str(), pod.spec.node_name.as_str()))
-        .collect();
+        .map(|pod| (pod.metadata.uid.as_str(), pod.spec.node_name.as_str()));
+    // One that cannot be read is there.
+    let unread = snapshot
+        .set_aside
+        .iter()
+        .filter(|object| object.kind == Kind::Pod)
+        .map(|pod| {
+            let node = pod.hint("nodeName").unwrap_or_default();
+            (pod.metadata.uid.as_str(), node)
+        });
+    let pods: BTreeMap<&str, &str> = read.chain(unread).collect();
     let mut found = Vec::new();
     for row in rows {
         let finding = |kind, why: String, remedy: &str| Finding {
@@ -91,7 +139,18 @@ fn of_holders(snapshot: &Snapshot, rows: &[HolderRow]) -> Vec<Finding> {
                 format!("the incarnation {} is being buried", row.epoch),
                 "none: the controller frees it after the quarantine (11 min)",
             )),
-            (Incarnation::Dead, _) => {}
+            (Incarnation::Dead | Incarnation::Unreadable, _) => {}
+            (Incarnation::Live, None) if lacks_runtime(snapshot, &row.node) => {
+                found.push(finding(
+                    FindingKind::PodGone,
+                    format!(
+                        "the Pod is gone, and the agent on {} cannot ask its runtime ({})",
+                        row.node, row.state
+                    ),
+                    "give the agent its runtime back; or kubectl berth release ADDRESS, which is \
+                     obeyed without a runtime where the namespace's path is gone",
+                ));
+            }
             (Incarnation::Live, None) => found.push(finding(
                 FindingKind::PodGone,
                 format!(
@@ -194,6 +253,7 @@ fn of_machines(snapshot: &Snapshot) -> Vec<Finding> {
         .machines
         .iter()
         .filter(|machine| machine.spec.state == EpochState::Live)
+        .filter(|machine| !snapshot.is_set_aside(Kind::Node, &machine.spec.node_name))
         .filter(|machine| {
             let spec = &machine.spec;
             !nodes.contains(&(spec.node_name.as_str(), spec.node_uid.as_str()))

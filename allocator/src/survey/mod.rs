@@ -6,6 +6,7 @@ mod burial;
 mod explain;
 mod findings;
 mod holders;
+mod parts;
 mod pools;
 mod release;
 
@@ -21,8 +22,8 @@ pub use release::{ReleasePlan, ReleaseRefusal, plan_release};
 use crate::core::block::Block;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Namespace, Node, Object,
-    Pod,
+    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Kind, Namespace, Node,
+    Object, Pod,
 };
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::set_aside::SetAside;
@@ -90,7 +91,16 @@ impl Snapshot {
         })
     }
 
+    /// Whether an object of that name is there and cannot be read.
+    fn is_set_aside(&self, kind: Kind, name: &str) -> bool {
+        let mut objects = self.set_aside.iter();
+        objects.any(|object| object.kind == kind && object.metadata.name == name)
+    }
+
     fn incarnation(&self, epoch: &EpochId) -> Incarnation {
+        if self.is_set_aside(Kind::BerthNode, epoch.machine()) {
+            return Incarnation::Unreadable;
+        }
         let Some(machine) = self
             .machines
             .iter()
@@ -136,6 +146,8 @@ pub enum Incarnation {
     Dead,
     /// No `BerthNode` knows it.
     Unknown,
+    /// Its `BerthNode` cannot be read: it may live.
+    Unreadable,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::Snapshot;
 use crate::core::holder::{HolderState, Record};
 use crate::core::objects::AddressPool;
 use crate::core::pool::approved_block_size;
+use crate::core::set_aside::SetAside;
 
 /// One pool. Units: ordinals (an address, or a pair in dual stack).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,7 +22,7 @@ pub struct PoolRow {
     pub reserved: u64,
     /// Held until a namespace is gone.
     pub releasing: u64,
-    /// Excluded, gateways, and kept for reservations.
+    /// Excluded, gateways, kept for reservations, and whatever is in blocks that cannot be read.
     pub masked: u64,
     /// Left.
     pub free: u64,
@@ -80,6 +81,12 @@ fn row(snapshot: &Snapshot, object: &AddressPool) -> PoolRow {
                 Record::Cooling(_) => {}
             }
         }
+    }
+    // A block that cannot be read is full.
+    let hidden = snapshot.set_aside.iter().filter_map(SetAside::block_place);
+    for (_, index) in hidden.filter(|(of, _)| *of == name) {
+        row.blocks += 1;
+        row.masked += u64::from(pool.ordinals_in(index));
     }
     let taken = row.bound + row.reserved + row.releasing + row.masked;
     row.free = row.capacity.saturating_sub(taken);

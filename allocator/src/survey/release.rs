@@ -35,6 +35,11 @@ pub enum ReleaseRefusal {
     /// Force, where an agent answers.
     #[error("the agent on {0} answers for it: --force is for machines that are gone")]
     AgentAnswers(String),
+    /// The machine may live, and cannot be asked before its object is mended.
+    #[error(
+        "its BerthNode (incarnation {0}) cannot be read: kubectl berth check says what to mend"
+    )]
+    Unreadable(String),
     /// The block cannot be read or was changed.
     #[error("the block {0} cannot be read")]
     Block(String),
@@ -63,6 +68,7 @@ pub fn plan_release(
     match (row.incarnation, force) {
         (Incarnation::Live, false) => ask_agent(snapshot, row, writer),
         (Incarnation::Live, true) => Err(ReleaseRefusal::AgentAnswers(row.node.clone())),
+        (Incarnation::Unreadable, _) => Err(ReleaseRefusal::Unreadable(row.epoch.clone())),
         (Incarnation::Dying, _) => Err(ReleaseRefusal::BeingBuried),
         (Incarnation::Dead, false) => Ok(ReleasePlan::UnderWay),
         (Incarnation::Unknown, false) => Err(ReleaseRefusal::NeedsForce(row.epoch.clone())),

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures::channel::oneshot;
 
 use super::world::{Inner, Shared};
+use crate::core::agent::AgentState;
+use crate::core::controller::ControllerState;
 use crate::core::exchange::{RequestId, Response};
 use crate::ports::{InboxEvent, Metric, SpoolEntry};
 
@@ -44,6 +46,15 @@ pub(super) struct NodeState {
     pub(super) metrics: Vec<Metric>,
     pub(super) events: Vec<(&'static str, String)>,
     pub(super) journal_broken: bool,
+    /// How its agent stood last, where a test asks for it.
+    pub(super) agent_state: Option<AgentState>,
+    /// The same of a controller of that name.
+    pub(super) controller_state: Option<ControllerState>,
+    pub(super) keeps_states: bool,
+    /// The runtime cannot be asked.
+    pub(super) runtime_lost: bool,
+    /// No path can be looked at.
+    pub(super) namespaces_lost: bool,
     /// Rises with each start: what a dead process still has in flight is not delivered.
     pub(super) incarnation: u64,
 }

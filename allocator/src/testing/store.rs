@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::set_aside::decode;
 use crate::ports::{
     ApiError, Applied, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
 };
@@ -22,6 +25,8 @@ pub struct Store {
     history: Vec<Change>,
     version: u64,
     uids: u64,
+    /// What is answered to writes of these objects.
+    refusals: BTreeMap<(ObjectKey, Part), ApiError>,
     /// Nothing before this version is known.
     compacted: u64,
 }
@@ -57,6 +62,7 @@ fn matches(selection: &Selection, object: &Object) -> bool {
             .as_ref()
             .is_none_or(|name| match object {
                 Object::Pod(pod) => pod.spec.node_name == *name,
+                Object::SetAside(pod) => pod.hint("nodeName").is_none_or(|on| on == name),
                 _ => true,
             })
 }
@@ -177,10 +183,48 @@ impl Store {
         self.history.clear();
     }
 
+    /// Somebody stores JSON that no program of Berth would: creates the object, or takes its place
+    /// with its UID, finalizers and mark of deletion. Whether it can be read is the readers' affair.
+    ///
+    /// # Panics
+    /// It has no name.
+    pub fn put_raw(&mut self, kind: Kind, mut value: Value) -> Metadata {
+        let mut object = decode(kind, &value).expect("it has a name");
+        let key = object.key();
+        self.uids += 1;
+        let uid = match self.objects.get(&key) {
+            Some(before) => {
+                let before = before.metadata();
+                value["metadata"]["finalizers"] = before.finalizers.clone().into();
+                value["metadata"]["deletionTimestamp"] = before.deletion_timestamp.clone().into();
+                object = decode(kind, &value).expect("it has a name");
+                before.uid.clone()
+            }
+            None => Uid::new(&format!("uid-{}", self.uids)),
+        };
+        object.metadata_mut().uid = uid;
+        self.commit(&key, Some(object))
+    }
+
+    /// Writes of the object are answered with this from now on, or carried out again.
+    pub fn refuse_writes(&mut self, key: ObjectKey, part: Part, error: Option<ApiError>) {
+        match error {
+            Some(error) => drop(self.refusals.insert((key, part), error)),
+            None => drop(self.refusals.remove(&(key, part))),
+        }
+    }
+
+    fn refusal(&self, key: &ObjectKey, part: Part) -> Result<(), ApiError> {
+        let refusal = self.refusals.get(&(key.clone(), part));
+        refusal.cloned().map_or(Ok(()), Err)
+    }
+
     /// Creates.
     pub fn create(&mut self, mut object: Object) -> Result<Metadata, ApiError> {
+        assert!(object.set_aside().is_none(), "never written: {object:?}");
         check_size(&object)?;
         let key = object.key();
+        self.refusal(&key, Part::Main)?;
         if self.objects.contains_key(&key) {
             return Err(ApiError::AlreadyExists);
         }
@@ -196,8 +240,10 @@ impl Store {
 
     /// Replaces. A replacement that changes nothing leaves the version.
     pub fn replace(&mut self, mut object: Object, part: Part) -> Result<Metadata, ApiError> {
+        assert!(object.set_aside().is_none(), "never written: {object:?}");
         check_size(&object)?;
         let key = object.key();
+        self.refusal(&key, part)?;
         let has_status = matches!(key.kind, Kind::AddressPool | Kind::Node | Kind::Pod);
         let before = self.objects.get(&key);
         let Some(before) = before.filter(|_| part == Part::Main || has_status) else {

@@ -1,12 +1,11 @@
 //! A control plane with Berth's kinds, a controller that approves pools, and nodes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use berth::core::holder::decode_records;
-use berth::testing::control_plane::{Assets, ControlPlane, Options};
+use berth::testing::control_plane::{Assets, ControlPlane, NAMESPACE, Options};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -30,7 +29,6 @@ pub struct Rig {
     pub plane: ControlPlane,
     pub runtime: Runtime,
     directory: tempfile::TempDir,
-    kubeconfig: PathBuf,
 }
 
 impl Rig {
@@ -47,14 +45,19 @@ impl Rig {
                 .await
                 .unwrap();
             plane.install_crds().await.unwrap();
+            plane.install_roles().await.unwrap();
+            plane.install_policies().await.unwrap();
             plane
         });
-        let kubeconfig = plane.kubeconfig("admin", "system:masters").unwrap();
+        let user = runtime.block_on(plane.token_of_nobody("berth-controller"));
+        let kubeconfig = plane
+            .token_kubeconfig("controller", &user.unwrap())
+            .unwrap();
         // Short: a socket's path has at most 107 bytes.
         let directory = tempfile::Builder::new().prefix("b").tempdir().unwrap();
         let controller = Command::new(env!("CARGO_BIN_EXE_berthd"))
             .args(["controller", "--identity", "c"])
-            .args(["--lease-namespace", "default"])
+            .args(["--lease-namespace", NAMESPACE])
             .env("KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -66,7 +69,6 @@ impl Rig {
             plane,
             runtime,
             directory,
-            kubeconfig,
         };
         rig.create_pool(range, block_size);
         Some(rig)
@@ -92,6 +94,17 @@ impl Rig {
         });
     }
 
+    /// The controller's process.
+    pub fn controller_pid(&self) -> u32 {
+        self.controller.id()
+    }
+
+    /// What the controller said.
+    pub fn controller_log(&self) -> String {
+        let log = self.directory.path().join("controller");
+        std::fs::read_to_string(log).unwrap()
+    }
+
     /// A request that must succeed.
     pub fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         self.runtime
@@ -99,19 +112,30 @@ impl Rig {
             .unwrap()
     }
 
-    /// A node with a Node object and no agent yet.
+    /// A node with a Node object and no agent yet. Its agent has the token that its Pod would have,
+    /// under the deployment's roles and policies.
     pub fn node(&self, name: &str) -> Node {
         let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         self.must(Method::POST, "/api/v1/nodes", Some(&object));
-        Node::new(name, self.directory.path().join(name), &self.kubeconfig)
+        let user = self
+            .runtime
+            .block_on(self.plane.token_on("berth-agent", name))
+            .unwrap();
+        let kubeconfig = self.plane.token_kubeconfig(name, &user).unwrap();
+        Node::new(name, self.directory.path().join(name), &kubeconfig)
     }
 
     /// A Pod bound to the node.
     pub fn pod(&self, node: &Node, name: &str) -> Pod {
+        self.pod_on(&node.name, name)
+    }
+
+    /// The same, by the node's name.
+    pub fn pod_on(&self, node: &str, name: &str) -> Pod {
         let object = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {
-                "nodeName": node.name, "automountServiceAccountToken": false,
+                "nodeName": node, "automountServiceAccountToken": false,
                 "containers": [{"name": "c", "image": "none"}],
             },
         });

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod agent;
 mod callers;
 mod configuration;
 mod failures;

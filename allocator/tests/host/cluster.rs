@@ -4,18 +4,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use berth::adapters::node::{HostPaths, HostPorts};
-use berth::core::agent::{Agent, AgentConfig};
-use berth::core::exchange::Sandbox;
+use berth::adapters::cri::CriSandboxes;
+use berth::adapters::events::{EventApi, EventSink, Regarding, Reporter};
+use berth::adapters::metrics::Metrics;
+use berth::adapters::node::{HostObserver, HostPaths, HostPorts};
+use berth::core::agent::{Agent, AgentConfig, Policy};
 use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
 use berth::core::pool::{approval, fingerprint};
 use berth::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, LocalError, Part, Preconditions,
-    Sandboxes, Watch, WatchEvent, WatchQuery,
+    ApiError, ApiServer, Consistency, ListPage, ListQuery, Part, Preconditions, Watch, WatchEvent,
+    WatchQuery,
 };
 use berth::shell::run_agent;
 use berth::testing::Store;
+use serde_json::Value;
 use tokio::sync::watch;
+
+use crate::runtime::FakeRuntime;
 
 /// The apiserver.
 #[derive(Clone)]
@@ -75,6 +80,36 @@ impl MemoryApi {
             .to_owned()
     }
 
+    /// A Pod's owner annotates it.
+    pub fn annotate_pod(&self, name: &str, annotation: &str, value: &str) {
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+        };
+        self.with(|store| {
+            let Object::Pod(mut pod) = store.get(&key).unwrap() else {
+                panic!("a Pod")
+            };
+            let annotations = &mut pod.metadata.annotations;
+            annotations.insert(annotation.to_owned(), value.to_owned());
+            store.replace(Object::Pod(pod), Part::Main).unwrap();
+        });
+    }
+
+    /// One more pool, approved, that nobody gets by default.
+    pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
+        let mut pool = AddressPool::default();
+        name.clone_into(&mut pool.metadata.name);
+        pool.spec.block_size = Some(64);
+        pool.spec.families = families;
+        self.with(|store| {
+            pool.metadata = store.create(pool.clone().into()).unwrap();
+            pool.status.approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), 64);
+            store.replace(pool.into(), Part::Status).unwrap();
+        });
+    }
+
     /// The Pod's object is gone.
     pub fn remove_pod(&self, name: &str) {
         let key = ObjectKey {
@@ -95,6 +130,18 @@ impl MemoryApi {
                 _ => String::new(),
             });
         blocks.collect()
+    }
+
+    /// What the machine's object says of lost parts: the condition's reason, or nothing.
+    pub fn part_lost(&self) -> String {
+        let store = self.lock();
+        let mut machines = store.of_kind(Kind::BerthNode);
+        let Some(Object::BerthNode(machine)) = machines.next() else {
+            return String::new();
+        };
+        let mut conditions = machine.spec.conditions.iter();
+        let lost = conditions.find(|condition| condition.kind == "PartLost");
+        lost.map_or_else(String::new, |condition| condition.reason.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -164,23 +211,25 @@ impl Watch for MemoryWatch {
     }
 }
 
-/// A runtime that lists nothing.
-struct NoSandboxes;
+/// The Events that were posted.
+#[derive(Clone, Default)]
+pub struct Posted(pub Arc<Mutex<Vec<Value>>>);
 
-impl Sandboxes for NoSandboxes {
-    async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
-        Ok(Vec::new())
+impl EventApi for Posted {
+    async fn post(&self, _namespace: &str, event: Value) -> Result<(), ApiError> {
+        self.0.lock().unwrap().push(event);
+        Ok(())
     }
 }
 
 /// One node: its directories, and its agent while there is one.
 pub struct Host {
     pub api: MemoryApi,
+    pub runtime: FakeRuntime,
+    pub policy: Policy,
+    pub look_pause: Duration,
     directory: tempfile::TempDir,
-    agent: Option<(
-        tokio::runtime::Runtime,
-        Arc<HostPorts<MemoryApi, NoSandboxes>>,
-    )>,
+    agent: Option<(tokio::runtime::Runtime, Arc<HostPorts<MemoryApi>>)>,
 }
 
 impl Host {
@@ -189,6 +238,9 @@ impl Host {
         std::fs::create_dir(directory.path().join("netns")).unwrap();
         Self {
             api: MemoryApi::new(),
+            policy: Policy::STANDARD,
+            look_pause: Duration::from_secs(10),
+            runtime: FakeRuntime::started(&directory.path().join("runtime/cri.sock")),
             directory,
             agent: None,
         }
@@ -200,26 +252,61 @@ impl Host {
 
     /// Starts the agent, as `berthd agent` does.
     pub fn start_agent(&mut self) {
+        self.start(HostObserver::default);
+    }
+
+    /// The same, with metrics and Events.
+    pub fn start_watched_agent(&mut self) -> (Arc<Metrics>, Posted) {
+        let (metrics, posted) = (Arc::new(Metrics::for_agent()), Posted::default());
+        let observer = || {
+            let reporter = Reporter {
+                controller: "berth.dev/agent",
+                instance: "n1".to_owned(),
+            };
+            let sink = EventSink::new(posted.clone(), reporter, metrics.clone());
+            let node = Regarding {
+                api_version: "v1",
+                kind: "Node",
+                namespace: String::new(),
+                name: "n1".to_owned(),
+                uid: String::new(),
+            };
+            HostObserver::new(metrics.clone(), sink, node)
+        };
+        self.start(observer);
+        (metrics, posted)
+    }
+
+    fn start(&mut self, observer: impl FnOnce() -> HostObserver) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let paths = HostPaths {
+        let paths = self.paths();
+        let ports = {
+            let _within = runtime.enter();
+            let sandboxes = CriSandboxes::new(&self.path("runtime/cri.sock")).unwrap();
+            let things = (self.api.clone(), sandboxes);
+            let opening = HostPorts::take_over(&paths, things, observer(), || {});
+            let ports = runtime.block_on(opening).unwrap();
+            Arc::new(ports.keeping(Vec::new(), self.look_pause))
+        };
+        let running = ports.clone();
+        let mut config = AgentConfig::new("n1", "machine-1", "boot-1");
+        config.policy.clone_from(&self.policy);
+        runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
+        self.agent = Some((runtime, ports));
+    }
+
+    fn paths(&self) -> HostPaths {
+        HostPaths {
             socket: self.path("run/agent.sock"),
             journal: self.path("state/journal"),
             spool: self.path("spool"),
             namespaces: vec![self.path("netns")],
             allowed_uid: rustix::process::geteuid().as_raw(),
-        };
-        let ports = {
-            let _within = runtime.enter();
-            Arc::new(HostPorts::open(&paths, self.api.clone(), NoSandboxes).unwrap())
-        };
-        let running = ports.clone();
-        let config = AgentConfig::new("n1", "machine-1", "boot-1");
-        runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
-        self.agent = Some((runtime, ports));
+        }
     }
 
     /// Stops the agent, as SIGTERM does.

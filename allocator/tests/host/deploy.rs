@@ -10,8 +10,10 @@ use berth::adapters::apiserver::{api_version, plural};
 use berth::adapters::crds;
 use berth::cni::config::Config;
 use berth::core::agent::AgentConfig;
+use berth::core::block::SCHEMA;
 use berth::core::objects::{
-    ANNOTATION_BURY, AddressPool, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
+    self, ANNOTATION_BURY, ANNOTATION_RELEASE, AddressPool, AddressReservation, FINALIZER,
+    FamilySpec, Kind, LABEL_POOL, LABEL_ROOM, LABEL_STATES_NODE, Object, ObjectKey,
 };
 use berth::core::set_aside::{decode, unknown_fields};
 use berth::ports::Part;
@@ -251,26 +253,202 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-#[test]
-fn the_base_is_what_the_chart_renders() {
+/// What helm prints of the chart, with these options; `None` without helm.
+fn rendered(options: &[&str]) -> Option<String> {
     let chart = deploy("helm/berth");
     let mut helm = Command::new(variable("HELM").unwrap_or_else(|| "helm".into()));
     helm.args(["template", "berth", "--namespace", "berth-system"]);
-    helm.args(["--kube-version", "1.30.0"]);
+    helm.args(["--kube-version", "1.30.0"]).args(options);
     let Ok(rendered) = helm.arg(&chart).output() else {
         let required = variable("REQUIRE_HELM").is_some_and(|value| value == "1");
         assert!(!required, "REQUIRE_HELM=1, and there is no helm");
         eprintln!("skipped: no helm in PATH or HELM");
-        return;
+        return None;
     };
     let said = String::from_utf8_lossy(&rendered.stderr);
     assert!(rendered.status.success(), "{said}");
-    let rendered = String::from_utf8(rendered.stdout).unwrap();
-    assert!(
-        rendered == text("kustomize/berth.yaml"),
-        "helm template berth --namespace berth-system --kube-version 1.30.0 \
-         allocator/deploy/helm/berth > allocator/deploy/kustomize/berth.yaml"
+    Some(String::from_utf8(rendered.stdout).unwrap())
+}
+
+#[test]
+fn the_base_is_what_the_chart_renders() {
+    let policies: &[&str] = &[
+        "--show-only=templates/admission.yaml",
+        "--set=admission.enabled=true",
+    ];
+    for (file, options) in [("berth.yaml", &[][..]), ("admission.yaml", policies)] {
+        let Some(rendered) = rendered(options) else {
+            return;
+        };
+        assert!(
+            rendered == text(&format!("kustomize/{file}")),
+            "helm template berth --namespace berth-system --kube-version 1.30.0 {} \
+             allocator/deploy/helm/berth > allocator/deploy/kustomize/{file}",
+            options.join(" ")
+        );
+    }
+}
+
+/// The policies use so little of the template language that no helm is needed to compare.
+#[test]
+fn the_base_has_the_policies_of_the_chart() {
+    let template = text("helm/berth/templates/admission.yaml");
+    let lines: Vec<&str> = template
+        .lines()
+        .filter(|line| !line.starts_with("{{-"))
+        .collect();
+    let rendered = lines
+        .join("\n")
+        .replace("{{ .Release.Namespace }}", "berth-system");
+    assert!(!rendered.contains("{{"), "{rendered}");
+    assert_eq!(
+        documents(&rendered),
+        documents(&text("kustomize/admission.yaml"))
     );
+}
+
+/// (API group, resource, verb) of what the policies look at.
+fn guarded() -> BTreeSet<Right> {
+    let mut guarded = BTreeSet::new();
+    for policy in documents(&text("kustomize/admission.yaml")) {
+        if policy["kind"] != "ValidatingAdmissionPolicy" {
+            continue;
+        }
+        let rules = &policy["spec"]["matchConstraints"]["resourceRules"];
+        let [rule] = rules.as_array().unwrap().as_slice() else {
+            panic!("one rule each");
+        };
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        for operation in rule["operations"].as_array().unwrap() {
+            let verb = word(operation).to_lowercase();
+            guarded.insert((
+                word(&rule["apiGroups"][0]),
+                word(&rule["resources"][0]),
+                verb,
+            ));
+        }
+    }
+    guarded
+}
+
+#[test]
+fn every_write_that_an_agent_may_ask_for_is_bound_to_its_node() {
+    let writes: BTreeSet<Right> = allowed("berth-agent")
+        .into_iter()
+        .filter(|(_, _, verb)| !matches!(verb.as_str(), "get" | "list" | "watch"))
+        .collect();
+    assert_eq!(writes, guarded(), "the agent's role and the policies");
+}
+
+#[test]
+fn every_policy_is_in_force_for_the_account_of_the_agents_and_fails_closed() {
+    let all = documents(&text("kustomize/admission.yaml"));
+    let account = documents(&text("kustomize/berth.yaml"))
+        .into_iter()
+        .find(|it| it["kind"] == "ClusterRoleBinding" && it["metadata"]["name"] == "berth-agent")
+        .map(|binding| binding["subjects"][0].clone())
+        .unwrap();
+    let (namespace, name) = (&account["namespace"], &account["name"]);
+    let user = format!(
+        "system:serviceaccount:{}:{}",
+        namespace.as_str().unwrap(),
+        name.as_str().unwrap()
+    );
+    let mut count = 0;
+    for policy in &all {
+        if policy["kind"] != "ValidatingAdmissionPolicy" {
+            continue;
+        }
+        count += 1;
+        let name = &policy["metadata"]["name"];
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail", "{name}");
+        let condition = policy["spec"]["matchConditions"][0]["expression"].as_str();
+        let expected = format!("request.userInfo.username == \"{user}\"");
+        assert_eq!(condition, Some(&*expected), "{name}");
+        let bindings: Vec<&Value> = all
+            .iter()
+            .filter(|it| it["kind"] == "ValidatingAdmissionPolicyBinding")
+            .filter(|it| it["spec"]["policyName"] == *name)
+            .collect();
+        let [binding] = bindings.as_slice() else {
+            panic!("{name}: {} bindings", bindings.len());
+        };
+        assert_eq!(
+            binding["spec"]["validationActions"],
+            serde_json::json!(["Deny"])
+        );
+        // What is not looked up does not cost more with more nodes.
+        let looks_up = policy["spec"]["paramKind"] != Value::Null;
+        let selector = &binding["spec"]["paramRef"]["selector"]["matchExpressions"][0];
+        assert_eq!(looks_up, *selector != Value::Null, "{name}");
+        if looks_up {
+            assert_eq!(selector["key"], LABEL_STATES_NODE, "{name}");
+            assert_eq!(selector["operator"], "DoesNotExist", "{name}");
+        }
+    }
+    assert_eq!(count, 5);
+}
+
+#[test]
+fn the_policies_speak_of_what_the_programs_write() {
+    let policies = text("kustomize/admission.yaml");
+    for word in [
+        ANNOTATION_BURY,
+        ANNOTATION_RELEASE,
+        FINALIZER,
+        LABEL_POOL,
+        LABEL_ROOM,
+        LABEL_STATES_NODE,
+    ] {
+        assert!(policies.contains(&format!("\"{word}\"")), "{word}");
+    }
+    let blocks = format!("object.spec.schema <= {SCHEMA} ");
+    let machines = format!("object.spec.?schema.orValue(0) <= {}\n", objects::SCHEMA);
+    for schema in [blocks, machines] {
+        assert!(policies.contains(&schema), "{schema}");
+    }
+}
+
+#[test]
+fn the_agent_mounts_directories_of_the_host_so_that_what_is_made_anew_in_them_is_seen() {
+    let base = documents(&text("kustomize/berth.yaml"));
+    let agent = base
+        .iter()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
+    let pod = &agent["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let argument = |name: &str| {
+        let mut arguments = container["args"].as_array().unwrap().iter();
+        let found = arguments.find_map(|a| a.as_str().unwrap().strip_prefix(name));
+        PathBuf::from(found.unwrap_or_else(|| panic!("no {name}")))
+    };
+    let mut mounted = std::collections::BTreeMap::new();
+    for volume in pod["volumes"].as_array().unwrap() {
+        let name = volume["name"].as_str().unwrap();
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
+        // The one file is read once, at start.
+        if name == "machine-id" {
+            continue;
+        }
+        assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate", "{name}");
+        assert_eq!(mount["mountPropagation"], "HostToContainer", "{name}");
+        let inside = PathBuf::from(mount["mountPath"].as_str().unwrap());
+        let outside = PathBuf::from(volume["hostPath"]["path"].as_str().unwrap());
+        mounted.insert(inside, outside);
+    }
+    let socket = argument("--runtime-socket=");
+    let outside = mounted[socket.parent().unwrap()].join(socket.file_name().unwrap());
+    assert_eq!(outside, PathBuf::from("/run/containerd/containerd.sock"));
+    for option in [
+        "--state-directory=",
+        "--netns-directory=",
+        "--plugin-directory=",
+    ] {
+        assert!(mounted.contains_key(&argument(option)), "{option}");
+    }
+    assert!(mounted.contains_key(argument("--socket=").parent().unwrap()));
 }
 
 #[test]

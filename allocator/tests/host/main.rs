@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod attacks;
 mod callers;
 mod cluster;
+mod daemon;
 mod dependencies;
 mod deploy;
 #[path = "../disk/namespaces.rs"]
 mod namespaces;
+mod parts;
 mod plugin;
+mod runtime;

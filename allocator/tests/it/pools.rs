@@ -3,7 +3,9 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
-use berth::core::objects::{AddressPool, AddressPoolStatus, FamilySpec, Kind, Object, ObjectKey};
+use berth::core::objects::{
+    AddressPool, AddressPoolStatus, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
+};
 use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
 
@@ -215,4 +217,38 @@ fn the_status_says_how_full_a_pool_is() {
     seconds(&mut world, 70);
     let after = status(&mut world, "a");
     assert_eq!((after.held, after.free, says(&after)), (4, 1, false));
+}
+
+#[test]
+fn a_reserved_address_returns_to_its_reservation_though_the_agent_began_anew_meanwhile() {
+    let mut world = World::new(5, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    let mut kept = AddressReservation::default();
+    kept.metadata.name = "kept".into();
+    kept.spec.pool = "a".into();
+    kept.spec.address = "10.1.0.2".parse().ok();
+    kept.spec.pod_namespace = "ns".into();
+    kept.spec.pod_name = "db".into();
+    world.with_store(|store| store.create(kept.into()).unwrap());
+    world.start_controller("c1");
+    world.add_node("n0");
+    seconds(&mut world, 5);
+    pod(&mut world, "n0", "db");
+    seconds(&mut world, 3);
+    assert_eq!(address(&world, "db"), "10.1.0.2".parse().ok());
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    seconds(&mut world, 5);
+    // Other Pods have the block written again while the agent knows the Pod from its journal.
+    pod(&mut world, "n0", "p0");
+    seconds(&mut world, 3);
+    end(&mut world, "db");
+    seconds(&mut world, 60);
+    let key = ObjectKey::cluster(Kind::AddressBlock, "a-0");
+    let records = world.with_store(|store| match store.get(&key).unwrap() {
+        Object::AddressBlock(block) => block.spec.records,
+        _ => panic!("a block"),
+    });
+    assert!(records.contains("2 s kept"), "{records}");
+    assert_eq!(world.violations(), []);
 }

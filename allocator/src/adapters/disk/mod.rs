@@ -15,23 +15,29 @@
 //! holders.
 
 mod evidence;
+mod place;
+mod rule;
 mod takeover;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 
 use super::clock::boot_time;
-use crate::cni::disk::{DiskAdd, DiskAsk, DiskVerb, resolv_conf};
+use crate::cni::disk::networks::{Grant, NodeRule};
+use crate::cni::disk::{DiskAdd, DiskAsk, DiskPlace, DiskVerb, resolv_conf};
+use crate::cni::names;
 use crate::cni::result::{Answer, Dns};
 use crate::core::disk::{AddCall, AddOutcome, Change, Ledger, encode};
 use crate::core::exchange::{Allocation, Attachment, CheckRequest, DelRequest, Failure, GcRequest};
 use crate::core::time::BootTime;
 use evidence::Look;
+use place::{Links, Missing};
+pub use rule::{AGENT_MARKER, LIST_PATH, NodeFiles};
 
 const LOCK: &str = "lock";
 const PREFIX: &str = "berth.";
@@ -41,7 +47,7 @@ const NEW_SUFFIX: &str = ".new";
 const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Units: bytes. Room is set aside in steps of this.
 const ROOM_STEP_BYTES: u64 = 16 << 10;
-/// Units: bytes. More of a `resolv.conf` is not read.
+/// Units: bytes. A longer `resolv.conf` is refused.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 << 10;
 
 /// The name of this boot.
@@ -49,28 +55,119 @@ const RESOLV_CONF_BYTES_MAX: u64 = 64 << 10;
 /// Errors: the kernel does not tell it.
 pub fn boot_id() -> Result<String, Failure> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(PATH).map_err(|error| io_failure(Path::new(PATH), &error))?;
-    Ok(text.trim().to_owned())
+    // The kernel gives it whole to one read: a UUID and the line's end.
+    let mut bytes = [0; 64];
+    let text = File::open(PATH)
+        .and_then(|mut file| file.read(&mut bytes))
+        .map(|count| String::from_utf8_lossy(&bytes[..count]).trim().to_owned())
+        .map_err(|error| io_failure(Path::new(PATH), &error))?;
+    if !names::is_id(&text) {
+        let message = format!("{PATH}: {text:?} names no boot");
+        return Err(Failure::new(Failure::IO, message));
+    }
+    Ok(text)
 }
 
-/// Answers one question.
+/// Answers one question, within what the node allows.
 ///
 /// Errors: as the caller is to be told.
-pub fn serve(ask: &DiskAsk, boot: &str, deadline: BootTime) -> Result<Option<Answer>, Failure> {
-    let Some(directory) = &ask.directory else {
+pub fn serve(
+    ask: &DiskAsk,
+    rule: &NodeRule,
+    boot: &str,
+    deadline: BootTime,
+) -> Result<Option<Answer>, Failure> {
+    let Some(place) = &ask.place else {
         // A DEL of a network that no ADD can have had.
         return Ok(None);
     };
-    match &ask.verb {
-        DiskVerb::Add(add) => Store::open(directory, boot, deadline)?.add(add).map(Some),
-        DiskVerb::Del(_) | DiskVerb::Gc(_) if !directory.exists() => Ok(None),
-        DiskVerb::Del(del) => Store::open(directory, boot, deadline)?.del(del),
-        DiskVerb::Check(check) => Store::open(directory, boot, deadline)?.check(check),
-        DiskVerb::Gc(gc) => Store::open(directory, boot, deadline)?.gc(gc),
-        DiskVerb::Status => match Store::open(directory, boot, deadline) {
+    if !is_possible(place, &ask.verb) {
+        let message = "the store refuses the network's name, the container ID or the interface";
+        return Err(Failure::new(Failure::INVALID_ENVIRONMENT, message));
+    }
+    let open = |grant: &Grant, missing| -> Result<Option<Store>, Failure> {
+        let Some(directory) = find(place, grant, missing)? else {
+            return Ok(None);
+        };
+        Store::open(&directory, boot, deadline).map(Some)
+    };
+    let section = match &ask.verb {
+        DiskVerb::Add(add) => Some(&add.section),
+        DiskVerb::Status(section) => Some(&**section),
+        DiskVerb::Del(_) | DiskVerb::Check(_) | DiskVerb::Gc(_) => None,
+    };
+    match (&ask.verb, rule.admit(place, section)) {
+        (DiskVerb::Add(add), grant) => {
+            let grant = grant?;
+            // Before the lock: whatever the path leads to, no other call waits for it.
+            let file = add.section.resolv_conf.as_deref();
+            let dns = file.map(|file| read_resolv_conf(file, links(&grant)));
+            let dns = dns.transpose()?.unwrap_or_default();
+            let mut store = open(&grant, Missing::Make)?.expect("what is missing was made");
+            store.add(add, dns).map(Some)
+        }
+        // A runtime asks again for ever. What an earlier rule let it take, if anything, is free
+        // with its namespace's end, as is what was never given back.
+        (DiskVerb::Del(_), Err(_)) => Ok(None),
+        (DiskVerb::Del(del), Ok(grant)) => match open(&grant, Missing::Fail)? {
+            Some(mut store) => store.del(del),
+            None => Ok(None),
+        },
+        (DiskVerb::Check(check), grant) => match open(&grant?, Missing::Fail)? {
+            Some(store) => store.check(check),
+            None => held_as_told(&Ledger::default(), check),
+        },
+        (DiskVerb::Gc(gc), grant) => match open(&grant?, Missing::Fail)? {
+            Some(mut store) => store.gc(gc),
+            None => Ok(None),
+        },
+        (DiskVerb::Status(_), grant) => match grant.and_then(|grant| open(&grant, Missing::Make)) {
             Ok(_) => Ok(None),
             Err(failure) => Err(Failure::new(Failure::NOT_AVAILABLE, failure.message)),
         },
+    }
+}
+
+/// Whether what becomes file names and lines of the log may. The caller has looked already; the
+/// store trusts no caller.
+fn is_possible(place: &DiskPlace, verb: &DiskVerb) -> bool {
+    let attachment = match verb {
+        DiskVerb::Add(add) => Some(&add.attachment),
+        DiskVerb::Del(del) => Some(&del.attachment),
+        DiskVerb::Check(check) => Some(&check.attachment),
+        DiskVerb::Gc(_) | DiskVerb::Status(_) => None,
+    };
+    names::is_id(&place.network)
+        && attachment
+            .is_none_or(|a| names::is_id(&a.container) && names::is_interface(&a.interface))
+}
+
+fn held_as_told(ledger: &Ledger, check: &CheckRequest) -> Result<Option<Answer>, Failure> {
+    ledger.check(&check.attachment, &check.addresses)?;
+    Ok(None)
+}
+
+fn links(grant: &Grant) -> Links {
+    if grant.follows_links {
+        Links::Follow
+    } else {
+        Links::Refuse
+    }
+}
+
+/// The network's directory; `None` where it is missing and is not to be made.
+fn find(place: &DiskPlace, grant: &Grant, missing: Missing) -> Result<Option<PathBuf>, Failure> {
+    let found = place::directory(&grant.root, links(grant), missing)
+        .and_then(|root| place::network(&root, &place.network, missing));
+    match found {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error)
+            if missing == Missing::Fail
+                && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(io_failure(&grant.root.join(&place.network), &error)),
     }
 }
 
@@ -79,15 +176,14 @@ struct Store {
     directory: PathBuf,
     boot: String,
     ledger: Ledger,
-    /// The log, where there is one, and how many of its bytes count.
-    file: Option<(File, u64)>,
+    /// The log, where there is one, as it was found, and how many of its bytes count.
+    file: Option<(File, Metadata, u64)>,
     _lock: File,
 }
 
 impl Store {
     fn open(directory: &Path, boot: &str, deadline: BootTime) -> Result<Self, Failure> {
         let failed = |error: io::Error| io_failure(directory, &error);
-        prepare(directory).map_err(failed)?;
         let lock = lock(&directory.join(LOCK), deadline)?;
         let path = directory.join(format!("{PREFIX}{boot}{SUFFIX}"));
         let mut store = Self {
@@ -97,10 +193,10 @@ impl Store {
             file: None,
             _lock: lock,
         };
-        match open_own(&path) {
-            Ok(mut file) => {
+        match place::open(&path, OpenOptions::new().read(true).write(true)) {
+            Ok((mut file, metadata)) => {
                 // One read, and one that finds the end.
-                let expected = file.metadata().map_err(failed)?.len().min(LOG_BYTES_MAX);
+                let expected = metadata.len().min(LOG_BYTES_MAX);
                 let mut log = Vec::with_capacity(expected as usize + 1);
                 let mut limited = (&mut file).take(LOG_BYTES_MAX + 1);
                 limited.read_to_end(&mut log).map_err(failed)?;
@@ -113,7 +209,7 @@ impl Store {
                     Failure::new(Failure::IO, format!("{}: {error}", path.display()))
                 })?;
                 store.ledger = ledger;
-                store.file = Some((file, counted as u64));
+                store.file = Some((file, metadata, counted as u64));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 store.ledger = takeover::from_host_local(directory).map_err(failed)?;
@@ -123,9 +219,7 @@ impl Store {
         Ok(store)
     }
 
-    fn add(&mut self, add: &DiskAdd) -> Result<Answer, Failure> {
-        let dns = add.section.resolv_conf.as_deref().map(read_resolv_conf);
-        let dns = dns.transpose()?.unwrap_or_default();
+    fn add(&mut self, add: &DiskAdd, dns: Dns) -> Result<Answer, Failure> {
         let namespace = match evidence::look(&add.netns) {
             Look::Present(namespace) => Some(namespace),
             Look::Unknown => None,
@@ -172,8 +266,7 @@ impl Store {
     }
 
     fn check(&self, check: &CheckRequest) -> Result<Option<Answer>, Failure> {
-        self.ledger.check(&check.attachment, &check.addresses)?;
-        Ok(None)
+        held_as_told(&self.ledger, check)
     }
 
     /// Releases what the runtime does not name, unless its namespace lives. Of what was taken over
@@ -238,39 +331,44 @@ impl Store {
         let directory = self.directory.clone();
         let line = encode(change);
         let written = match self.file.take() {
-            Some((file, counted)) => {
+            Some((file, found, counted)) => {
                 let too_long = self.ledger.is_log_too_long(counted as usize + line.len());
                 // Where the new file finds no room, the old one still may.
                 if too_long && self.replace().is_ok() {
                     return Ok(());
                 }
                 let is_add = matches!(change, Change::Bind { .. });
-                self.append(&file, counted, &line, is_add)
+                self.append(&file, (&found, counted), &line, is_add)
             }
             None => self.replace(),
         };
         written.map_err(|error| io_failure(&directory, &error))
     }
 
-    fn append(&self, mut file: &File, counted: u64, line: &[u8], is_add: bool) -> io::Result<()> {
-        let metadata = file.metadata()?;
-        if metadata.len() != counted {
+    /// `found` is the file as this process, which has the lock, found it.
+    fn append(
+        &self,
+        file: &File,
+        (found, counted): (&Metadata, u64),
+        line: &[u8],
+        is_add: bool,
+    ) -> io::Result<()> {
+        if found.len() != counted {
             // The end of a line whose writer was killed.
             file.set_len(counted)?;
         }
         if is_add {
             let end = counted + line.len() as u64;
-            self.set_room_aside(file, &metadata, end)?;
+            self.set_room_aside(file, found, end)?;
         }
-        file.seek(SeekFrom::Start(counted))?;
-        file.write_all(line).inspect_err(|_| {
+        file.write_all_at(line, counted).inspect_err(|_| {
             // What is not cut off here is cut off by the next writer.
             let _ = file.set_len(counted);
         })
     }
 
     /// Sees to it that the file can grow by the DELs of all holders.
-    fn set_room_aside(&self, file: &File, metadata: &fs::Metadata, end: u64) -> io::Result<()> {
+    fn set_room_aside(&self, file: &File, metadata: &Metadata, end: u64) -> io::Result<()> {
         let needed = end + self.ledger.release_bytes() as u64;
         if metadata.blocks() * 512 >= needed {
             return Ok(());
@@ -290,13 +388,7 @@ impl Store {
             self.directory.join(name)
         };
         let (new, log) = (path(NEW_SUFFIX), self.ledger.log(&self.boot));
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(&new)
+        let written = create(&new)
             .and_then(|mut file| {
                 self.set_room_aside(&file, &file.metadata()?, log.len() as u64)?;
                 file.write_all(&log)
@@ -331,43 +423,27 @@ impl Store {
     }
 }
 
-/// Makes the directory where it is missing.
-///
-/// Errors: others than its owner, who must be this user, may write to it.
-fn prepare(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    // Not everybody's business, but host-local's directories can be listed, and tools list them.
-    builder.recursive(true).mode(0o755).create(directory)?;
-    let metadata = fs::symlink_metadata(directory)?;
-    let others_write = metadata.mode() & 0o022 != 0;
-    if !metadata.is_dir() || others_write || metadata.uid() != rustix::process::geteuid().as_raw() {
-        let message = "must be a directory that its owner alone may write to, and the owner this \
-                       process's user";
-        return Err(io::Error::other(message));
+/// A new file of that name, in place of what a writer that was killed left.
+fn create(path: &Path) -> io::Result<File> {
+    let create = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(path)
+    };
+    match create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()
+        }
+        created => created,
     }
-    Ok(())
-}
-
-fn open_own(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
 }
 
 /// The lock that host-local takes too.
 fn lock(path: &Path, deadline: BootTime) -> Result<File, Failure> {
     let failed = |error: io::Error| io_failure(path, &error);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(path)
-        .map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let (file, _) = place::open(path, options.mode(0o600)).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => return Ok(file),
         Err(rustix::io::Errno::AGAIN) => {}
@@ -398,11 +474,36 @@ fn lock(path: &Path, deadline: BootTime) -> Result<File, Failure> {
     }
 }
 
-fn read_resolv_conf(path: &Path) -> Result<Dns, Failure> {
+/// Reads a file for the result, which a Pod's owner may see: only what everybody on this host may
+/// read, and only a regular file. `/etc/resolv.conf` is a link on many hosts; where `links` are
+/// refused, the file that it leads to is named instead.
+fn read_resolv_conf(path: &Path, links: Links) -> Result<Dns, Failure> {
+    let failed = |error: io::Error| io_failure(path, &error);
+    let target = match (links, fs::canonicalize(path).map_err(failed)?) {
+        (Links::Refuse, target) if target != path => {
+            let what = "a link leads there; the file itself must be named";
+            return Err(failed(io::Error::other(what)));
+        }
+        (_, target) => target,
+    };
+    // Opening alone does something to some devices.
+    if !fs::symlink_metadata(&target).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("not a regular file")));
+    }
+    let mut options = OpenOptions::new();
+    let (file, metadata) = place::open(&target, options.read(true)).map_err(failed)?;
+    if metadata.mode() & 0o004 == 0 {
+        let what = "not everybody on this host may read it, so it gets into no answer";
+        return Err(failed(io::Error::other(what)));
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(RESOLV_CONF_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|error| io_failure(path, &error))?;
+    file.take(RESOLV_CONF_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > RESOLV_CONF_BYTES_MAX {
+        let what = format!("has more than {RESOLV_CONF_BYTES_MAX} bytes");
+        return Err(failed(io::Error::other(what)));
+    }
     Ok(resolv_conf(&String::from_utf8_lossy(&bytes)))
 }
 

@@ -4,11 +4,12 @@
 //! containers left behind without a DEL stays held, as it did with host-local, until GC.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::place;
 use crate::cni::names;
 use crate::core::disk::{Binding, Change, Ledger};
 use crate::core::exchange::Attachment;
@@ -21,38 +22,34 @@ const FILE_BYTES_MAX: u64 = 1024;
 pub(super) fn from_host_local(directory: &Path) -> io::Result<Ledger> {
     let mut last = BTreeMap::new();
     let mut held: BTreeMap<Attachment, Vec<IpAddr>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|_| entry.path().is_file()) else {
+        let Some(name) = name.to_str() else {
             continue;
         };
-        let set = name.strip_prefix(LAST_PREFIX).map(str::parse::<usize>);
-        let address = name.parse::<IpAddr>();
-        if set.is_none() && address.is_err() {
-            continue;
-        }
-        let mut text = String::new();
-        fs::File::open(entry.path())?
-            .take(FILE_BYTES_MAX)
-            .read_to_string(&mut text)?;
-        let mut lines = text.lines().map(str::trim);
-        let first = lines.next().unwrap_or("");
-        match (set, address) {
-            (Some(Ok(set)), _) => {
-                if let Ok(ip) = first.parse::<IpAddr>() {
-                    last.insert(set, ip);
-                }
+        if let Some(set) = name.strip_prefix(LAST_PREFIX) {
+            // What cannot be read only has the search begin elsewhere.
+            if let (Ok(set), Ok(text)) = (set.parse::<usize>(), read(&entry.path()))
+                && let Ok(ip) = text.trim().parse::<IpAddr>()
+            {
+                last.insert(set, ip);
             }
-            (None, Ok(address)) => {
-                let interface = lines.next().filter(|name| names::is_interface(name));
-                let holder = Attachment {
-                    container: first.to_owned(),
-                    interface: interface.unwrap_or("").to_owned(),
-                };
-                held.entry(holder).or_default().push(address);
-            }
-            _ => {}
+        } else if let Ok(address) = name.parse::<IpAddr>()
+            && seen.insert(address)
+        {
+            // host-local gives no address whose file is there, whatever it is. One that tells
+            // nothing has a holder without a name, which no DEL has.
+            let text = read(&entry.path()).unwrap_or_default();
+            let mut lines = text.lines().map(str::trim);
+            let container = lines.next().unwrap_or("");
+            let interface = lines.next().filter(|name| names::is_interface(name));
+            let holder = Attachment {
+                container: container.to_owned(),
+                interface: interface.unwrap_or("").to_owned(),
+            };
+            held.entry(holder).or_default().push(address);
         }
     }
     let mut ledger = Ledger::default();
@@ -74,6 +71,13 @@ pub(super) fn from_host_local(directory: &Path) -> io::Result<Ledger> {
             .map_err(|_| io::Error::other("host-local's files contradict one another"))?;
     }
     Ok(ledger)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let (file, _) = place::open(path, OpenOptions::new().read(true))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Removes host-local's files of these addresses.

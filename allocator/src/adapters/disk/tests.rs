@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cni::config::Config;
+use crate::cni::disk::networks::Serves;
 
 struct Place(tempfile::TempDir);
 
@@ -28,13 +29,25 @@ impl Place {
     }
 
     fn ask(&self, boot: &str, verb: DiskVerb) -> Result<Option<Answer>, Failure> {
+        self.ask_of("net", boot, verb)
+    }
+
+    fn ask_of(&self, network: &str, boot: &str, verb: DiskVerb) -> Result<Option<Answer>, Failure> {
         let ask = DiskAsk {
             verb,
             version: crate::cni::version::SpecVersion::NEWEST,
             timeout: None,
-            directory: Some(self.path("net")),
+            place: Some(DiskPlace {
+                network: network.into(),
+                data_directory: Some(self.path("")),
+            }),
         };
-        serve(&ask, boot, boot_time() + Duration::from_secs(20))
+        let rule = NodeRule {
+            list: self.path("list"),
+            serves: Serves::Anything,
+        };
+        let deadline = boot_time() + Duration::from_secs(20);
+        serve(&ask, &rule, boot, deadline)
     }
 
     fn add(&self, boot: &str, who: &str, netns: &str) -> Result<String, Failure> {
@@ -97,7 +110,8 @@ fn damage_within_a_boot_is_not_served() {
     let failure = place.add("b", "c", &ns).unwrap_err();
     assert_eq!(failure.code, Failure::IO);
     assert!(failure.message.contains("line 2"), "{failure:?}");
-    let status = place.ask("b", DiskVerb::Status).unwrap_err();
+    let section = Box::default();
+    let status = place.ask("b", DiskVerb::Status(section)).unwrap_err();
     assert_eq!(status.code, Failure::NOT_AVAILABLE);
     assert_eq!(fs::read(place.log("b")).unwrap(), bytes, "untouched");
 }
@@ -271,7 +285,7 @@ fn a_directory_that_others_may_write_to_is_refused_and_a_link_is_not_followed() 
 #[test]
 fn a_lock_that_another_holds_is_waited_for_until_the_deadline() {
     let place = Place::new();
-    prepare(&place.path("net")).unwrap();
+    fs::create_dir(place.path("net")).unwrap();
     let path = place.path("net").join(LOCK);
     let soon = |ms| boot_time() + Duration::from_millis(ms);
     let held = lock(&path, soon(1000)).unwrap();
@@ -282,4 +296,107 @@ fn a_lock_that_another_holds_is_waited_for_until_the_deadline() {
         drop(held);
         assert!(waiting.join().unwrap().is_ok());
     });
+}
+
+#[test]
+fn the_store_looks_at_names_again_whoever_asks() {
+    let place = Place::new();
+    let del = |container: &str, interface: &str| {
+        DiskVerb::Del(DelRequest {
+            attachment: Attachment {
+                container: container.into(),
+                interface: interface.into(),
+            },
+            netns: String::new(),
+        })
+    };
+    for (network, container, interface) in [
+        ("..", "c", "eth0"),
+        ("a/b", "c", "eth0"),
+        ("", "c", "eth0"),
+        ("net", "../c", "eth0"),
+        ("net", "c\n", "eth0"),
+        ("net", "c", "../eth0"),
+        ("net", "c", ""),
+    ] {
+        let refused = place.ask_of(network, "b", del(container, interface));
+        assert_eq!(refused.unwrap_err().code, Failure::INVALID_ENVIRONMENT);
+    }
+    assert_eq!(place.ask_of("net", "b", del("c", "eth0")), Ok(None));
+}
+
+/// What lies under a name of the store and is no file of its own.
+fn impostors() -> [&'static str; 4] {
+    ["link", "fifo", "directory", "device"]
+}
+
+fn put(kind: &str, at: &Path, victim: &Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let mode = Mode::RUSR | Mode::WUSR;
+    match kind {
+        "link" => std::os::unix::fs::symlink(victim, at).unwrap(),
+        "fifo" => mknodat(CWD, at, FileType::Fifo, mode, 0).unwrap(),
+        "directory" => fs::create_dir(at).unwrap(),
+        // What a container with a device may be refused; then it is one more FIFO.
+        _ => mknodat(
+            CWD,
+            at,
+            FileType::CharacterDevice,
+            mode,
+            rustix::fs::makedev(1, 5),
+        )
+        .or_else(|_| mknodat(CWD, at, FileType::Fifo, mode, 0))
+        .unwrap(),
+    }
+}
+
+#[test]
+fn no_link_fifo_or_device_in_place_of_lock_or_log_is_followed_or_waited_for() {
+    for kind in impostors() {
+        for name in [LOCK, "berth.b.log"] {
+            let place = Place::new();
+            let ns = place.namespace("a");
+            fs::create_dir(place.path("net")).unwrap();
+            let victim = place.path("victim");
+            fs::write(&victim, b"precious").unwrap();
+            put(kind, &place.path("net").join(name), &victim);
+            let failure = place.add("b", "a", &ns).unwrap_err();
+            assert_eq!(failure.code, Failure::IO, "{kind} {name}: {failure:?}");
+            assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        }
+    }
+    for kind in ["link", "fifo", "device"] {
+        let place = Place::new();
+        let ns = place.namespace("a");
+        fs::create_dir(place.path("net")).unwrap();
+        let victim = place.path("victim");
+        fs::write(&victim, b"precious").unwrap();
+        put(kind, &place.path("net/berth.b.log.new"), &victim);
+        assert!(place.add("b", "a", &ns).is_ok(), "{kind}: it is put aside");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(fs::symlink_metadata(place.log("b")).unwrap().is_file());
+    }
+}
+
+#[test]
+fn what_bears_an_address_in_host_locals_directory_is_held_and_never_read() {
+    let place = Place::new();
+    let ns = place.namespace("a");
+    let net = place.path("net");
+    fs::create_dir(&net).unwrap();
+    let victim = place.path("victim");
+    fs::write(&victim, b"a\neth0").unwrap();
+    for (name, kind) in ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]
+        .into_iter()
+        .zip(impostors())
+    {
+        put(kind, &net.join(name), &victim);
+    }
+    put("fifo", &net.join("last_reserved_ip.0"), &victim);
+    fs::write(net.join("fd00::1"), b"\xff\xfe").unwrap();
+    put("link", &net.join("fd00:0::1"), &victim);
+    // `a` is the container that the link would have named.
+    assert_eq!(place.add("b", "a", &ns).unwrap(), "10.0.0.6");
+    place.del("b", "a");
+    assert!(net.join("10.0.0.2").is_symlink() && victim.exists());
 }

@@ -7,6 +7,7 @@ mod render;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use berth::core::objects::Kind;
 use berth::survey::{self, HolderRow, ReleasePlan};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -171,6 +172,13 @@ async fn answer(command: Command, output: Output, cluster: &Cluster) -> anyhow::
             configured,
         } => {
             let mut snapshot = cluster.survey().await?;
+            let unread = snapshot.set_aside.iter().find(|object| {
+                let metadata = &object.metadata;
+                object.kind == Kind::Pod && metadata.name == pod && metadata.namespace == namespace
+            });
+            if let Some(unread) = unread {
+                bail!("{unread}");
+            }
             cluster.add_namespace(&namespace, &mut snapshot).await;
             let asked = survey::Asked {
                 network: &network,

@@ -200,24 +200,45 @@ fn before_0_3_0_there_is_one_set_of_a_family() {
 
 #[test]
 fn no_directory_lies_outside_of_the_one_that_is_named() {
-    let directory = |name: &str, path: Value| {
+    let place = |name: &str, path: Value| {
         let document = json!({"cniVersion": "1.0.0", "name": name, "ipam": {"dataDir": path}});
         Config::decode(document.to_string().as_bytes())
             .unwrap()
-            .directory()
+            .place()
     };
-    let good = directory("net", json!("/var/lib/x"));
-    assert_eq!(good, Ok(PathBuf::from("/var/lib/x/net")));
-    let default = directory("net", json!(""));
-    assert_eq!(default, Ok(PathBuf::from(DATA_DIRECTORY).join("net")));
+    let named = |data_directory: Option<&str>| DiskPlace {
+        network: "net".into(),
+        data_directory: data_directory.map(PathBuf::from),
+    };
+    assert_eq!(
+        place("net", json!("/var/lib/x")),
+        Ok(named(Some("/var/lib/x")))
+    );
+    assert_eq!(place("net", json!("")), Ok(named(None)));
     for name in ["..", ".", "../net", "a/b", "/etc", ""] {
-        assert_eq!(directory(name, json!("/var/lib/x")).unwrap_err().code, 7);
+        assert_eq!(place(name, json!("/var/lib/x")).unwrap_err().code, 7);
     }
     for path in ["x", "../x", "/a/../b", "/a/./b", "/a\0b"] {
-        let error = directory("net", json!(path)).unwrap_err();
+        let error = place("net", json!(path)).unwrap_err();
         assert!(error.message.contains("ipam.dataDir"), "{}", error.message);
     }
-    assert!(directory("net", json!(7)).is_err());
+    assert!(place("net", json!(7)).is_err());
+}
+
+#[test]
+fn more_ranges_than_can_be_compared_at_once_are_refused() {
+    let range = |i: usize| json!({"subnet": format!("10.{}.{}.0/24", i / 256, i % 256)});
+    let sets = |count: usize, per_set: usize| -> Value {
+        let ranges: Vec<Value> = (0..count).map(range).collect();
+        ranges.chunks(per_set).map(<[Value]>::to_vec).collect()
+    };
+    assert!(section(&json!({"ranges": sets(ITEMS_MAX, 64)})).is_ok());
+    for per_set in [1, 64, ITEMS_MAX + 1] {
+        let many = json!({"ranges": sets(ITEMS_MAX + 1, per_set)});
+        let error = section(&many).unwrap_err();
+        assert_eq!(error.code, 7);
+        assert!(error.message.contains("ipam.ranges"), "{}", error.message);
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! a block's content may be believed is `fencing`'s question.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::ClaimAt;
 use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolId, Purpose, Timer};
-use crate::core::block::{Block, BlockError};
+use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::mix;
 use crate::core::holder::{Holder, HolderState, Record};
@@ -53,6 +53,8 @@ pub(super) struct BlockState {
     pub(super) conflict_count: u32,
     /// Failures in a row.
     pub(super) failure_count: u32,
+    /// Ordinals that a reservation that cannot be read keeps.
+    pub(super) withheld: BTreeSet<u16>,
 }
 
 /// Which cooling ordinals are left alone.
@@ -101,6 +103,7 @@ impl BlockState {
             resting: BTreeMap::new(),
             conflict_count: 0,
             failure_count: 0,
+            withheld: BTreeSet::new(),
         }
     }
 
@@ -117,9 +120,9 @@ impl BlockState {
 
     /// How many more claims the block could take, if none of its ordinals had to rest.
     pub(super) fn room(&self) -> usize {
-        self.expected()
-            .available_count()
-            .saturating_sub(self.waiting.len())
+        let next = self.expected();
+        let withheld = self.withheld.iter().filter(|o| next.is_available(**o));
+        (next.available_count() - withheld.count()).saturating_sub(self.waiting.len())
     }
 
     /// The same without ordinals that rest.
@@ -128,7 +131,9 @@ impl BlockState {
             return self.room();
         }
         let next = self.expected();
-        let resting = next.available().filter(|o| self.rests(next, *o, rest));
+        let resting = next
+            .available()
+            .filter(|o| self.rests(next, *o, rest) && !self.withheld.contains(o));
         self.room().saturating_sub(resting.count())
     }
 
@@ -192,6 +197,7 @@ impl Agent {
             }
             let base = Block::empty(pool, key.index);
             self.blocks.insert(key, BlockState::new(base));
+            self.withhold(key);
         }
         self.blocks.get_mut(&key)
     }
@@ -205,7 +211,17 @@ impl Agent {
         self.holdings.range(at(0)..=at(u16::MAX))
     }
 
-    fn record_of(&self, holding: &Holding) -> Option<Record> {
+    /// The record of a holding that takes the place of `before`.
+    fn record_of(&self, holding: &Holding, before: Option<&Record>) -> Option<Record> {
+        // The journal does not tell which reservation an attachment satisfies; its record does.
+        let stated = before
+            .and_then(Record::holder)
+            .filter(|holder| holder.pod_uid == holding.pod)
+            .map_or("", |holder| holder.reservation.as_str());
+        let reservation = match holding.reservation.as_str() {
+            "" => stated,
+            known => known,
+        };
         let (state, container) = match &holding.state {
             Hold::Unbound => (HolderState::Unbound, String::new()),
             Hold::Lost => (HolderState::Bound, String::new()),
@@ -224,7 +240,7 @@ impl Agent {
             state,
             pod_name: holding.pod_name.clone(),
             container,
-            reservation: holding.reservation.clone(),
+            reservation: reservation.to_owned(),
         }))
     }
 
@@ -289,10 +305,10 @@ impl Agent {
             }
         }
         for (place, holding) in self.holdings_of(key) {
-            let Some(record) = self.record_of(holding) else {
+            let before = block.base.get(place.ordinal);
+            let Some(record) = self.record_of(holding, before) else {
                 continue;
             };
-            let before = block.base.get(place.ordinal);
             let agrees = before
                 .and_then(Record::holder)
                 .is_some_and(|holder| holder.epoch == own && holder.pod_uid == holding.pod);
@@ -340,11 +356,14 @@ impl Agent {
             let here = wanted.place(key)?;
             let kept = matches!(next.get(here), Some(Record::Reserved(name))
                 if *name == wanted.reservation);
-            (kept || next.is_available(here)).then_some(here)?
+            let withheld = self.blocks.get(&key)?.withheld.contains(&here);
+            (kept || next.is_available(here) && !withheld).then_some(here)?
         } else {
             let block = self.blocks.get(&key)?;
             next.available().find(|ordinal| {
-                !left_free.contains(ordinal) && !block.rests(next, *ordinal, rest)
+                !left_free.contains(ordinal)
+                    && !block.rests(next, *ordinal, rest)
+                    && !block.withheld.contains(ordinal)
             })?
         };
         let holding = Holding {
@@ -353,7 +372,7 @@ impl Agent {
             state: Hold::Unbound,
             reservation: claim.reservation().to_owned(),
         };
-        Some((ordinal, self.record_of(&holding)?))
+        Some((ordinal, self.record_of(&holding, None)?))
     }
 
     /// Sends the block's next request, if one is due and none is in flight.
@@ -361,7 +380,10 @@ impl Agent {
         let Some(block) = self.blocks.get(&key) else {
             return;
         };
-        if block.flight.is_some() || block.unusable || self.epoch.id().is_none() {
+        if block.flight.is_some() || self.epoch.id().is_none() {
+            return;
+        }
+        if block.unusable && !self.concerns(key) {
             return;
         }
         if block.not_before > self.now {
@@ -369,7 +391,7 @@ impl Agent {
             self.arm(Timer::Block(key), at);
             return;
         }
-        if block.stale {
+        if block.stale || block.unusable {
             self.read_block(key);
             return;
         }
@@ -490,6 +512,13 @@ impl Agent {
         block.flight = None;
         match result {
             Ok(ApiReply::Object(Object::AddressBlock(object))) => self.absorb(key, &object),
+            Ok(ApiReply::Object(Object::SetAside(object))) => {
+                self.note_set_aside(&object);
+                if let Some(block) = self.blocks.get_mut(&key) {
+                    block.stored = Some(object.metadata.clone());
+                }
+                self.block_unusable(key, &object.reason);
+            }
             Err(ApiError::NotFound) => self.block_is_absent(key),
             Ok(_) | Err(_) => self.delay_block(key, result.err().as_ref()),
         }
@@ -532,6 +561,11 @@ impl Agent {
         block.base = base;
         block.stale = false;
         block.unusable = false;
+        let gone = Metadata {
+            name: block_name(&pool.name, key.index),
+            ..Metadata::default()
+        };
+        self.mended(Kind::AddressBlock, &gone);
         self.compare_holdings(key);
     }
 
@@ -572,6 +606,7 @@ impl Agent {
                 if self.config.mutant == Some(crate::core::Mutant::ReadSettlesUnknown) {
                     block.trusted = true;
                 }
+                self.mended(Kind::AddressBlock, &object.metadata);
                 if went_back {
                     self.event(
                         "BlockWentBack",
@@ -580,23 +615,45 @@ impl Agent {
                 }
                 self.compare_holdings(key);
             }
-            Err(error) => self.block_unusable(key, &error),
+            Err(error) => self.block_unusable(key, &error.to_string()),
         }
     }
 
-    fn block_unusable(&mut self, key: BlockKey, error: &BlockError) {
+    /// The block cannot be read: it counts as full and as held by others, what is held in it here
+    /// stays held, and it is never written. Somebody may mend it, so it is read again where it
+    /// matters here.
+    pub(super) fn block_unusable(&mut self, key: BlockKey, error: &str) {
+        let now = self.now;
+        let entropy = self.draw();
+        let backoff = self.config.policy.api_retry;
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
         };
-        block.unusable = true;
+        let is_new = !std::mem::replace(&mut block.unusable, true);
+        // As of now this is its last version.
+        block.stale = false;
+        block.not_before = now + backoff.pause(block.failure_count.max(3), entropy);
+        block.failure_count = block.failure_count.saturating_add(1);
         let waiting = std::mem::take(&mut block.waiting);
         for id in waiting {
             self.requeue(id);
         }
-        self.event(
-            "BlockRefused",
-            format!("block {} of {:?}: {error}", key.index, key.pool),
-        );
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.open.retain(|(_, index)| *index != key.index);
+            if is_new {
+                let name = block_name(&pool.name, key.index);
+                self.event("BlockRefused", format!("block {name}: {error}"));
+            }
+        }
+        self.touched_blocks.insert(key);
+    }
+
+    /// Whether a block that cannot be read is of more interest than any other of the pool.
+    fn concerns(&self, key: BlockKey) -> bool {
+        self.blocks
+            .get(&key)
+            .is_some_and(|block| block.journaled || !block.trusted || block.stale)
+            || self.holdings_of(key).next().is_some()
     }
 
     /// Brings holdings and the version just seen together.

@@ -277,7 +277,7 @@ impl Agent {
         let block = self.block_entry(wanted.block)?;
         // Unknown content: the write finds out.
         let free = block.stored.is_none()
-            || block.base.is_available(wanted.ordinal)
+            || block.base.is_available(wanted.ordinal) && !block.withheld.contains(&wanted.ordinal)
             || matches!(block.base.get(wanted.ordinal),
                 Some(crate::core::holder::Record::Reserved(name)) if *name == wanted.reservation);
         (free && !block.unusable && block.trusted).then_some(wanted.block)

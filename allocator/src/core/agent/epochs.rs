@@ -3,14 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, Purpose, Timer};
+use super::{Agent, HostPart, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
+use crate::core::naming::{machine_id, stated_node};
 use crate::core::objects::{
     ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
-    Object, ObjectKey,
+    LABEL_STATES_NODE, Metadata, Object, ObjectKey,
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
@@ -51,6 +52,8 @@ pub(super) struct EpochView {
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
+    /// Other live machines with the same ID, by name.
+    namesakes: BTreeSet<String>,
 }
 
 impl EpochView {
@@ -70,6 +73,7 @@ impl EpochView {
             is_revived: false,
             displaced: BTreeSet::new(),
             known_before: false,
+            namesakes: BTreeSet::new(),
         }
     }
 
@@ -105,12 +109,18 @@ impl EpochView {
 
 impl Agent {
     /// The name of this machine's `BerthNode`.
-    fn identity(&self) -> &str {
+    pub(super) fn identity(&self) -> &str {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::NodeNameIdentity) {
             return &self.config.node_name;
         }
         &self.config.machine_id
+    }
+
+    /// Whether the own object as last seen says something else of the parts than is known.
+    pub(super) fn stored_node_differs(&self) -> bool {
+        let stored = self.epoch.stored.as_ref();
+        stored.is_some_and(|stored| self.parts.differs_from(stored))
     }
 
     /// Whether an ADD may be answered from memory now.
@@ -174,6 +184,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
+        self.parts.state_in(&mut next);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -261,6 +272,7 @@ impl Agent {
         match (result, planned) {
             (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {
                 self.epoch.failure_count = 0;
+                self.mended(Kind::BerthNode, &object.metadata);
                 self.epoch_read(sent, *object);
             }
             (Ok(ApiReply::Written(metadata)), Some(mut planned)) => {
@@ -270,6 +282,11 @@ impl Agent {
             }
             (Err(ApiError::NotFound), None) => {
                 self.epoch.failure_count = 0;
+                let gone = Metadata {
+                    name: self.identity().to_owned(),
+                    ..Metadata::default()
+                };
+                self.mended(Kind::BerthNode, &gone);
                 let number = self.epoch.id.as_ref().map_or(1, EpochId::number);
                 self.write_epoch(self.fresh_object(number, Vec::new()));
             }
@@ -278,7 +295,12 @@ impl Agent {
                 self.epoch.failure_count = 1;
                 self.read_epoch();
             }
-            (_, planned) => {
+            (result, planned) => {
+                if let Ok(ApiReply::Object(Object::SetAside(object))) = result {
+                    // Not overwritten: it may say that this incarnation is dead. No answer from
+                    // memory outlives what the last readable version covers.
+                    self.own_machine_set_aside(&object);
+                }
                 self.epoch.blocks_missing |= planned.is_some();
                 let entropy = self.draw();
                 let backoff = self.config.policy.api_retry;
@@ -294,7 +316,13 @@ impl Agent {
     }
 
     fn fresh_object(&self, number: u64, former: Vec<FormerEpoch>) -> BerthNode {
+        let mut metadata = Metadata::default();
+        if stated_node(self.identity()) == Some(&*self.config.node_name) {
+            let label = (LABEL_STATES_NODE.to_owned(), "true".to_owned());
+            metadata.labels.extend([label]);
+        }
         BerthNode {
+            metadata,
             spec: BerthNodeSpec {
                 node_name: self.config.node_name.clone(),
                 node_uid: self.node_uid.clone(),
@@ -399,6 +427,11 @@ impl Agent {
                     object.metadata.name, object.spec.epoch
                 ),
             );
+            let why = format!(
+                "another process took the incarnation: epoch {} of node {}",
+                object.spec.epoch, object.spec.node_name
+            );
+            self.part_found(HostPart::MachineId, Some(why));
         }
         self.disarm(&Timer::Epoch);
         let at = self.epoch.suspended_until.unwrap_or(until);
@@ -412,7 +445,9 @@ impl Agent {
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
         self.epoch.stored = Some(object.clone());
-        self.epoch.suspended_until = None;
+        if self.epoch.suspended_until.take().is_some() {
+            self.part_found(HostPart::MachineId, None);
+        }
         self.epoch.valid_until = self
             .epoch
             .valid_until
@@ -437,22 +472,52 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
+        if self.parts.differs_from(object) {
+            self.epoch_block_added();
+        }
         self.obey_orders(object);
+    }
+
+    /// Blocks are dealt among the machines that live.
+    pub(super) fn machine_seen(&mut self, name: &str, lives: bool) {
+        let entry = (fnv1a(name.as_bytes()), name.to_owned());
+        let before = self.epoch.machines.len();
+        if lives {
+            self.epoch.machines.insert(entry);
+        } else {
+            self.epoch.machines.remove(&entry);
+        }
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
+    }
+
+    /// Copies of one image have one ID. Their names differ by their nodes', so neither touches
+    /// what is the other's; it is said all the same.
+    fn look_for_namesakes(&mut self, object: &BerthNode, lives: bool) {
+        let name = &object.metadata.name;
+        let is_namesake = *name != self.identity()
+            && object.spec.node_name != self.config.node_name
+            && machine_id(name) == machine_id(self.identity());
+        if !is_namesake {
+            return;
+        }
+        if lives {
+            self.epoch.namesakes.insert(name.clone());
+        } else {
+            self.epoch.namesakes.remove(name);
+        }
+        let names: Vec<_> = self.epoch.namesakes.iter().take(8).cloned().collect();
+        let why = format!("other machines have the same: {}", names.join(", "));
+        self.part_found(HostPart::MachineId, (!names.is_empty()).then_some(why));
     }
 
     /// A `BerthNode` was seen by the watch or list.
     pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
         let name = &object.metadata.name;
-        let entry = (fnv1a(name.as_bytes()), name.clone());
-        let before = self.epoch.machines.len();
-        if gone || object.spec.state == EpochState::Dead {
-            self.epoch.machines.remove(&entry);
-        } else {
-            self.epoch.machines.insert(entry);
-        }
-        if before != self.epoch.machines.len() {
-            self.deal_blocks_anew();
-        }
+        let lives = !gone && object.spec.state != EpochState::Dead;
+        self.machine_seen(name, lives);
+        self.look_for_namesakes(object, lives);
         let own = *name == self.identity();
         let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone

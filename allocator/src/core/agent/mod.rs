@@ -18,6 +18,7 @@ mod holdings;
 mod lost;
 mod namespaces;
 mod orders;
+mod parts;
 mod pods;
 mod policy;
 mod pool_check;
@@ -25,6 +26,7 @@ mod releases;
 mod requests;
 mod rights;
 mod search;
+mod set_aside;
 mod startup;
 mod state;
 mod tombstones;
@@ -32,6 +34,7 @@ mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
@@ -39,8 +42,9 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{AddressPoolSpec, AddressReservation, BerthNode, Uid};
+use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
+use super::set_aside::SetAside;
 use super::time::BootTime;
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
@@ -60,7 +64,8 @@ use startup::Phase;
 pub struct AgentConfig {
     /// Name of the Node object.
     pub node_name: String,
-    /// `/etc/machine-id`.
+    /// The machine's name: unique among machines, the same from boot to boot (see
+    /// [`super::naming`]).
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
@@ -146,6 +151,8 @@ pub enum Input {
     Spool(Result<Vec<SpoolEntry>, LocalError>),
     /// The runtime's sandboxes.
     Sandboxes(Result<Vec<Sandbox>, LocalError>),
+    /// What a look at parts of the host found.
+    Parts(Vec<Finding>),
 }
 
 /// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
@@ -358,6 +365,7 @@ enum ProbePurpose {
     BeforeReply(RequestId),
     Release(super::exchange::Attachment),
     Sweep(super::exchange::Attachment),
+    Order(super::exchange::Attachment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -400,7 +408,13 @@ pub struct Agent {
     epoch: EpochView,
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
-    reservations: BTreeMap<(String, String), AddressReservation>,
+    reservations: set_aside::Reservations,
+    /// What is there and cannot be read.
+    set_aside: BTreeMap<ObjectKey, SetAside>,
+    /// What reservations among them keep.
+    kept: set_aside::Kept,
+    /// Why a step of the start has to be taken again.
+    startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     /// For which network each holding of this process was claimed; none: the default one.
@@ -414,6 +428,8 @@ pub struct Agent {
     tombstones: tombstones::Tombstones,
     lost: lost::Lost,
     sweep: releases::Sweep,
+    orders: orders::Orders,
+    parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
     calls: BTreeMap<CallId, Purpose>,
@@ -449,7 +465,10 @@ impl Agent {
             epoch: EpochView::new(),
             pools: BTreeMap::new(),
             pool_ids: BTreeMap::new(),
-            reservations: BTreeMap::new(),
+            reservations: set_aside::Reservations::default(),
+            set_aside: BTreeMap::new(),
+            kept: set_aside::Kept::default(),
+            startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
             claimed_for: BTreeMap::new(),
@@ -462,6 +481,8 @@ impl Agent {
             tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
+            orders: orders::Orders::default(),
+            parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
             calls: BTreeMap::new(),
@@ -506,6 +527,16 @@ impl Agent {
             Input::Api { call, result } => self.api_answered(call, result),
             Input::Watch { watch, events } => {
                 for event in events {
+                    #[cfg(feature = "mutants")]
+                    let event = match event {
+                        event
+                            if self.is_mutant(super::Mutant::AllOrNothingDecode)
+                                && event.shows_set_aside() =>
+                        {
+                            WatchEvent::Closed
+                        }
+                        event => event,
+                    };
                     self.watch_delivered(watch, event);
                 }
             }
@@ -514,7 +545,8 @@ impl Agent {
             Input::NamespacesChanged => self.probe_releasing(),
             Input::SpoolChanged => self.list_spool(),
             Input::Spool(entries) => self.spool_listed(entries),
-            Input::Sandboxes(list) => self.sandboxes_listed(list),
+            Input::Sandboxes(list) => self.runtime_answered(list),
+            Input::Parts(findings) => self.parts_looked_at(findings),
         }
     }
 
@@ -552,6 +584,15 @@ impl Agent {
     }
 
     fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply)
+                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
+            {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };
@@ -596,7 +637,7 @@ impl Agent {
                 Timer::Reopen(watched) => self.reopen(watched),
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);

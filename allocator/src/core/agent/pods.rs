@@ -6,7 +6,7 @@ use super::claims::{ClaimAt, ClaimId, Wanted};
 use super::rights::{Door, Missing, PodFacts};
 use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
 use crate::core::exchange::RequestId;
-use crate::core::objects::{Pod, Uid};
+use crate::core::objects::{AddressReservation, Object, Pod, Uid};
 use crate::core::time::BootTime;
 
 /// A Pod as this agent knows it.
@@ -130,9 +130,9 @@ impl Agent {
     }
 
     /// The whole list of this node's Pods.
-    pub(super) fn pods_listed(&mut self, pods: &[Pod]) {
-        let listed: std::collections::BTreeSet<_> =
-            pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+    pub(super) fn pods_listed(&mut self, pods: &[Object]) {
+        let uid_of = |pod: &Object| self.uid_of_pod(pod.metadata());
+        let listed: std::collections::BTreeSet<_> = pods.iter().filter_map(uid_of).collect();
         let gone: Vec<_> = self
             .pods
             .iter()
@@ -141,9 +141,6 @@ impl Agent {
             .collect();
         for uid in gone {
             self.pod_gone(&uid);
-        }
-        for pod in pods {
-            self.pod_seen(pod);
         }
     }
 
@@ -253,6 +250,8 @@ impl Agent {
         if pools.iter().any(|id| self.takes_new_claims(*id)) {
             pools.retain(|id| self.takes_new_claims(*id));
         }
+        let name = state.name.clone();
+        pools.retain(|id| self.kept_for_unreadable(&name, *id).is_none());
         if let Some((pool, wanted)) = kept {
             self.new_claim((uid, asker), vec![pool], Some(wanted), None);
         } else if !pools.is_empty() {
@@ -305,9 +304,13 @@ impl Agent {
     /// The ordinal that a reservation keeps for the Pod of this name.
     pub(super) fn reserved_for(&self, name: &str) -> Option<(PoolId, Wanted)> {
         let (namespace, name) = name.split_once('/')?;
-        let reservation = self
-            .reservations
-            .get(&(namespace.to_owned(), name.to_owned()))?;
+        self.reservations
+            .of(namespace, name)
+            .filter(|reservation| !self.is_reservation_unreadable(&reservation.metadata.name))
+            .find_map(|reservation| self.place_of(reservation))
+    }
+
+    fn place_of(&self, reservation: &AddressReservation) -> Option<(PoolId, Wanted)> {
         let id = *self.pool_ids.get(&reservation.spec.pool)?;
         let pool = self.pools.get(&id)?.pool.as_ref()?;
         let ordinal = pool.ordinal_of(reservation.spec.address?)?;

@@ -48,8 +48,20 @@ impl Agent {
                     })
             }
             Err(ApiError::NotFound) => false,
-            _ => {
-                let pause = self.config.policy.api_retry.pause(0, entropy);
+            // Another pool, or one that is going: that much can be read.
+            Ok(ApiReply::Object(Object::SetAside(object)))
+                if object.metadata.deletion_timestamp.is_some()
+                    || pool
+                        .pool
+                        .as_ref()
+                        .is_none_or(|p| p.uid != object.metadata.uid) =>
+            {
+                false
+            }
+            result => {
+                // One that cannot be read is mended by people: nothing is handed out meanwhile.
+                let attempt = if result.is_ok() { 6 } else { 0 };
+                let pause = self.config.policy.api_retry.pause(attempt, entropy);
                 self.arm(Timer::PoolCheck(id), now + pause);
                 return;
             }

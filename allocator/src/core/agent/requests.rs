@@ -501,11 +501,23 @@ impl Agent {
         let Door::Open { pools, kept } = &door else {
             return;
         };
-        let usable: Vec<PoolId> = pools
+        let mut usable: Vec<PoolId> = pools
             .iter()
             .copied()
             .filter(|id| self.takes_new_claims(*id))
             .collect();
+        let name = format!("{}/{}", request.pod.namespace, request.pod.name);
+        let unread = usable
+            .iter()
+            .find_map(|pool| self.kept_for_unreadable(&name, *pool));
+        if let Some(unread) = unread.map(ToOwned::to_owned) {
+            usable.retain(|pool| self.kept_for_unreadable(&name, *pool).is_none());
+            if usable.is_empty() {
+                let text = format!("AddressReservation {unread} for this Pod cannot be read");
+                self.fail_add(id, Failure::TRY_AGAIN, &text);
+                return;
+            }
+        }
         let is_kept_usable = kept
             .as_ref()
             .is_none_or(|(id, _)| self.takes_new_claims(*id));
@@ -635,6 +647,7 @@ impl Agent {
             }
             Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
             Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
+            Some(ProbePurpose::Order(attachment)) => self.order_probed(&attachment, result),
             None => {}
         }
     }
@@ -673,6 +686,8 @@ impl Agent {
     /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
     pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
         self.journal_ok = false;
+        let why = "it did not take the last entry".to_owned();
+        self.part_found(super::HostPart::Journal, Some(why));
         self.count("berth_journal_failures_total");
     }
 }

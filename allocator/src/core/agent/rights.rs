@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use super::claims::{ClaimAt, ClaimId, Wanted};
 use super::{Agent, Hold, Place, PoolId, Purpose};
 use crate::core::call::{ApiReply, ApiRequest};
-use crate::core::exchange::{AddRequest, Failure};
 use crate::core::choice::{self, Choice, Interface, NamespaceFacts, PodNames, Undecided};
-use crate::core::objects::{Kind, Object, ObjectKey, Pod, Uid};
+use crate::core::exchange::{AddRequest, Failure};
+use crate::core::objects::{AddressReservation, Kind, Object, ObjectKey, Pod, Uid};
 use crate::core::selection::{self, Candidate, Refusal};
 use crate::ports::{ApiError, Consistency};
 
@@ -333,19 +333,20 @@ impl Agent {
         let geometry = pool.pool.as_ref()?;
         let size = u64::from(geometry.block_size);
         let ordinal = wanted.block.index * size + u64::from(wanted.ordinal);
-        let is_of = |(namespace, name): &(String, String)| {
+        let is_of = |reservation: &AddressReservation| {
+            let spec = &reservation.spec;
             pod_name
                 .split_once('/')
-                .is_some_and(|own| own == (namespace.as_str(), name.as_str()))
+                .is_some_and(|own| own == (spec.pod_namespace.as_str(), spec.pod_name.as_str()))
         };
         self.reservations
             .iter()
-            .filter(|(of, reservation)| !is_of(of) && reservation.spec.pool == pool.name)
-            .find(|(_, reservation)| {
+            .filter(|reservation| !is_of(reservation) && reservation.spec.pool == pool.name)
+            .find(|reservation| {
                 let address = reservation.spec.address;
                 address.and_then(|ip| geometry.ordinal_of(ip)) == Some(ordinal)
             })
-            .map(|(_, reservation)| reservation.metadata.name.as_str())
+            .map(|reservation| reservation.metadata.name.as_str())
     }
 
     /// The ordinal that an ADD asks for by its addresses, in a pool that is open to it.

@@ -151,9 +151,14 @@ impl Agent {
         };
         let mut indexes = BTreeSet::new();
         for item in &page.items {
-            if let Object::AddressBlock(block) = item {
-                indexes.insert(block.spec.index);
-                self.block_seen(id, block);
+            match item {
+                Object::AddressBlock(block) => {
+                    indexes.insert(block.spec.index);
+                    self.block_seen(id, block);
+                }
+                // There, and full.
+                Object::SetAside(block) => indexes.extend(self.block_set_aside(id, block)),
+                _ => {}
             }
         }
         let Some(pool) = self.pools.get_mut(&id) else {

@@ -6,9 +6,7 @@ use super::search::{Search, block_selection};
 use super::{Agent, BlockKey, Output, PoolCheck, PoolId, PoolState, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest, WatchId};
 use crate::core::journal::{self, Binding, Entry};
-use crate::core::objects::{
-    AddressPool, AddressPoolSpec, AddressReservation, Kind, Object, ObjectKey, Pod,
-};
+use crate::core::objects::{AddressPool, AddressPoolSpec, Kind, Object, ObjectKey};
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
 use crate::ports::{
@@ -64,6 +62,21 @@ pub(super) enum Watched {
     /// Blocks of a pool that may have room: only while claims wait in an exhausted pool.
     Room(PoolId),
 }
+
+impl Watched {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Pools => Kind::AddressPool,
+            Self::Reservations => Kind::AddressReservation,
+            Self::BerthNodes => Kind::BerthNode,
+            Self::Pods => Kind::Pod,
+            Self::Room(_) => Kind::AddressBlock,
+        }
+    }
+}
+
+/// A watch that ended so often in a row without an event is opened from a new list.
+const CLOSED_IN_VAIN_MAX: u32 = 8;
 
 /// A watch, open or to be opened again.
 pub(super) struct Subscription {
@@ -243,16 +256,24 @@ impl Agent {
                 self.node_labels = node.metadata.labels;
                 self.node_uid = node.metadata.uid;
             }
+            // Nothing else of it is needed.
+            (Ok(ApiReply::Object(Object::SetAside(node))), None) => {
+                self.node_labels = node.metadata.labels;
+                self.node_uid = node.metadata.uid;
+            }
             (Err(ApiError::NotFound), None) => {}
             (Ok(ApiReply::Page(page)), Some(watched)) => {
                 self.take_list(watched, page.items);
                 self.subscribe(watched, page.resource_version);
             }
-            _ => {
+            (result, _) => {
+                let why = result.map_or_else(|error| error.to_string(), |_| "another kind".into());
+                self.startup_errors.insert(step, why);
                 self.startup_retry(step);
                 return;
             }
         }
+        self.startup_errors.remove(&step);
         self.startup_done(step);
         if step == Step::Node && self.loading.contains(&Step::Epoch) {
             self.read_epoch();
@@ -381,31 +402,30 @@ impl Agent {
                     self.pool_gone(&name);
                 }
             }
-            Watched::Reservations => self.reservations.clear(),
-            Watched::Pods => {
-                let pods: Vec<Pod> = items
-                    .into_iter()
-                    .filter_map(|item| match item {
-                        Object::Pod(pod) => Some(*pod),
-                        _ => None,
-                    })
-                    .collect();
-                self.pods_listed(&pods);
-                return;
+            Watched::Reservations => {
+                // Of one that cannot be read now, the last version still counts.
+                let names = items.iter().map(|item| item.metadata().name.clone());
+                self.reservations.retain(&names.collect());
             }
+            Watched::Pods => self.pods_listed(&items),
             Watched::BerthNodes | Watched::Room(_) => {}
         }
+        self.forget_set_aside(watched.kind());
         for item in items {
             self.object_seen(watched, &item);
         }
     }
 
     fn object_seen(&mut self, watched: Watched, object: &Object) {
+        if let Object::SetAside(object) = object {
+            self.seen_set_aside(watched, object);
+            return;
+        }
+        self.mended(object.kind(), object.metadata());
         match (watched, object) {
             (Watched::Pools, Object::AddressPool(pool)) => self.pool_seen(pool),
             (Watched::Reservations, Object::AddressReservation(reservation)) => {
-                self.reservations
-                    .insert(reservation_key(reservation), (**reservation).clone());
+                self.reservations.insert((**reservation).clone());
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, false),
             (Watched::Pods, Object::Pod(pod)) => self.pod_seen(pod),
@@ -414,16 +434,27 @@ impl Agent {
         }
     }
 
+    /// The object is gone, or left the selection; of what it said last only its name counts, which
+    /// can always be read.
     fn object_gone(&mut self, watched: Watched, object: &Object) {
+        let metadata = object.metadata();
+        self.mended(object.kind(), metadata);
         match (watched, object) {
-            (Watched::Pools, Object::AddressPool(pool)) => self.pool_gone(&pool.metadata.name),
-            (Watched::Reservations, Object::AddressReservation(reservation)) => {
-                self.reservations.remove(&reservation_key(reservation));
+            (Watched::Pools, _) => self.pool_gone(&metadata.name),
+            (Watched::Reservations, _) => {
+                self.reservations.remove(&metadata.name);
+                self.touched_pods.extend(self.pods.keys().cloned());
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, true),
+            (Watched::BerthNodes, _) => self.machine_seen(&metadata.name, false),
             (Watched::Pods, Object::Pod(pod)) => self.pod_gone(&pod.metadata.uid),
+            (Watched::Pods, _) => {
+                if let Some(uid) = self.uid_of_pod(metadata) {
+                    self.pod_gone(&uid);
+                }
+            }
             (Watched::Room(id), Object::AddressBlock(block)) => self.block_left(id, block),
-            _ => {}
+            (Watched::Room(_), _) => {}
         }
     }
 
@@ -481,7 +512,7 @@ impl Agent {
         }
     }
 
-    fn pool_gone(&mut self, name: &str) {
+    pub(super) fn pool_gone(&mut self, name: &str) {
         if let Some(id) = self.pool_ids.remove(name) {
             self.retire_pool(id);
         }
@@ -596,11 +627,19 @@ impl Agent {
                 subscription
                     .version
                     .clone_from(&object.metadata().resource_version);
+                subscription.failure_count = 0;
                 self.object_gone(watched, &object);
             }
             WatchEvent::Bookmark(version) => {
                 subscription.version = version;
                 subscription.failure_count = 0;
+            }
+            WatchEvent::Closed if subscription.failure_count >= CLOSED_IN_VAIN_MAX => {
+                // Whatever it is that ends it, it stands behind this version.
+                subscription.id = None;
+                subscription.failure_count = 0;
+                self.watches.remove(&id);
+                self.relist(watched);
             }
             WatchEvent::Closed => {
                 subscription.id = None;
@@ -659,7 +698,7 @@ impl Agent {
 }
 
 impl PoolState {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             pool: None,
@@ -675,11 +714,4 @@ impl PoolState {
             check: PoolCheck::Idle,
         }
     }
-}
-
-fn reservation_key(reservation: &AddressReservation) -> (String, String) {
-    (
-        reservation.spec.pod_namespace.clone(),
-        reservation.spec.pod_name.clone(),
-    )
 }

@@ -1,7 +1,10 @@
 //! How an agent stands, for metrics and health. Nothing is decided by it.
 
-use super::{Agent, Hold, Phase};
+use std::collections::BTreeMap;
+
+use super::{Agent, Hold, PartState, Phase};
 use crate::core::identity::EpochId;
+use crate::core::objects::{Kind, ObjectKey};
 use crate::core::time::BootTime;
 
 /// How an agent stands.
@@ -35,9 +38,24 @@ pub struct AgentState {
     pub tombstones: u64,
     /// Units: requests to the apiserver without an answer.
     pub calls_in_flight: u64,
+    /// Units: objects that are there and cannot be read.
+    pub set_aside: BTreeMap<Kind, u64>,
+    /// What keeps the agent from serving or from being sure of itself, for people.
+    pub waits_for: Vec<String>,
+    /// What was looked at outside the process, ascending by part.
+    pub parts: Vec<PartState>,
 }
 
 impl Agent {
+    fn waits_for(&self) -> Vec<String> {
+        let own = ObjectKey::cluster(Kind::BerthNode, self.identity());
+        let steps = self.startup_errors.iter();
+        steps
+            .map(|(step, error)| format!("{step:?}: {error}"))
+            .chain(self.set_aside.get(&own).map(ToString::to_string))
+            .collect()
+    }
+
     /// How the agent stands.
     pub fn state(&self) -> AgentState {
         let mut state = AgentState {
@@ -49,6 +67,7 @@ impl Agent {
             claims_waiting: self.claims.len() as u64,
             tombstones: self.tombstones.len() as u64,
             calls_in_flight: self.calls.len() as u64,
+            parts: self.parts.states().to_vec(),
             ..AgentState::default()
         };
         for holding in self.holdings.values() {
@@ -61,6 +80,8 @@ impl Agent {
                 Hold::Attached(_) => &mut state.ordinals_bound,
             } += 1;
         }
+        state.set_aside = self.set_aside_counts();
+        state.waits_for = self.waits_for();
         state.blocks_distrusted = self.blocks.values().filter(|b| !b.trusted).count() as u64;
         let pools = self.pools.values();
         state.pools_exhausted = pools.filter(|p| p.search.is_exhausted()).count() as u64;

@@ -5,9 +5,11 @@ use super::Controller;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
 use crate::core::objects::{
-    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, ObjectKey,
+    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, Object,
+    ObjectKey,
 };
-use crate::core::pool::{Pool, approval, fingerprint};
+use crate::core::pool::{Pool, approval, approved_block_size, fingerprint};
+use crate::core::set_aside::unknown_fields;
 use crate::ports::{Part, Preconditions};
 
 fn domain_name(pool: &AddressPool) -> String {
@@ -41,6 +43,10 @@ impl Controller {
             let Some(pool) = self.pools.get(&name).cloned() else {
                 return false;
             };
+            let key = ObjectKey::cluster(Kind::AddressPool, name);
+            if self.waits(&key) {
+                return false;
+            }
             if pool.metadata.deletion_timestamp.is_some() {
                 return pool.metadata.finalizers.iter().any(|f| f == FINALIZER)
                     && self.dissolve(pool);
@@ -55,6 +61,7 @@ impl Controller {
                 Verdict::Approved(size) => {
                     let approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), size);
                     let capacity = Pool::parse(&pool, Some(size)).map_or(0, |pool| pool.capacity);
+                    let capacity = stated(capacity);
                     let condition = condition("True", "Approved", String::new());
                     self.state_approval(pool, approved, capacity, condition)
                 }
@@ -66,7 +73,7 @@ impl Controller {
                     self.state_approval(pool, approved, capacity, condition)
                 }
                 Verdict::Enter(entry) => {
-                    self.enter(&domain_name(&pool), entry);
+                    self.enter(key, &domain_name(&pool), entry);
                     true
                 }
             }
@@ -75,6 +82,14 @@ impl Controller {
 
     fn judge(&self, pool: &AddressPool) -> Verdict {
         let domain = domain_name(pool);
+        let key = ObjectKey::cluster(Kind::DomainApproval, domain.clone());
+        if let Some(unread) = self.unread.objects.get(&key) {
+            // What it approved stands; nothing else is approved beside it.
+            return match approved_block_size(pool) {
+                Some(size) => Verdict::Approved(size),
+                None => Verdict::Refused("DomainUnreadable", unread.to_string()),
+            };
+        }
         let entries = self
             .domains
             .get(&domain)
@@ -145,7 +160,7 @@ impl Controller {
         })
     }
 
-    fn enter(&mut self, domain: &str, entry: ApprovedPool) {
+    fn enter(&mut self, subject: ObjectKey, domain: &str, entry: ApprovedPool) {
         let mut object = self
             .domains
             .get(domain)
@@ -160,7 +175,7 @@ impl Controller {
         object.spec.pools.retain(|other| other.name != entry.name);
         object.spec.pools.push(entry);
         object.spec.pools.sort_by(|a, b| a.name.cmp(&b.name));
-        self.write(object, Part::Main);
+        self.write_for(subject, object, Part::Main);
     }
 
     /// Writes the status if it says something else.
@@ -178,6 +193,7 @@ impl Controller {
             .conditions
             .retain(|other| other.kind != condition.kind);
         pool.status.conditions.push(condition);
+        state_ignored(&mut pool);
         pool.status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
         if pool.status == before {
             return false;
@@ -194,7 +210,10 @@ impl Controller {
             self.take_survey();
             return true;
         };
+        let subject = ObjectKey::cluster(Kind::AddressPool, pool.metadata.name.clone());
+        let hidden = survey.hides_some_of(&pool.metadata.name);
         let of_pool: Vec<_> = survey
+            .blocks
             .values()
             .filter(|b| b.spec.pool == pool.metadata.name)
             .cloned()
@@ -207,7 +226,7 @@ impl Controller {
                 let mut next = block.clone();
                 next.metadata.finalizers.clear();
                 next.spec.writer = self.writer();
-                self.write(next, Part::Main);
+                self.write_for(subject, next, Part::Main);
                 return true;
             }
             let key = ObjectKey::cluster(Kind::AddressBlock, block.metadata.name.clone());
@@ -215,16 +234,16 @@ impl Controller {
                 uid: block.metadata.uid.clone(),
                 resource_version: block.metadata.resource_version.clone(),
             };
-            self.delete(key, preconditions);
+            self.delete_for(subject, key, preconditions);
             return true;
         }
-        if !of_pool.is_empty() {
-            // Held: looked at again when something else makes it look, or at the next renewal.
-            self.not_before = self.now + self.config.retry.longest;
-            self.survey = None;
+        let domain = domain_name(&pool);
+        let approval = ObjectKey::cluster(Kind::DomainApproval, domain.clone());
+        if !of_pool.is_empty() || hidden || self.is_set_aside(&approval) {
+            // Held, or nobody can tell: nobody says when that ends.
+            self.look_later(subject);
             return false;
         }
-        let domain = domain_name(&pool);
         if let Some(approval) = self.domains.get(&domain)
             && approval
                 .spec
@@ -236,7 +255,7 @@ impl Controller {
             next.spec
                 .pools
                 .retain(|entry| entry.uid != pool.metadata.uid);
-            self.write(next, Part::Main);
+            self.write_for(subject, next, Part::Main);
             return true;
         }
         pool.metadata
@@ -244,6 +263,29 @@ impl Controller {
             .retain(|finalizer| finalizer != FINALIZER);
         self.write(pool, Part::Main);
         true
+    }
+}
+
+/// A number as a status may hold it: no JSON reader of the apiserver takes more.
+pub(super) fn stated(count: u64) -> u64 {
+    count.min(i64::MAX.cast_unsigned())
+}
+
+/// Names the fields of the spec that this release does not know.
+fn state_ignored(pool: &mut AddressPool) {
+    const IGNORED: &str = "FieldsIgnored";
+    let mut unknown = unknown_fields(&Object::from(pool.clone()));
+    unknown.retain(|field| field.starts_with("spec."));
+    let conditions = &mut pool.status.conditions;
+    conditions.retain(|condition| condition.kind != IGNORED);
+    if !unknown.is_empty() {
+        conditions.push(Condition {
+            kind: IGNORED.to_owned(),
+            status: "True".to_owned(),
+            reason: "NewerRelease".to_owned(),
+            message: unknown.join(", "),
+            ..Condition::default()
+        });
     }
 }
 

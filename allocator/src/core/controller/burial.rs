@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Controller;
 use crate::core::block::Block;
-use crate::core::holder::Record;
+use crate::core::holder::{Record, decode_records};
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    ANNOTATION_BURY, BerthNode, Condition, EpochState, TAINT_OUT_OF_SERVICE,
+    ANNOTATION_BURY, AddressBlock, BerthNode, Condition, EpochState, Kind, ObjectKey,
+    TAINT_OUT_OF_SERVICE,
 };
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
@@ -51,6 +52,11 @@ impl Controller {
         self.observe_dying();
         let machines: Vec<_> = self.machines.values().cloned().collect();
         for machine in machines {
+            let key = ObjectKey::cluster(Kind::BerthNode, machine.metadata.name.clone());
+            // One that cannot be read may live.
+            if self.waits(&key) {
+                continue;
+            }
             if self.begin_burial(&machine) || self.end_quarantine(&machine) {
                 return true;
             }
@@ -81,8 +87,11 @@ impl Controller {
         if machine.spec.state != EpochState::Live {
             return false;
         }
+        // Of a Node that cannot be read nothing is believed, least of all that it is gone.
+        let node_key = ObjectKey::cluster(Kind::Node, machine.spec.node_name.clone());
+        let is_unread = self.is_set_aside(&node_key);
         let node = self.nodes.get(&machine.spec.node_name);
-        let tainted = node.is_some_and(|node| {
+        let tainted = node.filter(|_| !is_unread).is_some_and(|node| {
             node.metadata.uid == machine.spec.node_uid
                 && node
                     .spec
@@ -91,7 +100,7 @@ impl Controller {
                     .any(|taint| taint.key == TAINT_OUT_OF_SERVICE)
         });
         let word = machine.metadata.annotations.contains_key(ANNOTATION_BURY) || tainted;
-        let gone = node.is_none_or(|node| node.metadata.uid != machine.spec.node_uid);
+        let gone = !is_unread && node.is_none_or(|node| node.metadata.uid != machine.spec.node_uid);
         if !word {
             if !gone || !self.config.bury_when_node_is_gone {
                 return self.end_hold(machine);
@@ -194,16 +203,16 @@ impl Controller {
             self.take_survey();
             return true;
         };
-        for stored in survey.values() {
-            let Some(object) = self.pools.get(&stored.spec.pool) else {
-                continue;
-            };
-            let Some(pool) =
-                approved_block_size(object).and_then(|size| Pool::parse(object, Some(size)).ok())
-            else {
-                continue;
-            };
-            let Ok(mut block) = Block::read(stored, &pool) else {
+        // A block that cannot be read, for whatever reason, may hold records of the epoch.
+        let mut is_whole = survey.unread.is_empty();
+        for stored in survey.blocks.values() {
+            let pool = self
+                .pools
+                .get(&stored.spec.pool)
+                .and_then(|object| Pool::parse(object, Some(approved_block_size(object)?)).ok());
+            let block = pool.and_then(|pool| Some((Block::read(stored, &pool).ok()?, pool)));
+            let Some((mut block, pool)) = block else {
+                is_whole &= !may_hold(stored, epoch);
                 continue;
             };
             let of_epoch: Vec<_> = block
@@ -216,6 +225,11 @@ impl Controller {
             if of_epoch.is_empty() {
                 continue;
             }
+            let key = ObjectKey::cluster(Kind::AddressBlock, stored.metadata.name.clone());
+            if self.waits(&key) {
+                is_whole = false;
+                continue;
+            }
             for (ordinal, reservation) in of_epoch {
                 let kept = (!reservation.is_empty()).then_some(Record::Reserved(reservation));
                 block.set(ordinal, kept);
@@ -223,6 +237,13 @@ impl Controller {
             let stored = stored.clone();
             self.write_block(&pool, &stored, &block);
             return true;
+        }
+        if !is_whole {
+            self.look_later(ObjectKey::cluster(
+                Kind::BerthNode,
+                machine.metadata.name.clone(),
+            ));
+            return false;
         }
         let mut next = machine.clone();
         next.spec
@@ -242,6 +263,14 @@ impl Controller {
         self.write(next, Part::Main);
         true
     }
+}
+
+/// Whether the block may have a record of the epoch: what cannot be read of it may be one.
+fn may_hold(stored: &AddressBlock, epoch: &EpochId) -> bool {
+    decode_records(&stored.spec.records).any(|entry| match entry {
+        Ok((_, record)) => record.holder().is_some_and(|holder| holder.epoch == *epoch),
+        Err(_) => true,
+    })
 }
 
 fn epochs(machine: &BerthNode, state: EpochState) -> impl Iterator<Item = EpochId> {

@@ -37,7 +37,7 @@ impl Leadership {
 }
 
 impl Controller {
-    fn lease_key(&self) -> ObjectKey {
+    pub(super) fn lease_key(&self) -> ObjectKey {
         ObjectKey {
             kind: Kind::Lease,
             namespace: self.config.lease_namespace.clone(),
@@ -137,8 +137,19 @@ impl Controller {
                 self.lease.leads_until = self.lease.sent + safe;
                 self.lease.due = self.now + self.config.lease_renewal;
             }
-            (Ok(ApiReply::Object(Object::Lease(lease))), None) => self.lease_read(*lease),
+            (Ok(ApiReply::Object(Object::Lease(lease))), None) => {
+                let key = self.lease_key();
+                self.unread.objects.remove(&key);
+                self.lease_read(*lease);
+            }
+            (Ok(ApiReply::Object(Object::SetAside(lease))), None) => {
+                // Whoever holds it may hold it still.
+                let key = self.lease_key();
+                self.unread.objects.insert(key, *lease);
+            }
             (Err(ApiError::NotFound), None) => {
+                let key = self.lease_key();
+                self.unread.objects.remove(&key);
                 self.lease.stored = None;
                 self.write_lease();
             }

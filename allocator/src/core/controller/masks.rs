@@ -5,7 +5,9 @@ use super::Controller;
 use super::approval::mask_fingerprint;
 use crate::core::block::Block;
 use crate::core::holder::Record;
-use crate::core::objects::{AddressBlock, AddressPool, Condition, FINALIZER, Metadata};
+use crate::core::objects::{
+    AddressBlock, AddressPool, Condition, FINALIZER, Kind, Metadata, ObjectKey,
+};
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
 use crate::ports::Part;
 
@@ -17,6 +19,8 @@ impl Controller {
             .values()
             .filter(|pool| pool.metadata.deletion_timestamp.is_none())
             .filter(|pool| pool.status.masked != mask_fingerprint(pool))
+            .filter(|pool| !self.waits(&pool_key(pool)))
+            .filter(|pool| !self.waits(&masks_key(pool)))
             .cloned()
             .collect();
         for object in due {
@@ -44,12 +48,22 @@ impl Controller {
         };
         let mut held = Vec::new();
         let mut change = None;
-        for stored in survey.values().filter(|block| block.spec.pool == pool.name) {
+        // In force is what stands in every block.
+        let mut is_whole = !survey.hides_some_of(&pool.name);
+        let blocks = survey.blocks.values();
+        for stored in blocks.filter(|block| block.spec.pool == pool.name) {
             let Ok(mut block) = Block::read(stored, pool) else {
+                // One of another pool of the same name has nothing to do with this one.
+                is_whole &= stored.spec.pool_uid != pool.uid;
                 continue;
             };
-            if remask(&mut block, pool, stored.spec.index, &mut held) && change.is_none() {
-                change = Some((stored.clone(), block));
+            if remask(&mut block, pool, stored.spec.index, &mut held) {
+                let key = ObjectKey::cluster(Kind::AddressBlock, stored.metadata.name.clone());
+                if self.waits(&key) {
+                    is_whole = false;
+                } else if change.is_none() {
+                    change = Some((stored.clone(), block));
+                }
             }
         }
         match change {
@@ -57,7 +71,11 @@ impl Controller {
                 self.write_block(pool, &stored, &block);
                 true
             }
-            None => self.masked(object.clone(), &held),
+            None if is_whole => self.masked(object.clone(), &held),
+            None => {
+                self.look_later(masks_key(object));
+                false
+            }
         }
     }
 
@@ -92,6 +110,10 @@ impl Controller {
         for reservation in all {
             let name = reservation.metadata.name.clone();
             let version = reservation.metadata.resource_version.clone();
+            let key = ObjectKey::cluster(Kind::AddressReservation, name.clone());
+            if self.waits(&key) {
+                continue;
+            }
             let leaving = reservation.metadata.deletion_timestamp.is_some();
             let marked = reservation
                 .metadata
@@ -127,8 +149,14 @@ impl Controller {
             };
             let size = u64::from(pool.block_size);
             let (index, ordinal) = (ordinal / size, (ordinal % size) as u16);
+            let block_key = ObjectKey::cluster(Kind::AddressBlock, block_name(&pool.name, index));
+            if survey.unread.contains_key(&block_key.name) {
+                self.look_later(key);
+                continue;
+            }
             let stored = survey
-                .get(&block_name(&pool.name, index))
+                .blocks
+                .get(&block_key.name)
                 .cloned()
                 .unwrap_or_else(|| {
                     Block::empty(&pool, index).write(
@@ -139,6 +167,7 @@ impl Controller {
                     )
                 });
             let Ok(mut block) = Block::read(&stored, &pool) else {
+                self.look_later(key);
                 continue;
             };
             let own = Record::Reserved(name.clone());
@@ -149,7 +178,9 @@ impl Controller {
             };
             if let Some(record) = change {
                 block.set(ordinal, record);
-                self.write_block(&pool, &stored, &block);
+                let writer = self.writer();
+                let next = block.write(&pool, index, stored.metadata.clone(), writer);
+                self.write_for(key, next, Part::Main);
                 return true;
             }
             if leaving {
@@ -162,6 +193,16 @@ impl Controller {
         }
         false
     }
+}
+
+fn pool_key(pool: &AddressPool) -> ObjectKey {
+    ObjectKey::cluster(Kind::AddressPool, pool.metadata.name.clone())
+}
+
+/// Names the masks of a pool among what waits: they may wait while the rest of the pool does not.
+/// No object has that name.
+fn masks_key(pool: &AddressPool) -> ObjectKey {
+    ObjectKey::cluster(Kind::AddressPool, format!("{} masks", pool.metadata.name))
 }
 
 /// The pool as approved.

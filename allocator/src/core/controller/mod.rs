@@ -7,6 +7,7 @@
 
 mod approval;
 mod burial;
+mod delays;
 mod lease;
 mod masks;
 mod status;
@@ -20,6 +21,7 @@ use super::objects::{
     ObjectKey,
 };
 use super::retry::Backoff;
+use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
 use crate::ports::{
     ApiError, Consistency, ListQuery, Metric, Part, Preconditions, Selection, WatchEvent,
@@ -27,6 +29,7 @@ use crate::ports::{
 };
 
 use burial::Burials;
+use delays::{Delays, Unread};
 use lease::Leadership;
 
 /// Who the controller is and what it may do.
@@ -52,6 +55,9 @@ pub struct ControllerConfig {
     pub retry: Backoff,
     /// Units: items.
     pub list_page: u32,
+    /// The rule to break.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<super::Mutant>,
 }
 
 impl ControllerConfig {
@@ -71,6 +77,8 @@ impl ControllerConfig {
                 longest: Duration::from_secs(30),
             },
             list_page: 500,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 }
@@ -162,6 +170,14 @@ pub struct ControllerState {
     pub machines_dead: u64,
     /// Units: machines whose burial waits for the hourly limit.
     pub burials_held: u64,
+    /// Units: objects that are there and cannot be read.
+    pub set_aside: BTreeMap<Kind, u64>,
+    /// Units: objects whose last write the apiserver refused.
+    pub writes_refused: u64,
+    /// When a step last succeeded, or there was none to take.
+    pub progress_at: BootTime,
+    /// What keeps it from its work, for people.
+    pub waits_for: Vec<String>,
 }
 
 const CACHED: [Kind; 5] = [
@@ -182,9 +198,32 @@ enum Purpose {
     Write {
         planned: Box<Object>,
         part: Part,
+        /// For whose sake: what waits when it is refused.
+        subject: ObjectKey,
     },
-    Delete(ObjectKey),
+    Delete {
+        key: ObjectKey,
+        subject: ObjectKey,
+    },
     Refresh(ObjectKey),
+}
+
+/// All blocks as of one quorum list.
+#[derive(Default)]
+struct Survey {
+    blocks: BTreeMap<String, AddressBlock>,
+    /// Those that cannot be read: full, held by others, never written.
+    unread: BTreeMap<String, SetAside>,
+}
+
+impl Survey {
+    /// Whether some block of the pool cannot be read.
+    fn hides_some_of(&self, pool: &str) -> bool {
+        self.unread.values().any(|block| {
+            let by_name = block.block_place().is_some_and(|(of, _)| of == pool);
+            by_name || block.hint("pool") == Some(pool)
+        })
+    }
 }
 
 /// The controller.
@@ -207,8 +246,8 @@ pub struct Controller {
     domains: BTreeMap<String, DomainApproval>,
     nodes: BTreeMap<String, Node>,
     /// All blocks as of one quorum list, while some step needs them.
-    survey: Option<BTreeMap<String, AddressBlock>>,
-    surveying: BTreeMap<String, AddressBlock>,
+    survey: Option<Survey>,
+    surveying: Survey,
     /// A step is in flight.
     busy: bool,
     not_before: BootTime,
@@ -218,7 +257,19 @@ pub struct Controller {
     placed: BTreeMap<String, String>,
     /// When the pools are to be counted again.
     report_due: BootTime,
+    delays: Delays,
+    unread: Unread,
+    /// Watches of the kind that ended in a row without an event.
+    closed_in_vain: BTreeMap<Kind, u32>,
+    /// Why the kind is not listed.
+    list_errors: BTreeMap<Kind, String>,
+    progress_at: BootTime,
+    last_error: String,
 }
+
+/// A watch that ended so often in a row without an event is opened from a new list: whatever it is
+/// that ends it, it stands behind that version.
+const CLOSED_IN_VAIN_MAX: u32 = 8;
 
 impl Controller {
     /// A controller that knows nothing yet.
@@ -242,13 +293,19 @@ impl Controller {
             domains: BTreeMap::new(),
             nodes: BTreeMap::new(),
             survey: None,
-            surveying: BTreeMap::new(),
+            surveying: Survey::default(),
             busy: false,
             not_before: BootTime::ZERO,
             failure_count: 0,
             burials: Burials::default(),
             placed: BTreeMap::new(),
             report_due: BootTime::ZERO,
+            delays: Delays::default(),
+            unread: Unread::default(),
+            closed_in_vain: BTreeMap::new(),
+            list_errors: BTreeMap::new(),
+            progress_at: BootTime::ZERO,
+            last_error: String::new(),
         }
     }
 
@@ -349,6 +406,7 @@ impl Controller {
         reopen
             .chain([self.lease.next_due()])
             .chain(paused)
+            .chain(self.delays.next_due(self.now))
             .chain(self.burials.next_due(self.config.quarantine))
             .chain(self.lease.leads(self.now).then_some(self.report_due))
             .filter(|at| *at > self.now)
@@ -360,7 +418,14 @@ impl Controller {
         let Some(&kind) = self.watches.get(&watch) else {
             return;
         };
-        let soon = self.now + self.config.retry.pause(1, self.entropy);
+        #[cfg(feature = "mutants")]
+        let event = match event {
+            event if self.fails_whole() && event.shows_set_aside() => WatchEvent::Closed,
+            event => event,
+        };
+        if !matches!(event, WatchEvent::Closed | WatchEvent::Expired) {
+            self.closed_in_vain.remove(&kind);
+        }
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 self.versions
@@ -377,7 +442,14 @@ impl Controller {
             }
             WatchEvent::Closed => {
                 self.watches.remove(&watch);
-                self.reopen_at.insert(kind, (soon, false));
+                let count = self.closed_in_vain.entry(kind).or_insert(0);
+                *count += 1;
+                let relist = *count > CLOSED_IN_VAIN_MAX;
+                if relist {
+                    *count = 0;
+                }
+                let pause = self.config.retry.pause(1, self.entropy);
+                self.reopen_at.insert(kind, (self.now + pause, relist));
             }
             WatchEvent::Expired => {
                 self.watches.remove(&watch);
@@ -389,7 +461,7 @@ impl Controller {
     /// Takes an object in, unless a newer version is known.
     fn remember(&mut self, object: Object) {
         macro_rules! keep {
-            ($map:ident, $object:ident) => {{
+            ($kind:ident, $map:ident, $object:ident) => {{
                 let known = self.$map.get(&$object.metadata.name);
                 let older = known.is_some_and(|known| {
                     super::version_went_back(
@@ -398,26 +470,34 @@ impl Controller {
                     )
                 });
                 if !older {
-                    self.$map.insert($object.metadata.name.clone(), *$object);
+                    let object = Object::$kind($object);
+                    self.note_read(&object);
+                    let Object::$kind(object) = object else {
+                        return;
+                    };
+                    self.$map.insert(object.metadata.name.clone(), *object);
                 }
             }};
         }
         match object {
-            Object::AddressPool(object) => keep!(pools, object),
-            Object::AddressReservation(object) => keep!(reservations, object),
-            Object::BerthNode(object) => keep!(machines, object),
-            Object::DomainApproval(object) => keep!(domains, object),
-            Object::Node(object) => keep!(nodes, object),
+            Object::AddressPool(object) => keep!(AddressPool, pools, object),
+            Object::AddressReservation(object) => keep!(AddressReservation, reservations, object),
+            Object::BerthNode(object) => keep!(BerthNode, machines, object),
+            Object::DomainApproval(object) => keep!(DomainApproval, domains, object),
+            Object::Node(object) => keep!(Node, nodes, object),
             Object::AddressBlock(object) => {
                 if let Some(survey) = &mut self.survey {
-                    survey.insert(object.metadata.name.clone(), *object);
+                    survey.unread.remove(&object.metadata.name);
+                    survey.blocks.insert(object.metadata.name.clone(), *object);
                 }
             }
-            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) | Object::SetAside(_) => {}
+            Object::SetAside(object) => self.set_aside(*object),
+            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) => {}
         }
     }
 
     fn forget(&mut self, key: &ObjectKey) {
+        self.note_gone(key);
         let name = &key.name;
         match key.kind {
             Kind::AddressPool => drop(self.pools.remove(name)),
@@ -427,21 +507,52 @@ impl Controller {
             Kind::Node => drop(self.nodes.remove(name)),
             Kind::AddressBlock => {
                 if let Some(survey) = &mut self.survey {
-                    survey.remove(name);
+                    survey.blocks.remove(name);
+                    survey.unread.remove(name);
                 }
             }
             Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
-    fn clear(&mut self, kind: Kind) {
-        match kind {
-            Kind::AddressPool => self.pools.clear(),
-            Kind::AddressReservation => self.reservations.clear(),
-            Kind::BerthNode => self.machines.clear(),
-            Kind::DomainApproval => self.domains.clear(),
-            Kind::Node => self.nodes.clear(),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
+    /// Forgets what a list does not show. Of what it shows unreadable, the last readable version
+    /// stays.
+    fn forget_others(&mut self, kind: Kind, items: &[Object]) {
+        let listed: BTreeSet<&str> = items.iter().map(|i| i.metadata().name.as_str()).collect();
+        let known: Vec<String> = match kind {
+            Kind::AddressPool => self.pools.keys().cloned().collect(),
+            Kind::AddressReservation => self.reservations.keys().cloned().collect(),
+            Kind::BerthNode => self.machines.keys().cloned().collect(),
+            Kind::DomainApproval => self.domains.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().cloned().collect(),
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => Vec::new(),
+        };
+        let unread = self.unread.objects.keys().filter(|key| key.kind == kind);
+        let unread: Vec<String> = unread.map(|key| key.name.clone()).collect();
+        for name in known.into_iter().chain(unread) {
+            if !listed.contains(name.as_str()) {
+                self.forget(&ObjectKey::cluster(kind, name));
+            }
+        }
+    }
+
+    /// A list is the state of its version, whatever was known before (a backup was restored).
+    fn take_list(&mut self, kind: Kind, items: Vec<Object>) {
+        self.forget_others(kind, &items);
+        for item in items {
+            if item.set_aside().is_none() {
+                match kind {
+                    Kind::AddressPool => drop(self.pools.remove(&item.metadata().name)),
+                    Kind::AddressReservation => {
+                        self.reservations.remove(&item.metadata().name);
+                    }
+                    Kind::BerthNode => drop(self.machines.remove(&item.metadata().name)),
+                    Kind::DomainApproval => drop(self.domains.remove(&item.metadata().name)),
+                    Kind::Node => drop(self.nodes.remove(&item.metadata().name)),
+                    Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
+                }
+            }
+            self.remember(item);
         }
     }
 
@@ -449,47 +560,69 @@ impl Controller {
         let Some(purpose) = self.calls.remove(&call) else {
             return;
         };
+        #[cfg(feature = "mutants")]
+        let result = match result {
+            Ok(reply) if self.fails_whole() && reply.shows_set_aside() => {
+                Err(super::set_aside::whole_answer_unreadable())
+            }
+            result => result,
+        };
         match purpose {
             Purpose::Lease { planned } => self.lease_answered(planned, result),
-            Purpose::List(kind) => {
-                if let Ok(ApiReply::Page(page)) = result {
-                    self.clear(kind);
+            Purpose::List(kind) => match result {
+                Ok(ApiReply::Page(page)) => {
                     self.versions.insert(kind, page.resource_version);
-                    for item in page.items {
-                        self.remember(item);
-                    }
+                    self.take_list(kind, page.items);
                     self.listed.insert(kind);
+                    self.list_errors.remove(&kind);
                     self.open_watch(kind);
-                } else {
+                }
+                other => {
+                    let why = other.map_or_else(|error| error.to_string(), |_| "no page".into());
+                    self.list_errors.insert(kind, why);
                     let at = self.now + self.config.retry.pause(2, self.entropy);
                     self.reopen_at.insert(kind, (at, true));
                 }
-            }
+            },
             Purpose::Survey => self.survey_answered(result),
-            Purpose::Write { mut planned, part } => {
+            Purpose::Write {
+                mut planned,
+                part,
+                subject,
+            } => {
                 self.busy = false;
                 match result {
                     Ok(ApiReply::Written(metadata)) => {
-                        self.failure_count = 0;
+                        self.succeeded();
                         *planned.metadata_mut() = metadata;
                         self.written(*planned, part);
+                        self.note_written(&subject);
                     }
                     Ok(_) => {}
-                    Err(error) => self.failed(planned.key(), &error),
+                    Err(error) => self.failed(planned.key(), &subject, &error),
                 }
             }
-            Purpose::Delete(key) => {
+            Purpose::Delete { key, subject } => {
                 self.busy = false;
                 match result {
-                    Ok(_) | Err(ApiError::NotFound) => self.forget(&key),
-                    Err(error) => self.failed(key, &error),
+                    Ok(_) | Err(ApiError::NotFound) => {
+                        self.succeeded();
+                        self.forget(&key);
+                    }
+                    Err(error) => self.failed(key, &subject, &error),
                 }
             }
             Purpose::Refresh(key) => {
                 self.busy = false;
                 match result {
-                    Ok(ApiReply::Object(object)) => self.remember(object),
-                    Err(ApiError::NotFound) => self.forget(&key),
+                    Ok(ApiReply::Object(object)) => {
+                        self.answers_again();
+                        self.remember(object);
+                    }
+                    Err(ApiError::NotFound) => {
+                        self.answers_again();
+                        self.forget(&key);
+                    }
                     Ok(_) => {}
                     Err(error) => self.pause(&error),
                 }
@@ -497,15 +630,33 @@ impl Controller {
         }
     }
 
-    /// A step failed: read what it was about, after a pause.
-    fn failed(&mut self, key: ObjectKey, error: &ApiError) {
-        self.pause(error);
+    /// A step succeeded.
+    fn succeeded(&mut self) {
+        self.failure_count = 0;
+        self.progress_at = self.now;
+        self.last_error.clear();
+    }
+
+    /// The apiserver answers reads: what failed before was a failure of that write.
+    fn answers_again(&mut self) {
+        self.failure_count = 0;
+        self.not_before = self.now;
+    }
+
+    /// A step failed: its subject waits, and what it was about is read. Only an apiserver that
+    /// cannot be reached, or wants less, delays the rest.
+    fn failed(&mut self, key: ObjectKey, subject: &ObjectKey, error: &ApiError) {
+        self.delay(subject, error);
+        self.last_error = format!("{subject}: {error}");
         self.survey = None;
-        if matches!(
-            error,
-            ApiError::Invalid { .. } | ApiError::TooManyRequests { .. }
-        ) {
-            return;
+        match error {
+            ApiError::Invalid { .. } => return,
+            ApiError::TooManyRequests { .. } => {
+                self.pause(error);
+                return;
+            }
+            ApiError::Unavailable(_) => self.pause(error),
+            _ => {}
         }
         if key.kind != Kind::AddressBlock {
             self.busy = true;
@@ -515,6 +666,7 @@ impl Controller {
     }
 
     fn pause(&mut self, error: &ApiError) {
+        self.last_error = error.to_string();
         let pause = match error {
             ApiError::TooManyRequests {
                 retry_after: Some(pause),
@@ -535,6 +687,13 @@ impl Controller {
     /// Writes an object, guarded by the version in its metadata; one without is created.
     fn write(&mut self, object: impl Into<Object>, part: Part) {
         let object = object.into();
+        let subject = object.key();
+        self.write_for(subject, object, part);
+    }
+
+    /// The same for the sake of another object, which waits when it is refused.
+    fn write_for(&mut self, subject: ObjectKey, object: impl Into<Object>, part: Part) {
+        let object = object.into();
         self.busy = true;
         let planned = Box::new(object.clone());
         let request = if object.metadata().resource_version.is_empty() {
@@ -542,19 +701,31 @@ impl Controller {
         } else {
             ApiRequest::Replace(object, part)
         };
-        self.call(Purpose::Write { planned, part }, request);
+        let purpose = Purpose::Write {
+            planned,
+            part,
+            subject,
+        };
+        self.call(purpose, request);
     }
 
-    fn delete(&mut self, key: ObjectKey, preconditions: Preconditions) {
+    fn delete_for(&mut self, subject: ObjectKey, key: ObjectKey, preconditions: Preconditions) {
         self.busy = true;
-        self.call(
-            Purpose::Delete(key.clone()),
-            ApiRequest::Delete(key, preconditions),
-        );
+        let purpose = Purpose::Delete {
+            key: key.clone(),
+            subject,
+        };
+        self.call(purpose, ApiRequest::Delete(key, preconditions));
+    }
+
+    /// Whether one unreadable object is to fail the answer that it is in.
+    #[cfg(feature = "mutants")]
+    fn fails_whole(&self) -> bool {
+        self.config.mutant == Some(super::Mutant::AllOrNothingDecode)
     }
 
     fn take_survey(&mut self) {
-        self.surveying.clear();
+        self.surveying = Survey::default();
         self.survey_page(String::new());
     }
 
@@ -574,12 +745,20 @@ impl Controller {
         match result {
             Ok(ApiReply::Page(page)) => {
                 for item in page.items {
-                    if let Object::AddressBlock(block) = item {
-                        self.surveying.insert(block.metadata.name.clone(), *block);
+                    let name = item.metadata().name.clone();
+                    match item {
+                        Object::AddressBlock(block) => {
+                            self.surveying.blocks.insert(name, *block);
+                        }
+                        Object::SetAside(block) => {
+                            self.surveying.unread.insert(name, *block);
+                        }
+                        _ => {}
                     }
                 }
                 if page.continue_token.is_empty() {
-                    self.survey = Some(std::mem::take(&mut self.surveying));
+                    self.progress_at = self.now;
+                    self.survey_done();
                 } else {
                     self.survey_page(page.continue_token);
                 }
@@ -589,16 +768,37 @@ impl Controller {
         }
     }
 
+    /// The survey is whole. Blocks are not watched: what it shows of them is known until the next.
+    fn survey_done(&mut self) {
+        let survey = std::mem::take(&mut self.surveying);
+        self.unread
+            .objects
+            .retain(|key, _| key.kind != Kind::AddressBlock);
+        for (name, object) in &survey.unread {
+            let key = ObjectKey::cluster(Kind::AddressBlock, name.clone());
+            self.unread.objects.insert(key, object.clone());
+        }
+        self.survey = Some(survey);
+    }
+
     /// Takes the first step that is missing.
     fn step(&mut self) {
         let ready = self.lease.leads(self.now) && CACHED.iter().all(|k| self.listed.contains(k));
-        if !ready || self.busy || self.not_before > self.now {
+        if !ready {
+            // Others do the work, or what keeps this one from it is told elsewhere.
+            self.progress_at = self.now;
             return;
         }
+        if self.busy || self.not_before > self.now {
+            return;
+        }
+        self.tell_unread();
         let done = !(self.approve() || self.mask() || self.bury() || self.report());
         if done {
             // Blocks change without this cache noticing: the next need takes a new survey.
             self.survey = None;
+            self.progress_at = self.now;
+            self.sweep_delays();
         }
     }
 

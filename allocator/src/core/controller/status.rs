@@ -1,14 +1,14 @@
 //! How full the pools are, for people and for metrics: counted from all blocks every so often and
 //! written where it changed. Nobody decides by these numbers; they are as old as the last count.
 
-use std::collections::BTreeMap;
-
+use super::approval::stated;
 use super::masks::parse;
-use super::{Controller, ControllerState, PoolCount};
+use super::{Controller, ControllerState, PoolCount, Survey};
 use crate::core::block::Block;
 use crate::core::holder::Record;
-use crate::core::objects::{AddressBlock, AddressPool, Condition, EpochState};
+use crate::core::objects::{AddressPool, Condition, EpochState, Kind, ObjectKey};
 use crate::core::pool::Pool;
+use crate::core::set_aside::{SetAside, count_by_kind};
 use crate::ports::Part;
 
 const EXHAUSTED: &str = "Exhausted";
@@ -27,6 +27,10 @@ impl Controller {
             return true;
         };
         for object in self.pools.values() {
+            let key = ObjectKey::cluster(Kind::AddressPool, object.metadata.name.clone());
+            if self.waits(&key) {
+                continue;
+            }
             let Some(pool) = parse(object) else { continue };
             let mut next = object.clone();
             (next.status.held, next.status.free) = count(&pool, survey);
@@ -38,6 +42,16 @@ impl Controller {
         }
         self.report_due = self.now + self.config.report_interval;
         false
+    }
+
+    fn waits_for(&self) -> Vec<String> {
+        let lease = self.unread.objects.get(&self.lease_key());
+        let lists = self.list_errors.iter();
+        lists
+            .map(|(kind, error)| format!("{kind:?} is not listed: {error}"))
+            .chain(lease.map(ToString::to_string))
+            .chain((!self.last_error.is_empty()).then(|| self.last_error.clone()))
+            .collect()
     }
 
     /// What this process sees, for metrics.
@@ -61,15 +75,25 @@ impl Controller {
             machines_dying: in_state(EpochState::Dying),
             machines_dead: in_state(EpochState::Dead),
             burials_held: self.burials.held_count(),
+            set_aside: count_by_kind(self.unread.objects.keys()),
+            writes_refused: self.delays.refused_count(),
+            progress_at: self.progress_at,
+            waits_for: self.waits_for(),
         }
     }
 }
 
 /// (held by Pods, to be had) of a pool. Blocks that nobody created are free but for their masks.
-fn count(pool: &Pool, survey: &BTreeMap<String, AddressBlock>) -> (u64, u64) {
+fn count(pool: &Pool, survey: &Survey) -> (u64, u64) {
     let (mut held, mut unmasked_taken) = (0_u64, 0_u64);
-    for stored in survey.values().filter(|block| block.spec.pool == pool.name) {
+    let unread = survey.unread.values().filter_map(SetAside::block_place);
+    for (_, index) in unread.filter(|(of, _)| *of == pool.name) {
+        unmasked_taken += unmasked_in(pool, index);
+    }
+    let blocks = survey.blocks.values();
+    for stored in blocks.filter(|block| block.spec.pool == pool.name) {
         let Ok(block) = Block::read(stored, pool) else {
+            unmasked_taken += unmasked_in(pool, stored.spec.index);
             continue;
         };
         let begin = stored.spec.index * u64::from(pool.block_size);
@@ -83,7 +107,15 @@ fn count(pool: &Pool, survey: &BTreeMap<String, AddressBlock>) -> (u64, u64) {
         }
     }
     let masked = pool.masked_count();
-    (held, pool.capacity.saturating_sub(masked + unmasked_taken))
+    let free = pool.capacity.saturating_sub(masked + unmasked_taken);
+    (stated(held), stated(free))
+}
+
+/// Units: ordinals of a block that cannot be read, which counts as full.
+fn unmasked_in(pool: &Pool, index: u64) -> u64 {
+    let begin = index.saturating_mul(u64::from(pool.block_size));
+    let ordinals = 0..u64::from(pool.ordinals_in(index));
+    ordinals.filter(|o| pool.mask(begin + o).is_none()).count() as u64
 }
 
 fn state_exhaustion(pool: &mut AddressPool) {

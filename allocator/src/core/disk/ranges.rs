@@ -37,6 +37,17 @@ pub struct RangeSpec {
     pub gateway: IpAddr,
 }
 
+impl RangeSpec {
+    /// Whether whoever may use this range may use the other: no address more, and the same gateway,
+    /// so that none is a gateway here and free there.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.subnet == other.subnet
+            && self.gateway == other.gateway
+            && self.first <= other.first
+            && other.last <= self.last
+    }
+}
+
 /// Ranges that stand for one another: one address of them is handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeSet {
@@ -62,6 +73,11 @@ impl RangeSet {
         };
         let ranges: Result<Vec<_>, PoolError> = specs.iter().map(pool).collect();
         Ok(Self { ranges: ranges? })
+    }
+
+    /// The ranges.
+    pub fn specs(&self) -> impl Iterator<Item = &RangeSpec> {
+        self.ranges.iter().map(|(spec, _)| spec)
     }
 
     /// Whether of the IPv6 family.

@@ -7,6 +7,7 @@
 
 mod certificates;
 mod process;
+mod rights;
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -30,6 +31,7 @@ use crate::adapters::crds;
 
 pub use certificates::{Authority, Pair, SigningKey};
 pub use process::Server;
+pub use rights::{NAMESPACE, TokenUser};
 
 /// A start may take this long on a busy machine.
 const START: Duration = Duration::from_secs(180);
@@ -195,6 +197,11 @@ impl ControlPlane {
     pub fn kubeconfig(&self, user: &str, group: &str) -> anyhow::Result<PathBuf> {
         let file = user.replace([':', '/'], "-");
         let pair = self.authority.client(&file, user, group)?;
+        let user = json!({"client-certificate": pair.certificate, "client-key": pair.key});
+        self.write_kubeconfig(&file, &user)
+    }
+
+    fn write_kubeconfig(&self, file: &str, user: &Value) -> anyhow::Result<PathBuf> {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -202,10 +209,7 @@ impl ControlPlane {
                 "server": self.url,
                 "certificate-authority": self.authority.certificate(),
             }}],
-            "users": [{"name": "u", "user": {
-                "client-certificate": pair.certificate,
-                "client-key": pair.key,
-            }}],
+            "users": [{"name": "u", "user": user}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",
         });
@@ -297,23 +301,7 @@ impl ControlPlane {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
-        let content = if method == Method::PATCH {
-            "application/merge-patch+json"
-        } else {
-            "application/json"
-        };
-        let bytes = body.map(|body| body.to_string().into_bytes());
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(http::header::CONTENT_TYPE, content)
-            .body(Body::from(bytes.unwrap_or_default()))?;
-        let (head, body) = self.client.send(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok((
-            head.status,
-            serde_json::from_slice(&body).unwrap_or_default(),
-        ))
+        ask(&self.client, method, path, body).await
     }
 
     /// As [`Self::send`], for what must succeed.
@@ -361,6 +349,32 @@ impl ControlPlane {
         }
         Ok(())
     }
+}
+
+/// Sends any request; answers with status and body (`null` when it is no JSON).
+async fn ask(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<(StatusCode, Value)> {
+    let content = if method == Method::PATCH {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
+    let bytes = body.map(|body| body.to_string().into_bytes());
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content)
+        .body(Body::from(bytes.unwrap_or_default()))?;
+    let (head, body) = client.send(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok((
+        head.status,
+        serde_json::from_slice(&body).unwrap_or_default(),
+    ))
 }
 
 /// Ports that nobody listens on now. Another process may take one before it is used: the server

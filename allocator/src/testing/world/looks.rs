@@ -3,6 +3,8 @@
 use core::net::IpAddr;
 
 use super::{Asked, Costs, Faults, Store, Violation, World};
+use crate::core::agent::AgentState;
+use crate::core::controller::ControllerState;
 use crate::core::exchange::{AddRequest, PluginRequest, RequestId, Response, Verb};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
@@ -35,6 +37,27 @@ impl World {
     /// Events and their reasons at a node.
     pub fn events(&self, node: &str) -> Vec<(&'static str, String)> {
         self.with(|inner| inner.node(node).events.clone())
+    }
+
+    /// Has what the agent or controller of that name says of itself kept from now on.
+    pub fn keep_states(&mut self, name: &str) {
+        self.with(|inner| inner.node(name).keeps_states = true);
+    }
+
+    /// How the agent of a node stood last; see [`Self::keep_states`].
+    pub fn agent_state(&self, node: &str) -> AgentState {
+        self.with(|inner| inner.node(node).agent_state.clone().unwrap_or_default())
+    }
+
+    /// How a controller stood last; see [`Self::keep_states`].
+    pub fn controller_state(&self, identity: &str) -> ControllerState {
+        let state = |inner: &mut super::Inner| inner.node(identity).controller_state.clone();
+        self.with(state).unwrap_or_default()
+    }
+
+    /// Somebody stores JSON that no program of Berth would: see [`Store::put_raw`].
+    pub fn put_raw(&mut self, kind: Kind, value: serde_json::Value) {
+        self.with_store(|store| store.put_raw(kind, value));
     }
 
     /// Every right that a program used so far, by the name of its node or its identity.

@@ -1,0 +1,798 @@
+//! Objects that cannot be read or written, in a running cluster and at each start: each is its own
+//! failure, nothing else waits for it, and nothing is freed or given on the strength of what could
+//! not be read.
+
+use core::time::Duration;
+
+use berth::core::Mutant;
+use berth::core::agent::AgentConfig;
+use berth::core::controller::ControllerConfig;
+use berth::core::objects::{
+    ANNOTATION_BURY, AddressPool, BerthNode, FamilySpec, Kind, Object, ObjectKey,
+};
+use berth::ports::{ApiError, Applied, Part};
+use berth::testing::{Faults, PodPlan, World};
+use serde_json::{Value, json};
+
+fn seconds(world: &mut World, seconds: u64) {
+    world.run_for(Duration::from_secs(seconds));
+}
+
+fn pod(world: &mut World, node: &str, name: &str) {
+    world.create_pod(PodPlan {
+        node,
+        name,
+        sandbox_after: Duration::from_millis(300),
+    });
+}
+
+fn address(world: &World, pod: &str) -> String {
+    let addresses = world.addresses_of(pod);
+    addresses
+        .first()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+fn create_pool(world: &mut World, name: &str, range: &str) {
+    let mut pool = AddressPool::default();
+    pool.metadata.name = name.into();
+    pool.spec.is_default = true;
+    pool.spec.families = vec![FamilySpec {
+        ranges: vec![range.into()],
+        ..FamilySpec::default()
+    }];
+    world.with_store(|store| store.create(pool.into()).unwrap());
+}
+
+fn read(world: &mut World, kind: Kind, name: &str) -> Object {
+    let key = ObjectKey::cluster(kind, name);
+    world.with_store(|store| store.get(&key).unwrap())
+}
+
+/// The object's JSON, to be spoilt and stored again.
+fn json_of(world: &mut World, kind: Kind, name: &str) -> Value {
+    serde_json::to_value(read(world, kind, name)).unwrap()
+}
+
+fn delete(world: &mut World, kind: Kind, name: &str) {
+    let key = ObjectKey {
+        kind,
+        namespace: if kind == Kind::Pod {
+            "ns".into()
+        } else {
+            String::new()
+        },
+        name: name.into(),
+    };
+    world.with_store(|store| store.delete(&key, None).unwrap());
+}
+
+fn approved(world: &mut World, name: &str) -> bool {
+    match read(world, Kind::AddressPool, name) {
+        Object::AddressPool(pool) => !pool.status.approved.is_empty(),
+        _ => false,
+    }
+}
+
+fn told(world: &World, who: &str, reason: &str, text: &str) -> usize {
+    let events = world.events(who);
+    let of = events
+        .iter()
+        .filter(|(r, said)| *r == reason && said.contains(text));
+    of.count()
+}
+
+/// One object of each kind that cannot be read, and nothing that goes by it: kind, JSON, the field.
+fn poison() -> Vec<(Kind, Value, &'static str)> {
+    let named = |spec: Value| json!({"metadata": {"name": "bad"}, "spec": spec});
+    vec![
+        (
+            Kind::AddressPool,
+            named(json!({"default": true, "families":
+                [{"ranges": ["10.8.0.0/24"], "gateway": "10.8.0.1/24"}]})),
+            "spec.families[0].gateway",
+        ),
+        (
+            Kind::AddressPool,
+            named(json!({"schema": 2, "families": [{"ranges": ["10.8.0.0/24"]}]})),
+            "spec.schema",
+        ),
+        (
+            Kind::AddressReservation,
+            named(json!({"pool": "a", "address": "10.0.0.300",
+                "podNamespace": "ns", "podName": "nobody"})),
+            "spec.address",
+        ),
+        (Kind::AddressReservation, named(json!([])), "spec"),
+        (
+            Kind::BerthNode,
+            named(json!({"nodeName": "nx", "state": "Lively"})),
+            "spec.state",
+        ),
+        (
+            Kind::DomainApproval,
+            named(json!({"pools": {"a": 1}})),
+            "spec.pools",
+        ),
+        (
+            Kind::AddressBlock,
+            named(json!({"size": "many"})),
+            "spec.size",
+        ),
+        (Kind::Node, named(json!({"taints": {}})), "spec.taints"),
+        (
+            Kind::Pod,
+            json!({"metadata": {"name": "bad", "namespace": "ns", "uid": "u"},
+                "spec": {"nodeName": "n0", "hostNetwork": 3}}),
+            "spec.hostNetwork",
+        ),
+    ]
+}
+
+/// What must go on whatever else is there: a pool is approved, a Pod gets an address, an agent and
+/// a controller start. Whether it did, in two seconds each.
+fn goes_on(world: &mut World, round: &str, config: &ControllerConfig) -> Result<(), String> {
+    let check = |is: bool, what: &str| is.then_some(()).ok_or(format!("{round}: {what}"));
+    let later = format!("later-{round}");
+    let third = round.len() % 200;
+    create_pool(world, &later, &format!("10.9.{third}.0/28"));
+    seconds(world, 2);
+    check(approved(world, &later), "a healthy pool is approved")?;
+    pod(world, "n0", &format!("p-{round}"));
+    seconds(world, 2);
+    check(
+        !address(world, &format!("p-{round}")).is_empty(),
+        "a Pod runs",
+    )?;
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    seconds(world, 3);
+    pod(world, "n0", &format!("q-{round}"));
+    seconds(world, 3);
+    check(
+        !address(world, &format!("q-{round}")).is_empty(),
+        "an agent starts",
+    )?;
+    let mut config = config.clone();
+    world.kill_controller(&config.identity);
+    config.identity = format!("c-{round}");
+    world.start_controller_with(config.clone());
+    // The Lease of the one that died has to run out.
+    seconds(world, 25);
+    create_pool(world, &format!("{later}-2"), &format!("10.10.{third}.0/28"));
+    seconds(world, 2);
+    let is = approved(world, &format!("{later}-2"));
+    world.kill_controller(&config.identity);
+    check(is, "a controller starts")
+}
+
+/// With one poisoned object of each kind in turn: seen by watches, by lists, deleted again.
+fn past_each_kind(mutant: Option<Mutant>) -> Vec<String> {
+    let mut failed = Vec::new();
+    for (kind, value, field) in poison() {
+        let mut world = World::new(1, Faults::default());
+        if mutant == Some(Mutant::AllOrNothingDecode) {
+            world.configure(|config: &mut AgentConfig| {
+                config.mutant = Some(Mutant::AllOrNothingDecode);
+            });
+        }
+        let mut config = ControllerConfig::new("c");
+        config.mutant = mutant;
+        create_pool(&mut world, "a", "10.0.0.0/24");
+        world.start_controller_with(config.clone());
+        world.add_node("n0");
+        seconds(&mut world, 5);
+        world.put_raw(kind, value);
+        if let Err(what) = goes_on(&mut world, "there", &config) {
+            failed.push(format!("{kind:?} {field}: {what}"));
+            continue;
+        }
+        if !matches!(kind, Kind::Pod | Kind::AddressBlock) {
+            let count = told(&world, "c-there", "ObjectSetAside", field);
+            assert_eq!(count, 1, "{kind:?} {field} is named once");
+            let remedy = told(&world, "c-there", "ObjectSetAside", "kubectl");
+            assert_eq!(remedy, 1, "{kind:?} {field} has a remedy");
+        }
+        delete(&mut world, kind, "bad");
+        config.identity = "after".into();
+        world.start_controller_with(config.clone());
+        seconds(&mut world, 25);
+        if let Err(what) = goes_on(&mut world, "gone", &config) {
+            failed.push(format!("{kind:?} {field}: {what}"));
+        }
+        assert_eq!(world.violations(), []);
+    }
+    failed
+}
+
+#[test]
+fn one_object_that_cannot_be_read_stops_nothing_else() {
+    assert_eq!(past_each_kind(None), [""; 0]);
+}
+
+#[test]
+fn a_decode_that_fails_as_a_whole_is_noticed() {
+    let failed = past_each_kind(Some(Mutant::AllOrNothingDecode));
+    assert!(failed.len() >= 6, "{failed:?}");
+}
+
+#[test]
+fn a_typing_error_of_five_seconds_is_forgotten_at_once() {
+    for (kind, value, field) in poison() {
+        let mut world = World::new(2, Faults::default());
+        create_pool(&mut world, "a", "10.0.0.0/24");
+        world.keep_states("c");
+        world.keep_states("n0");
+        world.start_controller("c");
+        world.add_node("n0");
+        seconds(&mut world, 5);
+        world.put_raw(kind, value);
+        seconds(&mut world, 5);
+        delete(&mut world, kind, "bad");
+        seconds(&mut world, 1);
+        // Blocks and Pods are not watched by everybody.
+        if kind != Kind::AddressBlock {
+            assert_eq!(world.controller_state("c").set_aside, [].into(), "{field}");
+        }
+        assert_eq!(world.agent_state("n0").set_aside, [].into(), "{field}");
+        create_pool(&mut world, "later", "10.9.0.0/24");
+        pod(&mut world, "n0", "p");
+        seconds(&mut world, 2);
+        assert!(approved(&mut world, "later"), "{kind:?} {field}");
+        assert_ne!(address(&world, "p"), "", "{kind:?} {field}");
+    }
+}
+
+#[test]
+fn a_pool_that_cannot_be_read_gives_nothing_new_and_takes_nothing_back() {
+    let mut world = World::new(3, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/28"]], Some(4));
+    world.keep_states("n0");
+    world.add_node("n0");
+    world.start_controller("c");
+    pod(&mut world, "n0", "stays");
+    pod(&mut world, "n0", "goes");
+    seconds(&mut world, 5);
+    let stays = address(&world, "stays");
+    assert_ne!(stays, "");
+    let good = json_of(&mut world, Kind::AddressPool, "a");
+    let mut bad = good.clone();
+    bad["spec"]["routes"] = json!([{"dst": "default"}]);
+    world.put_raw(Kind::AddressPool, bad);
+    seconds(&mut world, 2);
+    assert_eq!(
+        world.agent_state("n0").set_aside,
+        [(Kind::AddressPool, 1)].into()
+    );
+    pod(&mut world, "n0", "waits");
+    world.delete_pod("goes", Duration::from_millis(100), false);
+    seconds(&mut world, 40);
+    assert_eq!(address(&world, "waits"), "", "no new claims");
+    assert_eq!(world.held_by(), ["pod-stays"], "released as usual");
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    seconds(&mut world, 40);
+    assert_eq!(address(&world, "stays"), stays);
+    assert_eq!(
+        world.held_by(),
+        ["pod-stays"],
+        "held where nothing is known of the geometry"
+    );
+    world.put_raw(Kind::AddressPool, good);
+    seconds(&mut world, 30);
+    assert_ne!(address(&world, "waits"), "", "mended");
+    assert_eq!(world.held_by(), ["pod-stays", "pod-waits"]);
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_block_that_cannot_be_read_is_full_and_is_never_written() {
+    let mut world = World::new(4, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/28"]], Some(8));
+    world.add_node("n0");
+    world.start_controller("c");
+    pod(&mut world, "n0", "first");
+    seconds(&mut world, 5);
+    let block = world.with_store(|store| {
+        let mut blocks = store.of_kind(Kind::AddressBlock);
+        blocks.next().unwrap().metadata().name.clone()
+    });
+    let good = json_of(&mut world, Kind::AddressBlock, &block);
+    let mut bad = good.clone();
+    bad["spec"]["index"] = "zero".into();
+    world.put_raw(Kind::AddressBlock, bad);
+    let version = |world: &mut World| {
+        let object = read(world, Kind::AddressBlock, &block);
+        object.metadata().resource_version.clone()
+    };
+    let before = version(&mut world);
+    // Another node, and this one after a start, have to do without its eight addresses.
+    world.add_node("n1");
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    for index in 0..9 {
+        pod(&mut world, ["n0", "n1"][index % 2], &format!("p{index}"));
+    }
+    seconds(&mut world, 60);
+    assert_eq!(version(&mut world), before, "never written");
+    assert_ne!(address(&world, "first"), "");
+    assert_eq!(
+        world.running_count(),
+        9,
+        "eight of the other block, and the first"
+    );
+    assert_eq!(world.violations(), []);
+    world.delete_pod("first", Duration::from_millis(100), false);
+    seconds(&mut world, 30);
+    assert_eq!(version(&mut world), before, "nothing is freed in it");
+    world.put_raw(Kind::AddressBlock, good);
+    seconds(&mut world, 120);
+    assert_eq!(
+        world.running_count(),
+        9,
+        "mended: the ninth Pod runs as well"
+    );
+    assert_eq!(world.held_by().len(), 9, "and the first is freed");
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_reservation_that_cannot_be_read_keeps_its_address_and_its_pod() {
+    let reservation = |address: &str, owner: Value| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": address,
+            "podNamespace": "ns", "podName": "kept", "ownerName": owner}})
+    };
+    let mut world = World::new(5, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.start_controller("c");
+    // Its address can be read, another field cannot.
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.2", json!(7)));
+    seconds(&mut world, 3);
+    for name in ["kept", "p0", "p1", "p2", "p3"] {
+        pod(&mut world, "n0", name);
+    }
+    seconds(&mut world, 60);
+    let mut given: Vec<_> = (0..4).map(|i| address(&world, &format!("p{i}"))).collect();
+    given.sort();
+    assert_eq!(
+        given,
+        ["", "10.1.0.0", "10.1.0.1", "10.1.0.3"],
+        "all but one"
+    );
+    assert_eq!(address(&world, "kept"), "", "nothing else is given to it");
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.2", json!("")));
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "10.1.0.2", "mended");
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn an_address_in_a_reservation_that_cannot_be_read_stops_no_other_pod_of_the_pool() {
+    let reservation = |address: &str| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": address,
+            "podNamespace": "ns", "podName": "kept"}})
+    };
+    let mut world = World::new(6, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.start_controller("c");
+    // Placed while it could be read: that stays.
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.1"));
+    seconds(&mut world, 10);
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.1/32"));
+    seconds(&mut world, 3);
+    for name in ["kept", "p0", "p1", "p2", "p3"] {
+        pod(&mut world, "n0", name);
+    }
+    seconds(&mut world, 60);
+    let given: Vec<_> = (0..4).map(|i| address(&world, &format!("p{i}"))).collect();
+    assert_eq!(
+        given.iter().filter(|a| !a.is_empty()).count(),
+        3,
+        "{given:?}"
+    );
+    assert!(!given.contains(&"10.1.0.1".to_owned()), "{given:?}");
+    assert_eq!(address(&world, "kept"), "");
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.1"));
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "10.1.0.1");
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_reservation_that_moves_to_another_pod_leaves_the_first() {
+    let reservation = |pod: &str| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": "10.1.0.1",
+            "podNamespace": "ns", "podName": pod}})
+    };
+    let mut world = World::new(7, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/29"]], Some(8));
+    world.add_node("n0");
+    world.start_controller("c");
+    world.put_raw(Kind::AddressReservation, reservation("typo"));
+    seconds(&mut world, 5);
+    world.put_raw(Kind::AddressReservation, reservation("right"));
+    seconds(&mut world, 5);
+    pod(&mut world, "n0", "typo");
+    pod(&mut world, "n0", "right");
+    seconds(&mut world, 20);
+    assert_eq!(address(&world, "right"), "10.1.0.1");
+    assert_ne!(address(&world, "typo"), "");
+}
+
+#[test]
+fn a_machine_that_cannot_be_read_is_not_buried_and_answers_nothing_without_it() {
+    let mut world = World::new(8, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/29");
+    let mut config = ControllerConfig::new("c");
+    config.bury_when_node_is_gone = true;
+    world.start_controller_with(config);
+    world.keep_states("n0");
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    let good = json_of(&mut world, Kind::BerthNode, "machine-n0");
+    let mut bad = good.clone();
+    bad["metadata"]["annotations"] = json!({ANNOTATION_BURY: "now"});
+    bad["spec"]["state"] = "Deceased".into();
+    world.put_raw(Kind::BerthNode, bad);
+    delete(&mut world, Kind::Node, "n0");
+    let version = |world: &mut World| {
+        let object = read(world, Kind::BerthNode, "machine-n0");
+        object.metadata().resource_version.clone()
+    };
+    let before = version(&mut world);
+    seconds(&mut world, 1500);
+    assert_eq!(
+        version(&mut world),
+        before,
+        "neither buried nor written over"
+    );
+    assert_eq!(world.held_by(), ["pod-p"], "its records stand");
+    let state = world.agent_state("n0");
+    assert!(state.waits_for[0].contains("spec.state"), "{state:?}");
+    assert_eq!(told(&world, "n0", "MachineUnreadable", "spec.state"), 1);
+    pod(&mut world, "n0", "later");
+    seconds(&mut world, 30);
+    assert_eq!(address(&world, "later"), "", "no answer from memory");
+    // A start does not serve without it, and does not write over it.
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    seconds(&mut world, 60);
+    assert_eq!(version(&mut world), before);
+    assert!(!world.agent_state("n0").is_serving);
+    assert!(world.agent_state("n0").waits_for[0].contains("spec.state"));
+    world.put_raw(Kind::BerthNode, good);
+    seconds(&mut world, 60);
+    assert_ne!(address(&world, "later"), "", "mended");
+    assert_eq!(world.agent_state("n0").waits_for, [""; 0]);
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_node_that_cannot_be_read_is_not_taken_for_gone_or_off() {
+    let mut world = World::new(9, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/29");
+    let mut config = ControllerConfig::new("c");
+    config.bury_when_node_is_gone = true;
+    world.start_controller_with(config.clone());
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    let mut bad = json_of(&mut world, Kind::Node, "n0");
+    bad["spec"]["taints"] = json!("node.kubernetes.io/out-of-service");
+    world.put_raw(Kind::Node, bad);
+    world.kill_agent("n0");
+    world.kill_controller("c");
+    config.identity = "d".into();
+    world.start_controller_with(config);
+    seconds(&mut world, 1500);
+    let Object::BerthNode(machine) = read(&mut world, Kind::BerthNode, "machine-n0") else {
+        panic!("a machine")
+    };
+    assert_eq!(machine.spec.state, berth::core::objects::EpochState::Live);
+    assert_eq!(world.held_by(), ["pod-p"]);
+}
+
+#[test]
+fn a_dead_epoch_is_not_cleared_while_a_block_may_hold_its_records() {
+    let mut world = World::new(10, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/29");
+    world.start_controller("c");
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    world.kill_agent("n0");
+    world.end_all_silently("n0");
+    let block = world.with_store(|store| {
+        let mut blocks = store.of_kind(Kind::AddressBlock);
+        blocks.next().unwrap().metadata().name.clone()
+    });
+    let good = json_of(&mut world, Kind::AddressBlock, &block);
+    let mut bad = good.clone();
+    bad["spec"]["size"] = "x".into();
+    world.put_raw(Kind::AddressBlock, bad);
+    let mut machine = json_of(&mut world, Kind::BerthNode, "machine-n0");
+    machine["metadata"]["annotations"] = json!({ANNOTATION_BURY: "now"});
+    world.put_raw(Kind::BerthNode, machine);
+    seconds(&mut world, 900);
+    let cleared = |world: &mut World| match read(world, Kind::BerthNode, "machine-n0") {
+        Object::BerthNode(machine) => {
+            let conditions = &machine.spec.conditions;
+            conditions.iter().any(|c| c.kind == "RecordsCleared")
+        }
+        _ => panic!("a machine"),
+    };
+    assert!(!cleared(&mut world));
+    assert_eq!(told(&world, "c", "ObjectSetAside", &block), 1);
+    world.put_raw(Kind::AddressBlock, good);
+    seconds(&mut world, 90);
+    assert!(cleared(&mut world));
+    assert_eq!(world.held_by(), [""; 0]);
+}
+
+fn refuse(world: &mut World, kind: Kind, name: &str, part: Part, error: Option<ApiError>) {
+    let key = ObjectKey::cluster(kind, name);
+    world.with_store(|store| store.refuse_writes(key, part, error));
+}
+
+fn refusals() -> [ApiError; 3] {
+    [
+        ApiError::Invalid {
+            message: "status.capacity: Invalid value: 18446744073709551615: should be less".into(),
+        },
+        // A webhook that fails answers 500.
+        ApiError::Unavailable(Applied::Unknown),
+        ApiError::Conflict,
+    ]
+}
+
+#[test]
+fn a_refused_write_delays_its_object_and_no_other() {
+    for error in refusals() {
+        let mut world = World::new(11, Faults::default());
+        for name in ["a", "b"] {
+            refuse(
+                &mut world,
+                Kind::AddressPool,
+                name,
+                Part::Status,
+                Some(error.clone()),
+            );
+        }
+        create_pool(&mut world, "a", "fd00::/64");
+        create_pool(&mut world, "b", "10.4.0.0/24");
+        refuse(
+            &mut world,
+            Kind::AddressReservation,
+            "r",
+            Part::Main,
+            Some(error.clone()),
+        );
+        world.put_raw(
+            Kind::AddressReservation,
+            json!({"metadata": {"name": "r"}, "spec": {"pool": "c", "address": "10.5.0.9",
+                "podNamespace": "ns", "podName": "x"}}),
+        );
+        world.keep_states("c");
+        world.start_controller("c");
+        world.add_node("n0");
+        seconds(&mut world, 60);
+        assert!(world.controller_state("c").writes_refused >= 2, "{error:?}");
+        create_pool(&mut world, "c", "10.5.0.0/24");
+        seconds(&mut world, 2);
+        assert!(approved(&mut world, "c"), "{error:?}");
+        world.put_raw(
+            Kind::AddressReservation,
+            json!({"metadata": {"name": "s"}, "spec": {"pool": "c", "address": "10.5.0.8",
+                "podNamespace": "ns", "podName": "y"}}),
+        );
+        seconds(&mut world, 3);
+        pod(&mut world, "n0", "y");
+        seconds(&mut world, 3);
+        assert_eq!(address(&world, "y"), "10.5.0.8", "{error:?}");
+        world.take_costs();
+        seconds(&mut world, 300);
+        let writes = world.take_costs().writes;
+        assert!(writes < 120, "with back-off: {writes} writes for {error:?}");
+        for name in ["a", "b"] {
+            refuse(&mut world, Kind::AddressPool, name, Part::Status, None);
+        }
+        refuse(&mut world, Kind::AddressReservation, "r", Part::Main, None);
+        seconds(&mut world, 60);
+        for name in ["a", "b"] {
+            assert!(approved(&mut world, name), "{name} after {error:?}");
+        }
+        assert_eq!(world.controller_state("c").writes_refused, 0, "{error:?}");
+    }
+}
+
+#[test]
+fn a_refused_block_or_machine_delays_no_burial_of_another() {
+    for error in refusals() {
+        let mut world = World::new(12, Faults::default());
+        create_pool(&mut world, "a", "10.0.0.0/26");
+        world.start_controller("c");
+        for node in ["n0", "n1"] {
+            world.add_node(node);
+            pod(&mut world, node, &format!("p-{node}"));
+            seconds(&mut world, 5);
+            world.kill_agent(node);
+        }
+        refuse(
+            &mut world,
+            Kind::BerthNode,
+            "machine-n0",
+            Part::Main,
+            Some(error.clone()),
+        );
+        for node in ["machine-n0", "machine-n1"] {
+            let mut machine = json_of(&mut world, Kind::BerthNode, node);
+            machine["metadata"]["annotations"] = json!({ANNOTATION_BURY: "now"});
+            world.put_raw(Kind::BerthNode, machine);
+        }
+        seconds(&mut world, 900);
+        assert_eq!(world.held_by(), ["pod-p-n0"], "{error:?}");
+        refuse(&mut world, Kind::BerthNode, "machine-n0", Part::Main, None);
+        seconds(&mut world, 900);
+        assert_eq!(world.held_by(), [""; 0], "{error:?}");
+    }
+}
+
+#[test]
+fn a_pool_that_waits_for_its_last_holder_delays_no_other_pool() {
+    let mut world = World::new(13, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/29");
+    world.start_controller("c");
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    delete(&mut world, Kind::AddressPool, "a");
+    seconds(&mut world, 50);
+    for index in 0..4 {
+        let name = format!("later-{index}");
+        create_pool(&mut world, &name, &format!("10.4.{index}.0/24"));
+        seconds(&mut world, 2);
+        assert!(approved(&mut world, &name), "{name}");
+        seconds(&mut world, 11);
+    }
+    world.delete_pod("p", Duration::from_millis(100), false);
+    seconds(&mut world, 120);
+    let key = ObjectKey::cluster(Kind::AddressPool, "a");
+    assert!(
+        world.with_store(|store| store.get(&key)).is_err(),
+        "and it goes"
+    );
+}
+
+#[test]
+fn fields_of_a_newer_release_survive_every_write_and_are_named() {
+    let mut world = World::new(14, Faults::default());
+    world.start_controller("c");
+    world.put_raw(
+        Kind::AddressPool,
+        json!({"metadata": {"name": "a"}, "spec": {"default": true, "color": {"of": [1]},
+            "families": [{"ranges": ["10.0.0.0/29"], "vlan": 7}]}}),
+    );
+    world.put_raw(
+        Kind::AddressReservation,
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": "10.0.0.3",
+            "podNamespace": "ns", "podName": "kept", "lease": "forever"}}),
+    );
+    world.add_node("n0");
+    seconds(&mut world, 10);
+    let mut machine = json_of(&mut world, Kind::BerthNode, "machine-n0");
+    machine["spec"]["arch"] = "riscv".into();
+    world.put_raw(Kind::BerthNode, machine);
+    let block = world.with_store(|store| {
+        let mut blocks = store.of_kind(Kind::AddressBlock);
+        blocks.next().unwrap().metadata().name.clone()
+    });
+    let mut stored = json_of(&mut world, Kind::AddressBlock, &block);
+    stored["spec"]["checksum"] = 12.into();
+    world.put_raw(Kind::AddressBlock, stored);
+    pod(&mut world, "n0", "p");
+    pod(&mut world, "n0", "kept");
+    seconds(&mut world, 120);
+    assert_eq!(address(&world, "kept"), "10.0.0.3");
+    assert_ne!(address(&world, "p"), "");
+    let pool = json_of(&mut world, Kind::AddressPool, "a");
+    assert_eq!(
+        pool["metadata"]["finalizers"][0], "berth.dev/in-use",
+        "it was written"
+    );
+    assert_eq!(pool["spec"]["color"], json!({"of": [1]}));
+    assert_eq!(pool["spec"]["families"][0]["vlan"], 7);
+    let Object::AddressPool(read_pool) = read(&mut world, Kind::AddressPool, "a") else {
+        panic!("a pool")
+    };
+    let conditions = &read_pool.status.conditions;
+    let ignored = conditions
+        .iter()
+        .find(|c| c.kind == "FieldsIgnored")
+        .unwrap();
+    assert!(
+        ignored.message.contains("spec.color"),
+        "{}",
+        ignored.message
+    );
+    assert_eq!(
+        told(&world, "c", "FieldsIgnored", "AddressReservation r"),
+        1
+    );
+    let reservation = json_of(&mut world, Kind::AddressReservation, "r");
+    assert_eq!(reservation["metadata"]["finalizers"][0], "berth.dev/in-use");
+    assert_eq!(reservation["spec"]["lease"], "forever");
+    let stored = json_of(&mut world, Kind::AddressBlock, &block);
+    assert!(
+        stored["spec"]["records"]
+            .as_str()
+            .unwrap()
+            .contains("pod-kept"),
+        "it was written"
+    );
+    assert_eq!(stored["spec"]["checksum"], 12);
+    let machine = json_of(&mut world, Kind::BerthNode, "machine-n0");
+    assert_ne!(machine["spec"]["blocks"], json!([]), "it was written");
+    assert_eq!(machine["spec"]["arch"], "riscv");
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn an_approval_that_cannot_be_read_approves_nothing_more_and_takes_nothing_back() {
+    let mut world = World::new(15, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/29");
+    world.start_controller("c");
+    world.add_node("n0");
+    seconds(&mut world, 5);
+    let good = json_of(&mut world, Kind::DomainApproval, "default");
+    let mut bad = good.clone();
+    bad["spec"]["pools"][0]["blockSize"] = "four".into();
+    world.put_raw(Kind::DomainApproval, bad.clone());
+    create_pool(&mut world, "b", "10.0.0.0/30");
+    let mut other = AddressPool::default();
+    other.metadata.name = "elsewhere".into();
+    other.spec.domain = "other".into();
+    other.spec.families = vec![FamilySpec {
+        ranges: vec!["10.0.0.0/30".into()],
+        ..FamilySpec::default()
+    }];
+    world.with_store(|store| store.create(other.into()).unwrap());
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 30);
+    assert!(approved(&mut world, "a"), "what was approved stays");
+    assert_ne!(address(&world, "p"), "");
+    assert!(!approved(&mut world, "b"), "it may overlap");
+    assert!(approved(&mut world, "elsewhere"), "another domain");
+    let stored = read(&mut world, Kind::DomainApproval, "default");
+    assert!(stored.set_aside().is_some(), "not written over");
+    world.put_raw(Kind::DomainApproval, good);
+    seconds(&mut world, 30);
+    assert!(!approved(&mut world, "b"), "it does overlap");
+}
+
+#[test]
+fn a_machine_object_is_kept_for_the_count_of_nodes_while_it_cannot_be_read() {
+    let object = BerthNode::default();
+    let mut value = serde_json::to_value(Object::from(object)).unwrap();
+    value["metadata"]["name"] = "machine-x".into();
+    value["spec"]["epoch"] = json!(-1);
+    let mut world = World::new(16, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/28");
+    world.put_raw(Kind::BerthNode, value);
+    world.keep_states("n0");
+    world.start_controller("c");
+    world.add_node("n0");
+    for index in 0..16 {
+        pod(&mut world, "n0", &format!("p{index}"));
+    }
+    seconds(&mut world, 30);
+    assert_eq!(
+        world.agent_state("n0").set_aside,
+        [(Kind::BerthNode, 1)].into()
+    );
+    // Its share is taken when the own is used up, like that of any live machine.
+    assert_eq!(world.running_count(), 16);
+}
