@@ -24,11 +24,13 @@ pub enum Mutant {
     AllOrNothingDecode,
     /// A list of the runtime's sandboxes that failed counts as an empty list.
     LostRuntimeTakenForEmpty,
+    /// Whoever names a pool gets it: its rules are asked only where nobody named one.
+    RightsOnlyOnOrdinaryPath,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
@@ -37,6 +39,7 @@ impl Mutant {
         Self::ClaimsForForeignPods,
         Self::AllOrNothingDecode,
         Self::LostRuntimeTakenForEmpty,
+        Self::RightsOnlyOnOrdinaryPath,
     ];
 
     fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Mutant {
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
             Self::AllOrNothingDecode => "all-or-nothing-decode",
             Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
+            Self::RightsOnlyOnOrdinaryPath => "rights-only-on-ordinary-path",
         }
     }
 }

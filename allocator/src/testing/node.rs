@@ -11,6 +11,9 @@ use crate::core::controller::ControllerState;
 use crate::core::exchange::{RequestId, Response};
 use crate::ports::{InboxEvent, Metric, SpoolEntry};
 
+/// Requests with IDs from here are of a test's own plugins.
+pub(super) const OWN_ASKS: u64 = 1 << 62;
+
 /// A sandbox that really exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandboxed {
@@ -42,6 +45,8 @@ pub(super) struct NodeState {
     pub(super) namespace_waiter: Option<oneshot::Sender<()>>,
     pub(super) spool_waiter: Option<oneshot::Sender<()>>,
     pub(super) replies: Vec<(RequestId, Response)>,
+    /// What plugins of a test's own were told.
+    pub(super) answers: BTreeMap<RequestId, Response>,
     pub(super) metrics: Vec<Metric>,
     pub(super) events: Vec<(&'static str, String)>,
     pub(super) journal_broken: bool,

@@ -3,7 +3,7 @@
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::node::{NodePorts, lock};
+use super::node::{NodePorts, OWN_ASKS, lock};
 use super::world::{Arrival, Inner, Pending, Shared, Wait};
 use crate::core::agent::AgentState;
 use crate::core::call::{ApiReply, ApiRequest};
@@ -261,7 +261,13 @@ impl Inbox for NodePorts {
     }
 
     fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send {
-        self.with_node(|node| node.replies.push((id, response)));
+        self.with_node(|node| {
+            if id.0 >= OWN_ASKS {
+                node.answers.insert(id, response);
+            } else {
+                node.replies.push((id, response));
+            }
+        });
         core::future::ready(())
     }
 }

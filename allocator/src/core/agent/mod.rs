@@ -16,6 +16,7 @@ mod epochs;
 mod fencing;
 mod holdings;
 mod lost;
+mod namespaces;
 mod orders;
 mod parts;
 mod pods;
@@ -23,6 +24,7 @@ mod policy;
 mod pool_check;
 mod releases;
 mod requests;
+mod rights;
 mod search;
 mod set_aside;
 mod startup;
@@ -40,7 +42,7 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{BerthNode, ObjectKey, Uid};
+use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
 use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
@@ -218,7 +220,7 @@ pub enum Output {
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 12] = [
+pub const COUNTERS: [(&str, &str); 13] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -244,6 +246,10 @@ pub const COUNTERS: [(&str, &str); 12] = [
     (
         "berth_pool_fallbacks_total",
         "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_reservations_excluded_total",
+        "Reserved ordinals given back because a rule excludes their Pod now",
     ),
     (
         "berth_reservations_unasked_total",
@@ -307,6 +313,8 @@ struct PoolState {
     name: String,
     /// Its geometry, as last approved.
     pool: Option<Pool>,
+    /// Its spec as last seen, approved or not: whom it admits is no matter of approval.
+    rules: AddressPoolSpec,
     /// No new claims: not approved as it is now, or being deleted.
     paused: bool,
     /// Claims that no block was found for.
@@ -345,6 +353,8 @@ enum Purpose {
     PoolCheck(PoolId),
     Search(PoolId),
     PodOfAdd(RequestId),
+    Namespace(String),
+    NodeLabels,
     Relist(startup::Watched),
     RemovePod(Uid),
 }
@@ -374,6 +384,7 @@ enum Timer {
     Sandboxes,
     Pod(Uid),
     RemovePod(Uid),
+    Namespace(String),
     Unasked(Uid),
 }
 
@@ -407,6 +418,9 @@ pub struct Agent {
     startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
+    /// For which network each holding of this process was claimed; none: the default one.
+    claimed_for: BTreeMap<Place, Option<String>>,
+    namespaces: BTreeMap<String, namespaces::NamespaceView>,
     pods: BTreeMap<Uid, PodState>,
     claims: BTreeMap<ClaimId, Claim>,
     adds: BTreeMap<RequestId, PendingAdd>,
@@ -459,6 +473,8 @@ impl Agent {
             startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
+            claimed_for: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
             adds: BTreeMap::new(),
@@ -597,6 +613,8 @@ impl Agent {
             Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
+            Purpose::Namespace(name) => self.namespace_read(&name, result),
+            Purpose::NodeLabels => self.node_read(result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
         }
@@ -633,6 +651,7 @@ impl Agent {
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
+                Timer::Namespace(name) => self.touch_namespace(&name),
             }
         }
     }

@@ -14,6 +14,12 @@ pub struct Policy {
     pub epoch_refresh: Duration,
     /// The same while nothing waits: only to notice a burial, far within its quarantine.
     pub epoch_refresh_idle: Duration,
+    /// What was read of a Namespace counts so long after *sending* the read: a label that is taken
+    /// away closes a pool within this time.
+    pub namespace_valid: Duration,
+    /// A Pod that an ADD is about and that the watch does not show is read after so long: the watch
+    /// is mostly that much late, and a static Pod never in it.
+    pub pod_unseen: Duration,
     /// No ADD lasts longer (multus gives up at 240 s).
     pub longest_add: Duration,
     /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD. Longer
@@ -75,6 +81,8 @@ impl Policy {
         epoch_valid: Duration::from_secs(30),
         epoch_refresh: Duration::from_secs(20),
         epoch_refresh_idle: Duration::from_secs(60),
+        namespace_valid: Duration::from_secs(30),
+        pod_unseen: Duration::from_millis(150),
         longest_add: Duration::from_secs(240),
         reservation_unasked: Duration::from_mins(10),
         release_after_del: Duration::from_secs(20),

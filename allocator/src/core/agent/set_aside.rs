@@ -61,6 +61,11 @@ impl Reservations {
         }
     }
 
+    /// All of them. Shape: ascending by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &AddressReservation> {
+        self.by_name.values()
+    }
+
     /// Those for the Pod of that name. Shape: ascending by name.
     pub(super) fn of(
         &self,

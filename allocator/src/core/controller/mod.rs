@@ -492,7 +492,7 @@ impl Controller {
                 }
             }
             Object::SetAside(object) => self.set_aside(*object),
-            Object::Lease(_) | Object::Pod(_) => {}
+            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) => {}
         }
     }
 
@@ -511,7 +511,7 @@ impl Controller {
                     survey.unread.remove(name);
                 }
             }
-            Kind::Lease | Kind::Pod => {}
+            Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -525,7 +525,7 @@ impl Controller {
             Kind::BerthNode => self.machines.keys().cloned().collect(),
             Kind::DomainApproval => self.domains.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().cloned().collect(),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => Vec::new(),
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => Vec::new(),
         };
         let unread = self.unread.objects.keys().filter(|key| key.kind == kind);
         let unread: Vec<String> = unread.map(|key| key.name.clone()).collect();
@@ -553,7 +553,7 @@ impl Controller {
                     Kind::BerthNode => drop(self.machines.remove(&item.metadata().name)),
                     Kind::DomainApproval => drop(self.domains.remove(&item.metadata().name)),
                     Kind::Node => drop(self.nodes.remove(&item.metadata().name)),
-                    Kind::AddressBlock | Kind::Lease | Kind::Pod => {}
+                    Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
                 }
             }
             self.remember(item);

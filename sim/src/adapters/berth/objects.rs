@@ -21,6 +21,7 @@ pub fn custom_kind(kind: Kind) -> Option<CustomKind> {
         Kind::DomainApproval => ("domainapprovals", Shape::Flat),
         Kind::Lease => ("leases", Shape::Flat),
         Kind::Node => ("nodes", Shape::Flat),
+        Kind::Namespace => ("namespaces", Shape::Flat),
         Kind::Pod => return None,
     };
     Some(CustomKind { resource, shape })
