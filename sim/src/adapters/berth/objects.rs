@@ -226,6 +226,7 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             finalizers: Vec::new(),
             deletion_timestamp: pod.deletion.is_some().then(|| DELETED.to_owned()),
             owner_references: owner_references.collect(),
+            generation: None,
         },
         spec: PodSpec {
             node_name: pod.node_name.as_deref().unwrap_or_default().to_owned(),
