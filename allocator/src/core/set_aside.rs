@@ -345,6 +345,7 @@ fn salvage(value: &Value) -> Metadata {
         name: text("name"),
         namespace: text("namespace"),
         uid: Uid::new(value["uid"].as_str().unwrap_or_default()),
+        generation: value["generation"].as_u64(),
         resource_version: text("resourceVersion"),
         labels: texts("labels"),
         annotations: texts("annotations"),

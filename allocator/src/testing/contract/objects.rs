@@ -68,11 +68,9 @@ pub(super) fn pool(name: &str) -> AddressPool {
 /// A condition of a status.
 pub(super) fn condition(kind: &str) -> Condition {
     Condition {
-        kind: kind.to_owned(),
-        status: "True".to_owned(),
-        reason: "Reason".to_owned(),
-        message: "words".to_owned(),
-        ..Condition::default()
+        observed_generation: Some(1),
+        last_transition_time: Some("2026-01-02T03:04:05Z".to_owned()),
+        ..Condition::new(kind, "True", "Reason", "a sentence".to_owned())
     }
 }
 
