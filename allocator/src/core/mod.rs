@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod block;
 pub mod call;
+pub mod condition;
 pub mod controller;
 pub mod disk;
 pub mod exchange;

@@ -2,6 +2,7 @@
 //! there and cannot be read is set aside by name, with what can be told of it; it is never absent,
 //! and it is nobody else's failure. What to hold for its sake is the readers' business.
 
+use core::fmt::Write as _;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
@@ -276,7 +277,7 @@ fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
                 at = &at[key];
             }
             Segment::Seq { index } => {
-                field.push_str(&format!("[{index}]"));
+                let _ = write!(field, "[{index}]");
                 at = &at[*index];
             }
             Segment::Enum { .. } | Segment::Unknown => {}
@@ -344,6 +345,7 @@ fn salvage(value: &Value) -> Metadata {
         name: text("name"),
         namespace: text("namespace"),
         uid: Uid::new(value["uid"].as_str().unwrap_or_default()),
+        generation: value["generation"].as_u64(),
         resource_version: text("resourceVersion"),
         labels: texts("labels"),
         annotations: texts("annotations"),

@@ -52,6 +52,7 @@ pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
     shell.await_parts();
     loop {
         while let Some(input) = shell.inputs.pop_front() {
+            agent.wall_is(ports.clock().wall());
             let outputs = agent.handle(ports.clock().now(), ports.entropy().draw(), input);
             shell.execute(outputs).await;
         }

@@ -127,7 +127,7 @@ fn what_looks_lost_is_reported_with_its_reason() {
     snapshot.machines[0].spec.former = vec![FormerEpoch {
         epoch: 2,
         state: EpochState::Dying,
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     snapshot.pods = vec![pod("runs", "a"), pod("moved", "c"), pod("old", "a")];
     let found: Vec<(FindingKind, String)> = findings(&snapshot)
@@ -316,7 +316,7 @@ fn a_machine_is_buried_by_its_nodes_name_unless_two_serve_it() {
     assert!(plan_burial(&snapshot, "b", "w").is_ok());
 }
 
-fn unread(kind: Kind, name: &str, spec: serde_json::Value) -> Object {
+fn unread(kind: Kind, name: &str, spec: &serde_json::Value) -> Object {
     let metadata = serde_json::json!({"name": name, "uid": name, "namespace": match kind {
         Kind::Pod => "shop",
         _ => "",
@@ -335,24 +335,28 @@ fn what_cannot_be_read_is_reported_with_field_and_remedy_and_is_not_taken_for_go
     snapshot.add(vec![
         of_newer.into(),
         machine("m", 1, EpochState::Live).into(),
-        unread(Kind::AddressPool, "typo", serde_json::json!({"dns": ["x"]})),
+        unread(
+            Kind::AddressPool,
+            "typo",
+            &serde_json::json!({"dns": ["x"]}),
+        ),
         unread(
             Kind::AddressReservation,
             "r",
-            serde_json::json!({"address": "10.0.0.300"}),
+            &serde_json::json!({"address": "10.0.0.300"}),
         ),
         unread(
             Kind::BerthNode,
             "lost",
-            serde_json::json!({"nodeName": "off", "epoch": "1"}),
+            &serde_json::json!({"nodeName": "off", "epoch": "1"}),
         ),
-        unread(Kind::Node, "node-m", serde_json::json!({"taints": 1})),
+        unread(Kind::Node, "node-m", &serde_json::json!({"taints": 1})),
         unread(
             Kind::Pod,
             "web",
-            serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
+            &serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
         ),
-        unread(Kind::AddressBlock, "p-0", serde_json::json!({"size": ""})),
+        unread(Kind::AddressBlock, "p-0", &serde_json::json!({"size": ""})),
     ]);
     let found = findings(&snapshot);
     let of = |kind| {

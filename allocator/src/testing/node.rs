@@ -49,7 +49,6 @@ pub(super) struct NodeState {
     pub(super) agent_state: Option<AgentState>,
     /// The same of a controller of that name.
     pub(super) controller_state: Option<ControllerState>,
-    pub(super) keeps_states: bool,
     /// The runtime cannot be asked.
     pub(super) runtime_lost: bool,
     /// No path can be looked at.

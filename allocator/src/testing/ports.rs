@@ -276,14 +276,14 @@ impl Observer for NodePorts {
     }
 
     fn agent_state(&self, state: impl FnOnce() -> AgentState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.agent_state.is_some()) {
             let state = state();
             self.with_node(|node| node.agent_state = Some(state));
         }
     }
 
     fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.controller_state.is_some()) {
             let state = state();
             self.with_node(|node| node.controller_state = Some(state));
         }

@@ -252,7 +252,7 @@ fn rendered(options: &[&str]) -> Option<String> {
     let chart = deploy("helm/berth");
     let mut helm = Command::new(variable("HELM").unwrap_or_else(|| "helm".into()));
     helm.args(["template", "berth", "--namespace", "berth-system"]);
-    helm.args(["--kube-version", "1.30.0"]).args(options);
+    helm.args(["--kube-version", "1.31.0"]).args(options);
     let Ok(rendered) = helm.arg(&chart).output() else {
         let required = variable("REQUIRE_HELM").is_some_and(|value| value == "1");
         assert!(!required, "REQUIRE_HELM=1, and there is no helm");
@@ -276,7 +276,7 @@ fn the_base_is_what_the_chart_renders() {
         };
         assert!(
             rendered == text(&format!("kustomize/{file}")),
-            "helm template berth --namespace berth-system --kube-version 1.30.0 {} \
+            "helm template berth --namespace berth-system --kube-version 1.31.0 {} \
              allocator/deploy/helm/berth > allocator/deploy/kustomize/{file}",
             options.join(" ")
         );

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{Agent, HostPart, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
 use crate::core::naming::{machine_id, stated_node};
@@ -218,17 +219,15 @@ impl Agent {
 
     fn state_displaced(&self, object: &mut BerthNode) {
         let conditions = &mut object.spec.conditions;
-        conditions.retain(|condition| condition.kind != CONDITION_DISPLACED);
-        if !self.epoch.displaced.is_empty() {
-            let names: Vec<_> = self.epoch.displaced.iter().take(16).cloned().collect();
-            conditions.push(Condition {
-                kind: CONDITION_DISPLACED.to_owned(),
-                status: "True".to_owned(),
-                reason: "AddressTaken".to_owned(),
-                message: format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", ")),
-                ..Condition::default()
-            });
+        if self.epoch.displaced.is_empty() {
+            conditions.retain(|condition| condition.kind != CONDITION_DISPLACED);
+            return;
         }
+        let names: Vec<_> = self.epoch.displaced.iter().take(16).cloned().collect();
+        let message = format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", "));
+        let condition = Condition::new(CONDITION_DISPLACED, "True", "AddressTaken", message);
+        let condition = condition.observed(object.metadata.generation);
+        state_condition(conditions, condition, self.wall);
     }
 
     /// Every block that may hold a record of this machine.
@@ -392,13 +391,11 @@ impl Agent {
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
                 if self.epoch.is_revived {
-                    next.spec.conditions.push(Condition {
-                        kind: CONDITION_REVIVED.to_owned(),
-                        status: "True".to_owned(),
-                        reason: "BuriedWhileAlive".to_owned(),
-                        message: format!("epoch {} was buried", object.spec.epoch),
-                        ..Condition::default()
-                    });
+                    let message = format!("epoch {} was buried", object.spec.epoch);
+                    let condition =
+                        Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
+                            .observed(object.metadata.generation);
+                    state_condition(&mut next.spec.conditions, condition, self.wall);
                 }
                 next.metadata = object.metadata;
                 next.other = object.other;
@@ -475,6 +472,15 @@ impl Agent {
             self.epoch_block_added();
         }
         self.obey_orders(object);
+    }
+
+    /// The whole list of machines: others are gone.
+    pub(super) fn machines_listed(&mut self, names: &BTreeSet<String>) {
+        let before = self.epoch.machines.len();
+        self.epoch.machines.retain(|(_, name)| names.contains(name));
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
     }
 
     /// Blocks are dealt among the machines that live.

@@ -43,7 +43,7 @@ use super::journal::{self, Entry};
 use super::objects::{BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
 use super::set_aside::SetAside;
-use super::time::BootTime;
+use super::time::{BootTime, WallTime};
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
 };
@@ -381,6 +381,7 @@ enum Timer {
 pub struct Agent {
     config: AgentConfig,
     now: BootTime,
+    wall: WallTime,
     entropy: u64,
     drawn: u64,
     last_id: u64,
@@ -436,6 +437,7 @@ impl Agent {
     pub fn new(config: AgentConfig) -> Self {
         Self {
             now: BootTime::ZERO,
+            wall: WallTime::default(),
             entropy: 0,
             drawn: 0,
             last_id: 0,
@@ -481,6 +483,12 @@ impl Agent {
             touched_pods: BTreeSet::new(),
             config,
         }
+    }
+
+    /// What the wall clock says. For the times in conditions, which people read; never told, they
+    /// stay without.
+    pub fn wall_is(&mut self, wall: WallTime) {
+        self.wall = wall;
     }
 
     /// Takes one input in and says what to do. Total: any input at any time is allowed; answers to
@@ -537,6 +545,7 @@ impl Agent {
     /// Does what the input made necessary: Pods first (they claim and are answered), then claims to
     /// blocks, then blocks to the apiserver.
     fn settle(&mut self) {
+        self.refresh_kept();
         if self.phase != Phase::Serving {
             if self.phase == Phase::Settling {
                 self.flush_touched();
