@@ -1,4 +1,4 @@
-//! Deliberately wrong variants of five rules, compiled in only with the feature `mutants`: a
+//! Deliberately wrong variants of some rules, compiled in only with the feature `mutants`: a
 //! testbed that does not notice them does not see.
 
 use core::fmt;
@@ -18,16 +18,26 @@ pub enum Mutant {
     FreeAtDel,
     /// The incarnation is named after the node instead of the machine.
     NodeNameIdentity,
+    /// A start without a journal writes a sound one before it knows what the lost one knew, and what
+    /// no entry says is taken for what is not.
+    HeaderBeforeLost,
+    /// The journal is read up to the first damage, and what is not read is taken for what is not.
+    DamageBelieved,
+    /// A path that cannot be told is taken for one that is gone.
+    UnknownTakenForGone,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
         Self::FreeAtDel,
         Self::NodeNameIdentity,
+        Self::HeaderBeforeLost,
+        Self::DamageBelieved,
+        Self::UnknownTakenForGone,
     ];
 
     fn name(self) -> &'static str {
@@ -37,6 +47,9 @@ impl Mutant {
             Self::ReadSettlesUnknown => "read-settles-unknown",
             Self::FreeAtDel => "free-at-del",
             Self::NodeNameIdentity => "node-name-identity",
+            Self::HeaderBeforeLost => "header-before-lost",
+            Self::DamageBelieved => "damage-believed",
+            Self::UnknownTakenForGone => "unknown-taken-for-gone",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The fake world: an event queue, nodes, a very small kubelet and the ledger.
 
+mod ailments;
 mod looks;
 
 use core::net::IpAddr;
@@ -795,11 +796,6 @@ impl World {
                 inner.remove_pod_object(&pod);
             }
         });
-    }
-
-    /// Deletes the journal of a node.
-    pub fn lose_journal(&mut self, name: &str) {
-        self.with(|inner| inner.node(name).journal.clear());
     }
 
     /// Creates a Pod that is bound to a node.

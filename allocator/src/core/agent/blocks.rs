@@ -35,6 +35,8 @@ pub(super) struct BlockState {
     pub(super) unusable: bool,
     /// Created by this agent; the pool must be read before anything in it is handed out.
     pub(super) unconfirmed: bool,
+    /// An earlier process may have written it, and this one has not yet.
+    pub(super) unfenced: bool,
     /// Its name is in the journal.
     pub(super) journaled: bool,
     /// The request in flight.
@@ -90,6 +92,7 @@ impl BlockState {
             stale: false,
             unusable: false,
             unconfirmed: false,
+            unfenced: false,
             journaled: false,
             flight: None,
             waiting: Vec::new(),
@@ -432,6 +435,7 @@ impl Agent {
         let first_time = !std::mem::replace(&mut block.journaled, true);
         let pool = pool.name.clone();
         if first_time {
+            self.entering.push(key);
             self.journal(&Entry::Block {
                 pool,
                 index: key.index,
@@ -613,6 +617,9 @@ impl Agent {
                 None => missing.push((*place, holding.state.clone(), false)),
             }
         }
+        if !unknown.is_empty() {
+            self.fence_unknown(key);
+        }
         for (place, holder) in unknown {
             self.adopt(place, holder, &own);
         }
@@ -664,6 +671,7 @@ impl Agent {
                 block.stored = Some(metadata);
                 block.note_resting(now);
                 let was_fence = !std::mem::replace(&mut block.trusted, true);
+                block.unfenced = false;
                 block.conflict_count = 0;
                 block.failure_count = 0;
                 block.unconfirmed |= created;

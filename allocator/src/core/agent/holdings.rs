@@ -15,6 +15,10 @@ impl Agent {
     /// Ends a hold in memory; the record, if there is one, is freed by a later write.
     pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
         let holding = self.holdings.remove(&place)?;
+        let block = self.blocks.get(&place.block);
+        if block.is_none_or(|block| block.unfenced) {
+            self.lost.explain(place);
+        }
         if let Some(pod) = self.pods.get_mut(&holding.pod) {
             pod.places.retain(|other| *other != place);
         }

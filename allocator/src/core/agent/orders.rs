@@ -37,7 +37,7 @@ impl Agent {
         self.sweep.order(attachments);
         self.sweep_timer();
         if lost {
-            self.out.push(super::Output::ListSandboxes);
+            self.ask_runtime();
         }
         self.event(
             "ReleaseOrdered",

@@ -53,6 +53,8 @@ pub struct Policy {
     pub reassert: Duration,
     /// Bound attachments of vanished Pods are looked at so often.
     pub sweep: Duration,
+    /// A runtime that cannot be asked for so long is done without where something else decides.
+    pub runtime_patience: Duration,
     /// Entries; see the tombstones.
     pub tombstone_count_max: usize,
     /// Entries: finished attachments that are remembered.
@@ -99,6 +101,7 @@ impl Policy {
         settle_grace: Duration::from_secs(5),
         reassert: Duration::from_secs(3600),
         sweep: Duration::from_secs(10),
+        runtime_patience: Duration::from_secs(40),
         tombstone_count_max: 1024,
         ended_count_max: 4096,
         waiting_adds_max: 1024,

@@ -40,6 +40,10 @@ impl Agent {
                 let failure = Failure::new(Failure::TRY_AGAIN, "the journal is of a newer version");
                 self.reply(request.id, Response::Failed(failure));
             }
+            Phase::Opening if !self.journal_ok => {
+                let failure = Failure::new(Failure::IO, "the journal cannot be opened");
+                self.reply(request.id, Response::Failed(failure));
+            }
             Phase::Opening => self.early.push((request, probe)),
             Phase::Loading if !matches!(request.verb, Verb::Add(_) | Verb::Status) => {
                 self.early.push((request, probe));
@@ -498,7 +502,8 @@ impl Agent {
                     && attached.releasing.is_none()
                     && attached.binding.netns == request.netns
             });
-        if !again {
+        // While the journal takes nothing, what memory holds may never have been written.
+        if !again || !self.journal_ok {
             let binding = Binding {
                 attachment: request.attachment.clone(),
                 netns: request.netns.clone(),
@@ -582,12 +587,5 @@ impl Agent {
             return failed("the block does not say so");
         }
         Response::Done
-    }
-
-    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
-    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
-    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
-        self.journal_ok = false;
-        self.count("berth_journal_failures_total");
     }
 }

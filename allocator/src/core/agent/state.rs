@@ -35,6 +35,10 @@ pub struct AgentState {
     pub tombstones: u64,
     /// Units: requests to the apiserver without an answer.
     pub calls_in_flight: u64,
+    /// The journal of this boot was lost, and not every record is explained yet.
+    pub is_journal_lost: bool,
+    /// Units: attachments whose DEL is long past and that wait for the runtime's word.
+    pub releases_overdue: u64,
 }
 
 impl Agent {
@@ -49,6 +53,8 @@ impl Agent {
             claims_waiting: self.claims.len() as u64,
             tombstones: self.tombstones.len() as u64,
             calls_in_flight: self.calls.len() as u64,
+            is_journal_lost: self.lost.is_marked(),
+            releases_overdue: self.sweep.overdue_count() as u64,
             ..AgentState::default()
         };
         for holding in self.holdings.values() {
