@@ -207,7 +207,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// The JSON of a frame of length, checksum and JSON, and the whole frame's length.
 fn plain_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let length = (word(bytes, 0)? as usize).checked_add(8)?;
-    let json = bytes.get(8..length)?;
+    // Zeros are the sound frame of nothing.
+    let json = bytes.get(8..length).filter(|json| !json.is_empty())?;
     (crc32(json) == word(bytes, 4)?).then_some((json, length))
 }
 

@@ -609,13 +609,29 @@ impl Agent {
             }
         }
         let mut missing = Vec::new();
+        let mut older = Vec::new();
         for (place, holding) in self.holdings_of(key) {
             let record = block.base.get(place.ordinal);
             match record.and_then(Record::holder) {
+                Some(holder)
+                    if block.unfenced
+                        && holder.epoch == own
+                        && holder.pod_uid != holding.pod
+                        && matches!(holding.state, Hold::Attached(_)) =>
+                {
+                    older.push((*place, holder.clone()));
+                }
                 Some(holder) if holder.epoch.machine() == own.machine() => {}
                 Some(_) => missing.push((*place, holding.state.clone(), true)),
                 None => missing.push((*place, holding.state.clone(), false)),
             }
+        }
+        for (place, holder) in older {
+            #[cfg(feature = "mutants")]
+            if self.believes_silence() {
+                continue;
+            }
+            self.entry_is_old(place, &holder);
         }
         if !unknown.is_empty() {
             self.fence_unknown(key);

@@ -436,7 +436,7 @@ impl Agent {
             let victim = self.holdings.range(begin..=end).find(|(place, holding)| {
                 holding.state == Hold::Unbound
                     && holding.reservation.is_empty()
-                    && !self.lost.doubts(&holding.pod)
+                    && !self.lost.doubts(**place)
                     && self.is_answerable(**place)
                     && self
                         .blocks

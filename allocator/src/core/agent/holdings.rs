@@ -5,6 +5,12 @@ use super::{Agent, Holding, Place, Timer};
 
 impl Agent {
     pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
+        if let Some(before) = self.holdings.get(&place)
+            && before.pod != holding.pod
+            && let Some(pod) = self.pods.get_mut(&before.pod)
+        {
+            pod.places.retain(|other| *other != place);
+        }
         let pod = self.pod_entry(&holding.pod, &holding.pod_name);
         if !pod.places.contains(&place) {
             pod.places.push(place);

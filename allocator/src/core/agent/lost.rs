@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Agent, Hold, Place, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
-use crate::core::holder::decode_records;
+use crate::core::holder::{Holder, decode_records};
 use crate::core::journal::{Binding, Damage, Entry, State};
 use crate::core::objects::{AddressBlock, Kind, Object, Uid};
 use crate::core::time::BootTime;
@@ -40,8 +40,8 @@ pub(super) struct Lost {
     /// Times that all blocks were looked through for own records.
     survey_count: u32,
     is_surveying: bool,
-    /// Pods whose reservation no entry explains.
-    doubtful: BTreeSet<Uid>,
+    /// Reservations that no entry explains.
+    doubtful: BTreeSet<Place>,
     /// Places that this process held before their block was fenced: it knows why it does not now.
     explained: BTreeSet<Place>,
     /// Pods by container, as the runtime listed them.
@@ -75,9 +75,9 @@ impl Lost {
             .all(|list| list.is_some_and(|list| !list.contains(pod)))
     }
 
-    /// Whether the Pod's reservation may be another's only by the runtime's word.
-    pub(super) fn doubts(&self, pod: &Uid) -> bool {
-        self.doubtful.contains(pod)
+    /// Whether the reservation may be another's only by the runtime's word.
+    pub(super) fn doubts(&self, place: Place) -> bool {
+        self.doubtful.contains(&place)
     }
 
     /// This process ends the hold, for reasons of its own.
@@ -121,12 +121,36 @@ impl Agent {
     pub(super) fn decide_lost(&mut self, known_before: bool) {
         let missing = (known_before && self.lost.is_missing).then(|| "there is none".to_owned());
         if let Some(why) = self.lost.proof.take().or(missing) {
-            self.lost.active = true;
-            self.lost.marked = true;
-            let text = "all records of this boot that no entry explains count as bound";
-            self.event("JournalLost", format!("{why}; {text}"));
-            self.ask_runtime();
-            self.survey(String::new());
+            self.lost_for(&why);
+        }
+    }
+
+    fn lost_for(&mut self, why: &str) {
+        self.lost.active = true;
+        self.lost.marked = true;
+        let text = "all records of this boot that no entry explains count as bound";
+        self.event("JournalLost", format!("{why}; {text}"));
+        self.ask_runtime();
+        self.survey(String::new());
+    }
+
+    /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
+    /// entry is older than the record, and so, it seems, is the journal. Until neither has a sandbox
+    /// the place is nobody else's.
+    pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
+        self.remove_holding(place);
+        self.put_holding(
+            place,
+            super::Holding {
+                pod: holder.pod_uid.clone(),
+                pod_name: holder.pod_name.clone(),
+                state: Hold::Lost,
+                reservation: holder.reservation.clone(),
+            },
+        );
+        if !self.lost.marked {
+            self.lost_for("it is older than the records");
+            self.journal(&Entry::Lost);
         }
     }
 
@@ -151,8 +175,8 @@ impl Agent {
     }
 
     /// The reservation may be one that a lost entry bound.
-    pub(super) fn doubt(&mut self, pod: &Uid) {
-        self.lost.doubtful.insert(pod.clone());
+    pub(super) fn doubt(&mut self, place: Place) {
+        self.lost.doubtful.insert(place);
         self.ask_runtime();
     }
 
@@ -161,7 +185,7 @@ impl Agent {
         let Some(holding) = self.holdings.get_mut(&place) else {
             return;
         };
-        if self.lost.doubtful.contains(&holding.pod) {
+        if self.lost.doubtful.contains(&place) {
             holding.state = Hold::Lost;
             self.ask_runtime();
         } else {
@@ -198,8 +222,11 @@ impl Agent {
             return;
         }
         let doubtful = std::mem::take(&mut self.lost.doubtful);
-        let still = doubtful.into_iter().filter(|p| !self.lost.is_unbound(p));
-        self.lost.doubtful = still.collect();
+        let is_still = |place: &Place| {
+            let holding = self.holdings.get(place);
+            holding.is_some_and(|holding| !self.lost.is_unbound(&holding.pod))
+        };
+        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
         self.unbind_lost(|lost, pod| lost.is_unbound(pod));
         self.end_lost_mode();
     }
@@ -212,14 +239,16 @@ impl Agent {
             .collect();
         let containers = || list.iter().map(|s| s.container.clone()).collect();
         let first = self.lost.first.get_or_insert_with(containers);
-        // A sandbox that came later got its addresses from this process, which knows them.
+        // A sandbox that came later has its addresses from this process, which knows them.
         let is_known = |container: &String| {
             let begin = Attachment {
                 container: container.clone(),
                 interface: String::new(),
             };
             let next = self.attachments.range(begin..).next();
-            next.is_some_and(|(attachment, _)| attachment.container == *container)
+            let is_attached =
+                next.is_some_and(|(attachment, _)| attachment.container == *container);
+            is_attached || self.adds.values().any(|add| add.is_of(container))
         };
         let with: BTreeSet<Uid> = list
             .iter()
@@ -243,6 +272,8 @@ impl Agent {
             .iter()
             .filter(|(_, h)| h.state == Hold::Lost && is_unbound(&self.lost, &h.pod))
             .map(|(place, _)| *place)
+            // See `entry_is_old`.
+            .filter(|place| self.attachments.values().all(|a| a.place != *place))
             .collect();
         for place in unbound {
             if let Some(holding) = self.holdings.get_mut(&place) {

@@ -347,7 +347,7 @@ impl Agent {
             self.ask_runtime();
         } else if wants {
             if in_doubt {
-                self.doubt(&holder.pod_uid);
+                self.doubt(place);
             }
             let claims = self
                 .pods

@@ -540,8 +540,8 @@ impl Agent {
         for attachment in std::mem::take(&mut self.sweep.suspects) {
             if self.has_sandbox(&attachment, &list) {
                 self.sandbox_lives(&attachment);
-            } else if !self.is_releasing(&attachment) {
-                self.end_attachment(&attachment);
+            } else {
+                self.end_without_del(&attachment);
             }
         }
         for attachment in std::mem::take(&mut self.sweep.untold) {
@@ -555,8 +555,8 @@ impl Agent {
             // One list may have been made before the sandbox was in it.
             let is_sure = now.since(since) >= self.config.policy.sweep / 2;
             let is_ordered = self.sweep.ordered.contains(&attachment);
-            if (is_sure || is_ordered) && !self.is_releasing(&attachment) {
-                self.end_attachment(&attachment);
+            if is_sure || is_ordered {
+                self.end_without_del(&attachment);
             }
         }
         for attachment in std::mem::take(&mut self.sweep.overdue) {
@@ -588,6 +588,22 @@ impl Agent {
             sandbox.container == attachment.container
                 || has_no_pod && sandbox.pod_uid == attached.binding.pod_uid
         })
+    }
+
+    fn end_without_del(&mut self, attachment: &Attachment) {
+        let Some(attached) = self.attachments.get(attachment) else {
+            return;
+        };
+        if attached.releasing.is_some() {
+            return;
+        }
+        let (place, has_pod) = (attached.place, !self.has_no_pod(attached));
+        self.end_attachment(attachment);
+        if has_pod {
+            // The DEL may have come to a process whose entries are lost, and with them those of the
+            // Pod's next sandbox, which has the same address.
+            self.doubt(place);
+        }
     }
 
     fn sandbox_lives(&mut self, attachment: &Attachment) {

@@ -33,6 +33,12 @@ enum Step {
     Claim,
 }
 
+impl PendingAdd {
+    pub(super) fn is_of(&self, container: &str) -> bool {
+        self.request.attachment.container == container
+    }
+}
+
 impl Agent {
     pub(super) fn request(&mut self, request: PluginRequest, probe: Option<Probe>) {
         match self.phase {

@@ -397,7 +397,10 @@ impl Agent {
                 | Entry::Lost => {}
             }
         }
-        for (binding, last_del) in bound.into_values() {
+        let mut bound: Vec<_> = bound.into_values().collect();
+        // Where an end is missing two may have had one place: the later one has it.
+        bound.sort_by_key(|(binding, _)| binding.at);
+        for (binding, last_del) in bound {
             self.restore_attachment(binding, last_del);
         }
     }

@@ -60,6 +60,11 @@ impl World {
         self.with(|inner| inner.node(node).aside.clone())
     }
 
+    /// How often a node was rebooted.
+    pub fn boot(&self, node: &str) -> u64 {
+        self.with(|inner| inner.node(node).boot)
+    }
+
     /// The bytes of a node's journal.
     pub fn journal_bytes(&self, node: &str) -> Vec<u8> {
         self.with(|inner| inner.node(node).journal.clone())
