@@ -324,9 +324,7 @@ impl Inner {
     fn push(&mut self, node: &str, event: InboxEvent) {
         let node = self.node(node);
         node.inbox.push_back(event);
-        if let Some(waiter) = node.inbox_waiter.take() {
-            let _ = waiter.send(());
-        }
+        notify(&mut node.inbox_waiter);
     }
 
     fn agent_is_up(&mut self, node: &str) -> bool {
@@ -460,6 +458,8 @@ impl Inner {
                 request: Some(del),
             });
         }
+        // As a watch of the directory does.
+        notify(&mut node.spool_waiter);
     }
 
     fn remove_pod_object(&mut self, name: &str) {
@@ -472,9 +472,7 @@ impl Inner {
     fn end_namespace(&mut self, node: &str, path: &str) {
         let node = self.node(node);
         node.namespaces.remove(path);
-        if let Some(waiter) = node.namespace_waiter.take() {
-            let _ = waiter.send(());
-        }
+        notify(&mut node.namespace_waiter);
     }
 
     /// What plugins were told takes effect in their namespaces.
@@ -528,6 +526,12 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+fn notify(waiter: Wait<'_>) {
+    if let Some(waiter) = waiter.take() {
+        let _ = waiter.send(());
     }
 }
 

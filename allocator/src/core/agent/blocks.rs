@@ -35,7 +35,8 @@ pub(super) struct BlockState {
     pub(super) unusable: bool,
     /// Created by this agent; the pool must be read before anything in it is handed out.
     pub(super) unconfirmed: bool,
-    /// An earlier process may have written it, and this one has not yet.
+    /// No write of this process was acknowledged yet: what it says of this machine, an earlier
+    /// process wrote.
     pub(super) unfenced: bool,
     /// Its name is in the journal.
     pub(super) journaled: bool,
@@ -92,7 +93,7 @@ impl BlockState {
             stale: false,
             unusable: false,
             unconfirmed: false,
-            unfenced: false,
+            unfenced: true,
             journaled: false,
             flight: None,
             waiting: Vec::new(),

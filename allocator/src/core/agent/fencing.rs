@@ -40,18 +40,19 @@ impl Agent {
         self.touched_blocks.insert(key);
     }
 
-    /// The block, as just read, has records of this machine, but no journal named it: one that was
-    /// lost did, and what an earlier process sent may still be on its way.
+    /// The block, as just read, has records of this machine that this process did not write. If no
+    /// journal named it, one that was lost did: what an earlier process sent may still be on its way.
     pub(super) fn fence_unknown(&mut self, key: BlockKey) {
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
         };
-        if block.journaled {
+        if !block.unfenced {
             return;
         }
         block.trusted = false;
-        block.unfenced = true;
-        block.journaled = true;
+        if std::mem::replace(&mut block.journaled, true) {
+            return;
+        }
         let pool = self.pools.get(&key.pool).map(|pool| pool.name.clone());
         self.entering.push(key);
         self.journal(&Entry::Block {

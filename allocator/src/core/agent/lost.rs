@@ -310,7 +310,7 @@ impl Agent {
             }
             return;
         }
-        let is_fenced = self.blocks.values().all(|block| !block.unfenced);
+        let is_fenced = self.blocks.values().all(|block| block.trusted);
         if !is_fenced {
             return;
         }
