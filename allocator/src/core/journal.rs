@@ -231,7 +231,10 @@ fn decode_plain(bytes: &[u8], mut at: usize, header: Entry) -> Result<Replay, Un
 
 /// What stands at the begin of some bytes.
 enum Frame<'b> {
-    Intact { number: u32, json: &'b [u8] },
+    Intact {
+        number: u32,
+        json: &'b [u8],
+    },
     /// Of the frame with the expected number; the bytes end within it.
     Torn,
     Bad,

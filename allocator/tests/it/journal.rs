@@ -247,7 +247,9 @@ fn damage_is_said_with_its_place_kept_for_people_and_served_on() {
     world.start_agent("n0");
     world.run_for(seconds(3));
     let events = world.events("n0");
-    let said = events.iter().find(|(reason, _)| *reason == "JournalDamaged");
+    let said = events
+        .iter()
+        .find(|(reason, _)| *reason == "JournalDamaged");
     let (_, text) = said.expect("it is said");
     assert!(text.contains("at byte "), "{text}");
     assert!(says(&world, "JournalLost"));
@@ -375,14 +377,20 @@ fn on_a_full_disk_nothing_is_answered_that_was_not_written_and_dels_are_taken() 
     for _ in 0..30 {
         world.run_for(seconds(1));
         for name in ["c", "d", "e"] {
-            assert!(world.addresses_of(name).is_empty(), "not written, not answered");
+            assert!(
+                world.addresses_of(name).is_empty(),
+                "not written, not answered"
+            );
         }
     }
     assert!(!world.held_by().contains(&"pod-a".into()), "its DEL counts");
     // Nobody needs to do anything but make room.
     world.set_ailments("n0", Ailments::default());
     world.run_for(seconds(6));
-    assert!(!bound(&world).contains(&"pod-a".into()), "it is written anew");
+    assert!(
+        !bound(&world).contains(&"pod-a".into()),
+        "it is written anew"
+    );
     world.run_for(seconds(60));
     assert_eq!(world.running_count(), 4);
     assert_eq!(world.held_by(), ["pod-b", "pod-c", "pod-d", "pod-e"]);
@@ -416,10 +424,8 @@ fn a_journal_that_takes_seconds_delays_adds_and_breaks_nothing() {
 #[test]
 fn a_binding_in_a_pool_that_cannot_be_read_stays_in_the_journal() {
     let mut world = world(15, |_| {});
-    let key = berth::core::objects::ObjectKey::cluster(
-        berth::core::objects::Kind::AddressPool,
-        "p",
-    );
+    let key =
+        berth::core::objects::ObjectKey::cluster(berth::core::objects::Kind::AddressPool, "p");
     let pool = world.with_store(|store| {
         let pool = store.get(&key).unwrap();
         let mut object = pool.clone();

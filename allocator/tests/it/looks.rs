@@ -119,7 +119,11 @@ fn play(case: Case, configure: fn(&mut AgentConfig)) -> Played {
     let has_room = world.addresses_of("waits").is_empty();
     Played {
         held_after_5_s,
-        held_after_100_s: if case.pod_gone { is_held(&world) } else { has_room },
+        held_after_100_s: if case.pod_gone {
+            is_held(&world)
+        } else {
+            has_room
+        },
         was_shared: !world.violations().is_empty(),
     }
 }
@@ -252,7 +256,12 @@ fn a_del_that_cannot_be_read_has_everything_looked_at() {
     world.end_silently("a");
     world.start_agent("n0");
     world.run_for(seconds(30));
-    assert!(world.events("n0").iter().any(|(r, _)| *r == "DelUnreadable"));
+    assert!(
+        world
+            .events("n0")
+            .iter()
+            .any(|(r, _)| *r == "DelUnreadable")
+    );
     let bound = world.journal("n0").iter().any(|entry| {
         matches!(entry, berth::core::journal::Entry::Ended { attachment }
             if attachment.container.starts_with("pod-a"))
@@ -293,7 +302,9 @@ fn an_order_ends_what_only_a_silent_runtime_could_tell() {
         let order = (ANNOTATION_RELEASE.to_owned(), "pod-a".to_owned());
         next.metadata.annotations.extend([order]);
         next.spec.writer = "operator".into();
-        store.replace(next.into(), berth::ports::Part::Main).unwrap();
+        store
+            .replace(next.into(), berth::ports::Part::Main)
+            .unwrap();
     });
     world.run_for(seconds(30));
     assert_eq!(world.held_by(), ["pod-b"]);

@@ -65,7 +65,10 @@ fn ailment(world: &mut World, draw: &mut Draw, node: &str, copies: &mut Copies) 
     };
     world.set_ailments(node, ailments);
     if draw.below(3) == 0 {
-        copies.insert(node.to_owned(), (world.boot(node), world.journal_bytes(node)));
+        copies.insert(
+            node.to_owned(),
+            (world.boot(node), world.journal_bytes(node)),
+        );
     }
 }
 
@@ -222,7 +225,10 @@ fn nothing_outlives_its_pod(seed: u64, mut world: World, alive: &[String]) -> Re
             alive.len()
         ));
     }
-    if let Some(gone) = pods.iter().find(|uid| !alive.contains(&uid[4..].to_owned())) {
+    if let Some(gone) = pods
+        .iter()
+        .find(|uid| !alive.contains(&uid[4..].to_owned()))
+    {
         return Err(format!("seed {seed}: {gone} is gone, and held: {held:?}"));
     }
     for name in alive {
@@ -231,7 +237,10 @@ fn nothing_outlives_its_pod(seed: u64, mut world: World, alive: &[String]) -> Re
     world.run_for(Duration::from_secs(120));
     let held = world.held_by();
     if !held.is_empty() || !world.violations().is_empty() {
-        return Err(format!("seed {seed}: in the end {held:?}, {:?}", world.violations()));
+        return Err(format!(
+            "seed {seed}: in the end {held:?}, {:?}",
+            world.violations()
+        ));
     }
     Ok(())
 }

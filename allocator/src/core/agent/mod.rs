@@ -226,7 +226,10 @@ pub const COUNTERS: [(&str, &str); 12] = [
         "berth_journal_failures_total",
         "Entries that the journal did not take",
     ),
-    ("berth_journal_damaged_total", "Journals with damage in them"),
+    (
+        "berth_journal_damaged_total",
+        "Journals with damage in them",
+    ),
     (
         "berth_pods_removed_total",
         "Displaced Pods that the agent deleted",
