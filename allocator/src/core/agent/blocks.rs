@@ -709,7 +709,7 @@ impl Agent {
             }
             Err(error) => {
                 for (id, ordinal) in &claims {
-                    self.remove_holding(Place {
+                    self.withdraw(Place {
                         block: key,
                         ordinal: *ordinal,
                     });

@@ -32,6 +32,12 @@ impl Agent {
         Some(holding)
     }
 
+    /// Takes back a hold that was never written. It explains no record in its place.
+    pub(super) fn withdraw(&mut self, place: Place) {
+        self.remove_holding(place);
+        self.lost.withdraw(place);
+    }
+
     /// Ends a hold, and sees to it that its record is freed in time.
     pub(super) fn let_go(&mut self, place: Place) {
         if self.remove_holding(place).is_none() {

@@ -85,6 +85,11 @@ impl Lost {
         self.explained.insert(place);
     }
 
+    /// The hold was never written.
+    pub(super) fn withdraw(&mut self, place: Place) {
+        self.explained.remove(&place);
+    }
+
     /// How the journal was found.
     pub(super) fn found(&mut self, this_boot: bool, said_so: bool, state: &State) {
         self.is_missing = !this_boot;
