@@ -23,6 +23,7 @@ pub struct Sandboxed {
 
 /// What is wrong with a node's own disk, directories and runtime. The default: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each fails by itself")]
 pub struct Ailments {
     /// Nothing can be written to the journal, as on a disk that is full.
     pub journal_full: bool,

@@ -207,17 +207,15 @@ impl Journal for NodePorts {
 }
 
 impl Spool for NodePorts {
-    fn list(&self) -> impl Future<Output = Result<Vec<SpoolEntry>, LocalError>> + Send {
-        async {
-            let pause = self.with_node(|node| node.ailments.spool_pause);
-            self.pause(pause).await;
-            self.with_node(|node| {
-                if node.ailments.spool_unreadable {
-                    return Err(LocalError::new("input/output error"));
-                }
-                Ok(node.spool.clone())
-            })
-        }
+    async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
+        let pause = self.with_node(|node| node.ailments.spool_pause);
+        self.pause(pause).await;
+        self.with_node(|node| {
+            if node.ailments.spool_unreadable {
+                return Err(LocalError::new("input/output error"));
+            }
+            Ok(node.spool.clone())
+        })
     }
 
     fn remove(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send {

@@ -26,6 +26,10 @@ use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
 /// What is known of what the journal does not say.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct Lost {
     /// There was no journal of this boot.
     is_missing: bool,
@@ -232,7 +236,7 @@ impl Agent {
             holding.is_some_and(|holding| !self.lost.is_unbound(&holding.pod))
         };
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
-        self.unbind_lost(|lost, pod| lost.is_unbound(pod));
+        self.unbind_lost(Lost::is_unbound);
         self.end_lost_mode();
     }
 

@@ -690,18 +690,15 @@ impl Agent {
 
     pub(super) fn apply_spool(&mut self, entries: Vec<SpoolEntry>) {
         for entry in entries {
-            match entry.request {
-                Some(request) => {
-                    self.del(&request, None);
-                    self.out.push(Output::RemoveSpool(entry.id));
-                }
-                None => {
-                    // It may have been about any of them.
-                    self.event("DelUnreadable", format!("spool entry {}", entry.id.0));
-                    self.sweep.unsure.extend(self.attachments.keys().cloned());
-                    self.arm(Timer::Sweep, self.now);
-                    self.out.push(Output::SetSpoolAside(entry.id));
-                }
+            if let Some(request) = entry.request {
+                self.del(&request, None);
+                self.out.push(Output::RemoveSpool(entry.id));
+            } else {
+                // It may have been about any of them.
+                self.event("DelUnreadable", format!("spool entry {}", entry.id.0));
+                self.sweep.unsure.extend(self.attachments.keys().cloned());
+                self.arm(Timer::Sweep, self.now);
+                self.out.push(Output::SetSpoolAside(entry.id));
             }
         }
     }
