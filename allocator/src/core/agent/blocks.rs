@@ -618,7 +618,7 @@ impl Agent {
                     if block.unfenced
                         && holder.epoch == own
                         && holder.pod_uid != holding.pod
-                        && matches!(holding.state, Hold::Attached(_)) =>
+                        && holding.state != Hold::Lost =>
                 {
                     older.push((*place, holder.clone()));
                 }
@@ -652,7 +652,7 @@ impl Agent {
         }
     }
 
-    fn holding_vanished(&mut self, place: Place) {
+    pub(super) fn holding_vanished(&mut self, place: Place) {
         let Some(holding) = self.remove_holding(place) else {
             return;
         };

@@ -145,8 +145,18 @@ impl Agent {
 
     /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
     /// entry is older than the record, and so, it seems, is the journal. Until neither has a sandbox
-    /// the place is nobody else's.
+    /// the place is nobody else's. If it was only claimed, by a write that got no answer: that write
+    /// did not do it.
     pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
+        let is_claim = |holding: &super::Holding| holding.state == Hold::Unbound;
+        if self.holdings.get(&place).is_some_and(is_claim) {
+            self.holding_vanished(place);
+            self.lost.withdraw(place);
+            if let Some(own) = self.epoch.id().cloned() {
+                self.adopt(place, holder.clone(), &own);
+            }
+            return;
+        }
         self.remove_holding(place);
         self.put_holding(
             place,
