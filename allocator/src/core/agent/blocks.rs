@@ -35,6 +35,9 @@ pub(super) struct BlockState {
     pub(super) unusable: bool,
     /// Created by this agent; the pool must be read before anything in it is handed out.
     pub(super) unconfirmed: bool,
+    /// No write of this process was acknowledged yet: what it says of this machine, an earlier
+    /// process wrote.
+    pub(super) unfenced: bool,
     /// Its name is in the journal.
     pub(super) journaled: bool,
     /// The request in flight.
@@ -94,6 +97,7 @@ impl BlockState {
             stale: false,
             unusable: false,
             unconfirmed: false,
+            unfenced: true,
             journaled: false,
             flight: None,
             waiting: Vec::new(),
@@ -470,6 +474,7 @@ impl Agent {
         let first_time = !std::mem::replace(&mut block.journaled, true);
         let pool = pool.name.clone();
         if first_time {
+            self.entering.push(key);
             self.journal(&Entry::Block {
                 pool,
                 index: key.index,
@@ -641,13 +646,32 @@ impl Agent {
             }
         }
         let mut missing = Vec::new();
+        let mut older = Vec::new();
         for (place, holding) in self.holdings_of(key) {
             let record = block.base.get(place.ordinal);
             match record.and_then(Record::holder) {
+                Some(holder)
+                    if block.unfenced
+                        && holder.epoch == own
+                        && holder.pod_uid != holding.pod
+                        && holding.state != Hold::Lost =>
+                {
+                    older.push((*place, holder.clone()));
+                }
                 Some(holder) if holder.epoch.machine() == own.machine() => {}
                 Some(_) => missing.push((*place, holding.state.clone(), true)),
                 None => missing.push((*place, holding.state.clone(), false)),
             }
+        }
+        for (place, holder) in older {
+            #[cfg(feature = "mutants")]
+            if self.believes_silence() {
+                continue;
+            }
+            self.entry_is_old(place, &holder);
+        }
+        if !unknown.is_empty() {
+            self.fence_unknown(key);
         }
         for (place, holder) in unknown {
             self.adopt(place, holder, &own);
@@ -664,7 +688,7 @@ impl Agent {
         }
     }
 
-    fn holding_vanished(&mut self, place: Place) {
+    pub(super) fn holding_vanished(&mut self, place: Place) {
         let Some(holding) = self.remove_holding(place) else {
             return;
         };
@@ -700,6 +724,7 @@ impl Agent {
                 block.stored = Some(metadata);
                 block.note_resting(now);
                 let was_fence = !std::mem::replace(&mut block.trusted, true);
+                block.unfenced = false;
                 block.conflict_count = 0;
                 block.failure_count = 0;
                 block.unconfirmed |= created;
@@ -720,7 +745,7 @@ impl Agent {
             }
             Err(error) => {
                 for (id, ordinal) in &claims {
-                    self.remove_holding(Place {
+                    self.withdraw(Place {
                         block: key,
                         ordinal: *ordinal,
                     });
