@@ -2,6 +2,7 @@
 //! there and cannot be read is set aside by name, with what can be told of it; it is never absent,
 //! and it is nobody else's failure. What to hold for its sake is the readers' business.
 
+use core::fmt::Write as _;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
@@ -276,7 +277,7 @@ fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
                 at = &at[key];
             }
             Segment::Seq { index } => {
-                field.push_str(&format!("[{index}]"));
+                let _ = write!(field, "[{index}]");
                 at = &at[*index];
             }
             Segment::Enum { .. } | Segment::Unknown => {}

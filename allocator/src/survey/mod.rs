@@ -6,6 +6,7 @@ mod burial;
 mod explain;
 mod findings;
 mod holders;
+mod parts;
 mod pools;
 mod release;
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::holder::{Holder, HolderState, Record};
 use crate::core::objects::{
-    ANNOTATION_POOL, ANNOTATION_RELEASE, FamilySpec, FormerEpoch, Metadata, Uid,
+    ANNOTATION_POOL, ANNOTATION_RELEASE, Condition, FamilySpec, FormerEpoch, Metadata, Uid,
 };
 use crate::core::pool::{approval, fingerprint};
 
@@ -127,7 +127,7 @@ fn what_looks_lost_is_reported_with_its_reason() {
     snapshot.machines[0].spec.former = vec![FormerEpoch {
         epoch: 2,
         state: EpochState::Dying,
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     snapshot.pods = vec![pod("runs", "a"), pod("moved", "c"), pod("old", "a")];
     let found: Vec<(FindingKind, String)> = findings(&snapshot)
@@ -144,6 +144,49 @@ fn what_looks_lost_is_reported_with_its_reason() {
     for ((kind, subject), (wanted, text)) in found.iter().zip(expected) {
         assert_eq!((*kind, subject.as_str()), (wanted, text));
     }
+}
+
+#[test]
+fn what_an_agent_lost_is_reported_with_what_gives_it_back_and_changes_what_is_advised() {
+    let mut snapshot = cluster(&[(3, held("gone", "a", 3, HolderState::Bound))]);
+    let before = findings(&snapshot);
+    assert_eq!(before.len(), 1);
+    for (reason, message) in [
+        (
+            "RuntimeLost",
+            "runtime: /run/c.sock: Connection refused (x)",
+        ),
+        ("NamespacesLost", "namespaces: /run/netns: No such file (x)"),
+        ("SpoolLost", "spool: /s: full (x)"),
+        ("JournalUnwritable", "journal: /s: full (x)"),
+        ("MachineIdShared", "machine-id: node b has the same (x)"),
+        ("SocketLost", "socket: /s: gone (x)"),
+        ("PluginLost", "plugin: /p: gone (x)"),
+        (
+            "PartsLost",
+            "runtime: /run/c.sock: gone (x); spool: /s: full (x)",
+        ),
+    ] {
+        snapshot.machines[0].spec.conditions = vec![Condition {
+            kind: "PartLost".into(),
+            status: "True".into(),
+            reason: reason.into(),
+            message: message.into(),
+            ..Condition::default()
+        }];
+        let found = findings(&snapshot);
+        let lost = found.last().unwrap();
+        assert_eq!(lost.kind, FindingKind::PartLost);
+        let said = (lost.subject.as_str(), lost.why.as_str());
+        assert_eq!(said, ("node-a", message));
+        assert!(!lost.remedy.is_empty());
+        let advice_changed = found[0].remedy != before[0].remedy;
+        assert_eq!(advice_changed, message.contains("runtime: "), "{message}");
+    }
+    // Of a machine that is gone its last words say nothing.
+    snapshot.machines[0].spec.state = EpochState::Dead;
+    let kinds: Vec<_> = findings(&snapshot).iter().map(|f| f.kind).collect();
+    assert!(!kinds.contains(&FindingKind::PartLost));
 }
 
 #[test]
@@ -273,7 +316,7 @@ fn a_machine_is_buried_by_its_nodes_name_unless_two_serve_it() {
     assert!(plan_burial(&snapshot, "b", "w").is_ok());
 }
 
-fn unread(kind: Kind, name: &str, spec: serde_json::Value) -> Object {
+fn unread(kind: Kind, name: &str, spec: &serde_json::Value) -> Object {
     let metadata = serde_json::json!({"name": name, "uid": name, "namespace": match kind {
         Kind::Pod => "shop",
         _ => "",
@@ -292,24 +335,28 @@ fn what_cannot_be_read_is_reported_with_field_and_remedy_and_is_not_taken_for_go
     snapshot.add(vec![
         of_newer.into(),
         machine("m", 1, EpochState::Live).into(),
-        unread(Kind::AddressPool, "typo", serde_json::json!({"dns": ["x"]})),
+        unread(
+            Kind::AddressPool,
+            "typo",
+            &serde_json::json!({"dns": ["x"]}),
+        ),
         unread(
             Kind::AddressReservation,
             "r",
-            serde_json::json!({"address": "10.0.0.300"}),
+            &serde_json::json!({"address": "10.0.0.300"}),
         ),
         unread(
             Kind::BerthNode,
             "lost",
-            serde_json::json!({"nodeName": "off", "epoch": "1"}),
+            &serde_json::json!({"nodeName": "off", "epoch": "1"}),
         ),
-        unread(Kind::Node, "node-m", serde_json::json!({"taints": 1})),
+        unread(Kind::Node, "node-m", &serde_json::json!({"taints": 1})),
         unread(
             Kind::Pod,
             "web",
-            serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
+            &serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
         ),
-        unread(Kind::AddressBlock, "p-0", serde_json::json!({"size": ""})),
+        unread(Kind::AddressBlock, "p-0", &serde_json::json!({"size": ""})),
     ]);
     let found = findings(&snapshot);
     let of = |kind| {

@@ -45,7 +45,10 @@ pub(super) struct NodeState {
     pub(super) agent_state: Option<AgentState>,
     /// The same of a controller of that name.
     pub(super) controller_state: Option<ControllerState>,
-    pub(super) keeps_states: bool,
+    /// The runtime cannot be asked.
+    pub(super) runtime_lost: bool,
+    /// No path can be looked at.
+    pub(super) namespaces_lost: bool,
     /// Rises with each start: what a dead process still has in flight is not delivered.
     pub(super) incarnation: u64,
 }

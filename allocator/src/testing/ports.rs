@@ -207,8 +207,9 @@ impl Spool for NodePorts {
 
 impl Namespaces for NodePorts {
     fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
-        let present = self.with_node(|node| node.namespaces.contains_key(path));
-        let state = if !path.starts_with("/run/netns/") {
+        let (present, lost) =
+            self.with_node(|node| (node.namespaces.contains_key(path), node.namespaces_lost));
+        let state = if lost || !path.starts_with("/run/netns/") {
             PathState::Unknown
         } else if present {
             PathState::Present { mount: MOUNT }
@@ -229,15 +230,16 @@ impl Namespaces for NodePorts {
 impl Sandboxes for NodePorts {
     fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send {
         let sandboxes = self.with_node(|node| {
-            node.namespaces
-                .values()
-                .map(|sandbox| Sandbox {
-                    container: sandbox.container.clone(),
-                    pod_uid: Uid::new(&sandbox.pod),
-                })
-                .collect()
+            if node.runtime_lost {
+                return Err(LocalError::new("connection refused"));
+            }
+            let listed = node.namespaces.values().map(|sandbox| Sandbox {
+                container: sandbox.container.clone(),
+                pod_uid: Uid::new(&sandbox.pod),
+            });
+            Ok(listed.collect())
         });
-        core::future::ready(Ok(sandboxes))
+        core::future::ready(sandboxes)
     }
 }
 
@@ -274,14 +276,14 @@ impl Observer for NodePorts {
     }
 
     fn agent_state(&self, state: impl FnOnce() -> AgentState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.agent_state.is_some()) {
             let state = state();
             self.with_node(|node| node.agent_state = Some(state));
         }
     }
 
     fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.controller_state.is_some()) {
             let state = state();
             self.with_node(|node| node.controller_state = Some(state));
         }

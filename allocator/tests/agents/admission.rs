@@ -84,10 +84,10 @@ fn an_agent_does_all_that_the_protocol_asks_with_the_rights_of_its_own_node() {
     rig.must(Method::POST, reservations, Some(&kept));
     await_that(SOON, "the reservation is placed", || {
         let is_placed = |(_, record): &(_, Record)| *record == Record::Reserved("kept".into());
-        match records(&rig).iter().any(is_placed) {
-            true => Ok(()),
-            false => Err("it is not".into()),
+        if records(&rig).iter().any(is_placed) {
+            return Ok(());
         }
+        Err("it is not".into())
     });
     let mut node = rig.node("n0");
     node.start();
@@ -137,7 +137,7 @@ fn an_agent_does_all_that_the_protocol_asks_with_the_rights_of_its_own_node() {
     logs.push(node.log_text());
     node.kill();
     edit(&rig, &path, |machine| {
-        machine["spec"]["bootId"] = json!("before")
+        machine["spec"]["bootId"] = json!("before");
     });
     node.start();
     node.await_ready();
@@ -211,7 +211,7 @@ fn buried_alive(rig: &Rig, node: &Node, path: &str, victim: &Pod) {
         })
         .unwrap();
     edit(rig, path, |machine| {
-        machine["spec"]["state"] = json!("Dead")
+        machine["spec"]["state"] = json!("Dead");
     });
     edit(rig, &format!("{BLOCKS}/{block}"), |block| {
         let records = block["spec"]["records"].as_str().unwrap();

@@ -67,7 +67,7 @@ const MODELS: [Model; 5] = [
     },
 ];
 
-fn of(kind: &str, name: String, spec: Value) -> Value {
+fn of(kind: &str, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": kind,
         "metadata": {"name": name}, "spec": spec,
@@ -90,7 +90,7 @@ fn pool(index: usize, _aside: &Value) -> Value {
              "gateway": format!("{six}1"), "subnet": format!("{six}/64")},
         ],
     });
-    of("AddressPool", format!("spoilt-{index}"), spec)
+    of("AddressPool", &format!("spoilt-{index}"), &spec)
 }
 
 fn reservation(index: usize, _aside: &Value) -> Value {
@@ -99,7 +99,7 @@ fn reservation(index: usize, _aside: &Value) -> Value {
         "podNamespace": "none", "podName": format!("none-{index}"), "ownerUid": "u",
         "ownerName": "none",
     });
-    of("AddressReservation", format!("spoilt-{index}"), spec)
+    of("AddressReservation", &format!("spoilt-{index}"), &spec)
 }
 
 /// A block of a pool from which nobody draws, so that nobody else makes it.
@@ -110,7 +110,7 @@ fn block(index: usize, aside: &Value) -> Value {
         "size": 4, "first": [format!("10.30.0.{}", number * 4)], "writer": "an administrator",
         "records": "0 x;1 c 0",
     });
-    let mut block = of("AddressBlock", format!("aside-{number}"), spec);
+    let mut block = of("AddressBlock", &format!("aside-{number}"), &spec);
     block["metadata"]["labels"] =
         json!({"berth.dev/pool": "aside", "berth.dev/may-have-room": "true"});
     block
@@ -126,7 +126,7 @@ fn machine(index: usize, _aside: &Value) -> Value {
             "lastTransitionTime": "2026-01-02T03:04:05Z",
         }],
     });
-    of("BerthNode", format!("spoilt{index}.none-{index}"), spec)
+    of("BerthNode", &format!("spoilt{index}.none-{index}"), &spec)
 }
 
 fn approval(index: usize, _aside: &Value) -> Value {
@@ -134,7 +134,7 @@ fn approval(index: usize, _aside: &Value) -> Value {
         "schema": 1,
         "pools": [{"name": "none", "uid": "u", "blockSize": 4, "ranges": [["10.40.0.0/28"]]}],
     });
-    of("DomainApproval", format!("spoilt-{index}"), spec)
+    of("DomainApproval", &format!("spoilt-{index}"), &spec)
 }
 
 /// The paths of all fields below the spec, and of the spec itself.
@@ -275,11 +275,8 @@ impl Scene<'_> {
             "namespaces": ["none"],
         });
         let path = format!("{ROOT}/addresspools");
-        self.rig.must(
-            Method::POST,
-            &path,
-            Some(&of("AddressPool", name.clone(), spec)),
-        );
+        self.rig
+            .must(Method::POST, &path, Some(&of("AddressPool", &name, &spec)));
         let begin = boot_time();
         let path = format!("{path}/{name}");
         await_that(
@@ -368,8 +365,8 @@ fn five_hundred_objects_that_cannot_be_read_stop_no_agent_and_no_controller() {
     };
     let aside = of(
         "AddressPool",
-        "aside".to_owned(),
-        json!({"families": [{"ranges": ["10.30.0.0/24"]}], "blockSize": 4, "namespaces": ["none"]}),
+        "aside",
+        &json!({"families": [{"ranges": ["10.30.0.0/24"]}], "blockSize": 4, "namespaces": ["none"]}),
     );
     let aside = rig.must(Method::POST, &format!("{ROOT}/addresspools"), Some(&aside));
     let scene = Scene { rig: &rig, aside };

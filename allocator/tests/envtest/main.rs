@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod admission;
-mod admission_cost;
 mod agreement;
 mod contract;
 mod definitions;

@@ -404,6 +404,48 @@ fn the_policies_speak_of_what_the_programs_write() {
 }
 
 #[test]
+fn the_agent_mounts_directories_of_the_host_so_that_what_is_made_anew_in_them_is_seen() {
+    let base = documents(&text("kustomize/berth.yaml"));
+    let agent = base
+        .iter()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
+    let pod = &agent["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let argument = |name: &str| {
+        let mut arguments = container["args"].as_array().unwrap().iter();
+        let found = arguments.find_map(|a| a.as_str().unwrap().strip_prefix(name));
+        PathBuf::from(found.unwrap_or_else(|| panic!("no {name}")))
+    };
+    let mut mounted = std::collections::BTreeMap::new();
+    for volume in pod["volumes"].as_array().unwrap() {
+        let name = volume["name"].as_str().unwrap();
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
+        // The one file is read once, at start.
+        if name == "machine-id" {
+            continue;
+        }
+        assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate", "{name}");
+        assert_eq!(mount["mountPropagation"], "HostToContainer", "{name}");
+        let inside = PathBuf::from(mount["mountPath"].as_str().unwrap());
+        let outside = PathBuf::from(volume["hostPath"]["path"].as_str().unwrap());
+        mounted.insert(inside, outside);
+    }
+    let socket = argument("--runtime-socket=");
+    let outside = mounted[socket.parent().unwrap()].join(socket.file_name().unwrap());
+    assert_eq!(outside, PathBuf::from("/run/containerd/containerd.sock"));
+    for option in [
+        "--state-directory=",
+        "--netns-directory=",
+        "--plugin-directory=",
+    ] {
+        assert!(mounted.contains_key(&argument(option)), "{option}");
+    }
+    assert!(mounted.contains_key(argument("--socket=").parent().unwrap()));
+}
+
+#[test]
 fn every_sample_is_read_by_who_will_read_it() {
     let mut networks = 0;
     for entry in std::fs::read_dir(deploy("samples")).unwrap() {

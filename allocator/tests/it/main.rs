@@ -10,6 +10,7 @@ mod burial;
 mod contract;
 mod costs;
 mod orders;
+mod parts;
 mod pools;
 mod sequences;
 mod set_aside;

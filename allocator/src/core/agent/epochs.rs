@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, Purpose, Timer};
+use super::{Agent, HostPart, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
-use crate::core::naming::stated_node;
+use crate::core::naming::{machine_id, stated_node};
 use crate::core::objects::{
     ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
     LABEL_STATES_NODE, Metadata, Object, ObjectKey,
@@ -53,6 +53,8 @@ pub(super) struct EpochView {
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
+    /// Other live machines with the same ID, by name.
+    namesakes: BTreeSet<String>,
 }
 
 impl EpochView {
@@ -72,6 +74,7 @@ impl EpochView {
             is_revived: false,
             displaced: BTreeSet::new(),
             known_before: false,
+            namesakes: BTreeSet::new(),
         }
     }
 
@@ -113,6 +116,12 @@ impl Agent {
             return &self.config.node_name;
         }
         &self.config.machine_id
+    }
+
+    /// Whether the own object as last seen says something else of the parts than is known.
+    pub(super) fn stored_node_differs(&self) -> bool {
+        let stored = self.epoch.stored.as_ref();
+        stored.is_some_and(|stored| self.parts.differs_from(stored))
     }
 
     /// Whether an ADD may be answered from memory now.
@@ -175,6 +184,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
+        self.parts.state_in(&mut next);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -413,6 +423,11 @@ impl Agent {
                     object.metadata.name, object.spec.epoch
                 ),
             );
+            let why = format!(
+                "another process took the incarnation: epoch {} of node {}",
+                object.spec.epoch, object.spec.node_name
+            );
+            self.part_found(HostPart::MachineId, Some(why));
         }
         self.disarm(&Timer::Epoch);
         let at = self.epoch.suspended_until.unwrap_or(until);
@@ -426,7 +441,9 @@ impl Agent {
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
         self.epoch.stored = Some(object.clone());
-        self.epoch.suspended_until = None;
+        if self.epoch.suspended_until.take().is_some() {
+            self.part_found(HostPart::MachineId, None);
+        }
         self.epoch.valid_until = self
             .epoch
             .valid_until
@@ -451,7 +468,19 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
+        if self.parts.differs_from(object) {
+            self.epoch_block_added();
+        }
         self.obey_orders(object);
+    }
+
+    /// The whole list of machines: others are gone.
+    pub(super) fn machines_listed(&mut self, names: &BTreeSet<String>) {
+        let before = self.epoch.machines.len();
+        self.epoch.machines.retain(|(_, name)| names.contains(name));
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
     }
 
     /// Blocks are dealt among the machines that live.
@@ -468,10 +497,32 @@ impl Agent {
         }
     }
 
+    /// Copies of one image have one ID. Their names differ by their nodes', so neither touches
+    /// what is the other's; it is said all the same.
+    fn look_for_namesakes(&mut self, object: &BerthNode, lives: bool) {
+        let name = &object.metadata.name;
+        let is_namesake = *name != self.identity()
+            && object.spec.node_name != self.config.node_name
+            && machine_id(name) == machine_id(self.identity());
+        if !is_namesake {
+            return;
+        }
+        if lives {
+            self.epoch.namesakes.insert(name.clone());
+        } else {
+            self.epoch.namesakes.remove(name);
+        }
+        let names: Vec<_> = self.epoch.namesakes.iter().take(8).cloned().collect();
+        let why = format!("other machines have the same: {}", names.join(", "));
+        self.part_found(HostPart::MachineId, (!names.is_empty()).then_some(why));
+    }
+
     /// A `BerthNode` was seen by the watch or list.
     pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
         let name = &object.metadata.name;
-        self.machine_seen(name, !gone && object.spec.state != EpochState::Dead);
+        let lives = !gone && object.spec.state != EpochState::Dead;
+        self.machine_seen(name, lives);
+        self.look_for_namesakes(object, lives);
         let own = *name == self.identity();
         let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone

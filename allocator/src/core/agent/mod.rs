@@ -17,6 +17,7 @@ mod fencing;
 mod holdings;
 mod lost;
 mod orders;
+mod parts;
 mod pods;
 mod policy;
 mod pool_check;
@@ -31,6 +32,7 @@ mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
@@ -147,6 +149,8 @@ pub enum Input {
     Spool(Result<Vec<SpoolEntry>, LocalError>),
     /// The runtime's sandboxes.
     Sandboxes(Result<Vec<Sandbox>, LocalError>),
+    /// What a look at parts of the host found.
+    Parts(Vec<Finding>),
 }
 
 /// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
@@ -351,6 +355,7 @@ enum ProbePurpose {
     BeforeReply(RequestId),
     Release(super::exchange::Attachment),
     Sweep(super::exchange::Attachment),
+    Order(super::exchange::Attachment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -410,6 +415,8 @@ pub struct Agent {
     tombstones: tombstones::Tombstones,
     lost: lost::Lost,
     sweep: releases::Sweep,
+    orders: orders::Orders,
+    parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
     calls: BTreeMap<CallId, Purpose>,
@@ -460,6 +467,8 @@ impl Agent {
             tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
+            orders: orders::Orders::default(),
+            parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
             calls: BTreeMap::new(),
@@ -528,13 +537,15 @@ impl Agent {
             Input::NamespacesChanged => self.probe_releasing(),
             Input::SpoolChanged => self.list_spool(),
             Input::Spool(entries) => self.spool_listed(entries),
-            Input::Sandboxes(list) => self.sandboxes_listed(list),
+            Input::Sandboxes(list) => self.runtime_answered(list),
+            Input::Parts(findings) => self.parts_looked_at(findings),
         }
     }
 
     /// Does what the input made necessary: Pods first (they claim and are answered), then claims to
     /// blocks, then blocks to the apiserver.
     fn settle(&mut self) {
+        self.refresh_kept();
         if self.phase != Phase::Serving {
             if self.phase == Phase::Settling {
                 self.flush_touched();
@@ -617,7 +628,7 @@ impl Agent {
                 Timer::Reopen(watched) => self.reopen(watched),
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);

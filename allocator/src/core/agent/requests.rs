@@ -583,6 +583,7 @@ impl Agent {
             }
             Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
             Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
+            Some(ProbePurpose::Order(attachment)) => self.order_probed(&attachment, result),
             None => {}
         }
     }
@@ -621,6 +622,8 @@ impl Agent {
     /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
     pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
         self.journal_ok = false;
+        let why = "it did not take the last entry".to_owned();
+        self.part_found(super::HostPart::Journal, Some(why));
         self.count("berth_journal_failures_total");
     }
 }

@@ -408,7 +408,11 @@ impl Agent {
                 self.reservations.retain(&names.collect());
             }
             Watched::Pods => self.pods_listed(&items),
-            Watched::BerthNodes | Watched::Room(_) => {}
+            Watched::BerthNodes => {
+                let names = items.iter().map(|item| item.metadata().name.clone());
+                self.machines_listed(&names.collect());
+            }
+            Watched::Room(_) => {}
         }
         self.forget_set_aside(watched.kind());
         for item in items {

@@ -540,7 +540,11 @@ impl Controller {
     fn take_list(&mut self, kind: Kind, items: Vec<Object>) {
         self.forget_others(kind, &items);
         for item in items {
-            if item.set_aside().is_none() {
+            let key = item.key();
+            let is_older = self.known_version(&key).is_some_and(|known| {
+                super::version_went_back(known, &item.metadata().resource_version)
+            });
+            if item.set_aside().is_none() || is_older {
                 match kind {
                     Kind::AddressPool => drop(self.pools.remove(&item.metadata().name)),
                     Kind::AddressReservation => {
@@ -758,7 +762,9 @@ impl Controller {
                 }
                 if page.continue_token.is_empty() {
                     self.progress_at = self.now;
-                    self.survey_done();
+                    let survey = std::mem::take(&mut self.surveying);
+                    self.blocks_surveyed(&survey.unread);
+                    self.survey = Some(survey);
                 } else {
                     self.survey_page(page.continue_token);
                 }
@@ -766,19 +772,6 @@ impl Controller {
             Ok(_) => {}
             Err(error) => self.pause(&error),
         }
-    }
-
-    /// The survey is whole. Blocks are not watched: what it shows of them is known until the next.
-    fn survey_done(&mut self) {
-        let survey = std::mem::take(&mut self.surveying);
-        self.unread
-            .objects
-            .retain(|key, _| key.kind != Kind::AddressBlock);
-        for (name, object) in &survey.unread {
-            let key = ObjectKey::cluster(Kind::AddressBlock, name.clone());
-            self.unread.objects.insert(key, object.clone());
-        }
-        self.survey = Some(survey);
     }
 
     /// Takes the first step that is missing.

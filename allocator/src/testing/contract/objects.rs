@@ -59,7 +59,7 @@ pub(super) fn pool(name: &str) -> AddressPool {
     spec.routes = vec![Route {
         dst: "192.168.0.0/16".parse().unwrap(),
         gw: Some([10, 0, 0, 2].into()),
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     spec.dns = vec![[10, 0, 0, 3].into()];
     pool

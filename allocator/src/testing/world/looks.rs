@@ -38,7 +38,11 @@ impl World {
 
     /// Has what the agent or controller of that name says of itself kept from now on.
     pub fn keep_states(&mut self, name: &str) {
-        self.with(|inner| inner.node(name).keeps_states = true);
+        self.with(|inner| {
+            let node = inner.node(name);
+            node.agent_state = Some(AgentState::default());
+            node.controller_state = Some(ControllerState::default());
+        });
     }
 
     /// How the agent of a node stood last; see [`Self::keep_states`].

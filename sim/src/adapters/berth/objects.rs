@@ -266,6 +266,7 @@ mod tests {
                 size: 16,
                 ..AddressBlockSpec::default()
             },
+            ..AddressBlock::default()
         });
         let custom = to_custom(block.clone());
         assert_eq!((custom.uid, custom.resource_version), (9, 77));
