@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 #[path = "../tests/host/cluster.rs"]
 mod cluster;
+#[cfg(all(feature = "agent", feature = "testing"))]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+#[path = "../tests/host/runtime.rs"]
+mod runtime;
 
 const HOST_LOCAL: &str = "/usr/lib/cni/host-local";
 

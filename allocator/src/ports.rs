@@ -9,7 +9,7 @@ use core::fmt;
 use core::future::Future;
 use core::time::Duration;
 
-use crate::core::agent::AgentState;
+use crate::core::agent::{AgentState, Finding};
 use crate::core::controller::ControllerState;
 use crate::core::exchange::{
     DelRequest, PluginRequest, PodReference, Probe, RequestId, Response, Sandbox,
@@ -297,7 +297,10 @@ pub trait Namespaces: Sync {
 
 /// The container runtime's list of sandboxes.
 pub trait Sandboxes: Sync {
-    /// All Pod sandboxes that the runtime knows, ready or not.
+    /// All Pod sandboxes that the runtime knows, ready or not. Ends within
+    /// [`Policy::runtime_patience`](crate::core::agent::Policy), however the runtime hangs.
+    ///
+    /// Errors: the runtime cannot be asked. Never an empty list instead.
     fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send;
 }
 
@@ -403,6 +406,12 @@ pub trait AgentPorts: Sync {
     fn inbox(&self) -> &Self::Inbox;
     /// Metrics and Events.
     fn observer(&self) -> &Self::Observer;
+
+    /// Completes, some time after the last call, with what a look at the parts of the host found
+    /// (the runtime is asked by `sandboxes`). Never, where there is nothing to look at.
+    fn parts(&self) -> impl Future<Output = Vec<Finding>> + Send {
+        core::future::pending()
+    }
 }
 
 /// Every port of a controller.

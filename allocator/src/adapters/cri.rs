@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokio::time::timeout;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::core::exchange::Sandbox;
 use crate::core::objects::Uid;
@@ -40,44 +40,60 @@ struct PodSandboxMetadata {
     uid: String,
 }
 
-/// A runtime behind its socket.
+/// A runtime behind its socket. Each question has a connection of its own: the runtime may have
+/// been restarted since the last one, or another stand in its place while the old one hangs.
 #[derive(Clone, Debug)]
 pub struct CriSandboxes {
-    channel: Channel,
+    endpoint: Endpoint,
+    /// For people.
+    socket: String,
 }
 
 impl CriSandboxes {
-    /// The runtime at that socket; it is connected when first asked. Within a tokio runtime.
+    /// The runtime at that socket; it is connected when it is asked.
     ///
     /// Errors: the path cannot be an endpoint.
     pub fn new(socket: &Path) -> Result<Self, LocalError> {
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
             .map_err(LocalError::new)?;
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            endpoint,
+            socket: socket.display().to_string(),
         })
     }
 
     async fn ask(&self) -> Result<ListPodSandboxResponse, LocalError> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(ANSWER_BYTES_MAX);
-        client.ready().await.map_err(LocalError::new)?;
+        let channel = self.endpoint.connect().await.map_err(|e| self.failed(&e))?;
+        let mut client =
+            tonic::client::Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        client.ready().await.map_err(|e| self.failed(&e))?;
         let path = PathAndQuery::from_static("/runtime.v1.RuntimeService/ListPodSandbox");
         let codec = tonic_prost::ProstCodec::default();
         let answer = client
             .unary(tonic::Request::new(ListPodSandboxRequest {}), path, codec)
             .await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| LocalError::new(status.message()))
+        answer.map(tonic::Response::into_inner).map_err(|status| {
+            let (code, words) = (status.code(), status.message());
+            LocalError::new(format_args!("{}: {code:?}: {words}", self.socket))
+        })
+    }
+
+    /// The innermost cause is the one that says something: no such file, connection refused.
+    fn failed(&self, error: &dyn core::error::Error) -> LocalError {
+        let mut cause = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        LocalError::new(format_args!("{}: {cause}", self.socket))
     }
 }
 
 impl Sandboxes for CriSandboxes {
     async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
-        let answer = timeout(PATIENCE, self.ask())
-            .await
-            .map_err(|_| LocalError::new("the runtime does not answer"))??;
+        let answer = timeout(PATIENCE, self.ask()).await.map_err(|_| {
+            let seconds = PATIENCE.as_secs();
+            LocalError::new(format_args!("{}: no answer in {seconds} s", self.socket))
+        })??;
         Ok(answer
             .items
             .into_iter()
@@ -98,7 +114,8 @@ mod tests {
     async fn a_runtime_that_is_not_there_is_an_error_and_no_empty_list() {
         let directory = tempfile::tempdir().unwrap();
         let sandboxes = CriSandboxes::new(&directory.path().join("none.sock")).unwrap();
-        assert!(sandboxes.list().await.is_err());
+        let error = sandboxes.list().await.unwrap_err().to_string();
+        assert!(error.contains("none.sock: No such file"), "{error}");
     }
 
     #[test]

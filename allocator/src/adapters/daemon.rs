@@ -5,6 +5,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -20,12 +22,13 @@ use super::apiserver::{Deadlines, KubeApi};
 use super::bucket::Rate;
 use super::clock::boot_time;
 use super::events::{EventSink, Regarding, Reporter};
-use super::health::{agent_complaints, controller_complaints};
+use super::health::{agent_complaints, agent_notes, controller_complaints};
 use super::http::{HttpListener, Pages};
 use super::journal_file::JournalFile;
 use super::line::one_line;
 use super::metered::MeteredApi;
 use super::metrics::Metrics;
+use super::namespaces::REMOVED;
 use super::node::{HostObserver, HostPaths};
 use super::spool::SpoolDirectory;
 
@@ -116,6 +119,8 @@ pub struct AgentPages {
     metrics: Arc<Metrics>,
     journal: JournalFile,
     spool: SpoolDirectory,
+    /// Directories of the host that this process was given.
+    directories: Vec<PathBuf>,
     waits: AtomicBool,
 }
 
@@ -126,8 +131,20 @@ impl AgentPages {
             metrics,
             journal: JournalFile::new(&paths.journal),
             spool: SpoolDirectory::new(&paths.spool),
+            directories: [&paths.socket, &paths.journal]
+                .into_iter()
+                .filter_map(|path| path.parent().map(Path::to_owned))
+                .chain(paths.namespaces.iter().cloned())
+                .collect(),
             waits: AtomicBool::new(false),
         }
+    }
+
+    /// Looks at these directories, too, for mounts of what the host removed.
+    #[must_use]
+    pub fn over(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.directories.extend(directories);
+        self
     }
 
     /// Whether another agent of this host has the journal.
@@ -149,6 +166,21 @@ impl Pages for AgentPages {
         let journal = self.journal.try_writing().map_err(|error| error.message);
         let state = self.metrics.agent().clone();
         agent_complaints(&state, journal, boot_time())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        agent_notes(&self.metrics.agent().clone())
+    }
+
+    /// A mount keeps the directory that it began with. Its liveness is what has a kubelet make the
+    /// container anew, and with it the mounts.
+    fn past_mending(&self) -> Vec<String> {
+        let dead = self
+            .directories
+            .iter()
+            .filter(|directory| std::fs::metadata(directory).is_ok_and(|found| found.nlink() == 0));
+        dead.map(|directory| format!("{}: {REMOVED}", directory.display()))
+            .collect()
     }
 }
 

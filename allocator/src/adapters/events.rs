@@ -310,6 +310,12 @@ mod tests {
         assert!(folded.0.len() <= FOLDED_MAX);
     }
 
+    #[tokio::test]
+    async fn a_note_is_one_line_whatever_was_quoted_in_it() {
+        let (posted, _) = posted(vec![report("a", "pool \"x\ny\u{1b}[2J\" is unknown")]).await;
+        assert_eq!(posted[0].1["note"], r#"pool "x\ny\u{1b}[2J" is unknown"#);
+    }
+
     #[test]
     fn a_long_note_is_cut_between_characters() {
         let reporter = Reporter {

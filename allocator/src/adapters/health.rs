@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::core::agent::AgentState;
+use crate::core::agent::{AgentState, HostPart};
 use crate::core::controller::ControllerState;
 use crate::core::time::BootTime;
 
@@ -33,6 +33,13 @@ pub fn agent_complaints(
     if let Err(error) = journal {
         complaints.push(format!("the state directory cannot be written: {error}"));
     }
+    for (part, text) in lost_parts(state) {
+        // Of the journal the lines above say more.
+        let is_said = part == HostPart::Journal && !complaints.is_empty();
+        if part.is_vital() && !is_said {
+            complaints.push(text);
+        }
+    }
     let age = now.since(state.epoch_shown_at);
     if state.is_serving && age > EPOCH_AGE_MAX {
         let seconds = age.as_secs();
@@ -41,6 +48,20 @@ pub fn agent_complaints(
         ));
     }
     complaints
+}
+
+/// What an agent that is ready does without for now.
+pub fn agent_notes(state: &AgentState) -> Vec<String> {
+    let lost = lost_parts(state).filter(|(part, _)| !part.is_vital());
+    lost.map(|(_, text)| format!("degraded: {text}")).collect()
+}
+
+fn lost_parts(state: &AgentState) -> impl Iterator<Item = (HostPart, String)> {
+    state.parts.iter().filter_map(|state| {
+        let (part, why) = (state.part, state.lost.as_ref()?);
+        let text = format!("{}: {why}: {}", part.name(), part.consequence());
+        Some((part, text))
+    })
 }
 
 /// What keeps a controller from being ready. One that does not lead is ready to.
@@ -71,6 +92,7 @@ pub fn controller_complaints(state: &ControllerState, now: BootTime) -> Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::agent::PartState;
 
     fn at(seconds: u64) -> BootTime {
         BootTime::new(Duration::from_secs(seconds))
@@ -94,6 +116,36 @@ mod tests {
         broken.is_journal_ok = false;
         assert_eq!(complaints(&broken, Ok(()), 1060), 1);
         assert!(complaints(&AgentState::default(), Ok(()), 1060) > 0);
+    }
+
+    #[test]
+    fn a_lost_part_is_a_complaint_or_a_note_and_named_in_either() {
+        for part in HostPart::ALL {
+            let mut state = AgentState {
+                is_serving: true,
+                is_journal_ok: true,
+                epoch_shown_at: at(1000),
+                ..AgentState::default()
+            };
+            let mut say = |lost: Option<&str>| {
+                state.parts = vec![PartState {
+                    part,
+                    lost: lost.map(str::to_owned),
+                    since: at(1000),
+                }];
+                let complaints = agent_complaints(&state, Ok(()), at(1001));
+                (complaints, agent_notes(&state))
+            };
+            assert_eq!(say(None), (Vec::new(), Vec::new()));
+            let (complaints, notes) = say(Some("gone"));
+            let (said, silent) = if part.is_vital() {
+                (complaints, notes)
+            } else {
+                (notes, complaints)
+            };
+            assert!(silent.is_empty());
+            assert!(said[0].contains(&format!("{}: gone: ", part.name())));
+        }
     }
 
     #[test]

@@ -36,6 +36,16 @@ pub trait Pages: Send + Sync + 'static {
 
     /// What keeps the process from being ready; nothing when it is.
     fn complaints(&self) -> Vec<String>;
+
+    /// What a process that is ready does without.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What only a new container of the same image mends; nothing, as a rule.
+    fn past_mending(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The listener. Dropping it ends it.
@@ -112,21 +122,28 @@ fn answer(method: &Method, path: &str, pages: &dyn Pages) -> Response<Full<Bytes
     }
     match path {
         "/metrics" => page(StatusCode::OK, OPEN_METRICS, pages.metrics()),
-        "/healthz" => page(StatusCode::OK, TEXT, "ok\n".into()),
+        "/healthz" => verdict(&pages.past_mending(), Vec::new()),
         "/readyz" => {
             let complaints = pages.complaints();
-            if complaints.is_empty() {
-                page(StatusCode::OK, TEXT, "ok\n".into())
-            } else {
-                let text = complaints.join("\n") + "\n";
-                page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
-            }
+            let notes = pages.notes();
+            verdict(&complaints, notes)
         }
         _ => {
             let text = "/metrics, /healthz, /readyz\n";
             page(StatusCode::NOT_FOUND, TEXT, text.into())
         }
     }
+}
+
+/// 200 with what is done without, or 503 with what is missing, a line each.
+fn verdict(complaints: &[String], notes: Vec<String>) -> Response<Full<Bytes>> {
+    let (status, mut lines) = if complaints.is_empty() {
+        (StatusCode::OK, vec!["ok".to_owned()])
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, complaints.to_vec())
+    };
+    lines.extend(notes);
+    page(status, TEXT, lines.join("\n") + "\n")
 }
 
 fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {

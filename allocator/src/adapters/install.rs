@@ -222,6 +222,43 @@ impl Item {
         sync(&self.directory)
     }
 
+    /// Sees to it that the item stays installed: what is missing is put back, and reported this
+    /// once. What is there and is another's is left alone.
+    ///
+    /// Errors: what is wrong, or was.
+    pub fn keep(&self) -> Result<(), String> {
+        let target = self.target();
+        let at = |why: &str| format!("{}: {why}", target.display());
+        let there = read(&target).map_err(|error| at(&words(&error)))?;
+        let Some(bytes) = there else {
+            // The sign of an agent first: the plugin must not run without it.
+            let signed = if self.mode & 0o111 == 0 {
+                Ok(())
+            } else {
+                self.mark_agent(true)
+            };
+            return Err(match signed.and_then(|()| self.install(false)) {
+                Ok(_) => at("it was removed; it is put back"),
+                Err(error) => at(&format!("it was removed: {}", words(&error))),
+            });
+        };
+        let receipt = self.receipt().map_err(|error| at(&words(&error)))?;
+        if !receipt.is_some_and(|receipt| receipt.is_of(&bytes)) {
+            return Err(at("it is not what berthd put there"));
+        }
+        if self.mode & 0o111 != 0 && !self.directory.join(AGENT_MARKER).is_file() {
+            return Err(match self.mark_agent(true) {
+                Ok(()) => at("the sign of an agent beside it was removed; it is put back"),
+                Err(error) => at(&words(&error)),
+            });
+        }
+        let found = fs::metadata(&target).map_err(|error| at(&error.to_string()))?;
+        if found.permissions().mode() & 0o7777 != self.mode {
+            return Err(at("its permissions were changed"));
+        }
+        Ok(())
+    }
+
     fn put_receipt(&self, receipt: &Receipt) -> Result<(), InstallError> {
         let bytes = serde_json::to_vec(receipt).expect("a receipt has only string keys");
         self.put(&self.beside("receipt"), &bytes, 0o600)
@@ -251,6 +288,14 @@ impl Item {
         }
         written?;
         sync(&self.directory)
+    }
+}
+
+/// What was tried, and what the operating system said.
+fn words(error: &InstallError) -> String {
+    match error {
+        InstallError::Io { step, source, .. } => format!("{step}: {source}"),
+        InstallError::NotOwned { .. } => "it is another's".to_owned(),
     }
 }
 
@@ -380,6 +425,47 @@ mod tests {
         assert_eq!(place.files(), [AGENT_MARKER]);
         place.item.mark_agent(false).unwrap();
         assert_eq!(place.files(), [] as [String; 0]);
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_when_it_is_removed_and_another_s_file_is_left_alone() {
+        let place = place();
+        place.install("one").unwrap();
+        let said = place.item.keep().unwrap_err();
+        assert!(said.contains("the sign of an agent"), "{said}");
+        place.item.keep().unwrap();
+        fs::remove_file(place.item.target()).unwrap();
+        let said = place.item.keep().unwrap_err();
+        assert!(
+            said.ends_with("bin/berth: it was removed; it is put back"),
+            "{said}"
+        );
+        place.item.keep().unwrap();
+        // All of the directory's files went, the receipt with them.
+        fs::remove_dir_all(&place.item.directory).unwrap();
+        let said = place.item.keep().unwrap_err();
+        assert!(said.contains("No such file"), "{said}");
+        fs::create_dir(&place.item.directory).unwrap();
+        place.item.keep().unwrap_err();
+        assert!(place.item.directory.join(AGENT_MARKER).is_file());
+        place.item.keep().unwrap();
+        fs::set_permissions(place.item.target(), Permissions::from_mode(0o644)).unwrap();
+        place.item.keep().unwrap_err();
+        fs::write(place.item.target(), "theirs").unwrap();
+        let said = place.item.keep().unwrap_err();
+        assert!(said.ends_with("it is not what berthd put there"), "{said}");
+        assert_eq!(place.there(), "theirs");
+    }
+
+    #[test]
+    fn a_newer_plugin_that_was_installed_meanwhile_is_kept_too() {
+        let place = place();
+        place.install("new").unwrap();
+        // The agent that looks is the old one, with the old binary.
+        fs::write(&place.item.source, "old").unwrap();
+        place.item.mark_agent(true).unwrap();
+        place.item.keep().unwrap();
+        assert_eq!(place.there(), "new");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +20,7 @@ use crate::ports::{Journal, LocalError};
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 struct Opened {
-    _lock: File,
+    lock: File,
     file: File,
     /// Units: bytes. The end of the last whole append.
     length: u64,
@@ -81,6 +81,26 @@ impl JournalFile {
         write().map_err(|error| LocalError::new(format_args!("{}: {error}", probe.display())))
     }
 
+    /// Whether entries can be written, and get to where the next process will look for them.
+    ///
+    /// Errors: what is wrong; a journal that is not in its place is there after a compaction.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let guard = self.opened();
+        if let Some(opened) = guard.as_ref() {
+            for (file, path) in [
+                (&opened.file, self.path.clone()),
+                (&opened.lock, self.beside(".lock")),
+            ] {
+                if !is_at(file, &path) {
+                    let text = "it was removed or replaced; it is written anew";
+                    return Err(LocalError::new(format_args!("{}: {text}", path.display())));
+                }
+            }
+        }
+        drop(guard);
+        self.try_writing()
+    }
+
     fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,11 +136,7 @@ impl JournalFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let length = bytes.len() as u64;
-        let opened = Opened {
-            _lock: lock,
-            file,
-            length,
-        };
+        let opened = Opened { lock, file, length };
         Ok((bytes, opened))
     }
 
@@ -139,6 +155,11 @@ impl JournalFile {
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         let mut guard = self.opened();
         let opened = guard.as_mut().ok_or_else(not_open)?;
+        if !is_at(&opened.lock, &self.beside(".lock")) {
+            // Somebody removed the directory: a lock on what nobody else can open excludes nobody.
+            let taken = self.try_lock()?;
+            opened.lock = taken.ok_or_else(|| io::Error::other("another agent has the journal"))?;
+        }
         let aside = self.beside(".new");
         // Left by a process that died half-way.
         let _ = fs::remove_file(&aside);
@@ -149,6 +170,13 @@ impl JournalFile {
         opened.length = bytes.len() as u64;
         Ok(())
     }
+}
+
+/// Whether the open file is what stands at the path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    let open = file.metadata().map(identity).ok();
+    open.is_some() && open == fs::symlink_metadata(path).map(identity).ok()
 }
 
 fn private(path: &Path) -> io::Result<File> {
@@ -266,6 +294,25 @@ mod tests {
         journal.try_writing().unwrap();
         let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(files, 2, "journal and lock");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_removed_is_noticed_and_made_anew_with_journal_and_lock() {
+        let (_directory, path) = place();
+        let journal = JournalFile::new(&path);
+        journal.open().await.unwrap();
+        journal.check().unwrap();
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        journal.check().unwrap_err();
+        journal.compact(b"all".into()).await.unwrap();
+        journal.check().unwrap();
+        let second = JournalFile::new(&path);
+        assert!(second.try_lock().unwrap().is_none(), "the lock is held");
+        // A successor that came in between is not written over.
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        second.open().await.unwrap();
+        assert!(journal.compact(b"old".into()).await.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[tokio::test]

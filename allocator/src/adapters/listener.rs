@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +20,7 @@ use super::clock::boot_time;
 use super::frame::{self, FrameError, Question};
 use crate::cni::names;
 use crate::core::exchange::{Attachment, Failure, PluginRequest, RequestId, Response, Verb};
-use crate::ports::{Inbox, InboxEvent};
+use crate::ports::{Inbox, InboxEvent, LocalError};
 
 /// A plugin sends its question within this, and reads its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,7 +59,32 @@ pub struct SocketInbox {
     shared: Arc<Shared>,
     events: tokio::sync::Mutex<mpsc::Receiver<InboxEvent>>,
     ended: watch::Sender<bool>,
-    accepting: JoinHandle<()>,
+    accepting: Mutex<Accepting>,
+}
+
+/// Who accepts, and what the file was when it began: device and inode.
+struct Accepting {
+    task: JoinHandle<()>,
+    file: Option<(u64, u64)>,
+    /// Whoever stops listens no more.
+    stops: bool,
+}
+
+/// Listens at the path, in place of whoever died there.
+fn begin(path: &Path, shared: &Arc<Shared>) -> io::Result<Accepting> {
+    prepare(path)?;
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(Accepting {
+        file: identity(path),
+        stops: false,
+        task: tokio::spawn(accept(listener, shared.clone())),
+    })
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 impl SocketInbox {
@@ -73,9 +98,6 @@ impl SocketInbox {
 
     /// The same, and tells of each question.
     pub fn listen_and_tell(path: &Path, allowed_uid: u32, tally: Tally) -> io::Result<Self> {
-        prepare(path)?;
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared {
             allowed_uid,
@@ -86,17 +108,49 @@ impl SocketInbox {
         });
         Ok(Self {
             path: path.to_owned(),
-            accepting: tokio::spawn(accept(listener, shared.clone())),
+            accepting: Mutex::new(begin(path, &shared)?),
             shared,
             events: tokio::sync::Mutex::new(receiver),
             ended: watch::Sender::new(false),
         })
     }
 
+    /// Whether plugins find this agent at the path. A file that was removed or replaced is made anew,
+    /// and reported this once; whom it accepted before is served to the end. Within a tokio runtime.
+    ///
+    /// Errors: what is wrong, or was.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let failed = |why: &dyn core::fmt::Display| {
+            LocalError::new(format_args!("{}: {why}", self.path.display()))
+        };
+        let mut accepting = self.accepting();
+        if accepting.stops {
+            return Err(failed(&"the agent stops"));
+        }
+        if accepting.file.is_some() && accepting.file == identity(&self.path) {
+            let directory = self.path.parent().unwrap_or(Path::new("/"));
+            return super::namespaces::is_in_place(directory).map_err(|why| failed(&why));
+        }
+        let next = begin(&self.path, &self.shared).map_err(|error| failed(&error))?;
+        accepting.task.abort();
+        *accepting = next;
+        Err(failed(&"it was removed or replaced; it is made anew"))
+    }
+
+    fn accepting(&self) -> MutexGuard<'_, Accepting> {
+        self.accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Accepts no more, gives the plugins that are being served `bound` to get their answers, and
     /// then ends the inbox, and with it the agent.
     pub async fn drain(&self, bound: Duration) {
-        self.accepting.abort();
+        {
+            let mut accepting = self.accepting();
+            accepting.stops = true;
+            accepting.task.abort();
+        }
         let _ = fs::remove_file(&self.path);
         let idle = async {
             while !self.shared.waiting().replies.is_empty() {
@@ -110,7 +164,7 @@ impl SocketInbox {
 
 impl Drop for SocketInbox {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accepting().task.abort();
     }
 }
 
@@ -420,6 +474,36 @@ mod tests {
             }
         });
         assert!(taken.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_or_replaced_is_made_anew_and_serves_on() {
+        let (_directory, path) = place();
+        let inbox = SocketInbox::listen(&path, own_uid()).unwrap();
+        inbox.check().unwrap();
+        for damage in [0, 1, 2] {
+            match damage {
+                0 => fs::remove_file(&path).unwrap(),
+                1 => {
+                    fs::remove_file(&path).unwrap();
+                    fs::write(&path, b"no socket").unwrap();
+                }
+                _ => fs::remove_dir_all(path.parent().unwrap()).unwrap(),
+            }
+            inbox.check().unwrap_err();
+            inbox.check().unwrap();
+            let agent = async {
+                let Some(InboxEvent::Request(request)) = inbox.next().await else {
+                    panic!("no request")
+                };
+                inbox.reply(request.id, Response::Done).await;
+            };
+            let (answer, ()) = tokio::join!(plugin(&path, del("c")), agent);
+            assert_eq!(answer, PluginInput::Answered(Response::Done));
+        }
+        inbox.drain(Duration::from_secs(1)).await;
+        inbox.check().unwrap_err();
+        assert!(!path.exists(), "what was drained is not made anew");
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ pub struct Metrics {
     set_aside: Family<Labels<1>, Gauge>,
     writes_refused: Gauge,
     unnamed: Gauge,
+    parts: Family<Labels<1>, Gauge>,
     agent: Mutex<AgentState>,
     controller: Mutex<ControllerState>,
 }
@@ -88,6 +89,7 @@ impl Metrics {
             set_aside: Family::default(),
             writes_refused: Gauge::default(),
             unnamed: Gauge::default(),
+            parts: Family::default(),
             agent: Mutex::default(),
             controller: Mutex::default(),
         }
@@ -199,6 +201,11 @@ impl Metrics {
             "berth_waiting",
             "ADDs and claims that wait",
             metrics.waiting.clone(),
+        );
+        registry.register(
+            "berth_part_up",
+            "1 while what the agent depends on is there, 0 while it is lost",
+            metrics.parts.clone(),
         );
         metrics
     }
@@ -321,6 +328,11 @@ impl Metrics {
                 .get_or_create(&[("what", label.to_owned())])
                 .set(gauge_value(count));
         }
+        for part in &state.parts {
+            self.parts
+                .get_or_create(&[("part", part.part.name().to_owned())])
+                .set(i64::from(part.lost.is_none()));
+        }
         self.distrusted.set(gauge_value(state.blocks_distrusted));
         self.exhausted.set(gauge_value(state.pools_exhausted));
         self.tombstones.set(gauge_value(state.tombstones));
@@ -385,6 +397,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::agent::{HostPart, PartState};
     use crate::core::controller::PoolCount;
 
     fn has(text: &str, line: &str) {
@@ -404,9 +417,18 @@ mod tests {
             increment: 2,
         });
         metrics.spool(4);
+        let part = |part, lost: Option<&str>| PartState {
+            part,
+            lost: lost.map(str::to_owned),
+            since: BootTime::ZERO,
+        };
         *metrics.agent() = AgentState {
             ordinals_bound: 7,
             set_aside: [(Kind::AddressPool, 2)].into(),
+            parts: vec![
+                part(HostPart::Runtime, Some("refused")),
+                part(HostPart::Spool, None),
+            ],
             epoch_shown_at: BootTime::new(Duration::from_secs(10)),
             ..AgentState::default()
         };
@@ -421,6 +443,8 @@ mod tests {
         );
         has(&text, "berth_fences_total 2");
         has(&text, "berth_spool_entries 4");
+        has(&text, r#"berth_part_up{part="runtime"} 0"#);
+        has(&text, r#"berth_part_up{part="spool"} 1"#);
         has(&text, r#"berth_ordinals{state="bound"} 7"#);
         has(&text, "berth_epoch_age_seconds 15");
         has(&text, r#"berth_objects_set_aside{kind="AddressPool"} 2"#);

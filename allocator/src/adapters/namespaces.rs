@@ -19,7 +19,7 @@ use super::entropy::KernelEntropy;
 use super::notices::Notices;
 use crate::core::exchange::{MountId, PathState, Probe};
 use crate::core::hash::mix;
-use crate::ports::{Entropy as _, Namespaces};
+use crate::ports::{Entropy as _, LocalError, Namespaces};
 
 /// The canary's name; no runtime makes such a one.
 pub const CANARY: &str = "berth-canary";
@@ -33,29 +33,48 @@ pub struct NamespaceDirectories {
 impl NamespaceDirectories {
     /// Looks at paths in these directories. Within a tokio runtime.
     pub fn new(directories: &[PathBuf]) -> io::Result<Self> {
-        let mut known: Vec<PathBuf> = Vec::new();
         for directory in directories {
-            let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
-            if let Err(error) = make_canary(&real) {
-                tracing::warn!(directory = %real.display(), %error,
+            if let Err(error) = make_canary(directory) {
+                tracing::warn!(directory = %directory.display(), %error,
                     "no canary: absent namespaces will count as unknown");
-            }
-            if !known.contains(&real) {
-                known.push(real);
             }
         }
         let flags = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
         Ok(Self {
-            notices: Notices::new(known.clone(), flags)?,
-            directories: known,
+            notices: Notices::new(directories.to_vec(), flags)?,
+            directories: directories.to_vec(),
         })
+    }
+
+    /// Whether ends of namespaces can be seen now, in each directory. A canary that vanished is
+    /// made anew, and reported this once.
+    ///
+    /// Errors: what is wrong, by directory.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let wrong: Vec<String> = self
+            .directories
+            .iter()
+            .filter_map(|directory| {
+                let why = check_directory(directory).err()?;
+                Some(format!("{}: {why}", directory.display()))
+            })
+            .collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(LocalError::new(wrong.join("; ")))
+    }
+
+    /// Whether it is one of the directories, which may be links, or come later than the agent.
+    fn is_known(&self, real: &Path) -> bool {
+        let mut known = self.directories.iter();
+        known.any(|known| fs::canonicalize(known).is_ok_and(|known| known == real))
     }
 
     fn look(&self, path: &Path) -> Option<Probe> {
         let name = path.file_name()?;
-        // `/var/run` is a link to `/run` on most hosts.
-        let directory = fs::canonicalize(path.parent()?).ok()?;
-        if !self.directories.contains(&directory) {
+        let directory = resolve(path.parent()?, |path| fs::canonicalize(path).ok())?;
+        if !self.is_known(&directory) {
             return None;
         }
         let mount = || {
@@ -93,6 +112,43 @@ impl NamespaceDirectories {
         })
     }
 }
+
+/// The directory as the agent sees it. `/var/run` is a link to `/run` on hosts, runtimes name paths
+/// by it, and an image that holds nothing but this program has no such link.
+fn resolve(directory: &Path, real: impl Fn(&Path) -> Option<PathBuf>) -> Option<PathBuf> {
+    real(directory).or_else(|| {
+        let below = directory.strip_prefix("/var/run").ok()?;
+        real(&Path::new("/run").join(below))
+    })
+}
+
+fn check_directory(directory: &Path) -> Result<(), String> {
+    is_in_place(directory)?;
+    if read_canary(directory).is_some() {
+        return Ok(());
+    }
+    match make_canary(directory) {
+        Ok(()) => Err("the canary had vanished, what was seen before is no evidence".to_owned()),
+        Err(error) => Err(format!("no canary can be left: {error}")),
+    }
+}
+
+/// Whether the directory is one, and still in the host's tree: a container goes on to see the one
+/// that was mounted when it began, even after the host has another at that path.
+pub(super) fn is_in_place(directory: &Path) -> Result<(), String> {
+    let found = fs::metadata(directory).map_err(|error| error.to_string())?;
+    if !found.is_dir() {
+        return Err("it is no directory".to_owned());
+    }
+    if found.nlink() == 0 {
+        return Err(REMOVED.to_owned());
+    }
+    Ok(())
+}
+
+/// Said of a directory that only this container still sees.
+pub(super) const REMOVED: &str =
+    "it was removed on the host, and this container sees the removed one: start it anew";
 
 /// The number in the directory's canary: 0 in an empty one, `None` where there is none.
 fn read_canary(directory: &Path) -> Option<u64> {
@@ -211,5 +267,54 @@ mod tests {
         let namespaces = NamespaceDirectories::new(std::slice::from_ref(&real)).unwrap();
         let gone = probe(&namespaces, &link.join("cni-1")).await;
         assert!(matches!(gone.state, PathState::Gone { .. }), "{gone:?}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_lost_and_then_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("netns");
+        let namespaces = NamespaceDirectories::new(std::slice::from_ref(&path)).unwrap();
+        let missing = namespaces.check().unwrap_err().to_string();
+        assert!(missing.contains("netns: No such file"), "{missing}");
+        // It comes later than the agent, and through a link.
+        fs::create_dir(directory.path().join("real")).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("real"), &path).unwrap();
+        assert!(namespaces.check().is_err(), "it was without a canary");
+        namespaces.check().unwrap();
+        fs::write(path.join("cni-1"), b"").unwrap();
+        let seen = probe(&namespaces, &path.join("cni-1")).await;
+        assert!(matches!(seen.state, PathState::Present { .. }), "{seen:?}");
+        fs::remove_dir_all(directory.path().join("real")).unwrap();
+        namespaces.check().unwrap_err();
+        fs::create_dir(directory.path().join("real")).unwrap();
+        namespaces.check().unwrap_err();
+        namespaces.check().unwrap();
+        let after = probe(&namespaces, &path.join("cni-1")).await;
+        let (PathState::Present { mount: before }, PathState::Gone { mount }) =
+            (seen.state, after.state)
+        else {
+            panic!("{seen:?} {after:?}")
+        };
+        assert_ne!(before, mount, "what went with the directory is no evidence");
+    }
+
+    #[test]
+    fn a_path_by_var_run_is_found_where_there_is_no_such_link() {
+        let image = |path: &Path| (path == Path::new("/run/netns")).then(|| path.to_owned());
+        let found = |path: &str| resolve(Path::new(path), image);
+        assert_eq!(found("/var/run/netns"), Some("/run/netns".into()));
+        assert_eq!(found("/run/netns"), Some("/run/netns".into()));
+        assert_eq!(found("/var/run/other"), None);
+        assert_eq!(found("/var/lib/netns"), None);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_a_directorys_place_is_no_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("netns");
+        fs::write(&path, b"").unwrap();
+        let namespaces = NamespaceDirectories::new(std::slice::from_ref(&path)).unwrap();
+        let error = namespaces.check().unwrap_err().to_string();
+        assert!(error.ends_with("netns: it is no directory"), "{error}");
     }
 }

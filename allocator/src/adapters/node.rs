@@ -1,5 +1,7 @@
 //! All ports of an agent, and of a controller, over the real host and cluster.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,14 +9,17 @@ use super::clock::HostClock;
 use super::cri::CriSandboxes;
 use super::entropy::KernelEntropy;
 use super::events::{EventSink, Regarding, Report};
+use super::install::Item;
 use super::journal_file::JournalFile;
 use super::listener::{SocketInbox, Tally};
 use super::metrics::Metrics;
 use super::namespaces::NamespaceDirectories;
 use super::spool::{SpoolDirectory, WatchedSpool};
-use crate::core::agent::AgentState;
+use crate::core::agent::{AgentState, Finding, HostPart};
 use crate::core::controller::ControllerState;
-use crate::ports::{AgentPorts, ApiServer, ControllerPorts, Metric, Observer, Sandboxes, Subject};
+use crate::ports::{
+    AgentPorts, ApiServer, ControllerPorts, LocalError, Metric, Observer, Sandboxes, Subject,
+};
 
 /// Reports go to the log and, where there are such, to metrics and Kubernetes Events.
 #[derive(Clone, Default)]
@@ -119,6 +124,9 @@ pub struct HostPaths {
     pub allowed_uid: u32,
 }
 
+/// How often the parts of the host are looked at: as often as Pods that vanished are.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
 /// The ports of an agent.
 pub struct HostPorts<A, S = CriSandboxes> {
     api: A,
@@ -128,6 +136,11 @@ pub struct HostPorts<A, S = CriSandboxes> {
     sandboxes: S,
     inbox: SocketInbox,
     observer: HostObserver,
+    /// What is to stay installed.
+    installed: Vec<Item>,
+    look_pause: Duration,
+    /// The parts were looked at once.
+    has_looked: AtomicBool,
 }
 
 impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
@@ -186,7 +199,43 @@ impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
             inbox: SocketInbox::listen_and_tell(&paths.socket, paths.allowed_uid, tally)
                 .with_context(|| within(&paths.socket))?,
             observer,
+            installed: Vec::new(),
+            look_pause: LOOK_PAUSE,
+            has_looked: AtomicBool::new(false),
         })
+    }
+
+    /// Keeps those installed, and looks at all parts so often.
+    #[must_use]
+    pub fn keeping(mut self, installed: Vec<Item>, look_pause: Duration) -> Self {
+        self.installed = installed;
+        self.look_pause = look_pause;
+        self
+    }
+
+    /// What stands how, of all that is neither the cluster's nor the runtime's.
+    fn look(&self) -> Vec<Finding> {
+        let words = |found: Result<(), LocalError>| found.map_err(|error| error.message);
+        let mut findings = vec![
+            (HostPart::Namespaces, words(self.namespaces.check())),
+            (HostPart::Spool, words(self.spool.check())),
+            (HostPart::Journal, words(self.journal.check())),
+            (HostPart::Socket, words(self.inbox.check())),
+        ];
+        if !self.installed.is_empty() {
+            let wrong: Vec<String> = self
+                .installed
+                .iter()
+                .filter_map(|item| item.keep().err())
+                .collect();
+            let found = if wrong.is_empty() {
+                Ok(())
+            } else {
+                Err(wrong.join("; "))
+            };
+            findings.push((HostPart::Plugin, found));
+        }
+        findings
     }
 
     /// The socket.
@@ -232,6 +281,13 @@ impl<A: ApiServer, S: Sandboxes> AgentPorts for HostPorts<A, S> {
     }
     fn observer(&self) -> &HostObserver {
         &self.observer
+    }
+
+    async fn parts(&self) -> Vec<Finding> {
+        if self.has_looked.swap(true, Ordering::Relaxed) {
+            tokio::time::sleep(self.look_pause).await;
+        }
+        self.look()
     }
 }
 

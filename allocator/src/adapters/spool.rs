@@ -219,6 +219,23 @@ impl WatchedSpool {
 }
 
 #[cfg(feature = "agent")]
+impl WatchedSpool {
+    /// Whether DELs can be left and read. A directory that is missing is made.
+    ///
+    /// Errors: what is wrong.
+    pub fn check(&self) -> Result<(), LocalError> {
+        let path = &self.directory.path;
+        let found = self
+            .directory
+            .create()
+            .and_then(|()| fs::read_dir(path))
+            .map_err(|error| error.to_string())
+            .and_then(|_| super::namespaces::is_in_place(path));
+        found.map_err(|why| LocalError::new(format_args!("{}: {why}", path.display())))
+    }
+}
+
+#[cfg(feature = "agent")]
 impl crate::ports::Spool for WatchedSpool {
     async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
         self.directory.sweep();

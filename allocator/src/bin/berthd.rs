@@ -50,7 +50,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the plugins of this node
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Approve pools, keep their status, bury dead machines
     Controller(ControllerArgs),
     /// Print the CustomResourceDefinitions as YAML
@@ -153,6 +153,26 @@ struct AgentArgs {
         default_value = "/run/containerd/containerd.sock"
     )]
     runtime_socket: PathBuf,
+    /// Where the runtime looks for plugins: the plugin is put back there when it is removed, and it
+    /// is said when another stands in its place. Not looked at without it
+    #[arg(long, value_name = "DIR", env = "BERTH_PLUGIN_DIRECTORY")]
+    plugin_directory: Option<PathBuf>,
+    /// The plugin's binary to put back
+    #[arg(long, value_name = "FILE", default_value = "/usr/local/bin/berth")]
+    plugin: PathBuf,
+    /// The network configuration to put back; none is looked at without it
+    #[arg(long, value_name = "FILE")]
+    conflist: Option<PathBuf>,
+    /// Where the runtime looks for network configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    conflist_directory: PathBuf,
+    /// The configuration's name there
+    #[arg(long, value_name = "NAME", default_value = "10-berth.conflist")]
+    conflist_name: String,
+    /// How often is looked at what the agent depends on, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    look_pause_ms: u64,
     /// Leave a Pod alone whose address was given to another after this machine was buried alive:
     /// two Pods then have one address until somebody acts
     #[arg(long)]
@@ -202,7 +222,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Crds => Ok(std::io::stdout().write_all(crds::yaml().as_bytes())?),
         Command::Install(args) => install(&args),
         Command::Uninstall(args) => uninstall(&args),
-        Command::Agent(args) => run_role(args.watch.log_format, agent(args)),
+        Command::Agent(args) => run_role(args.watch.log_format, agent(*args)),
         Command::Controller(args) => run_role(args.watch.log_format, controller(args)),
     }
 }
@@ -240,6 +260,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
             args.machine_id_file.display()
         );
     }
+    let installed = kept(&args);
     let boot_id = read_id("boot ID", Path::new("/proc/sys/kernel/random/boot_id"))?;
     let paths = HostPaths {
         socket: args.socket,
@@ -250,6 +271,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     };
     let sandboxes = CriSandboxes::new(&args.runtime_socket)
         .with_context(|| format!("--runtime-socket={}", args.runtime_socket.display()))?;
+    let look_pause = Duration::from_millis(args.look_pause_ms);
     let reporter = Reporter {
         controller: "berth.dev/agent",
         instance: args.node_name.clone(),
@@ -262,7 +284,10 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         uid: String::new(),
     };
     let watched = Watched::connect(Metrics::for_agent(), limits(&args.api), reporter, node).await?;
-    let pages = Arc::new(AgentPages::new(watched.metrics.clone(), &paths));
+    let pages = AgentPages::new(watched.metrics.clone(), &paths)
+        .over(args.runtime_socket.parent().map(Path::to_owned))
+        .over(installed.iter().map(|item| item.directory.clone()));
+    let pages = Arc::new(pages);
     let _http = listen(args.watch.metrics_address, pages.clone()).await?;
     let mut stop = core::pin::pin!(stopped());
     let waits = || {
@@ -272,7 +297,7 @@ async fn agent(args: AgentArgs) -> anyhow::Result<()> {
     let taking_over =
         HostPorts::take_over(&paths, (watched.api, sandboxes), watched.observer, waits);
     let ports = tokio::select! {
-        ports = taking_over => ports?,
+        ports = taking_over => ports?.keeping(installed, look_pause),
         stopped = &mut stop => return stopped,
     };
     pages.set_waits(false);
@@ -337,14 +362,31 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
 /// The plugin's name among the runtime's.
 const PLUGIN: &str = "berth";
 
-/// The plugin, and last the configuration, which has the runtime use it.
-fn items(args: &InstallArgs) -> Vec<Item> {
-    let plugin = Item {
-        source: args.plugin.clone(),
-        directory: args.plugin_directory.clone(),
+fn plugin_item(source: &Path, directory: &Path) -> Item {
+    Item {
+        source: source.to_owned(),
+        directory: directory.to_owned(),
         name: PLUGIN.to_owned(),
         mode: 0o755,
-    };
+    }
+}
+
+/// What the agent sees to that it stays installed.
+fn kept(args: &AgentArgs) -> Vec<Item> {
+    let directory = args.plugin_directory.as_ref();
+    let plugin = directory.map(|directory| plugin_item(&args.plugin, directory));
+    let conflist = args.conflist.clone().map(|source| Item {
+        source,
+        directory: args.conflist_directory.clone(),
+        name: args.conflist_name.clone(),
+        mode: 0o644,
+    });
+    plugin.into_iter().chain(conflist).collect()
+}
+
+/// The plugin, and last the configuration, which has the runtime use it.
+fn items(args: &InstallArgs) -> Vec<Item> {
+    let plugin = plugin_item(&args.plugin, &args.plugin_directory);
     let conflist = args.conflist.clone().map(|source| Item {
         source,
         directory: args.conflist_directory.clone(),
@@ -405,7 +447,9 @@ fn read_id(key: &str, path: &Path) -> anyhow::Result<String> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("{key}={}", path.display()))?;
     let id = text.trim();
-    if !berth::cni::names::is_object_name(id) {
+    // What systemd writes into an image for the first boot to replace.
+    let is_none = id == "uninitialized" || id.bytes().all(|byte| byte == b'0');
+    if is_none || !berth::cni::names::is_object_name(id) {
         bail!(
             "{key}={}: {id:?} is no ID; allowed are lower-case letters, digits and '-'",
             path.display()

@@ -154,12 +154,12 @@ mod tests {
                 Route {
                     dst: "0.0.0.0/0".parse().unwrap(),
                     gw: None,
-                    other: Default::default(),
+                    other: crate::core::objects::Fields::new(),
                 },
                 Route {
                     dst: "fd01::/64".parse().unwrap(),
                     gw: Some("fd00::1".parse().unwrap()),
-                    other: Default::default(),
+                    other: crate::core::objects::Fields::new(),
                 },
             ],
             dns: vec!["10.0.0.2".parse().unwrap()],

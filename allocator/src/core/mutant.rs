@@ -22,11 +22,15 @@ pub enum Mutant {
     ClaimsForForeignPods,
     /// One object that cannot be read fails the whole answer that it is in, and the watch.
     AllOrNothingDecode,
+    /// A list of the runtime's sandboxes that failed counts as an empty list.
+    LostRuntimeTakenForEmpty,
+    /// Whoever names a pool gets it: its rules are asked only where nobody named one.
+    RightsOnlyOnOrdinaryPath,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
@@ -34,6 +38,8 @@ impl Mutant {
         Self::NodeNameIdentity,
         Self::ClaimsForForeignPods,
         Self::AllOrNothingDecode,
+        Self::LostRuntimeTakenForEmpty,
+        Self::RightsOnlyOnOrdinaryPath,
     ];
 
     fn name(self) -> &'static str {
@@ -45,6 +51,8 @@ impl Mutant {
             Self::NodeNameIdentity => "node-name-identity",
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
             Self::AllOrNothingDecode => "all-or-nothing-decode",
+            Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
+            Self::RightsOnlyOnOrdinaryPath => "rights-only-on-ordinary-path",
         }
     }
 }

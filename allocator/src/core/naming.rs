@@ -16,6 +16,11 @@ pub fn stated_node(machine: &str) -> Option<&str> {
     machine.split_once('.').map(|(_, node)| node)
 }
 
+/// The machine's ID in its name, of either form.
+pub fn machine_id(machine: &str) -> &str {
+    machine.split_once('.').map_or(machine, |(id, _)| id)
+}
+
 /// Under which name an agent runs, and what becomes of the name before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {

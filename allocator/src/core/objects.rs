@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::labels::{LabelSelector, Requirement};
 use super::set_aside::SetAside;
 
 /// The API group of Berth's own kinds.
@@ -31,8 +32,13 @@ pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Label on a `BerthNode`, present with value `true` where its name states its node: what an
 /// admission policy need not look up.
 pub const LABEL_STATES_NODE: &str = "berth.dev/name-states-node";
-/// Annotation on a Pod that names the pool of its default network.
+/// Annotation on a Pod that names the pool of its default network; on a Namespace, the pool of the
+/// default network of its Pods that name none.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
+/// Annotation on a Pod that names pools of its networks: a JSON object, `{"storage": "pool-a",
+/// "storage/net2": "pool-b"}`. A key is a network (`name` of its CNI configuration), or one
+/// interface on it.
+pub const ANNOTATION_POOLS: &str = "berth.dev/pools";
 /// Annotation by which multus takes another network than the cluster's for a Pod's first interface:
 /// the name of a NetworkAttachmentDefinition, perhaps behind its namespace and a slash.
 pub const ANNOTATION_MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
@@ -52,6 +58,7 @@ pub type Fields = BTreeMap<String, serde_json::Value>;
 /// The UID of an object. Any string: a static Pod's manifest may set it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Uid(Arc<str>);
 
 impl Uid {
@@ -96,6 +103,9 @@ pub struct Metadata {
     /// Unique for ever; set by the apiserver.
     #[serde(skip_serializing_if = "is_empty_uid")]
     pub uid: Uid,
+    /// Rises with each change of the spec; set by the apiserver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// Opaque: equal or different, and nothing else (but see [`crate::core::version_went_back`]).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
@@ -135,16 +145,24 @@ pub struct OwnerReference {
     pub other: Fields,
 }
 
-/// A condition in a status.
+/// One finding about an object, in the form that all of Kubernetes uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Condition {
-    /// What is claimed, `Approved` for instance.
+    /// What is claimed, `Approved` for instance. At most one condition of each type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `True`, `False` or `Unknown`.
+    /// Whether the claim holds: `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, for machines.
+    /// The `metadata.generation` of the object that the finding is about. Older than the object's:
+    /// the finding may be out of date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<u64>,
+    /// When `status` last changed, by the clock of the program that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    /// Why, for machines: one word.
     pub reason: String,
     /// Why, for people.
     pub message: String,
@@ -156,8 +174,10 @@ pub struct Condition {
 /// An operator's pool of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPool {
     /// Name, version, labels.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// What the operator wants.
     pub spec: AddressPoolSpec,
@@ -171,13 +191,17 @@ pub struct AddressPool {
 /// What an operator states about a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPoolSpec {
-    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    /// Which meaning the fields have. Absent or up to the one that a program knows: fields that it
+    /// does not know may be ignored. Higher: the object is set aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub schema: u32,
-    /// The first family's addresses; with two families ordinal `o` is the o-th of each.
+    /// One IPv4 family, one IPv6 family, or one of each: then the n-th address of the one and the
+    /// n-th of the other are a pair, which a Pod gets together.
     pub families: Vec<FamilySpec>,
-    /// Ordinals per block; immutable; by default a function of the capacity.
+    /// Units: ordinals per block, 2 to 64. Immutable. By default 32, or fewer in a small pool, so
+    /// that each of ten nodes finds two blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u16>,
     /// The layer-2 domain: pools of different domains may overlap.
@@ -186,7 +210,7 @@ pub struct AddressPoolSpec {
     /// Pods that no other rule sends elsewhere draw from a default pool.
     #[serde(rename = "default", skip_serializing_if = "core::ops::Not::not")]
     pub is_default: bool,
-    /// No new claims.
+    /// No new claims. What is held stays held.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub disabled: bool,
     /// Units: seconds. How long a freed address rests while others are to be had.
@@ -210,6 +234,18 @@ pub struct AddressPoolSpec {
     /// Name servers handed to the Pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Namespaces whose Pods may draw from this pool, by the Namespaces' labels, beside
+    /// `namespaces`. Only a pool with this field, be it `{}` (every Namespace), may be the default
+    /// pool that a Namespace names by the annotation berth.dev/pool; while no pool has it, agents
+    /// read no Namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Requirements on the labels of a Node, beside `nodeSelector`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node_match_expressions: Vec<Requirement>,
+    /// Requirements on the labels of a Pod, beside `podSelector`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pod_match_expressions: Vec<Requirement>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub other: Fields,
@@ -226,18 +262,23 @@ fn is_zero(value: &u32) -> bool {
 /// One family's part of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct FamilySpec {
     /// `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`, in the order of their ordinals. A later
     /// list must begin with the earlier one.
     pub ranges: Vec<String>,
-    /// Same notation; a mask, which renumbers nothing.
+    /// What is never handed out, in the notation of `ranges`. It renumbers nothing, and is in force
+    /// when it stands in the blocks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Never handed out.
+    /// The gateway of the Pods' subnet, which the interface plugin gets. Never handed out. Inside
+    /// `subnet`, where that is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
-    /// The subnet whose prefix length the interface gets; by default that of the first range.
+    /// The subnet around all ranges, whose prefix length the interface gets; by default that of the
+    /// first range.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "agent", schemars(with = "Option<String>"))]
     pub subnet: Option<IpNet>,
     /// Fields of a newer release.
     #[serde(flatten)]
@@ -246,8 +287,10 @@ pub struct FamilySpec {
 
 /// A route for the Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct Route {
     /// Destination.
+    #[cfg_attr(feature = "agent", schemars(with = "String"))]
     pub dst: IpNet,
     /// Next hop; the gateway of the family when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,6 +303,7 @@ pub struct Route {
 /// What the controller states about a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressPoolStatus {
     /// The fingerprint of the approved spec; agents use the pool only when it is the spec's.
     pub approved: String,
@@ -281,8 +325,10 @@ pub struct AddressPoolStatus {
 /// A run of ordinals of one pool with their holders: what one compare-and-swap covers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressBlock {
     /// Name `<pool>-<index>`.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The records.
     pub spec: AddressBlockSpec,
@@ -294,6 +340,7 @@ pub struct AddressBlock {
 /// What a block says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressBlockSpec {
     /// Layout of `records`; an agent that knows only lower ones must not write the block.
     pub schema: u32,
@@ -320,8 +367,10 @@ pub struct AddressBlockSpec {
 /// An address kept for somebody.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressReservation {
     /// Name.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// For whom.
     pub spec: AddressReservationSpec,
@@ -333,8 +382,10 @@ pub struct AddressReservation {
 /// For whom an address is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct AddressReservationSpec {
-    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    /// Which meaning the fields have. Absent or up to the one that a program knows: fields that it
+    /// does not know may be ignored. Higher: the object is set aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub schema: u32,
     /// The pool.
@@ -359,8 +410,10 @@ pub struct AddressReservationSpec {
 /// An incarnation of a machine. Named after the machine ID, not after the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct BerthNode {
     /// Name = machine ID.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The incarnations.
     pub spec: BerthNodeSpec,
@@ -372,8 +425,10 @@ pub struct BerthNode {
 /// The incarnations of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct BerthNodeSpec {
-    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    /// Which meaning the fields have. Absent or up to the one that a program knows: fields that it
+    /// does not know may be ignored. Higher: the object is set aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub schema: u32,
     /// The node's name.
@@ -391,7 +446,7 @@ pub struct BerthNodeSpec {
     pub former: Vec<FormerEpoch>,
     /// Names of the blocks that may hold records of this machine, ascending.
     pub blocks: Vec<String>,
-    /// Differs with each write, as `AddressBlockSpec::writer` does.
+    /// Who wrote last: differs with each write, as the `writer` of a block does.
     pub writer: String,
     /// What an operator should see.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -403,6 +458,7 @@ pub struct BerthNodeSpec {
 
 /// An earlier epoch of the same machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct FormerEpoch {
     /// The epoch.
     pub epoch: u64,
@@ -415,6 +471,7 @@ pub struct FormerEpoch {
 
 /// Where an epoch stands. Dead is final.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub enum EpochState {
     /// Its agent may answer.
     #[default]
@@ -428,8 +485,10 @@ pub enum EpochState {
 /// The approved pools of one layer-2 domain: overlap is decided by one compare-and-swap here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct DomainApproval {
     /// Name = domain, `default` for the unnamed one.
+    #[cfg_attr(feature = "agent", schemars(skip))]
     pub metadata: Metadata,
     /// The approved pools.
     pub spec: DomainApprovalSpec,
@@ -441,8 +500,10 @@ pub struct DomainApproval {
 /// The approved pools of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct DomainApprovalSpec {
-    /// Absent or up to [`SCHEMA`]: what this code does not know of the object it may ignore.
+    /// Which meaning the fields have. Absent or up to the one that a program knows: fields that it
+    /// does not know may be ignored. Higher: the object is set aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub schema: u32,
     /// One entry per pool, ascending by name.
@@ -455,10 +516,11 @@ pub struct DomainApprovalSpec {
 /// One approved pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[cfg_attr(feature = "agent", derive(schemars::JsonSchema))]
 pub struct ApprovedPool {
-    /// Name.
+    /// Name of the pool.
     pub name: String,
-    /// UID.
+    /// UID of the pool: one made anew under the same name is another pool.
     pub uid: Uid,
     /// Block size, fixed at approval.
     pub block_size: u16,
@@ -571,10 +633,24 @@ pub struct PodIp {
     pub ip: String,
 }
 
+/// The part of a Namespace that Berth reads. Never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Namespace {
+    /// Name, labels, annotations.
+    pub metadata: Metadata,
+}
+
 impl Pod {
     /// Whether a finished Pod: `Succeeded` or `Failed`.
     pub fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it shows the static Pod that the runtime knows by this UID.
+    pub fn is_mirror_of(&self, uid: &Uid) -> bool {
+        let of = self.metadata.annotations.get(ANNOTATION_MIRROR);
+        of.is_some_and(|text| text == uid.as_str())
     }
 
     /// Whether the kubelet made it as the mirror of a static Pod.
@@ -656,6 +732,7 @@ kinds!(
     Lease,
     Node,
     Pod,
+    Namespace,
 );
 
 impl Object {

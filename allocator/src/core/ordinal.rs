@@ -35,6 +35,12 @@ fn address(number: u128, v6: bool) -> IpAddr {
     }
 }
 
+/// Whether an IPv4 address in the clothes of an IPv6 one (`::ffff:10.0.0.1`): of which family it is
+/// depends on who reads it, so it is neither.
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
+}
+
 impl AddressRange {
     /// Reads `10.0.0.0/24`, `10.0.0.1-10.0.0.9` or `10.0.0.1`.
     pub fn parse(text: &str) -> Result<Self, RangeError> {
@@ -42,12 +48,18 @@ impl AddressRange {
             text: text.to_owned(),
         };
         if let Ok(net) = text.parse::<IpNet>() {
+            if is_mapped(net.addr()) {
+                return Err(error());
+            }
             let ((first, v6), (last, _)) = (number(net.network()), number(net.broadcast()));
             return Ok(Self { first, last, v6 });
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let first = number(first.trim().parse().map_err(|_| error())?);
-        let last = number(last.trim().parse().map_err(|_| error())?);
+        let read = |text: &str| match text.trim().parse() {
+            Ok(ip) if !is_mapped(ip) => Ok(number(ip)),
+            _ => Err(error()),
+        };
+        let (first, last) = (read(first)?, read(last)?);
         if first.1 != last.1 || first.0 > last.0 {
             return Err(error());
         }
@@ -89,6 +101,11 @@ impl AddressRange {
     /// Its first address.
     pub fn first(&self) -> IpAddr {
         address(self.first, self.v6)
+    }
+
+    /// Its last address.
+    pub fn last(&self) -> IpAddr {
+        address(self.last, self.v6)
     }
 }
 
@@ -204,6 +221,9 @@ mod tests {
             "10.0.0.1-fd00::1",
             "10.0.0.0/33",
             "x",
+            "::ffff:10.0.0.1",
+            "::ffff:10.0.0.0/120",
+            "10.0.0.1-10.0.0.2-10.0.0.3",
         ] {
             assert!(AddressRange::parse(text).is_err(), "{text}");
         }

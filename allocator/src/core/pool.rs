@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::exchange::{AllocatedAddress, Allocation};
 use super::hash::fnv1a;
-use super::objects::{AddressPool, AddressPoolSpec, FamilySpec, Uid};
+use super::objects::{AddressPool, AddressPoolSpec, FamilySpec, Route, Uid};
 use super::ordinal::{AddressRange, OrdinalRanges, RangeError};
 
 /// Why a pool cannot be used.
@@ -28,9 +28,42 @@ pub enum PoolError {
     /// Two ordinals would be one address.
     #[error("ranges of the pool overlap")]
     Overlap,
-    /// Block size outside 2..=64.
+    /// Block size outside [`BLOCK_SIZES`].
     #[error("a block has between 2 and 64 ordinals")]
     BlockSize,
+    /// The name cannot be the value of a label, which each of the pool's blocks carries.
+    #[error("the name of a pool has at most {POOL_NAME_MAX} characters")]
+    Name,
+    /// An exclude of the other kind than the ranges beside it: it would mask nothing.
+    #[error("an exclude is of another family than the ranges beside it")]
+    Exclude,
+    /// A range that leaves the subnet: its Pods would reach neither gateway nor neighbors.
+    #[error("range {0:?} is not inside the subnet")]
+    Outside(String),
+    /// A gateway that no Pod reaches.
+    #[error("the gateway is not inside the subnet")]
+    Gateway,
+    /// A next hop of the other kind than the destination: no kernel takes the route.
+    #[error("a route's gateway is of another family than its destination")]
+    Route,
+}
+
+/// Units: ordinals. What a block may have.
+pub const BLOCK_SIZES: core::ops::RangeInclusive<u16> = 2..=64;
+
+/// Units: characters. A block is labeled with its pool's name, and no label's value is longer. With
+/// it a block's name, which adds a minus and up to 19 digits, stays far below the bound of 253.
+pub const POOL_NAME_MAX: usize = 63;
+
+/// The largest count that a status states: the largest integer that every client of the apiserver
+/// can hold, which keeps integers in 64 bits with a sign. kubectl prints it to the last digit; a
+/// client that keeps numbers as doubles (a browser, older jq) shows it rounded, and everything above
+/// 2^53: nobody decides by these numbers, and nobody but the controller writes them.
+pub const STATUS_COUNT_MAX: u64 = i64::MAX as u64;
+
+/// A count as a status states it. A pool that holds more says the bound.
+pub fn status_count(count: u64) -> u64 {
+    count.min(STATUS_COUNT_MAX)
 }
 
 /// One family of a pool.
@@ -148,6 +181,28 @@ impl Family {
     }
 }
 
+fn check_family(family: &FamilySpec) -> Result<(), PoolError> {
+    let read = |text: &String| Some((text.clone(), AddressRange::parse(text).ok()?));
+    let ranges: Vec<_> = family.ranges.iter().filter_map(read).collect();
+    let v6 = ranges.first().is_some_and(|(_, range)| range.is_v6());
+    let mut exclude = family.exclude.iter().filter_map(read);
+    if exclude.any(|(_, range)| range.is_v6() != v6) {
+        return Err(PoolError::Exclude);
+    }
+    let Some(subnet) = family.subnet else {
+        return Ok(());
+    };
+    for (text, range) in ranges {
+        if !subnet.contains(&range.first()) || !subnet.contains(&range.last()) {
+            return Err(PoolError::Outside(text));
+        }
+    }
+    match family.gateway {
+        Some(gateway) if !subnet.contains(&gateway) => Err(PoolError::Gateway),
+        _ => Ok(()),
+    }
+}
+
 impl Pool {
     /// Reads a pool.
     ///
@@ -172,7 +227,7 @@ impl Pool {
         let block_size = block_size
             .or(object.spec.block_size)
             .unwrap_or_else(|| default_block_size(capacity));
-        if !(2..=64).contains(&block_size) {
+        if !BLOCK_SIZES.contains(&block_size) {
             return Err(PoolError::BlockSize);
         }
         Ok(Self {
@@ -183,6 +238,29 @@ impl Pool {
             spec: object.spec.clone(),
             families,
         })
+    }
+
+    /// What else a pool must keep before it is approved, or approved anew with more ranges. The
+    /// schema refuses the same; an apiserver with an older schema does not. What breaks these rules
+    /// and is in use goes on: [`Self::parse`] decides which address an ordinal is, not whether the
+    /// address is of any use.
+    ///
+    /// Errors: the first rule that it breaks; a pool that cannot be read breaks none of these.
+    pub fn check(object: &AddressPool) -> Result<(), PoolError> {
+        if object.metadata.name.chars().count() > POOL_NAME_MAX {
+            return Err(PoolError::Name);
+        }
+        for family in &object.spec.families {
+            check_family(family)?;
+        }
+        let mismatched = |route: &Route| {
+            let v6 = route.dst.addr().is_ipv6();
+            route.gw.is_some_and(|gateway| gateway.is_ipv6() != v6)
+        };
+        if object.spec.routes.iter().any(mismatched) {
+            return Err(PoolError::Route);
+        }
+        Ok(())
     }
 
     /// How many blocks cover the capacity.
@@ -378,6 +456,72 @@ mod tests {
     fn a_gateway_of_the_other_family_is_refused() {
         let error = pool(&[(&["10.0.0.0/24"], &[], Some("fd00::1"))]);
         assert_eq!(error.unwrap_err(), PoolError::Subnet);
+    }
+
+    #[test]
+    fn a_pool_whose_parts_do_not_fit_is_not_approved_but_can_be_read() {
+        let check = |change: &dyn Fn(&mut AddressPool)| {
+            let mut object = AddressPool::default();
+            object.metadata.name = "p".into();
+            object.spec.families = vec![FamilySpec {
+                ranges: vec!["10.0.0.0/25".into(), "10.0.0.130-10.0.0.140".into()],
+                exclude: vec!["10.0.0.9".into()],
+                gateway: "10.0.0.129".parse().ok(),
+                subnet: "10.0.0.0/24".parse().ok(),
+                ..FamilySpec::default()
+            }];
+            change(&mut object);
+            Pool::parse(&object, None).unwrap();
+            Pool::check(&object)
+        };
+        let family = |change: &dyn Fn(&mut FamilySpec)| {
+            check(&|object: &mut AddressPool| change(&mut object.spec.families[0]))
+        };
+        assert_eq!(check(&|_| {}), Ok(()));
+        let name = |count| check(&|object| object.metadata.name = "n".repeat(count));
+        assert_eq!(name(63), Ok(()));
+        assert_eq!(name(64), Err(PoolError::Name));
+        let exclude = family(&|family| family.exclude.push("fd00::1".into()));
+        assert_eq!(exclude, Err(PoolError::Exclude));
+        let gateway = family(&|family| family.gateway = "10.0.1.1".parse().ok());
+        assert_eq!(gateway, Err(PoolError::Gateway));
+        let unknown_link = family(&|family| {
+            family.gateway = "169.254.1.1".parse().ok();
+            family.subnet = None;
+        });
+        assert_eq!(unknown_link, Ok(()));
+        for outside in ["10.0.0.250-10.0.1.2", "10.0.1.0/24", "10.0.1.7"] {
+            let refused = family(&|family| family.ranges.push(outside.into()));
+            assert_eq!(refused, Err(PoolError::Outside(outside.into())));
+        }
+        let route = |gw: &str| {
+            check(&|object| {
+                object.spec.routes = vec![Route {
+                    dst: "0.0.0.0/0".parse().unwrap(),
+                    gw: gw.parse().ok(),
+                    other: Default::default(),
+                }];
+            })
+        };
+        assert_eq!(route("10.0.0.1"), Ok(()));
+        assert_eq!(route("fd00::1"), Err(PoolError::Route));
+    }
+
+    #[test]
+    fn every_count_and_index_of_the_largest_pool_fits_its_status_and_its_blocks() {
+        let mut object = AddressPool::default();
+        object.spec.families = vec![FamilySpec {
+            ranges: vec!["fd00::/8".into()],
+            ..FamilySpec::default()
+        }];
+        object.spec.block_size = Some(*BLOCK_SIZES.start());
+        let pool = Pool::parse(&object, None).unwrap();
+        assert_eq!(status_count(pool.capacity), STATUS_COUNT_MAX);
+        assert_eq!(status_count(7), 7);
+        let last = pool.block_count() - 1;
+        assert!(i64::try_from(last).is_ok(), "{last}");
+        assert!(!pool.first_addresses(last).is_empty());
+        assert!(pool.first_addresses(last + 1).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! there and cannot be read is set aside by name, with what can be told of it; it is never absent,
 //! and it is nobody else's failure. What to hold for its sake is the readers' business.
 
+use core::fmt::Write as _;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
@@ -11,7 +12,7 @@ use serde_path_to_error::{Path, Segment, Track};
 use super::block;
 use super::objects::{
     AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, GROUP, Kind,
-    Lease, Metadata, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
+    Lease, Metadata, Namespace, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
 };
 
 /// An object that is there and cannot be read.
@@ -147,7 +148,11 @@ pub fn unknown_fields(object: &Object) -> Vec<String> {
             note("", &approval.other);
             note("spec.", &approval.spec.other);
         }
-        Object::Lease(_) | Object::Node(_) | Object::Pod(_) | Object::SetAside(_) => {}
+        Object::Lease(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::Namespace(_)
+        | Object::SetAside(_) => {}
     }
     found.sort();
     found
@@ -183,7 +188,7 @@ fn is_newer(object: &Object) -> bool {
 fn newer_schema(kind: Kind, value: &Value) -> Option<Bad> {
     let known = match kind {
         Kind::AddressBlock => block::SCHEMA,
-        Kind::Lease | Kind::Node | Kind::Pod => return None,
+        Kind::Lease | Kind::Node | Kind::Pod | Kind::Namespace => return None,
         _ => SCHEMA,
     };
     let schema = value["spec"]["schema"].as_u64()?;
@@ -238,6 +243,11 @@ fn typed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Object, D::Er
             forget_unwritten(&mut pod.metadata);
             pod.into()
         }
+        Kind::Namespace => {
+            let mut namespace = Namespace::deserialize(from)?;
+            forget_unwritten(&mut namespace.metadata);
+            namespace.into()
+        }
     })
 }
 
@@ -276,7 +286,7 @@ fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
                 at = &at[key];
             }
             Segment::Seq { index } => {
-                field.push_str(&format!("[{index}]"));
+                let _ = write!(field, "[{index}]");
                 at = &at[*index];
             }
             Segment::Enum { .. } | Segment::Unknown => {}
@@ -325,7 +335,7 @@ fn without_indexes(field: &str) -> String {
 fn plural(kind: Kind) -> String {
     let name = format!("{kind:?}s").to_lowercase();
     match kind {
-        Kind::Lease | Kind::Node | Kind::Pod => name,
+        Kind::Lease | Kind::Node | Kind::Pod | Kind::Namespace => name,
         _ => format!("{name}.{GROUP}"),
     }
 }
@@ -344,6 +354,7 @@ fn salvage(value: &Value) -> Metadata {
         name: text("name"),
         namespace: text("namespace"),
         uid: Uid::new(value["uid"].as_str().unwrap_or_default()),
+        generation: value["generation"].as_u64(),
         resource_version: text("resourceVersion"),
         labels: texts("labels"),
         annotations: texts("annotations"),

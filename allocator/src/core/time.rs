@@ -60,6 +60,14 @@ impl fmt::Display for BootTime {
 pub struct WallTime(pub u64);
 
 impl WallTime {
+    /// The time as Kubernetes writes a `Time`: `2026-01-02T03:04:05Z`.
+    pub fn rfc3339(self) -> String {
+        let mut text = self.rfc3339_micro();
+        text.truncate(text.find('.').unwrap_or(text.len()));
+        text.push('Z');
+        text
+    }
+
     /// The time as Kubernetes writes a `MicroTime`: `2026-01-02T03:04:05.000006Z`.
     pub fn rfc3339_micro(self) -> String {
         let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
@@ -98,6 +106,7 @@ mod tests {
         // 2000-02-29 is day 11016.
         let leap_day = WallTime(11_016 * 86_400_000_000 + 3_661_000_007);
         assert_eq!(leap_day.rfc3339_micro(), "2000-02-29T01:01:01.000007Z");
+        assert_eq!(leap_day.rfc3339(), "2000-02-29T01:01:01Z");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 
 use super::{carry, next_of, ready_events};
-use crate::core::agent::{Agent, Input, Output};
+use crate::core::agent::{Agent, Finding, Input, Output};
 use crate::core::call::{ApiRequest, WatchId};
 use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
 use crate::core::time::BootTime;
@@ -25,6 +25,7 @@ enum Done<W> {
     Inbox(Option<InboxEvent>),
     NamespacesChanged,
     SpoolChanged,
+    Parts(Vec<Finding>),
     Watch(WatchId, Vec<WatchEvent>, Option<W>),
 }
 
@@ -48,8 +49,10 @@ pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
     shell.await_inbox();
     shell.await_namespaces();
     shell.await_spool();
+    shell.await_parts();
     loop {
         while let Some(input) = shell.inputs.pop_front() {
+            agent.wall_is(ports.clock().wall());
             let outputs = agent.handle(ports.clock().now(), ports.entropy().draw(), input);
             shell.execute(outputs).await;
         }
@@ -93,6 +96,10 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
             Done::SpoolChanged => {
                 self.await_spool();
                 self.inputs.push_back(Input::SpoolChanged);
+            }
+            Done::Parts(findings) => {
+                self.await_parts();
+                self.inputs.push_back(Input::Parts(findings));
             }
             Done::Watch(id, events, watch) => {
                 if self.watches.contains_key(&id) {
@@ -154,6 +161,11 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
             ports.spool().changed().await;
             Done::SpoolChanged
         });
+    }
+
+    fn await_parts(&mut self) {
+        let ports = self.ports;
+        self.run(async move { Done::Parts(ports.parts().await) });
     }
 
     fn await_watch(&mut self, id: WatchId, mut watch: WatchOf<P>) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::holders::{HolderRow, holders};
+use super::parts::lacks_runtime;
 use super::{Incarnation, Snapshot};
 use crate::core::block::Block;
 use crate::core::objects::{EpochState, Kind, Object};
@@ -37,6 +38,8 @@ pub enum FindingKind {
     ObjectUnreadable,
     /// An object has fields that this release does not know.
     FieldsIgnored,
+    /// An agent lost something that it depends on.
+    PartLost,
 }
 
 /// One finding.
@@ -63,6 +66,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     found.extend(held_twice(&rows));
     found.extend(unreadable(snapshot));
     found.extend(ignored(snapshot));
+    found.extend(super::parts::of_parts(snapshot));
     found.sort_by(|one, other| (one.kind, &one.subject).cmp(&(other.kind, &other.subject)));
     found
 }
@@ -136,6 +140,17 @@ fn of_holders(snapshot: &Snapshot, rows: &[HolderRow]) -> Vec<Finding> {
                 "none: the controller frees it after the quarantine (11 min)",
             )),
             (Incarnation::Dead | Incarnation::Unreadable, _) => {}
+            (Incarnation::Live, None) if lacks_runtime(snapshot, &row.node) => {
+                found.push(finding(
+                    FindingKind::PodGone,
+                    format!(
+                        "the Pod is gone, and the agent on {} cannot ask its runtime ({})",
+                        row.node, row.state
+                    ),
+                    "give the agent its runtime back; or kubectl berth release ADDRESS, which is \
+                     obeyed without a runtime where the namespace's path is gone",
+                ));
+            }
             (Incarnation::Live, None) => found.push(finding(
                 FindingKind::PodGone,
                 format!(

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::core::holder::{Holder, HolderState, Record};
+use crate::core::labels::{LabelSelector, Operator, Requirement};
 use crate::core::objects::{
-    ANNOTATION_POOL, ANNOTATION_RELEASE, FamilySpec, FormerEpoch, Metadata, Uid,
+    ANNOTATION_POOL, ANNOTATION_POOLS, ANNOTATION_RELEASE, Condition, FamilySpec, FormerEpoch,
+    Metadata, Uid,
 };
 use crate::core::pool::{approval, fingerprint};
 
@@ -127,7 +129,7 @@ fn what_looks_lost_is_reported_with_its_reason() {
     snapshot.machines[0].spec.former = vec![FormerEpoch {
         epoch: 2,
         state: EpochState::Dying,
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     snapshot.pods = vec![pod("runs", "a"), pod("moved", "c"), pod("old", "a")];
     let found: Vec<(FindingKind, String)> = findings(&snapshot)
@@ -144,6 +146,49 @@ fn what_looks_lost_is_reported_with_its_reason() {
     for ((kind, subject), (wanted, text)) in found.iter().zip(expected) {
         assert_eq!((*kind, subject.as_str()), (wanted, text));
     }
+}
+
+#[test]
+fn what_an_agent_lost_is_reported_with_what_gives_it_back_and_changes_what_is_advised() {
+    let mut snapshot = cluster(&[(3, held("gone", "a", 3, HolderState::Bound))]);
+    let before = findings(&snapshot);
+    assert_eq!(before.len(), 1);
+    for (reason, message) in [
+        (
+            "RuntimeLost",
+            "runtime: /run/c.sock: Connection refused (x)",
+        ),
+        ("NamespacesLost", "namespaces: /run/netns: No such file (x)"),
+        ("SpoolLost", "spool: /s: full (x)"),
+        ("JournalUnwritable", "journal: /s: full (x)"),
+        ("MachineIdShared", "machine-id: node b has the same (x)"),
+        ("SocketLost", "socket: /s: gone (x)"),
+        ("PluginLost", "plugin: /p: gone (x)"),
+        (
+            "PartsLost",
+            "runtime: /run/c.sock: gone (x); spool: /s: full (x)",
+        ),
+    ] {
+        snapshot.machines[0].spec.conditions = vec![Condition {
+            kind: "PartLost".into(),
+            status: "True".into(),
+            reason: reason.into(),
+            message: message.into(),
+            ..Condition::default()
+        }];
+        let found = findings(&snapshot);
+        let lost = found.last().unwrap();
+        assert_eq!(lost.kind, FindingKind::PartLost);
+        let said = (lost.subject.as_str(), lost.why.as_str());
+        assert_eq!(said, ("node-a", message));
+        assert!(!lost.remedy.is_empty());
+        let advice_changed = found[0].remedy != before[0].remedy;
+        assert_eq!(advice_changed, message.contains("runtime: "), "{message}");
+    }
+    // Of a machine that is gone its last words say nothing.
+    snapshot.machines[0].spec.state = EpochState::Dead;
+    let kinds: Vec<_> = findings(&snapshot).iter().map(|f| f.kind).collect();
+    assert!(!kinds.contains(&FindingKind::PartLost));
 }
 
 #[test]
@@ -179,7 +224,7 @@ fn a_pod_learns_which_pools_are_for_it_in_order_and_why_others_are_not() {
         pool.spec.namespaces = vec!["bank".into()];
     }));
     snapshot.pods = vec![pod("x", "a")];
-    let said = explain(&snapshot, "shop", "x", "").unwrap();
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
     let ranks: Vec<(&str, Option<u32>)> = said
         .pools
         .iter()
@@ -191,13 +236,132 @@ fn a_pod_learns_which_pools_are_for_it_in_order_and_why_others_are_not() {
         .metadata
         .annotations
         .insert(ANNOTATION_POOL.into(), "bank".into());
-    let said = explain(&snapshot, "shop", "x", "").unwrap();
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+    assert!(
+        said.pools.iter().all(|judged| judged.rank.is_none()),
+        "{said:?}"
+    );
+    let bank = said
+        .pools
+        .iter()
+        .find(|judged| judged.pool == "bank")
+        .unwrap();
+    assert!(
+        bank.why.contains("spec.namespaces"),
+        "named, and not admitted: {bank:?}"
+    );
+    snapshot.pods[0]
+        .metadata
+        .annotations
+        .insert(ANNOTATION_POOL.into(), "p".into());
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
     assert_eq!(
         (said.pools[0].pool.as_str(), said.pools[0].rank),
-        ("bank", Some(1))
+        ("p", Some(1))
     );
     assert_eq!(said.pools[1].rank, None);
-    assert_eq!(explain(&snapshot, "shop", "nobody", ""), None);
+    assert_eq!(explain(&snapshot, "shop", "nobody", Asked::default()), None);
+}
+
+type Change<'a> = &'a dyn Fn(&mut AddressPool);
+
+#[test]
+fn each_refusal_is_explained_by_the_agents_own_rule() {
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let requires = |operator, values: &[&str]| {
+        vec![Requirement {
+            key: "tier".into(),
+            operator,
+            values: values.iter().map(ToString::to_string).collect(),
+        }]
+    };
+    let team = || LabelSelector {
+        match_labels: labels("team", "a"),
+        ..LabelSelector::default()
+    };
+    let cases: [(Change<'_>, &str); 9] = [
+        (&|p| p.spec.disabled = true, "spec.disabled"),
+        (
+            &|p| p.spec.node_selector = labels("zone", "b"),
+            "spec.nodeSelector",
+        ),
+        (
+            &|p| p.spec.node_match_expressions = requires(Operator::Exists, &[]),
+            "spec.nodeMatchExpressions",
+        ),
+        (
+            &|p| p.spec.namespaces = vec!["bank".into()],
+            "spec.namespaces",
+        ),
+        (
+            &|p| p.spec.namespace_selector = Some(team()),
+            "spec.namespaceSelector",
+        ),
+        (
+            &|p| p.spec.networks = vec!["storage".into()],
+            "spec.networks",
+        ),
+        (
+            &|p| p.spec.pod_selector = labels("app", "vault"),
+            "spec.podSelector",
+        ),
+        (
+            &|p| p.spec.pod_match_expressions = requires(Operator::In, &["a"]),
+            "spec.podMatchExpressions",
+        ),
+        (
+            &|p| p.spec.pod_match_expressions = requires(Operator::NotIn, &[]),
+            "says nothing",
+        ),
+    ];
+    for named in [false, true] {
+        for (change, words) in cases {
+            let mut snapshot = cluster(&[]);
+            snapshot.pools = vec![pool("q", change)];
+            snapshot.namespaces = vec![Namespace {
+                metadata: metadata("shop", "shop"),
+            }];
+            let mut asking = pod("x", "a");
+            if named {
+                let annotations = &mut asking.metadata.annotations;
+                annotations.insert(ANNOTATION_POOL.into(), "q".into());
+            }
+            snapshot.pods = vec![asking];
+            let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+            let judged = &said.pools[0];
+            assert_eq!(judged.rank, None, "{words}, named: {named}");
+            assert!(judged.why.contains(words), "{words}: {}", judged.why);
+        }
+    }
+}
+
+#[test]
+fn an_annotation_that_cannot_be_followed_and_a_reservation_past_a_rule_are_explained() {
+    let mut snapshot = cluster(&[]);
+    let mut asking = pod("x", "a");
+    asking
+        .metadata
+        .annotations
+        .insert(ANNOTATION_POOLS.into(), "storage=p".into());
+    snapshot.pods = vec![asking, pod("y", "a")];
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+    assert!(said.choice.contains(ANNOTATION_POOLS), "{said:?}");
+    assert!(said.pools.iter().all(|judged| judged.rank.is_none()));
+    let mut kept = AddressReservation {
+        metadata: metadata("static", "static"),
+        ..AddressReservation::default()
+    };
+    kept.spec.pool = "p".into();
+    kept.spec.address = "10.0.0.5".parse().ok();
+    (kept.spec.pod_namespace, kept.spec.pod_name) = ("shop".into(), "y".into());
+    snapshot.reservations = vec![kept];
+    let of = |snapshot: &Snapshot| {
+        let said = explain(snapshot, "shop", "y", Asked::default()).unwrap();
+        said.reservation.unwrap()
+    };
+    assert!(of(&snapshot).ends_with("for this interface"));
+    snapshot.pools[0].spec.namespaces = vec!["bank".into()];
+    assert!(of(&snapshot).contains("spec.namespaces"));
 }
 
 #[test]
@@ -273,7 +437,7 @@ fn a_machine_is_buried_by_its_nodes_name_unless_two_serve_it() {
     assert!(plan_burial(&snapshot, "b", "w").is_ok());
 }
 
-fn unread(kind: Kind, name: &str, spec: serde_json::Value) -> Object {
+fn unread(kind: Kind, name: &str, spec: &serde_json::Value) -> Object {
     let metadata = serde_json::json!({"name": name, "uid": name, "namespace": match kind {
         Kind::Pod => "shop",
         _ => "",
@@ -292,24 +456,28 @@ fn what_cannot_be_read_is_reported_with_field_and_remedy_and_is_not_taken_for_go
     snapshot.add(vec![
         of_newer.into(),
         machine("m", 1, EpochState::Live).into(),
-        unread(Kind::AddressPool, "typo", serde_json::json!({"dns": ["x"]})),
+        unread(
+            Kind::AddressPool,
+            "typo",
+            &serde_json::json!({"dns": ["x"]}),
+        ),
         unread(
             Kind::AddressReservation,
             "r",
-            serde_json::json!({"address": "10.0.0.300"}),
+            &serde_json::json!({"address": "10.0.0.300"}),
         ),
         unread(
             Kind::BerthNode,
             "lost",
-            serde_json::json!({"nodeName": "off", "epoch": "1"}),
+            &serde_json::json!({"nodeName": "off", "epoch": "1"}),
         ),
-        unread(Kind::Node, "node-m", serde_json::json!({"taints": 1})),
+        unread(Kind::Node, "node-m", &serde_json::json!({"taints": 1})),
         unread(
             Kind::Pod,
             "web",
-            serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
+            &serde_json::json!({"nodeName": "node-m", "hostNetwork": 1}),
         ),
-        unread(Kind::AddressBlock, "p-0", serde_json::json!({"size": ""})),
+        unread(Kind::AddressBlock, "p-0", &serde_json::json!({"size": ""})),
     ]);
     let found = findings(&snapshot);
     let of = |kind| {

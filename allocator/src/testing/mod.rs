@@ -14,4 +14,4 @@ mod world;
 pub use memory::MemoryApi;
 pub use node::{NodePorts, Sandboxed};
 pub use store::Store;
-pub use world::{Asked, Costs, Faults, PodPlan, Violation, World};
+pub use world::{Asked, Costs, Faults, NETWORK, PodPlan, Violation, World};

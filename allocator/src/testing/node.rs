@@ -11,6 +11,9 @@ use crate::core::controller::ControllerState;
 use crate::core::exchange::{RequestId, Response};
 use crate::ports::{InboxEvent, Metric, SpoolEntry};
 
+/// Requests with IDs from here are of a test's own plugins.
+pub(super) const OWN_ASKS: u64 = 1 << 62;
+
 /// A sandbox that really exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandboxed {
@@ -24,6 +27,10 @@ pub struct Sandboxed {
 
 /// What a node has besides the agent: it survives the agent.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something else that can be wrong with a node"
+)]
 pub(super) struct NodeState {
     pub(super) journal: Vec<u8>,
     pub(super) boot: u64,
@@ -38,6 +45,8 @@ pub(super) struct NodeState {
     pub(super) namespace_waiter: Option<oneshot::Sender<()>>,
     pub(super) spool_waiter: Option<oneshot::Sender<()>>,
     pub(super) replies: Vec<(RequestId, Response)>,
+    /// What plugins of a test's own were told.
+    pub(super) answers: BTreeMap<RequestId, Response>,
     pub(super) metrics: Vec<Metric>,
     pub(super) events: Vec<(&'static str, String)>,
     pub(super) journal_broken: bool,
@@ -45,7 +54,10 @@ pub(super) struct NodeState {
     pub(super) agent_state: Option<AgentState>,
     /// The same of a controller of that name.
     pub(super) controller_state: Option<ControllerState>,
-    pub(super) keeps_states: bool,
+    /// The runtime cannot be asked.
+    pub(super) runtime_lost: bool,
+    /// No path can be looked at.
+    pub(super) namespaces_lost: bool,
     /// Rises with each start: what a dead process still has in flight is not delivered.
     pub(super) incarnation: u64,
 }

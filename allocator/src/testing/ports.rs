@@ -3,7 +3,7 @@
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::node::{NodePorts, lock};
+use super::node::{NodePorts, OWN_ASKS, lock};
 use super::world::{Arrival, Inner, Pending, Shared, Wait};
 use crate::core::agent::AgentState;
 use crate::core::call::{ApiReply, ApiRequest};
@@ -207,8 +207,9 @@ impl Spool for NodePorts {
 
 impl Namespaces for NodePorts {
     fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
-        let present = self.with_node(|node| node.namespaces.contains_key(path));
-        let state = if !path.starts_with("/run/netns/") {
+        let (present, lost) =
+            self.with_node(|node| (node.namespaces.contains_key(path), node.namespaces_lost));
+        let state = if lost || !path.starts_with("/run/netns/") {
             PathState::Unknown
         } else if present {
             PathState::Present { mount: MOUNT }
@@ -229,15 +230,16 @@ impl Namespaces for NodePorts {
 impl Sandboxes for NodePorts {
     fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send {
         let sandboxes = self.with_node(|node| {
-            node.namespaces
-                .values()
-                .map(|sandbox| Sandbox {
-                    container: sandbox.container.clone(),
-                    pod_uid: Uid::new(&sandbox.pod),
-                })
-                .collect()
+            if node.runtime_lost {
+                return Err(LocalError::new("connection refused"));
+            }
+            let listed = node.namespaces.values().map(|sandbox| Sandbox {
+                container: sandbox.container.clone(),
+                pod_uid: Uid::new(&sandbox.pod),
+            });
+            Ok(listed.collect())
         });
-        core::future::ready(Ok(sandboxes))
+        core::future::ready(sandboxes)
     }
 }
 
@@ -259,7 +261,13 @@ impl Inbox for NodePorts {
     }
 
     fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send {
-        self.with_node(|node| node.replies.push((id, response)));
+        self.with_node(|node| {
+            if id.0 >= OWN_ASKS {
+                node.answers.insert(id, response);
+            } else {
+                node.replies.push((id, response));
+            }
+        });
         core::future::ready(())
     }
 }
@@ -274,14 +282,14 @@ impl Observer for NodePorts {
     }
 
     fn agent_state(&self, state: impl FnOnce() -> AgentState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.agent_state.is_some()) {
             let state = state();
             self.with_node(|node| node.agent_state = Some(state));
         }
     }
 
     fn controller_state(&self, state: impl FnOnce() -> ControllerState) {
-        if self.with_node(|node| node.keeps_states) {
+        if self.with_node(|node| node.controller_state.is_some()) {
             let state = state();
             self.with_node(|node| node.controller_state = Some(state));
         }

@@ -1,6 +1,7 @@
 //! The fake world: an event queue, nodes, a very small kubelet and the ledger.
 
 mod looks;
+mod losses;
 
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -780,23 +781,6 @@ impl World {
                 }
                 let at = inner.now + Duration::from_secs(2);
                 inner.schedule(at, Arrival::StartSandbox(uid));
-            }
-        });
-    }
-
-    /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
-    pub fn end_all_silently(&mut self, name: &str) {
-        self.with(|inner| {
-            inner.node(name).namespaces.clear();
-            let here: Vec<(String, String)> = inner
-                .pods
-                .iter()
-                .filter(|(_, pod)| pod.node == name)
-                .map(|(uid, pod)| (uid.clone(), pod.name.clone()))
-                .collect();
-            for (uid, pod) in here {
-                inner.pods.remove(&uid);
-                inner.remove_pod_object(&pod);
             }
         });
     }

@@ -20,4 +20,7 @@ mod node;
 mod outage;
 mod poison;
 mod rig;
+#[path = "../host/runtime.rs"]
+mod runtime;
 mod rush;
+mod soak;

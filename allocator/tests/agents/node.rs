@@ -99,7 +99,7 @@ impl Node {
             .arg("--netns-directory")
             .arg(self.path("ns"))
             .arg("--runtime-socket")
-            .arg(self.path("no-runtime"))
+            .arg(self.runtime_socket())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
@@ -166,6 +166,14 @@ impl Node {
         }
     }
 
+    /// Units: KiB of the running agent that are resident.
+    pub fn resident_kib(&self) -> Option<u64> {
+        let process = self.agent.as_ref()?.id();
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// Starts a second agent beside the first; gives the first back.
     pub fn start_successor(&mut self) -> Child {
         let first = self.agent.take().unwrap();
@@ -177,6 +185,11 @@ impl Node {
 impl Hands {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Where its runtime is asked; most nodes have none.
+    pub fn runtime_socket(&self) -> PathBuf {
+        self.path("rt/s")
     }
 
     /// The namespace of a sandbox begins.

@@ -127,10 +127,15 @@ impl Rig {
 
     /// A Pod bound to the node.
     pub fn pod(&self, node: &Node, name: &str) -> Pod {
+        self.pod_on(&node.name, name)
+    }
+
+    /// The same, by the node's name.
+    pub fn pod_on(&self, node: &str, name: &str) -> Pod {
         let object = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {
-                "nodeName": node.name, "automountServiceAccountToken": false,
+                "nodeName": node, "automountServiceAccountToken": false,
                 "containers": [{"name": "c", "image": "none"}],
             },
         });

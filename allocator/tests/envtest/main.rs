@@ -4,8 +4,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod admission;
+mod agreement;
 mod contract;
 mod definitions;
+mod explained;
+mod older;
 mod outages;
 
 use berth::testing::control_plane::{Assets, ControlPlane, Options};

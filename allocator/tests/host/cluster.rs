@@ -4,21 +4,23 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use berth::adapters::cri::CriSandboxes;
 use berth::adapters::events::{EventApi, EventSink, Regarding, Reporter};
 use berth::adapters::metrics::Metrics;
 use berth::adapters::node::{HostObserver, HostPaths, HostPorts};
-use berth::core::agent::{Agent, AgentConfig};
-use berth::core::exchange::Sandbox;
+use berth::core::agent::{Agent, AgentConfig, Policy};
 use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
 use berth::core::pool::{approval, fingerprint};
 use berth::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, LocalError, Part, Preconditions,
-    Sandboxes, Watch, WatchEvent, WatchQuery,
+    ApiError, ApiServer, Consistency, ListPage, ListQuery, Part, Preconditions, Watch, WatchEvent,
+    WatchQuery,
 };
 use berth::shell::run_agent;
 use berth::testing::Store;
 use serde_json::Value;
 use tokio::sync::watch;
+
+use crate::runtime::FakeRuntime;
 
 /// The apiserver.
 #[derive(Clone)]
@@ -130,6 +132,18 @@ impl MemoryApi {
         blocks.collect()
     }
 
+    /// What the machine's object says of lost parts: the condition's reason, or nothing.
+    pub fn part_lost(&self) -> String {
+        let store = self.lock();
+        let mut machines = store.of_kind(Kind::BerthNode);
+        let Some(Object::BerthNode(machine)) = machines.next() else {
+            return String::new();
+        };
+        let mut conditions = machine.spec.conditions.iter();
+        let lost = conditions.find(|condition| condition.kind == "PartLost");
+        lost.map_or_else(String::new, |condition| condition.reason.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap()
     }
@@ -208,23 +222,14 @@ impl EventApi for Posted {
     }
 }
 
-/// A runtime that lists nothing.
-struct NoSandboxes;
-
-impl Sandboxes for NoSandboxes {
-    async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
-        Ok(Vec::new())
-    }
-}
-
 /// One node: its directories, and its agent while there is one.
 pub struct Host {
     pub api: MemoryApi,
+    pub runtime: FakeRuntime,
+    pub policy: Policy,
+    pub look_pause: Duration,
     directory: tempfile::TempDir,
-    agent: Option<(
-        tokio::runtime::Runtime,
-        Arc<HostPorts<MemoryApi, NoSandboxes>>,
-    )>,
+    agent: Option<(tokio::runtime::Runtime, Arc<HostPorts<MemoryApi>>)>,
 }
 
 impl Host {
@@ -233,6 +238,9 @@ impl Host {
         std::fs::create_dir(directory.path().join("netns")).unwrap();
         Self {
             api: MemoryApi::new(),
+            policy: Policy::STANDARD,
+            look_pause: Duration::from_secs(10),
+            runtime: FakeRuntime::started(&directory.path().join("runtime/cri.sock")),
             directory,
             agent: None,
         }
@@ -278,12 +286,15 @@ impl Host {
         let paths = self.paths();
         let ports = {
             let _within = runtime.enter();
-            let things = (self.api.clone(), NoSandboxes);
+            let sandboxes = CriSandboxes::new(&self.path("runtime/cri.sock")).unwrap();
+            let things = (self.api.clone(), sandboxes);
             let opening = HostPorts::take_over(&paths, things, observer(), || {});
-            Arc::new(runtime.block_on(opening).unwrap())
+            let ports = runtime.block_on(opening).unwrap();
+            Arc::new(ports.keeping(Vec::new(), self.look_pause))
         };
         let running = ports.clone();
-        let config = AgentConfig::new("n1", "machine-1", "boot-1");
+        let mut config = AgentConfig::new("n1", "machine-1", "boot-1");
+        config.policy.clone_from(&self.policy);
         runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
         self.agent = Some((runtime, ports));
     }

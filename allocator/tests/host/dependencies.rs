@@ -50,6 +50,7 @@ fn the_plugin_has_no_async_runtime_no_http_and_no_kubernetes_client() {
         "kube-client",
         "k8s-openapi",
         "clap",
+        "schemars",
     ] {
         assert!(!crates.contains(&banned), "{banned} in\n{tree}");
     }

@@ -190,6 +190,12 @@ const ELSEWHERE: &[(&str, &str, &str, &str)] = &[
         "get",
         "an ADD whose arguments lack the UID",
     ),
+    (
+        "berth-agent",
+        "namespaces",
+        "get",
+        "a pool with a namespaceSelector",
+    ),
 ];
 
 #[test]
@@ -252,7 +258,7 @@ fn rendered(options: &[&str]) -> Option<String> {
     let chart = deploy("helm/berth");
     let mut helm = Command::new(variable("HELM").unwrap_or_else(|| "helm".into()));
     helm.args(["template", "berth", "--namespace", "berth-system"]);
-    helm.args(["--kube-version", "1.30.0"]).args(options);
+    helm.args(["--kube-version", "1.31.0"]).args(options);
     let Ok(rendered) = helm.arg(&chart).output() else {
         let required = variable("REQUIRE_HELM").is_some_and(|value| value == "1");
         assert!(!required, "REQUIRE_HELM=1, and there is no helm");
@@ -276,7 +282,7 @@ fn the_base_is_what_the_chart_renders() {
         };
         assert!(
             rendered == text(&format!("kustomize/{file}")),
-            "helm template berth --namespace berth-system --kube-version 1.30.0 {} \
+            "helm template berth --namespace berth-system --kube-version 1.31.0 {} \
              allocator/deploy/helm/berth > allocator/deploy/kustomize/{file}",
             options.join(" ")
         );
@@ -401,6 +407,48 @@ fn the_policies_speak_of_what_the_programs_write() {
     for schema in [blocks, machines] {
         assert!(policies.contains(&schema), "{schema}");
     }
+}
+
+#[test]
+fn the_agent_mounts_directories_of_the_host_so_that_what_is_made_anew_in_them_is_seen() {
+    let base = documents(&text("kustomize/berth.yaml"));
+    let agent = base
+        .iter()
+        .find(|object| object["kind"] == "DaemonSet")
+        .unwrap();
+    let pod = &agent["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let argument = |name: &str| {
+        let mut arguments = container["args"].as_array().unwrap().iter();
+        let found = arguments.find_map(|a| a.as_str().unwrap().strip_prefix(name));
+        PathBuf::from(found.unwrap_or_else(|| panic!("no {name}")))
+    };
+    let mut mounted = std::collections::BTreeMap::new();
+    for volume in pod["volumes"].as_array().unwrap() {
+        let name = volume["name"].as_str().unwrap();
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == name).unwrap();
+        // The one file is read once, at start.
+        if name == "machine-id" {
+            continue;
+        }
+        assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate", "{name}");
+        assert_eq!(mount["mountPropagation"], "HostToContainer", "{name}");
+        let inside = PathBuf::from(mount["mountPath"].as_str().unwrap());
+        let outside = PathBuf::from(volume["hostPath"]["path"].as_str().unwrap());
+        mounted.insert(inside, outside);
+    }
+    let socket = argument("--runtime-socket=");
+    let outside = mounted[socket.parent().unwrap()].join(socket.file_name().unwrap());
+    assert_eq!(outside, PathBuf::from("/run/containerd/containerd.sock"));
+    for option in [
+        "--state-directory=",
+        "--netns-directory=",
+        "--plugin-directory=",
+    ] {
+        assert!(mounted.contains_key(&argument(option)), "{option}");
+    }
+    assert!(mounted.contains_key(argument("--socket=").parent().unwrap()));
 }
 
 #[test]

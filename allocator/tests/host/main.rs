@@ -6,8 +6,11 @@
 mod attacks;
 mod callers;
 mod cluster;
+mod daemon;
 mod dependencies;
 mod deploy;
 #[path = "../disk/namespaces.rs"]
 mod namespaces;
+mod parts;
 mod plugin;
+mod runtime;

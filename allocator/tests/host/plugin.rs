@@ -79,17 +79,17 @@ impl Host {
         }
     }
 
-    fn verb(&self, verb: &str, container: &str, pod: (&str, &str)) -> Run {
+    pub fn verb(&self, verb: &str, container: &str, pod: (&str, &str)) -> Run {
         self.plugin(verb, container, pod, config().to_string().as_bytes())
     }
 
     /// The namespace of a sandbox begins.
-    fn begin(&self, container: &str) {
+    pub fn begin(&self, container: &str) {
         std::fs::write(self.path("netns").join(container), b"").unwrap();
     }
 
     /// The namespace of a sandbox ends.
-    fn end(&self, container: &str) {
+    pub fn end(&self, container: &str) {
         std::fs::remove_file(self.path("netns").join(container)).unwrap();
     }
 

@@ -8,7 +8,9 @@ use std::ffi::OsString;
 
 use berth::adapters::frame;
 use berth::cni::args::CniArgs;
-use berth::cni::disk::resolv_conf;
+use berth::cni::config::Config;
+use berth::cni::disk::networks::{Networks, NodeRule, Serves};
+use berth::cni::disk::{DiskPlace, resolv_conf};
 use berth::cni::{Environment, parse};
 use berth::core::block::Block;
 use berth::core::disk::Ledger;
@@ -268,6 +270,35 @@ fn no_log_and_no_resolv_conf_break_the_store() {
             assert!(*counted <= bytes.len());
         }
         replayed.is_ok() || !dns.nameservers.is_empty()
+    });
+}
+
+#[test]
+fn no_list_of_networks_breaks_the_store_or_opens_more_than_it_names() {
+    let seeds = [
+        r#"{"networks":{"net":{"ranges":[[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.9"}],[{"subnet":"fd00::/64"}]],"resolvConf":["/a"]}}}"#,
+        r#"{"dataDir":"/x","networks":{"net":{"ranges":[[{"subnet":"10.0.0.0/24"}]]},"b":{}}}"#,
+    ];
+    let place = DiskPlace {
+        network: "net".into(),
+        data_directory: None,
+    };
+    let elsewhere = Config::decode(br#"{"name":"net","ipam":{"subnet":"192.0.2.0/24"}}"#).unwrap();
+    let elsewhere = elsewhere.disk().unwrap();
+    bombard("list", &seeds, |bytes| {
+        let Ok(networks) = Networks::decode(bytes) else {
+            return false;
+        };
+        let rule = NodeRule {
+            list: "/list".into(),
+            serves: Serves::Listed(networks),
+        };
+        let names_it = bytes.windows(8).any(|part| part == b"192.0.2.");
+        assert!(names_it || rule.admit(&place, Some(&elsewhere)).is_err());
+        match rule.admit(&place, None) {
+            Ok(grant) => grant.root.is_absolute() && !grant.follows_links,
+            Err(failure) => failure.message.len() > 4096,
+        }
     });
 }
 

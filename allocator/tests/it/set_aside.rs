@@ -6,11 +6,13 @@ use core::time::Duration;
 
 use berth::core::Mutant;
 use berth::core::agent::AgentConfig;
-use berth::core::controller::ControllerConfig;
+use berth::core::call::{ApiReply, ApiRequest};
+use berth::core::controller::{Controller, ControllerConfig, Input, Output};
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, BerthNode, FamilySpec, Kind, Object, ObjectKey,
 };
-use berth::ports::{ApiError, Applied, Part};
+use berth::core::time::{BootTime, WallTime};
+use berth::ports::{ApiError, Applied, ListPage, Part, WatchEvent};
 use berth::testing::{Faults, PodPlan, World};
 use serde_json::{Value, json};
 
@@ -795,4 +797,90 @@ fn a_machine_object_is_kept_for_the_count_of_nodes_while_it_cannot_be_read() {
     );
     // Its share is taken when the own is used up, like that of any live machine.
     assert_eq!(world.running_count(), 16);
+}
+
+#[test]
+fn a_new_list_keeps_what_it_shows_unreadable_and_forgets_what_it_does_not_show() {
+    let mut world = World::new(17, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/29"]], Some(8));
+    let reservation = |address: &str| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": address,
+            "podNamespace": "ns", "podName": "kept"}})
+    };
+    world.put_raw(Kind::AddressReservation, reservation("10.1.0.2"));
+    world.keep_states("n0");
+    world.keep_states("c");
+    world.start_controller("c");
+    world.add_node("n0");
+    seconds(&mut world, 5);
+    // The watches miss all of this: the next event tells them that they are too old.
+    world.with_store(|store| {
+        store.put_raw(Kind::AddressReservation, reservation("10.1.0"));
+        store.put_raw(
+            Kind::AddressPool,
+            json!({"metadata": {"name": "bad"}, "spec": []}),
+        );
+        store.compact();
+    });
+    seconds(&mut world, 10);
+    let both = [(Kind::AddressPool, 1), (Kind::AddressReservation, 1)].into();
+    assert_eq!(world.agent_state("n0").set_aside, both);
+    assert_eq!(world.controller_state("c").set_aside, both);
+    pod(&mut world, "n0", "kept");
+    for index in 0..8 {
+        pod(&mut world, "n0", &format!("p{index}"));
+    }
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "");
+    let given: Vec<_> = (0..8).map(|i| address(&world, &format!("p{i}"))).collect();
+    assert!(!given.contains(&"10.1.0.2".to_owned()), "kept: {given:?}");
+    world.with_store(|store| {
+        let key = ObjectKey::cluster(Kind::AddressPool, "bad");
+        store.delete(&key, None).unwrap();
+        store.put_raw(Kind::AddressReservation, reservation("10.1.0.2"));
+        store.compact();
+    });
+    seconds(&mut world, 60);
+    assert_eq!(world.agent_state("n0").set_aside, [].into());
+    assert_eq!(world.controller_state("c").set_aside, [].into());
+    assert_eq!(address(&world, "kept"), "10.1.0.2");
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_watch_that_ends_again_and_again_at_one_version_is_opened_from_a_new_list() {
+    let mut controller = Controller::new(ControllerConfig::new("c"));
+    let mut now = BootTime::from_nanos(1);
+    let mut lists = 0;
+    let mut inputs = std::collections::VecDeque::from([Input::Start]);
+    for _ in 0..400 {
+        let input = inputs.pop_front().unwrap_or(Input::Wake);
+        now = now + Duration::from_millis(500);
+        for output in controller.handle(now, WallTime::default(), 7, input) {
+            match output {
+                Output::Call { call, request } => {
+                    let result = match request {
+                        ApiRequest::List(query) => {
+                            lists += usize::from(query.selection.kind == Kind::AddressPool);
+                            Ok(ApiReply::Page(ListPage {
+                                items: Vec::new(),
+                                resource_version: "5".into(),
+                                continue_token: String::new(),
+                            }))
+                        }
+                        _ => Err(ApiError::Unavailable(Applied::Not)),
+                    };
+                    inputs.push_back(Input::Api { call, result });
+                }
+                Output::Watch { watch, query } if query.selection.kind == Kind::AddressPool => {
+                    inputs.push_back(Input::Watch {
+                        watch,
+                        events: vec![WatchEvent::Closed],
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!((3..40).contains(&lists), "{lists} lists");
 }

@@ -63,6 +63,13 @@ fn unnamed(kind: Kind, value: &Value) {
     tracing::error!(?kind, text, "the apiserver sent something without a name");
 }
 
+/// One line for each version that a list or watch delivers.
+fn log_set_aside(object: &Object) {
+    if let Some(object) = object.set_aside() {
+        tracing::warn!(remedy = object.remedy(), "{object}");
+    }
+}
+
 /// The object in an answer.
 pub fn object(kind: Kind, body: &[u8]) -> Result<Object, ApiError> {
     decode_text(kind, body).map_err(unreadable)
@@ -93,8 +100,9 @@ pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
         .iter()
         .filter_map(|item| {
             let object = decode(kind, item).ok();
-            if object.is_none() {
-                unnamed(kind, item);
+            match &object {
+                Some(object) => log_set_aside(object),
+                None => unnamed(kind, item),
             }
             object
         })
@@ -122,7 +130,7 @@ pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
             WatchEvent::Bookmark(version.unwrap_or("").to_owned())
         }
         "ERROR" if object["code"] == 410 => WatchEvent::Expired,
-        "ADDED" | "MODIFIED" | "DELETED" => match decode(kind, &object) {
+        "ADDED" | "MODIFIED" | "DELETED" => match decode(kind, &object).inspect(log_set_aside) {
             Ok(object) if what == "ADDED" => WatchEvent::Added(object),
             Ok(object) if what == "MODIFIED" => WatchEvent::Modified(object),
             Ok(object) => WatchEvent::Deleted(object),

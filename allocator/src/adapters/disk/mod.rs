@@ -488,7 +488,7 @@ fn read_resolv_conf(path: &Path, links: Links) -> Result<Dns, Failure> {
     };
     // Opening alone does something to some devices.
     if !fs::symlink_metadata(&target).map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("is no regular file")));
+        return Err(failed(io::Error::other("not a regular file")));
     }
     let mut options = OpenOptions::new();
     let (file, metadata) = place::open(&target, options.read(true)).map_err(failed)?;

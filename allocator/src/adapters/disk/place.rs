@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Links on one path. The kernel follows as many.
 const LINKS_MAX: usize = 40;
@@ -106,10 +107,15 @@ pub(super) fn network(root: &Path, network: &str, missing: Missing) -> io::Resul
 /// Errors: also that it is no regular file.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    let opened = options.custom_flags(flags.bits() as i32).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        // Words for what the kernel calls too many links.
+        Some(Errno::LOOP) => io::Error::other("a link, which is not followed"),
+        _ => error,
+    })?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other("is no regular file"));
+        return Err(io::Error::other("not a regular file"));
     }
     Ok((file, metadata))
 }
@@ -267,6 +273,8 @@ mod tests {
             .is_ok()
         };
         assert!(reads("file") && writes("file") && writes("new"));
+        let link = open(&base.join("link"), OpenOptions::new().read(true)).unwrap_err();
+        assert_eq!(link.to_string(), "a link, which is not followed");
         for name in ["link", "directory", "fifo", "socket", "/dev/null"] {
             assert!(!reads(name) && !writes(name), "{name}");
         }

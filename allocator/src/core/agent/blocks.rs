@@ -78,6 +78,8 @@ struct Plan {
     next: Block,
     claims: Vec<(ClaimId, u16)>,
     unserved: Vec<ClaimId>,
+    /// Claims that the door does not let in any more.
+    shut: Vec<ClaimId>,
     must_write: bool,
     frees: bool,
     left_free: bool,
@@ -270,6 +272,7 @@ impl Agent {
             next: block.base.clone(),
             claims: Vec::new(),
             unserved: Vec::new(),
+            shut: Vec::new(),
             must_write: !block.trusted,
             frees: false,
             left_free: false,
@@ -321,6 +324,10 @@ impl Agent {
         }
         let waiting = block.waiting.clone();
         for id in waiting {
+            if !self.is_admitted(id, key.pool) {
+                plan.shut.push(id);
+                continue;
+            }
             match self.choose_ordinal(key, id, &plan.next, (&left_free, rest)) {
                 Some((ordinal, record)) => {
                     plan.next.set(ordinal, Some(record));
@@ -394,6 +401,9 @@ impl Agent {
         for id in &plan.unserved {
             self.requeue(*id);
         }
+        for id in &plan.shut {
+            self.drop_claim(*id);
+        }
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
         };
@@ -417,10 +427,15 @@ impl Agent {
                 block: key,
                 ordinal: *ordinal,
             };
+            assert!(
+                self.is_admitted(*id, key.pool),
+                "no claim is written past the door"
+            );
             let Some(claim) = self.claims.get_mut(id) else {
                 continue;
             };
             claim.at = ClaimAt::Place(place);
+            let network = claim.asker.other_network().map(str::to_owned);
             let holding = Holding {
                 pod: claim.pod.clone(),
                 pod_name: claim.pod_name.clone(),
@@ -428,6 +443,7 @@ impl Agent {
                 reservation: claim.reservation().to_owned(),
             };
             self.put_holding(place, holding);
+            self.claimed_for.insert(place, network);
         }
         let Some(block) = self.blocks.get_mut(&key) else {
             return;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, Purpose, Timer};
+use super::{Agent, HostPart, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
-use crate::core::naming::stated_node;
+use crate::core::naming::{machine_id, stated_node};
 use crate::core::objects::{
     ANNOTATION_RELEASE, BerthNode, BerthNodeSpec, Condition, EpochState, Fields, FormerEpoch, Kind,
     LABEL_STATES_NODE, Metadata, Object, ObjectKey,
@@ -52,6 +53,8 @@ pub(super) struct EpochView {
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
+    /// Other live machines with the same ID, by name.
+    namesakes: BTreeSet<String>,
 }
 
 impl EpochView {
@@ -71,6 +74,7 @@ impl EpochView {
             is_revived: false,
             displaced: BTreeSet::new(),
             known_before: false,
+            namesakes: BTreeSet::new(),
         }
     }
 
@@ -114,6 +118,12 @@ impl Agent {
         &self.config.machine_id
     }
 
+    /// Whether the own object as last seen says something else of the parts than is known.
+    pub(super) fn stored_node_differs(&self) -> bool {
+        let stored = self.epoch.stored.as_ref();
+        stored.is_some_and(|stored| self.parts.differs_from(stored))
+    }
+
     /// Whether an ADD may be answered from memory now.
     pub(super) fn epoch_is_valid(&self) -> bool {
         self.epoch.id.is_some()
@@ -139,6 +149,7 @@ impl Agent {
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
+            self.refresh_node();
         } else {
             self.arm(Timer::Epoch, idle_until);
         }
@@ -174,6 +185,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
+        self.parts.state_in(&mut next);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -208,17 +220,15 @@ impl Agent {
 
     fn state_displaced(&self, object: &mut BerthNode) {
         let conditions = &mut object.spec.conditions;
-        conditions.retain(|condition| condition.kind != CONDITION_DISPLACED);
-        if !self.epoch.displaced.is_empty() {
-            let names: Vec<_> = self.epoch.displaced.iter().take(16).cloned().collect();
-            conditions.push(Condition {
-                kind: CONDITION_DISPLACED.to_owned(),
-                status: "True".to_owned(),
-                reason: "AddressTaken".to_owned(),
-                message: format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", ")),
-                ..Condition::default()
-            });
+        if self.epoch.displaced.is_empty() {
+            conditions.retain(|condition| condition.kind != CONDITION_DISPLACED);
+            return;
         }
+        let names: Vec<_> = self.epoch.displaced.iter().take(16).cloned().collect();
+        let message = format!("{} Pods: {}", self.epoch.displaced.len(), names.join(", "));
+        let condition = Condition::new(CONDITION_DISPLACED, "True", "AddressTaken", message);
+        let condition = condition.observed(object.metadata.generation);
+        state_condition(conditions, condition, self.wall);
     }
 
     /// Every block that may hold a record of this machine.
@@ -382,13 +392,11 @@ impl Agent {
                 });
                 let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
                 if self.epoch.is_revived {
-                    next.spec.conditions.push(Condition {
-                        kind: CONDITION_REVIVED.to_owned(),
-                        status: "True".to_owned(),
-                        reason: "BuriedWhileAlive".to_owned(),
-                        message: format!("epoch {} was buried", object.spec.epoch),
-                        ..Condition::default()
-                    });
+                    let message = format!("epoch {} was buried", object.spec.epoch);
+                    let condition =
+                        Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
+                            .observed(object.metadata.generation);
+                    state_condition(&mut next.spec.conditions, condition, self.wall);
                 }
                 next.metadata = object.metadata;
                 next.other = object.other;
@@ -416,6 +424,11 @@ impl Agent {
                     object.metadata.name, object.spec.epoch
                 ),
             );
+            let why = format!(
+                "another process took the incarnation: epoch {} of node {}",
+                object.spec.epoch, object.spec.node_name
+            );
+            self.part_found(HostPart::MachineId, Some(why));
         }
         self.disarm(&Timer::Epoch);
         let at = self.epoch.suspended_until.unwrap_or(until);
@@ -429,7 +442,9 @@ impl Agent {
         let changed = self.epoch.id.as_ref() != Some(&id);
         let had_one = self.epoch.id.is_some();
         self.epoch.stored = Some(object.clone());
-        self.epoch.suspended_until = None;
+        if self.epoch.suspended_until.take().is_some() {
+            self.part_found(HostPart::MachineId, None);
+        }
         self.epoch.valid_until = self
             .epoch
             .valid_until
@@ -454,7 +469,19 @@ impl Agent {
         self.touched_pods.extend(pods);
         let at = self.epoch.last_sent + self.config.policy.epoch_refresh;
         self.arm(Timer::Epoch, at);
+        if self.parts.differs_from(object) {
+            self.epoch_block_added();
+        }
         self.obey_orders(object);
+    }
+
+    /// The whole list of machines: others are gone.
+    pub(super) fn machines_listed(&mut self, names: &BTreeSet<String>) {
+        let before = self.epoch.machines.len();
+        self.epoch.machines.retain(|(_, name)| names.contains(name));
+        if before != self.epoch.machines.len() {
+            self.deal_blocks_anew();
+        }
     }
 
     /// Blocks are dealt among the machines that live.
@@ -471,10 +498,32 @@ impl Agent {
         }
     }
 
+    /// Copies of one image have one ID. Their names differ by their nodes', so neither touches
+    /// what is the other's; it is said all the same.
+    fn look_for_namesakes(&mut self, object: &BerthNode, lives: bool) {
+        let name = &object.metadata.name;
+        let is_namesake = *name != self.identity()
+            && object.spec.node_name != self.config.node_name
+            && machine_id(name) == machine_id(self.identity());
+        if !is_namesake {
+            return;
+        }
+        if lives {
+            self.epoch.namesakes.insert(name.clone());
+        } else {
+            self.epoch.namesakes.remove(name);
+        }
+        let names: Vec<_> = self.epoch.namesakes.iter().take(8).cloned().collect();
+        let why = format!("other machines have the same: {}", names.join(", "));
+        self.part_found(HostPart::MachineId, (!names.is_empty()).then_some(why));
+    }
+
     /// A `BerthNode` was seen by the watch or list.
     pub(super) fn berth_node_seen(&mut self, object: &BerthNode, gone: bool) {
         let name = &object.metadata.name;
-        self.machine_seen(name, !gone && object.spec.state != EpochState::Dead);
+        let lives = !gone && object.spec.state != EpochState::Dead;
+        self.machine_seen(name, lives);
+        self.look_for_namesakes(object, lives);
         let own = *name == self.identity();
         let ordered = object.metadata.annotations.contains_key(ANNOTATION_RELEASE);
         let doubtful = gone

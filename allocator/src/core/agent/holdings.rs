@@ -15,6 +15,7 @@ impl Agent {
     /// Ends a hold in memory; the record, if there is one, is freed by a later write.
     pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
         let holding = self.holdings.remove(&place)?;
+        self.claimed_for.remove(&place);
         if let Some(pod) = self.pods.get_mut(&holding.pod) {
             pod.places.retain(|other| *other != place);
         }

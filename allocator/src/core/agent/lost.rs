@@ -63,7 +63,7 @@ impl Agent {
             "JournalLost",
             "all records of this boot count as bound".to_owned(),
         );
-        self.out.push(super::Output::ListSandboxes);
+        self.list_sandboxes();
     }
 
     /// Whether the runtime must be asked again.

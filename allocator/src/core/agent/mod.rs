@@ -16,12 +16,15 @@ mod epochs;
 mod fencing;
 mod holdings;
 mod lost;
+mod namespaces;
 mod orders;
+mod parts;
 mod pods;
 mod policy;
 mod pool_check;
 mod releases;
 mod requests;
+mod rights;
 mod search;
 mod set_aside;
 mod startup;
@@ -31,6 +34,7 @@ mod unasked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
@@ -38,10 +42,10 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{BerthNode, ObjectKey, Uid};
+use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
 use super::set_aside::SetAside;
-use super::time::BootTime;
+use super::time::{BootTime, WallTime};
 use crate::ports::{
     ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
 };
@@ -147,6 +151,8 @@ pub enum Input {
     Spool(Result<Vec<SpoolEntry>, LocalError>),
     /// The runtime's sandboxes.
     Sandboxes(Result<Vec<Sandbox>, LocalError>),
+    /// What a look at parts of the host found.
+    Parts(Vec<Finding>),
 }
 
 /// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
@@ -214,7 +220,7 @@ pub enum Output {
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 12] = [
+pub const COUNTERS: [(&str, &str); 13] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -240,6 +246,10 @@ pub const COUNTERS: [(&str, &str); 12] = [
     (
         "berth_pool_fallbacks_total",
         "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_reservations_excluded_total",
+        "Reserved ordinals given back because a rule excludes their Pod now",
     ),
     (
         "berth_reservations_unasked_total",
@@ -303,6 +313,8 @@ struct PoolState {
     name: String,
     /// Its geometry, as last approved.
     pool: Option<Pool>,
+    /// Its spec as last seen, approved or not: whom it admits is no matter of approval.
+    rules: AddressPoolSpec,
     /// No new claims: not approved as it is now, or being deleted.
     paused: bool,
     /// Claims that no block was found for.
@@ -341,6 +353,8 @@ enum Purpose {
     PoolCheck(PoolId),
     Search(PoolId),
     PodOfAdd(RequestId),
+    Namespace(String),
+    NodeLabels,
     Relist(startup::Watched),
     RemovePod(Uid),
 }
@@ -351,6 +365,7 @@ enum ProbePurpose {
     BeforeReply(RequestId),
     Release(super::exchange::Attachment),
     Sweep(super::exchange::Attachment),
+    Order(super::exchange::Attachment),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -369,6 +384,7 @@ enum Timer {
     Sandboxes,
     Pod(Uid),
     RemovePod(Uid),
+    Namespace(String),
     Unasked(Uid),
 }
 
@@ -376,6 +392,7 @@ enum Timer {
 pub struct Agent {
     config: AgentConfig,
     now: BootTime,
+    wall: WallTime,
     entropy: u64,
     drawn: u64,
     last_id: u64,
@@ -401,6 +418,9 @@ pub struct Agent {
     startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
+    /// For which network each holding of this process was claimed; none: the default one.
+    claimed_for: BTreeMap<Place, Option<String>>,
+    namespaces: BTreeMap<String, namespaces::NamespaceView>,
     pods: BTreeMap<Uid, PodState>,
     claims: BTreeMap<ClaimId, Claim>,
     adds: BTreeMap<RequestId, PendingAdd>,
@@ -409,6 +429,8 @@ pub struct Agent {
     tombstones: tombstones::Tombstones,
     lost: lost::Lost,
     sweep: releases::Sweep,
+    orders: orders::Orders,
+    parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
     calls: BTreeMap<CallId, Purpose>,
@@ -429,6 +451,7 @@ impl Agent {
     pub fn new(config: AgentConfig) -> Self {
         Self {
             now: BootTime::ZERO,
+            wall: WallTime::default(),
             entropy: 0,
             drawn: 0,
             last_id: 0,
@@ -450,6 +473,8 @@ impl Agent {
             startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
+            claimed_for: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
             adds: BTreeMap::new(),
@@ -458,6 +483,8 @@ impl Agent {
             tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
+            orders: orders::Orders::default(),
+            parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
             calls: BTreeMap::new(),
@@ -472,6 +499,12 @@ impl Agent {
             touched_pods: BTreeSet::new(),
             config,
         }
+    }
+
+    /// What the wall clock says. For the times in conditions, which people read; never told, they
+    /// stay without.
+    pub fn wall_is(&mut self, wall: WallTime) {
+        self.wall = wall;
     }
 
     /// Takes one input in and says what to do. Total: any input at any time is allowed; answers to
@@ -520,13 +553,15 @@ impl Agent {
             Input::NamespacesChanged => self.probe_releasing(),
             Input::SpoolChanged => self.list_spool(),
             Input::Spool(entries) => self.spool_listed(entries),
-            Input::Sandboxes(list) => self.sandboxes_listed(list),
+            Input::Sandboxes(list) => self.runtime_answered(list),
+            Input::Parts(findings) => self.parts_looked_at(findings),
         }
     }
 
     /// Does what the input made necessary: Pods first (they claim and are answered), then claims to
     /// blocks, then blocks to the apiserver.
     fn settle(&mut self) {
+        self.refresh_kept();
         if self.phase != Phase::Serving {
             if self.phase == Phase::Settling {
                 self.flush_touched();
@@ -578,6 +613,8 @@ impl Agent {
             Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
+            Purpose::Namespace(name) => self.namespace_read(&name, result),
+            Purpose::NodeLabels => self.node_read(result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
         }
@@ -609,11 +646,12 @@ impl Agent {
                 Timer::Reopen(watched) => self.reopen(watched),
                 Timer::Sweep => self.sweep_timer(),
                 Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.out.push(Output::ListSandboxes),
+                Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
+                Timer::Namespace(name) => self.touch_namespace(&name),
             }
         }
     }

@@ -72,19 +72,10 @@ pub(super) struct Sweep {
     present_count: usize,
     /// Attachments that the runtime's GC call did not list.
     unlisted: BTreeSet<Attachment>,
-    /// Attachments whose interface is gone by the operator's word.
-    ordered: BTreeSet<Attachment>,
     /// Ended but for the runtime's word.
     suspects: BTreeSet<Attachment>,
     /// DEL was long ago, the path is still there: ended unless the runtime has the sandbox.
     overdue: BTreeSet<Attachment>,
-}
-
-impl Sweep {
-    /// The next look takes the operator's word for what it cannot see.
-    pub(super) fn order(&mut self, attachments: Vec<Attachment>) {
-        self.ordered.extend(attachments);
-    }
 }
 
 impl Agent {
@@ -209,7 +200,7 @@ impl Agent {
             // or be stuck before its next try for as long as the apiserver is away: the address is
             // in use until the runtime, too, is done with the sandbox.
             self.sweep.overdue.insert(attachment.clone());
-            self.out.push(Output::ListSandboxes);
+            self.list_sandboxes();
         }
         if let Some(attached) = self.attachments.get_mut(attachment)
             && let Some(releasing) = &mut attached.releasing
@@ -236,7 +227,7 @@ impl Agent {
 
     /// Whether the look shows that the namespace ended: through the mount that showed it present
     /// at ADD, with the canary in sight.
-    fn shows_end(&self, attachment: &Attachment, probe: Probe) -> bool {
+    pub(super) fn shows_end(&self, attachment: &Attachment, probe: Probe) -> bool {
         let PathState::Gone { mount } = probe.state else {
             return false;
         };
@@ -328,7 +319,6 @@ impl Agent {
     fn is_sweep_candidate(&self, attachment: &Attachment, attached: &Attached) -> bool {
         attached.releasing.is_none()
             && (self.sweep.unlisted.contains(attachment)
-                || self.sweep.ordered.contains(attachment)
                 || self
                     .pods
                     .get(&attached.binding.pod_uid)
@@ -369,8 +359,7 @@ impl Agent {
         }
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
-            self.refuse_order(attachment);
-        } else if self.shows_end(attachment, probe) || self.sweep.ordered.contains(attachment) {
+        } else if self.shows_end(attachment, probe) {
             self.sweep.gone.insert(attachment.clone());
         }
         if !self.sweep.pending.is_empty() {
@@ -379,7 +368,7 @@ impl Agent {
         let mut gone = std::mem::take(&mut self.sweep.gone);
         // All paths vanishing together is a mount that went away, not so many ends.
         if gone.len() >= 2 && self.sweep.present_count == 0 {
-            gone.retain(|attachment| self.sweep.ordered.contains(attachment));
+            gone.clear();
             self.event(
                 "PathsVanished",
                 "all namespace paths at once: they are held".to_owned(),
@@ -395,17 +384,7 @@ impl Agent {
             .collect();
         if !suspects.is_empty() {
             self.sweep.suspects = suspects;
-            self.out.push(Output::ListSandboxes);
-        }
-    }
-
-    /// The path is there: it is stronger than the operator's word.
-    fn refuse_order(&mut self, attachment: &Attachment) {
-        if self.sweep.ordered.remove(attachment) {
-            self.event(
-                "ReleaseRefused",
-                format!("the namespace of {attachment} is there"),
-            );
+            self.list_sandboxes();
         }
     }
 
@@ -421,12 +400,6 @@ impl Agent {
                         || sandbox.container == attachment.container
                 })
             });
-            if self.sweep.ordered.remove(&attachment) && lives {
-                self.event(
-                    "ReleaseRefused",
-                    format!("the runtime has a sandbox of {attachment}"),
-                );
-            }
             if !lives && !self.is_releasing(&attachment) {
                 self.sweep.unlisted.remove(&attachment);
                 self.end_attachment(&attachment);

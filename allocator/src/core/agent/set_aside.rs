@@ -14,12 +14,15 @@ use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
 use crate::core::set_aside::{SetAside, count_by_kind};
 use crate::core::version_went_back;
 
+/// Namespace and name.
+type PodName = (String, String);
+
 /// The reservations in their last readable version.
 #[derive(Default)]
 pub(super) struct Reservations {
     by_name: BTreeMap<String, AddressReservation>,
     /// Names, by namespace and name of the Pod.
-    of_pod: BTreeMap<(String, String), BTreeSet<String>>,
+    of_pod: BTreeMap<PodName, BTreeSet<String>>,
 }
 
 impl Reservations {
@@ -58,6 +61,11 @@ impl Reservations {
         }
     }
 
+    /// All of them. Shape: ascending by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &AddressReservation> {
+        self.by_name.values()
+    }
+
     /// Those for the Pod of that name. Shape: ascending by name.
     pub(super) fn of(
         &self,
@@ -82,11 +90,12 @@ fn pod_of(reservation: &AddressReservation) -> (String, String) {
 /// What reservations that cannot be read keep.
 #[derive(Default)]
 pub(super) struct Kept {
+    is_stale: bool,
     /// Addresses by pool: nobody is given them.
     addresses: BTreeSet<(String, IpAddr)>,
     /// By namespace and name of a Pod: (pool, reservation); no pool: any. The Pod is given nothing
     /// there.
-    pods: BTreeMap<(String, String), BTreeSet<(Option<String>, String)>>,
+    pods: BTreeMap<PodName, BTreeSet<(Option<String>, String)>>,
 }
 
 impl Agent {
@@ -211,8 +220,17 @@ impl Agent {
             .map(|(uid, _)| uid.clone())
     }
 
-    /// What the set of reservations that cannot be read keeps, anew.
+    /// What reservations that cannot be read keep is another set now: found out once per input,
+    /// since a list may hold thousands.
     pub(super) fn reservations_changed(&mut self) {
+        self.kept.is_stale = true;
+    }
+
+    /// What reservations that cannot be read keep, anew.
+    pub(super) fn refresh_kept(&mut self) {
+        if !self.kept.is_stale {
+            return;
+        }
         let mut kept = Kept::default();
         let begin = ObjectKey::cluster(Kind::AddressReservation, "");
         let unreadable = self.set_aside.range(begin..);

@@ -6,7 +6,7 @@ use super::search::{Search, block_selection};
 use super::{Agent, BlockKey, Output, PoolCheck, PoolId, PoolState, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest, WatchId};
 use crate::core::journal::{self, Binding, Entry};
-use crate::core::objects::{AddressPool, Kind, Object, ObjectKey};
+use crate::core::objects::{AddressPool, AddressPoolSpec, Kind, Object, ObjectKey};
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
 use crate::ports::{
@@ -408,7 +408,11 @@ impl Agent {
                 self.reservations.retain(&names.collect());
             }
             Watched::Pods => self.pods_listed(&items),
-            Watched::BerthNodes | Watched::Room(_) => {}
+            Watched::BerthNodes => {
+                let names = items.iter().map(|item| item.metadata().name.clone());
+                self.machines_listed(&names.collect());
+            }
+            Watched::Room(_) => {}
         }
         self.forget_set_aside(watched.kind());
         for item in items {
@@ -478,9 +482,13 @@ impl Agent {
         let Some(state) = self.pools.get_mut(&id) else {
             return;
         };
+        state.rules = object.spec.clone();
         let before = state.pool.as_ref().map(|pool| pool.capacity);
         state.paused = parsed.is_none() || object.metadata.deletion_timestamp.is_some();
-        let Some(parsed) = parsed else { return };
+        let Some(parsed) = parsed else {
+            self.touched_pods.extend(self.pods.keys().cloned());
+            return;
+        };
         let grown_from = before
             .filter(|before| *before < parsed.capacity)
             .map(|before| before / u64::from(parsed.block_size));
@@ -698,6 +706,7 @@ impl PoolState {
         Self {
             name: name.to_owned(),
             pool: None,
+            rules: AddressPoolSpec::default(),
             paused: true,
             queue: std::collections::VecDeque::new(),
             open: BTreeSet::new(),

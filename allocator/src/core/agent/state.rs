@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agent, Hold, Phase};
+use super::{Agent, Hold, PartState, Phase};
 use crate::core::identity::EpochId;
 use crate::core::objects::{Kind, ObjectKey};
 use crate::core::time::BootTime;
@@ -42,6 +42,8 @@ pub struct AgentState {
     pub set_aside: BTreeMap<Kind, u64>,
     /// What keeps the agent from serving or from being sure of itself, for people.
     pub waits_for: Vec<String>,
+    /// What was looked at outside the process, ascending by part.
+    pub parts: Vec<PartState>,
 }
 
 impl Agent {
@@ -65,6 +67,7 @@ impl Agent {
             claims_waiting: self.claims.len() as u64,
             tombstones: self.tombstones.len() as u64,
             calls_in_flight: self.calls.len() as u64,
+            parts: self.parts.states().to_vec(),
             ..AgentState::default()
         };
         for holding in self.holdings.values() {

@@ -81,6 +81,18 @@ fn a_block_of_a_pool_made_anew_is_refused() {
 }
 
 #[test]
+fn a_block_beyond_the_capacity_is_refused() {
+    let pool = pool(&["10.0.0.0/29"], &[]);
+    let mut object = Block::empty(&pool, 0).write(&pool, 0, Metadata::default(), "w".into());
+    for index in [1_000, u64::from(u32::MAX), u64::MAX] {
+        object.spec.index = index;
+        object.spec.first = Vec::new();
+        object.metadata.name = block_name(&pool.name, index);
+        assert_eq!(Block::read(&object, &pool), Err(BlockError::Geometry));
+    }
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let pool = pool(&["10.0.0.0/29"], &[]);
     let mut object = Block::empty(&pool, 0).write(&pool, 0, Metadata::default(), "w".into());

@@ -2,14 +2,16 @@
 //! them: that is decided by one compare-and-swap on one object per domain.
 
 use super::Controller;
+use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
 use crate::core::objects::{
     AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, Object,
     ObjectKey,
 };
-use crate::core::pool::{Pool, approval, approved_block_size, fingerprint};
+use crate::core::pool::{Pool, approval, approved_block_size, fingerprint, status_count};
 use crate::core::set_aside::unknown_fields;
+use crate::core::time::WallTime;
 use crate::ports::{Part, Preconditions};
 
 fn domain_name(pool: &AddressPool) -> String {
@@ -61,7 +63,6 @@ impl Controller {
                 Verdict::Approved(size) => {
                     let approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), size);
                     let capacity = Pool::parse(&pool, Some(size)).map_or(0, |pool| pool.capacity);
-                    let capacity = stated(capacity);
                     let condition = condition("True", "Approved", String::new());
                     self.state_approval(pool, approved, capacity, condition)
                 }
@@ -131,6 +132,10 @@ impl Controller {
                 return Verdict::Approved(entry.block_size);
             }
         }
+        // Not of what is approved already: it is in use, and its addresses are what they were.
+        if let Err(error) = Pool::check(pool) {
+            return Verdict::Refused("Invalid", error.to_string());
+        }
         for other in entries
             .iter()
             .filter(|other| other.name != pool.metadata.name)
@@ -188,13 +193,10 @@ impl Controller {
     ) -> bool {
         let before = pool.status.clone();
         pool.status.approved = approved;
-        pool.status.capacity = capacity;
-        pool.status
-            .conditions
-            .retain(|other| other.kind != condition.kind);
-        pool.status.conditions.push(condition);
-        state_ignored(&mut pool);
-        pool.status.conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+        pool.status.capacity = status_count(capacity);
+        let condition = condition.observed(pool.metadata.generation);
+        state_condition(&mut pool.status.conditions, condition, self.wall);
+        state_ignored(&mut pool, self.wall);
         if pool.status == before {
             return false;
         }
@@ -266,37 +268,23 @@ impl Controller {
     }
 }
 
-/// A number as a status may hold it: no JSON reader of the apiserver takes more.
-pub(super) fn stated(count: u64) -> u64 {
-    count.min(i64::MAX.cast_unsigned())
-}
-
 /// Names the fields of the spec that this release does not know.
-fn state_ignored(pool: &mut AddressPool) {
+fn state_ignored(pool: &mut AddressPool, now: WallTime) {
     const IGNORED: &str = "FieldsIgnored";
     let mut unknown = unknown_fields(&Object::from(pool.clone()));
     unknown.retain(|field| field.starts_with("spec."));
     let conditions = &mut pool.status.conditions;
-    conditions.retain(|condition| condition.kind != IGNORED);
-    if !unknown.is_empty() {
-        conditions.push(Condition {
-            kind: IGNORED.to_owned(),
-            status: "True".to_owned(),
-            reason: "NewerRelease".to_owned(),
-            message: unknown.join(", "),
-            ..Condition::default()
-        });
+    if unknown.is_empty() {
+        conditions.retain(|condition| condition.kind != IGNORED);
+        return;
     }
+    let condition = Condition::new(IGNORED, "True", "NewerRelease", unknown.join(", "));
+    let condition = condition.observed(pool.metadata.generation);
+    state_condition(conditions, condition, now);
 }
 
 fn condition(status: &str, reason: &str, message: String) -> Condition {
-    Condition {
-        kind: "Approved".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        ..Condition::default()
-    }
+    Condition::new("Approved", status, reason, message)
 }
 
 /// The fingerprint of what a pool masks.

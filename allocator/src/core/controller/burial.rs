@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Controller;
 use crate::core::block::Block;
+use crate::core::condition::state_condition;
 use crate::core::holder::{Record, decode_records};
 use crate::core::identity::EpochId;
 use crate::core::objects::{
@@ -137,13 +138,10 @@ impl Controller {
             return false;
         }
         let mut next = machine.clone();
-        next.spec.conditions.push(Condition {
-            kind: BURIAL_HELD.to_owned(),
-            status: "True".to_owned(),
-            reason: "HourlyLimit".to_owned(),
-            message: "the Node object is gone, like those of many others".to_owned(),
-            ..Condition::default()
-        });
+        let message = "the Node object is gone, like those of many others".to_owned();
+        let condition = Condition::new(BURIAL_HELD, "True", "HourlyLimit", message);
+        let condition = condition.observed(next.metadata.generation);
+        state_condition(&mut next.spec.conditions, condition, self.wall);
         next.spec.writer = self.writer();
         self.write(next, Part::Main);
         true
@@ -251,13 +249,9 @@ impl Controller {
             .retain(|former| former.epoch != epoch.number());
         if epoch.number() == next.spec.epoch {
             next.spec.blocks.clear();
-            next.spec.conditions.push(Condition {
-                kind: CLEARED.to_owned(),
-                status: "True".to_owned(),
-                reason: "Buried".to_owned(),
-                message: String::new(),
-                ..Condition::default()
-            });
+            let condition = Condition::new(CLEARED, "True", "Buried", String::new());
+            let condition = condition.observed(next.metadata.generation);
+            state_condition(&mut next.spec.conditions, condition, self.wall);
         }
         next.spec.writer = self.writer();
         self.write(next, Part::Main);

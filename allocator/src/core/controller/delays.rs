@@ -66,6 +66,8 @@ pub(super) struct Unread {
     /// Names of fields of a newer release.
     ignored: BTreeMap<ObjectKey, String>,
     told: BTreeMap<ObjectKey, String>,
+    /// Something may not be told yet.
+    is_news: bool,
 }
 
 impl Controller {
@@ -93,6 +95,17 @@ impl Controller {
         delay.refusal = said;
         if is_news {
             self.event("WriteRefused", format!("{key}: {error}"));
+        }
+    }
+
+    /// Blocks are not watched: what a survey shows of them is known until the next.
+    pub(super) fn blocks_surveyed(&mut self, unread: &BTreeMap<String, SetAside>) {
+        let objects = &mut self.unread.objects;
+        objects.retain(|key, _| key.kind != Kind::AddressBlock || unread.contains_key(&key.name));
+        for (name, object) in unread {
+            let key = ObjectKey::cluster(Kind::AddressBlock, name.clone());
+            objects.insert(key, object.clone());
+            self.unread.is_news = true;
         }
     }
 
@@ -163,6 +176,12 @@ impl Controller {
             self.forget(&key);
         }
         self.unread.objects.insert(key, object);
+        self.unread.is_news = true;
+    }
+
+    pub(super) fn known_version(&self, key: &ObjectKey) -> Option<&str> {
+        self.metadata_of(key)
+            .map(|known| known.resource_version.as_str())
     }
 
     fn metadata_of(&self, key: &ObjectKey) -> Option<&Metadata> {
@@ -173,7 +192,7 @@ impl Controller {
             Kind::BerthNode => self.machines.get(name).map(|object| &object.metadata),
             Kind::DomainApproval => self.domains.get(name).map(|object| &object.metadata),
             Kind::Node => self.nodes.get(name).map(|object| &object.metadata),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => None,
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => None,
         }
     }
 
@@ -192,6 +211,7 @@ impl Controller {
             self.unread.ignored.remove(&key);
         } else {
             self.unread.ignored.insert(key, unknown.join(", "));
+            self.unread.is_news = true;
         }
     }
 
@@ -204,6 +224,9 @@ impl Controller {
 
     /// Names what cannot be read, and what is not known, once each.
     pub(super) fn tell_unread(&mut self) {
+        if !std::mem::take(&mut self.unread.is_news) {
+            return;
+        }
         let set_aside: Vec<_> = self
             .unread
             .objects

@@ -4,6 +4,7 @@
 use super::Controller;
 use super::approval::mask_fingerprint;
 use crate::core::block::Block;
+use crate::core::condition::state_condition;
 use crate::core::holder::Record;
 use crate::core::objects::{
     AddressBlock, AddressPool, Condition, FINALIZER, Kind, Metadata, ObjectKey,
@@ -81,18 +82,15 @@ impl Controller {
 
     fn masked(&mut self, mut object: AddressPool, held: &[String]) -> bool {
         object.status.masked = mask_fingerprint(&object);
-        object
-            .status
-            .conditions
-            .retain(|condition| condition.kind != "ExcludeHeld");
-        if !held.is_empty() {
-            object.status.conditions.push(Condition {
-                kind: "ExcludeHeld".to_owned(),
-                status: "True".to_owned(),
-                reason: "Held".to_owned(),
-                message: held.join(", "),
-                ..Condition::default()
-            });
+        if held.is_empty() {
+            object
+                .status
+                .conditions
+                .retain(|condition| condition.kind != "ExcludeHeld");
+        } else {
+            let condition = Condition::new("ExcludeHeld", "True", "Held", held.join(", "));
+            let condition = condition.observed(object.metadata.generation);
+            state_condition(&mut object.status.conditions, condition, self.wall);
         }
         self.write(object, Part::Status);
         true

@@ -492,7 +492,7 @@ impl Controller {
                 }
             }
             Object::SetAside(object) => self.set_aside(*object),
-            Object::Lease(_) | Object::Pod(_) => {}
+            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) => {}
         }
     }
 
@@ -511,7 +511,7 @@ impl Controller {
                     survey.unread.remove(name);
                 }
             }
-            Kind::Lease | Kind::Pod => {}
+            Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -525,7 +525,7 @@ impl Controller {
             Kind::BerthNode => self.machines.keys().cloned().collect(),
             Kind::DomainApproval => self.domains.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().cloned().collect(),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => Vec::new(),
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => Vec::new(),
         };
         let unread = self.unread.objects.keys().filter(|key| key.kind == kind);
         let unread: Vec<String> = unread.map(|key| key.name.clone()).collect();
@@ -540,7 +540,11 @@ impl Controller {
     fn take_list(&mut self, kind: Kind, items: Vec<Object>) {
         self.forget_others(kind, &items);
         for item in items {
-            if item.set_aside().is_none() {
+            let key = item.key();
+            let is_older = self.known_version(&key).is_some_and(|known| {
+                super::version_went_back(known, &item.metadata().resource_version)
+            });
+            if item.set_aside().is_none() || is_older {
                 match kind {
                     Kind::AddressPool => drop(self.pools.remove(&item.metadata().name)),
                     Kind::AddressReservation => {
@@ -549,7 +553,7 @@ impl Controller {
                     Kind::BerthNode => drop(self.machines.remove(&item.metadata().name)),
                     Kind::DomainApproval => drop(self.domains.remove(&item.metadata().name)),
                     Kind::Node => drop(self.nodes.remove(&item.metadata().name)),
-                    Kind::AddressBlock | Kind::Lease | Kind::Pod => {}
+                    Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
                 }
             }
             self.remember(item);
@@ -758,7 +762,9 @@ impl Controller {
                 }
                 if page.continue_token.is_empty() {
                     self.progress_at = self.now;
-                    self.survey_done();
+                    let survey = std::mem::take(&mut self.surveying);
+                    self.blocks_surveyed(&survey.unread);
+                    self.survey = Some(survey);
                 } else {
                     self.survey_page(page.continue_token);
                 }
@@ -766,19 +772,6 @@ impl Controller {
             Ok(_) => {}
             Err(error) => self.pause(&error),
         }
-    }
-
-    /// The survey is whole. Blocks are not watched: what it shows of them is known until the next.
-    fn survey_done(&mut self) {
-        let survey = std::mem::take(&mut self.surveying);
-        self.unread
-            .objects
-            .retain(|key, _| key.kind != Kind::AddressBlock);
-        for (name, object) in &survey.unread {
-            let key = ObjectKey::cluster(Kind::AddressBlock, name.clone());
-            self.unread.objects.insert(key, object.clone());
-        }
-        self.survey = Some(survey);
     }
 
     /// Takes the first step that is missing.

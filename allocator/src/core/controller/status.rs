@@ -1,14 +1,15 @@
 //! How full the pools are, for people and for metrics: counted from all blocks every so often and
 //! written where it changed. Nobody decides by these numbers; they are as old as the last count.
 
-use super::approval::stated;
 use super::masks::parse;
 use super::{Controller, ControllerState, PoolCount, Survey};
 use crate::core::block::Block;
+use crate::core::condition::state_condition;
 use crate::core::holder::Record;
 use crate::core::objects::{AddressPool, Condition, EpochState, Kind, ObjectKey};
-use crate::core::pool::Pool;
+use crate::core::pool::{Pool, status_count};
 use crate::core::set_aside::{SetAside, count_by_kind};
+use crate::core::time::WallTime;
 use crate::ports::Part;
 
 const EXHAUSTED: &str = "Exhausted";
@@ -34,7 +35,7 @@ impl Controller {
             let Some(pool) = parse(object) else { continue };
             let mut next = object.clone();
             (next.status.held, next.status.free) = count(&pool, survey);
-            state_exhaustion(&mut next);
+            state_exhaustion(&mut next, self.wall);
             if next.status != object.status {
                 self.write(next, Part::Status);
                 return true;
@@ -108,7 +109,7 @@ fn count(pool: &Pool, survey: &Survey) -> (u64, u64) {
     }
     let masked = pool.masked_count();
     let free = pool.capacity.saturating_sub(masked + unmasked_taken);
-    (stated(held), stated(free))
+    (status_count(held), status_count(free))
 }
 
 /// Units: ordinals of a block that cannot be read, which counts as full.
@@ -118,17 +119,15 @@ fn unmasked_in(pool: &Pool, index: u64) -> u64 {
     ordinals.filter(|o| pool.mask(begin + o).is_none()).count() as u64
 }
 
-fn state_exhaustion(pool: &mut AddressPool) {
-    let conditions = &mut pool.status.conditions;
-    conditions.retain(|condition| condition.kind != EXHAUSTED);
-    if pool.status.free == 0 {
-        conditions.push(Condition {
-            kind: EXHAUSTED.to_owned(),
-            status: "True".to_owned(),
-            reason: "NoneFree".to_owned(),
-            message: "every address is held, reserved or excluded".to_owned(),
-            ..Condition::default()
-        });
+fn state_exhaustion(pool: &mut AddressPool, now: WallTime) {
+    if pool.status.free > 0 {
+        pool.status
+            .conditions
+            .retain(|condition| condition.kind != EXHAUSTED);
+        return;
     }
-    conditions.sort_by(|a, b| a.kind.cmp(&b.kind));
+    let message = "every address is held, reserved or excluded".to_owned();
+    let condition = Condition::new(EXHAUSTED, "True", "NoneFree", message);
+    let condition = condition.observed(pool.metadata.generation);
+    state_condition(&mut pool.status.conditions, condition, now);
 }

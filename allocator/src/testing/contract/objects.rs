@@ -59,7 +59,7 @@ pub(super) fn pool(name: &str) -> AddressPool {
     spec.routes = vec![Route {
         dst: "192.168.0.0/16".parse().unwrap(),
         gw: Some([10, 0, 0, 2].into()),
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     spec.dns = vec![[10, 0, 0, 3].into()];
     pool
@@ -68,11 +68,9 @@ pub(super) fn pool(name: &str) -> AddressPool {
 /// A condition of a status.
 pub(super) fn condition(kind: &str) -> Condition {
     Condition {
-        kind: kind.to_owned(),
-        status: "True".to_owned(),
-        reason: "Reason".to_owned(),
-        message: "words".to_owned(),
-        ..Condition::default()
+        observed_generation: Some(1),
+        last_transition_time: Some("2026-01-02T03:04:05Z".to_owned()),
+        ..Condition::new(kind, "True", "Reason", "a sentence".to_owned())
     }
 }
 

@@ -5,8 +5,11 @@ use core::net::IpAddr;
 use super::{Asked, Costs, Faults, Store, Violation, World};
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
+use crate::core::exchange::{AddRequest, PluginRequest, RequestId, Response, Verb};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
+use crate::ports::InboxEvent;
+use crate::testing::node::{OWN_ASKS, Sandboxed};
 
 impl World {
     /// Pods whose sandbox has an address.
@@ -38,7 +41,11 @@ impl World {
 
     /// Has what the agent or controller of that name says of itself kept from now on.
     pub fn keep_states(&mut self, name: &str) {
-        self.with(|inner| inner.node(name).keeps_states = true);
+        self.with(|inner| {
+            let node = inner.node(name);
+            node.agent_state = Some(AgentState::default());
+            node.controller_state = Some(ControllerState::default());
+        });
     }
 
     /// How the agent of a node stood last; see [`Self::keep_states`].
@@ -103,6 +110,34 @@ impl World {
             inner.notify_watches();
             result
         })
+    }
+
+    /// A plugin of the test's own asks the agent of a node, beside the kubelet: for any network,
+    /// interface, pools and addresses. Its namespace stands from now on.
+    pub fn ask(&mut self, node: &str, add: AddRequest) -> RequestId {
+        self.with(|inner| {
+            inner.last_id += 1;
+            let id = RequestId(OWN_ASKS + inner.last_id);
+            let sandbox = Sandboxed {
+                pod: add.pod.uid.clone().unwrap_or_default().to_string(),
+                container: add.attachment.container.clone(),
+                addresses: Vec::new(),
+            };
+            let namespaces = &mut inner.node(node).namespaces;
+            namespaces.entry(add.netns.clone()).or_insert(sandbox);
+            let request = PluginRequest {
+                id,
+                deadline: inner.now + core::time::Duration::from_secs(20),
+                verb: Verb::Add(add),
+            };
+            inner.push(node, InboxEvent::Request(Box::new(request)));
+            id
+        })
+    }
+
+    /// What that plugin was told, if it was.
+    pub fn answer(&self, node: &str, id: RequestId) -> Option<Response> {
+        self.with(|inner| inner.node(node).answers.get(&id).cloned())
     }
 
     /// The addresses of a Pod's live sandboxes.

@@ -382,10 +382,7 @@ fn page(answer: Answer) -> Result<ListPage, ApiError> {
             })
         }
         Answer::Customs(customs, revision, next) => Ok(ListPage {
-            items: customs
-                .iter()
-                .map(|custom| from_custom(custom))
-                .collect(),
+            items: customs.iter().map(|custom| from_custom(custom)).collect(),
             resource_version: revision.to_string(),
             continue_token: next.map(|name| name.to_string()).unwrap_or_default(),
         }),
