@@ -368,7 +368,7 @@ fn a_reservation_that_cannot_be_read_keeps_its_address_and_its_pod() {
     assert_eq!(address(&world, "kept"), "", "nothing else is given to it");
     world.put_raw(Kind::AddressReservation, reservation("10.1.0.2", json!("")));
     seconds(&mut world, 60);
-    assert_eq!(address(&world, "kept"), "10.1.0.2", "mended");
+    assert_eq!(address(&world, "kept"), "10.1.0.2", "mended {:?} {:?}", world.held_by(), world.events("n0"));
     assert_eq!(world.violations(), []);
 }
 
