@@ -308,7 +308,12 @@ fn an_order_stands_in_for_no_two_witnesses_and_the_runtime_ends_what_only_it_can
     });
     world.run_for(seconds(30));
     assert_eq!(world.held_by(), ["pod-a", "pod-b"], "nobody can tell");
-    assert!(world.events("n0").iter().any(|(r, _)| *r == "ReleaseRefused"));
+    assert!(
+        world
+            .events("n0")
+            .iter()
+            .any(|(r, _)| *r == "ReleaseRefused")
+    );
     world.set_ailments("n0", Ailments::default());
     world.run_for(seconds(60));
     assert_eq!(world.held_by(), ["pod-b"]);
