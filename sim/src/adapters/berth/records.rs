@@ -57,7 +57,12 @@ impl Records {
         };
         let mut now: BTreeMap<u16, Holder> = BTreeMap::new();
         if exists {
-            for (ordinal, record) in decode_records(&block.spec.records).flatten() {
+            let read: Result<Vec<_>, _> = decode_records(&block.spec.records).collect();
+            // What cannot be read says nothing of who holds what.
+            let Ok(read) = read else {
+                return Vec::new();
+            };
+            for (ordinal, record) in read {
                 if let Record::Pod(holder) = record
                     && let Some(pod) = PodUid::from_text(holder.pod_uid.as_str())
                 {

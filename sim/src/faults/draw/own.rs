@@ -1,5 +1,6 @@
-//! Draws the faults of what a node agent of Berth's relies on beside the apiserver: journal, paths
-//! of namespaces, spool, runtime, and DELs that never come. It strikes nothing.
+//! Draws the faults of what Berth relies on beside an apiserver that answers: journal, paths of
+//! namespaces, spool, runtime, DELs that never come, and what others write into objects and Pods. It
+//! strikes nothing.
 
 use drydock_engine::{Stream, Streams};
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
@@ -125,6 +126,16 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
         FaultKind::RuntimeRestart => (Target::Node(node), seconds(draws, 1, 30)),
         FaultKind::SpoolGarbage => (agent, None),
         FaultKind::SandboxLost | FaultKind::DelLost => (Target::Node(node), None),
+        FaultKind::ObjectPoisoned => (Target::Apiserver(node), seconds(draws, 2, 120)),
+        FaultKind::ObjectMistyped => (Target::Apiserver(node), None),
+        FaultKind::ObjectNewer => (Target::Apiserver(node), seconds(draws, 5, 120)),
+        FaultKind::CrdChanged => (Target::Apiserver(node), seconds(draws, 1, 60)),
+        FaultKind::TenantAnnotates => (Target::Node(node), seconds(draws, 10, 90)),
+        // Some stay longer than a reservation may wait for who asks.
+        FaultKind::ForeignPods if draws.chance(1, 3) => {
+            (Target::Node(node), seconds(draws, 700, 900))
+        }
+        FaultKind::ForeignPods => (Target::Node(node), seconds(draws, 20, 180)),
         _ => unreachable!("{kind:?} strikes every allocator"),
     };
     (target, at, duration_ns)
