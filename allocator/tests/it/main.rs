@@ -9,6 +9,8 @@
 mod burial;
 mod contract;
 mod costs;
+mod journal;
+mod looks;
 mod orders;
 mod parts;
 mod pools;

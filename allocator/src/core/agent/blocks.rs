@@ -35,6 +35,9 @@ pub(super) struct BlockState {
     pub(super) unusable: bool,
     /// Created by this agent; the pool must be read before anything in it is handed out.
     pub(super) unconfirmed: bool,
+    /// No write of this process was acknowledged yet: what it says of this machine, an earlier
+    /// process wrote.
+    pub(super) unfenced: bool,
     /// Its name is in the journal.
     pub(super) journaled: bool,
     /// The request in flight.
@@ -94,6 +97,7 @@ impl BlockState {
             stale: false,
             unusable: false,
             unconfirmed: false,
+            unfenced: true,
             journaled: false,
             flight: None,
             waiting: Vec::new(),
@@ -470,6 +474,7 @@ impl Agent {
         let first_time = !std::mem::replace(&mut block.journaled, true);
         let pool = pool.name.clone();
         if first_time {
+            self.entering.push(key);
             self.journal(&Entry::Block {
                 pool,
                 index: key.index,
@@ -619,43 +624,6 @@ impl Agent {
         }
     }
 
-    /// The block cannot be read: it counts as full and as held by others, what is held in it here
-    /// stays held, and it is never written. Somebody may mend it, so it is read again where it
-    /// matters here.
-    pub(super) fn block_unusable(&mut self, key: BlockKey, error: &str) {
-        let now = self.now;
-        let entropy = self.draw();
-        let backoff = self.config.policy.api_retry;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let is_new = !std::mem::replace(&mut block.unusable, true);
-        // As of now this is its last version.
-        block.stale = false;
-        block.not_before = now + backoff.pause(block.failure_count.max(3), entropy);
-        block.failure_count = block.failure_count.saturating_add(1);
-        let waiting = std::mem::take(&mut block.waiting);
-        for id in waiting {
-            self.requeue(id);
-        }
-        if let Some(pool) = self.pools.get_mut(&key.pool) {
-            pool.open.retain(|(_, index)| *index != key.index);
-            if is_new {
-                let name = block_name(&pool.name, key.index);
-                self.event("BlockRefused", format!("block {name}: {error}"));
-            }
-        }
-        self.touched_blocks.insert(key);
-    }
-
-    /// Whether a block that cannot be read is of more interest than any other of the pool.
-    fn concerns(&self, key: BlockKey) -> bool {
-        self.blocks
-            .get(&key)
-            .is_some_and(|block| block.journaled || !block.trusted || block.stale)
-            || self.holdings_of(key).next().is_some()
-    }
-
     /// Brings holdings and the version just seen together.
     fn compare_holdings(&mut self, key: BlockKey) {
         let Some(own) = self.epoch.id().cloned() else {
@@ -678,13 +646,32 @@ impl Agent {
             }
         }
         let mut missing = Vec::new();
+        let mut older = Vec::new();
         for (place, holding) in self.holdings_of(key) {
             let record = block.base.get(place.ordinal);
             match record.and_then(Record::holder) {
+                Some(holder)
+                    if block.unfenced
+                        && holder.epoch == own
+                        && holder.pod_uid != holding.pod
+                        && holding.state != Hold::Lost =>
+                {
+                    older.push((*place, holder.clone()));
+                }
                 Some(holder) if holder.epoch.machine() == own.machine() => {}
                 Some(_) => missing.push((*place, holding.state.clone(), true)),
                 None => missing.push((*place, holding.state.clone(), false)),
             }
+        }
+        for (place, holder) in older {
+            #[cfg(feature = "mutants")]
+            if self.believes_silence() {
+                continue;
+            }
+            self.entry_is_old(place, &holder);
+        }
+        if !unknown.is_empty() {
+            self.fence_unknown(key);
         }
         for (place, holder) in unknown {
             self.adopt(place, holder, &own);
@@ -701,7 +688,7 @@ impl Agent {
         }
     }
 
-    fn holding_vanished(&mut self, place: Place) {
+    pub(super) fn holding_vanished(&mut self, place: Place) {
         let Some(holding) = self.remove_holding(place) else {
             return;
         };
@@ -737,6 +724,7 @@ impl Agent {
                 block.stored = Some(metadata);
                 block.note_resting(now);
                 let was_fence = !std::mem::replace(&mut block.trusted, true);
+                block.unfenced = false;
                 block.conflict_count = 0;
                 block.failure_count = 0;
                 block.unconfirmed |= created;
@@ -757,7 +745,7 @@ impl Agent {
             }
             Err(error) => {
                 for (id, ordinal) in &claims {
-                    self.remove_holding(Place {
+                    self.withdraw(Place {
                         block: key,
                         ordinal: *ordinal,
                     });

@@ -443,6 +443,7 @@ impl Agent {
             let candidates = self.holdings.range(begin..=end).filter(|(place, holding)| {
                 holding.state == Hold::Unbound
                     && holding.reservation.is_empty()
+                    && !self.lost.doubts(**place)
                     && self.is_answerable(**place)
                     && self
                         .blocks

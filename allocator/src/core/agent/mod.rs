@@ -217,10 +217,12 @@ pub enum Output {
         /// Message.
         message: String,
     },
+    /// Keep the journal as it is for people to look at, before it is replaced.
+    SetJournalAside,
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 13] = [
+pub const COUNTERS: [(&str, &str); 14] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -234,6 +236,10 @@ pub const COUNTERS: [(&str, &str); 13] = [
     (
         "berth_journal_failures_total",
         "Entries that the journal did not take",
+    ),
+    (
+        "berth_journal_damaged_total",
+        "Journals with damage in them",
     ),
     (
         "berth_pods_removed_total",
@@ -357,6 +363,7 @@ enum Purpose {
     NodeLabels,
     Relist(startup::Watched),
     RemovePod(Uid),
+    Survey,
 }
 
 /// What a look at a path was for.
@@ -386,6 +393,9 @@ enum Timer {
     RemovePod(Uid),
     Namespace(String),
     Unasked(Uid),
+    /// To open or write the journal again after a failure.
+    Journal,
+    Survey,
 }
 
 /// The agent.
@@ -404,6 +414,8 @@ pub struct Agent {
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
+    /// Bindings in pools that are not known (any more): kept in the journal, for when they are.
+    poolless: BTreeMap<super::exchange::Attachment, (journal::Binding, Option<BootTime>)>,
     node_labels: BTreeMap<String, String>,
     node_uid: Uid,
     epoch: EpochView,
@@ -433,6 +445,8 @@ pub struct Agent {
     parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
+    /// Blocks whose first entry is on its way to the journal.
+    entering: Vec<BlockKey>,
     calls: BTreeMap<CallId, Purpose>,
     watches: BTreeMap<WatchId, startup::Watched>,
     watched: BTreeMap<startup::Watched, startup::Subscription>,
@@ -462,6 +476,7 @@ impl Agent {
             early_spool: Vec::new(),
             inherited: BTreeSet::new(),
             replayed: Vec::new(),
+            poolless: BTreeMap::new(),
             node_labels: BTreeMap::new(),
             node_uid: Uid::default(),
             epoch: EpochView::new(),
@@ -487,6 +502,7 @@ impl Agent {
             parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
+            entering: Vec::new(),
             calls: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -513,6 +529,10 @@ impl Agent {
         self.now = self.now.max(now);
         self.entropy = entropy;
         self.drawn = 0;
+        if !matches!(input, Input::AppendFailed { .. }) {
+            // The last entries were taken: a failure comes before all else.
+            self.entering.clear();
+        }
         self.dispatch(input);
         self.settle();
         let next = self.timers.first().map_or(BootTime::NEVER, |(at, _)| *at);
@@ -617,6 +637,7 @@ impl Agent {
             Purpose::NodeLabels => self.node_read(result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
+            Purpose::Survey => self.surveyed(result),
         }
     }
 
@@ -648,6 +669,8 @@ impl Agent {
                 Timer::Reassert => self.reassert_all(),
                 Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
+                Timer::Journal => self.journal_timer(),
+                Timer::Survey => self.survey(String::new()),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
@@ -700,10 +723,12 @@ impl Agent {
     /// Writes an entry down. Memory must already say what it says: a journal that failed, or has
     /// grown long, is written anew from memory.
     fn journal(&mut self, entry: &Entry) {
-        self.journal_frames += 1;
+        let number = self.journal_frames;
         let live = self.attachments.len() + self.blocks.len();
-        if self.journal_ok && self.journal_frames <= 1024 + 4 * live {
-            self.out.push(Output::Append(journal::encode(entry)));
+        if self.journal_ok && number < 1024 + 4 * live {
+            self.journal_frames += 1;
+            self.out
+                .push(Output::Append(journal::encode(number, entry)));
         } else {
             self.journal_ok = true;
             self.compact_journal();

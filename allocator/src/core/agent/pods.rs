@@ -159,7 +159,7 @@ impl Agent {
                     .get(&place)
                     .is_some_and(|holding| holding.state == Hold::Unbound)
                 {
-                    self.let_go(place);
+                    self.give_up(place);
                 }
             }
             let claims = self
@@ -296,7 +296,7 @@ impl Agent {
             .unwrap_or(0);
         for (position, place) in unbound.into_iter().enumerate() {
             if keep == 0 || position != best {
-                self.let_go(place);
+                self.give_up(place);
             }
         }
     }
@@ -334,18 +334,7 @@ impl Agent {
         own: &crate::core::identity::EpochId,
     ) {
         let of_this_epoch = holder.epoch == *own;
-        if of_this_epoch && self.lost.is_active() && !self.lost.is_unbound(&holder.pod_uid) {
-            self.put_holding(
-                place,
-                Holding {
-                    pod: holder.pod_uid.clone(),
-                    pod_name: holder.pod_name,
-                    state: Hold::Lost,
-                    reservation: holder.reservation,
-                },
-            );
-            return;
-        }
+        let in_doubt = of_this_epoch && self.is_in_doubt(place, &holder.pod_uid);
         let wants = self.pods.get(&holder.pod_uid).is_some_and(|pod| {
             (pod.is_wanted() && !pod.claims_at_add || !pod.adds.is_empty())
                 && pod.places.is_empty()
@@ -356,7 +345,22 @@ impl Agent {
                         .is_some_and(|c| matches!(c.at, ClaimAt::Place(_)))
                 })
         });
-        if wants {
+        let is_lost = of_this_epoch && self.lost.is_active();
+        if is_lost && !self.lost.is_unbound(&holder.pod_uid) || in_doubt && !wants {
+            self.put_holding(
+                place,
+                Holding {
+                    pod: holder.pod_uid.clone(),
+                    pod_name: holder.pod_name,
+                    state: Hold::Lost,
+                    reservation: holder.reservation,
+                },
+            );
+            self.list_sandboxes();
+        } else if wants {
+            if in_doubt {
+                self.doubt(place);
+            }
             let claims = self
                 .pods
                 .get(&holder.pod_uid)

@@ -62,8 +62,8 @@ pub struct Policy {
     pub reassert: Duration,
     /// Bound attachments of vanished Pods are looked at so often.
     pub sweep: Duration,
-    /// The runtime is asked again although its answer is awaited so long: longer than any port
-    /// waits for it.
+    /// A runtime that cannot be asked for so long is done without where something else decides, and
+    /// is asked again although its answer is awaited: longer than any port waits for it.
     pub runtime_patience: Duration,
     /// Entries; see the tombstones.
     pub tombstone_count_max: usize,
@@ -114,7 +114,7 @@ impl Policy {
         settle_grace: Duration::from_secs(5),
         reassert: Duration::from_secs(3600),
         sweep: Duration::from_secs(10),
-        runtime_patience: Duration::from_secs(30),
+        runtime_patience: Duration::from_secs(40),
         tombstone_count_max: 1024,
         ended_count_max: 4096,
         waiting_adds_max: 1024,

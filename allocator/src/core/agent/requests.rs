@@ -44,11 +44,21 @@ enum Step {
     AwaitClaim(super::ClaimId),
 }
 
+impl PendingAdd {
+    pub(super) fn is_of(&self, container: &str) -> bool {
+        self.request.attachment.container == container
+    }
+}
+
 impl Agent {
     pub(super) fn request(&mut self, request: PluginRequest, probe: Option<Probe>) {
         match self.phase {
             Phase::Refused => {
                 let failure = Failure::new(Failure::TRY_AGAIN, "the journal is of a newer version");
+                self.reply(request.id, Response::Failed(failure));
+            }
+            Phase::Opening if !self.journal_ok => {
+                let failure = Failure::new(Failure::IO, "the journal cannot be opened");
                 self.reply(request.id, Response::Failed(failure));
             }
             Phase::Opening => self.early.push((request, probe)),
@@ -595,7 +605,8 @@ impl Agent {
                     && attached.releasing.is_none()
                     && attached.binding.netns == request.netns
             });
-        if !again {
+        // While the journal takes nothing, what memory holds may never have been written.
+        if !again || !self.journal_ok {
             let binding = Binding {
                 attachment: request.attachment.clone(),
                 netns: request.netns.clone(),
@@ -680,14 +691,5 @@ impl Agent {
             return failed("the block does not say so");
         }
         Response::Done
-    }
-
-    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
-    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
-    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
-        self.journal_ok = false;
-        let why = "it did not take the last entry".to_owned();
-        self.part_found(super::HostPart::Journal, Some(why));
-        self.count("berth_journal_failures_total");
     }
 }

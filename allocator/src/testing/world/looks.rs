@@ -75,8 +75,29 @@ impl World {
     /// The entries of a node's journal.
     pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
         self.with(|inner| {
-            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
+            let replay = crate::core::journal::decode(&inner.node(node).journal);
+            replay.map_or_else(|_| Vec::new(), |replay| replay.entries)
         })
+    }
+
+    /// How often a node's agents asked the runtime for its sandboxes so far.
+    pub fn sandbox_lists(&self, node: &str) -> u64 {
+        self.with(|inner| inner.node(node).list_count)
+    }
+
+    /// Damaged journals that were kept for people.
+    pub fn journals_aside(&self, node: &str) -> Vec<Vec<u8>> {
+        self.with(|inner| inner.node(node).aside.clone())
+    }
+
+    /// How often a node was rebooted.
+    pub fn boot(&self, node: &str) -> u64 {
+        self.with(|inner| inner.node(node).boot)
+    }
+
+    /// The bytes of a node's journal.
+    pub fn journal_bytes(&self, node: &str) -> Vec<u8> {
+        self.with(|inner| inner.node(node).journal.clone())
     }
 
     /// How hostile the world is from now on.
