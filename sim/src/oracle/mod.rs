@@ -116,6 +116,11 @@ pub enum Fact<'a> {
         /// Holder after it.
         after: Option<Holder>,
     },
+    /// The holder of an ordinal is recorded as one that was answered from now on.
+    Bound {
+        /// The ordinal's addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// A plugin of the allocator was executed.
     Executed(&'a IpamCall),
     /// It ended, or was killed.

@@ -73,6 +73,7 @@ impl Pending {
             | Fact::Exited(_)
             | Fact::Healed
             | Fact::Blinded(_)
+            | Fact::Bound { .. }
             | Fact::NeverAsks { .. }
             | Fact::Replaced { .. } => {}
         }

@@ -142,7 +142,7 @@ impl Truth {
                 self.places.insert(*new, place);
             }
             Fact::Healed => self.healed = Some(at),
-            Fact::NeverAsks { .. } => {}
+            Fact::Bound { .. } | Fact::NeverAsks { .. } => {}
         }
     }
 

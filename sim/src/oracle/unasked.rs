@@ -1,9 +1,11 @@
-//! H, too. Claim: what is recorded for a Pod that never asks is given back within the published
+//! H, too. Claim: what is reserved for a Pod that never asks is given back within the published
 //! bound: soon after its status shows that another CNI set up its network, else after the longest
 //! wait for an ADD. Watches: records, Pods that run. Suspended: while the agent of the machine
-//! cannot act; the bound counts from its return.
+//! cannot act; the bound counts from its return. Not judged: what an agent without its journal has
+//! to take for answered, which it holds to the end of the Pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use drydock_engine::time::SimInstant;
 use drydock_models::ids::PodUid;
@@ -15,6 +17,8 @@ use super::{Bounds, Breach, Fact, Invariant, Truth};
 #[derive(Clone, Debug, Default)]
 pub struct NeverAsk {
     pods: BTreeMap<PodUid, Shown>,
+    /// Addresses whose record says that they were answered.
+    bound: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,10 @@ impl NeverAsk {
                     shown.at.get_or_insert(at);
                 }
             }
+            Fact::Record { addresses, .. } => {
+                self.bound.retain(|address| !addresses.contains(address));
+            }
+            Fact::Bound { addresses } => self.bound.extend(addresses),
             _ => {}
         }
         if self.pods.is_empty() {
@@ -54,6 +62,9 @@ impl NeverAsk {
         truth.records.iter().find_map(|(address, holder)| {
             let shown = self.pods.get(&holder.pod)?;
             let node = holder.node?;
+            if self.bound.contains(address) {
+                return None;
+            }
             if truth.hindered.contains_key(&node) || truth.ended(holder.pod).is_some() {
                 return None;
             }
@@ -80,7 +91,6 @@ impl NeverAsk {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::time::Duration;
 
     use drydock_models::ids::NodeIndex;
@@ -145,6 +155,10 @@ mod tests {
     fn a_foreign_address_ends_the_wait_and_without_one_it_is_long() {
         assert!(!is_late(true, 80, &[]));
         assert!(is_late(true, 100, &[]));
+        let bound = Fact::Bound {
+            addresses: vec![[10, 0, 0, 1].into()],
+        };
+        assert!(!is_late(true, 100, &[bound]));
         assert!(!is_late(false, 690, &[]));
         assert!(is_late(false, 710, &[]));
     }

@@ -28,8 +28,41 @@ pub(super) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
         .iter()
         .flat_map(|fault| companions(fault, &mut again))
         .collect();
+    let mut silent = streams.stream("storm", 0, "silent");
+    let silenced: Vec<Fault> = faults
+        .iter()
+        .filter_map(|fault| silent_runtime(fault, &mut silent))
+        .collect();
     faults.extend(more);
+    faults.extend(silenced);
     faults
+}
+
+/// In some storms, who starts without its journal cannot ask the runtime either: nobody but the
+/// paths and the kubelet can tell it then who lives.
+fn silent_runtime(first: &Fault, draws: &mut Stream) -> Option<Fault> {
+    let is_lost = matches!(
+        first.kind,
+        FaultKind::JournalLost | FaultKind::JournalDamaged
+    );
+    let (Target::Agent(node), true) = (first.target, is_lost && draws.chance(1, 2)) else {
+        return None;
+    };
+    let at = match first.at {
+        Trigger::TimeNs(time_ns) => Trigger::TimeNs(time_ns),
+        Trigger::PortCall { agent, call, .. } if call > 1 => Trigger::PortCall {
+            agent,
+            call: call - 1,
+            edge: Edge::Before,
+        },
+        _ => return None,
+    };
+    Some(Fault {
+        kind: FaultKind::RuntimeUnaskable,
+        target: Target::Agent(node),
+        at,
+        duration_ns: Some(draws.between(20_000_000_000..=120_000_000_000)),
+    })
 }
 
 /// What makes a fault of these dangerous, in some storms. Who starts with another journal than it
