@@ -234,8 +234,8 @@ pub enum IpamFault {
     },
 }
 
-/// What can be out of order beside a node agent. Its journal is the file in which it writes down
-/// what it answered.
+/// What can be out of order beside a node agent, or in the objects that it reads. Its journal is the
+/// file in which it writes down what it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Trouble {
     /// The journal's file is gone.
@@ -269,6 +269,18 @@ pub enum Trouble {
     SpoolGarbage,
     /// The runtime's list fails or hangs, while it serves its kubelet.
     RuntimeUnaskable,
+    /// A stored object of the IPAM's cannot be read.
+    ObjectPoisoned,
+    /// There is one more object, and it cannot be read.
+    ObjectMistyped,
+    /// Stored objects have fields or a schema of a newer release.
+    ObjectNewer,
+    /// Writes, lists or watches of one kind of object are refused.
+    CrdChanged,
+    /// A Pod of the machine names a pool that is not for it.
+    TenantAnnotates,
+    /// Pods of the machine never ask the IPAM.
+    ForeignPods,
 }
 
 /// A change on a machine that a process on it could notice.

@@ -31,14 +31,19 @@ use crate::scenario::{Scenario, ScenarioError};
 
 /// Published bounds of Berth's promises. The release bound: 20 s after the last DEL (30 s for a
 /// young ADD), a look at the path every 5 s, 3 s of linger, and two API deadlines of 10 s. The
+/// bound of what nobody asked for: ten minutes, and the release. The
 /// bound of convergence: the quarantine of a burial (10 min) and half of it again for everything
 /// that waits behind.
 const BOUNDS: Bounds = Bounds {
     release: Duration::from_secs(90),
     release_former_boot: Duration::from_mins(15),
     unbound: Duration::from_mins(1),
+    unasked: Duration::from_secs(690),
     converge: Duration::from_mins(20),
 };
+
+/// Machines that may join during a run, at most: what hinders all hinders them, too.
+const JOIN_MAX: u32 = 8;
 
 /// What a user creates, as resources of the API.
 const WORKLOAD: [&str; 5] = ["deployments", "replicasets", "statefulsets", "jobs", "pods"];
@@ -221,7 +226,8 @@ impl World {
             };
             let machines = match whom {
                 Hindrance::Node(node) => vec![node],
-                Hindrance::All => (0..self.node_count).map(NodeIndex).collect(),
+                Hindrance::All => (0..self.node_count + JOIN_MAX).map(NodeIndex).collect(),
+                Hindrance::Nobody => Vec::new(),
             };
             for node in machines {
                 let fact = if begins {
@@ -241,6 +247,13 @@ impl World {
             if let Some(pod) = self.cluster.api().pod(uid) {
                 let name = (pod.namespace.clone(), pod.name.clone());
                 self.names.insert(uid, name);
+                if let Some(by_another) = adapters::berth::objects::never_asks(pod) {
+                    let fact = Fact::NeverAsks {
+                        pod: uid,
+                        by_another,
+                    };
+                    self.listeners.borrow_mut().enter(queue.now(), &fact);
+                }
             }
         }
         if self.injector.is_some() {
@@ -538,7 +551,10 @@ fn allowed(scenario: &Scenario) -> Allowed {
             }
         }
     }
-    Allowed { usable }
+    Allowed {
+        usable,
+        fenced: Some(adapters::berth::FENCED),
+    }
 }
 
 fn recorded_invariant(invariant: Invariant) -> RecordedInvariant {

@@ -119,6 +119,8 @@ impl PluginCall {
             (PluginVerb::Add, PluginInput::Answered(Response::Added(allocation))) => {
                 PluginOutput::Exit(Ok(Some(allocation)))
             }
+            // An agent that cannot take it now (its journal cannot be opened) reads it in the spool.
+            (PluginVerb::Del, PluginInput::Answered(Response::Failed(_))) => PluginOutput::Spool,
             (_, PluginInput::Answered(Response::Failed(failure))) => {
                 PluginOutput::Exit(Err(failure))
             }
@@ -156,10 +158,15 @@ mod tests {
     const START: BootTime = BootTime::from_nanos(1_000_000_000);
 
     #[test]
-    fn a_del_without_an_agent_succeeds_through_the_spool() {
+    fn a_del_without_an_agent_that_takes_it_succeeds_through_the_spool() {
         let del = PluginCall::new(PluginVerb::Del, START);
         assert_eq!(del.handle(START, PluginInput::Go), PluginOutput::Connect);
-        for silence in [PluginInput::Refused, PluginInput::TimedOut] {
+        let failure = Failure::new(Failure::IO, "the journal cannot be opened");
+        for silence in [
+            PluginInput::Refused,
+            PluginInput::TimedOut,
+            PluginInput::Answered(Response::Failed(failure)),
+        ] {
             assert_eq!(del.handle(START, silence), PluginOutput::Spool);
         }
         let exit = del.handle(START, PluginInput::Spooled);

@@ -134,7 +134,7 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
         FaultKind::MachineReplaced => (8, 1),
         FaultKind::NodeReboot | FaultKind::KubeletRestart => (6, 2),
         FaultKind::PowerOffAndBury => (10, 1),
-        // Many kinds, each of them rare: a quarter of the storms have none.
+        // Many kinds, each of them rare: a tenth of the storms have none.
         FaultKind::SandboxLost | FaultKind::DelLost => (12, 3),
         FaultKind::JournalLost | FaultKind::JournalDamaged | FaultKind::PathUnknown => (12, 2),
         FaultKind::JournalTorn
@@ -148,7 +148,11 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
         | FaultKind::SpoolLate
         | FaultKind::SpoolGarbage
         | FaultKind::RuntimeRestart
-        | FaultKind::RuntimeUnaskable => (14, 1),
+        | FaultKind::RuntimeUnaskable
+        | FaultKind::ObjectNewer
+        | FaultKind::CrdChanged => (14, 1),
+        FaultKind::ObjectPoisoned => (8, 2),
+        FaultKind::ObjectMistyped | FaultKind::TenantAnnotates | FaultKind::ForeignPods => (12, 1),
     }
 }
 

@@ -17,7 +17,7 @@ use drydock_models::request::ClientClass;
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Plan, Target, Trigger};
 use drydock_traces::run_record::FaultCount;
 
-use self::own::kills;
+use self::own::{kills, whom};
 use super::roles::{Agent, Roles, Writer, strikes_every_allocator};
 
 /// What the ledger must know of a fault: whose agent cannot act.
@@ -25,8 +25,10 @@ use super::roles::{Agent, Roles, Writer, strikes_every_allocator};
 pub enum Hindrance {
     /// One machine's.
     Node(NodeIndex),
-    /// Everybody's: an apiserver is away.
+    /// Everybody's: an apiserver is away, or an object cannot be read.
     All,
+    /// Nobody's.
+    Nobody,
 }
 
 /// What the ledger must know of a plan at work.
@@ -571,9 +573,10 @@ impl Injector {
             return;
         }
         self.states[index] = State::Fired;
-        if let Hindrance::Node(node) = whom {
-            self.struck[index] = Some(node);
-        }
+        self.struck[index] = Some(match whom {
+            Hindrance::Node(node) => node,
+            Hindrance::All | Hindrance::Nobody => self.target_machine(index),
+        });
         self.open += 1;
         self.notices.push(Notice::Hinders { whom, begins: true });
         let fault = &self.plan.faults[index];
@@ -594,10 +597,7 @@ impl Injector {
     /// The end of a fault.
     fn heal(&mut self, index: usize, hands: &mut Hands<'_>) {
         let fault = self.plan.faults[index];
-        let whom = match fault.kind {
-            FaultKind::ApiserverRestart => Hindrance::All,
-            _ => Hindrance::Node(self.struck_machine(index)),
-        };
+        let whom = whom(fault.kind, self.struck_machine(index));
         match fault.kind {
             FaultKind::NodePartition => hands.act(&Action::Heal(self.struck_machine(index))),
             FaultKind::MachineReplaced => {

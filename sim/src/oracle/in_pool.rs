@@ -1,5 +1,8 @@
-//! B. Claim: no address outside its pool, excluded, or a gateway is ever in use. Watches: an
-//! ADD's answer, an interface that comes up. Never suspended.
+//! B. Claim: no address outside its pool, excluded, or a gateway is ever in use, and none of a pool
+//! that does not admit its Pod. Watches: an ADD's answer, an interface that comes up. Never
+//! suspended.
+
+use std::net::IpAddr;
 
 use drydock_models::observation::Observation;
 
@@ -19,6 +22,15 @@ pub fn check(allowed: &Allowed, fact: &Fact<'_>) -> Option<Breach> {
     let outside = addresses
         .iter()
         .find(|address| !allowed.usable.contains(address))?;
-    let text = format!("{outside} was given to Pod {pod}, and no pool may give it out");
+    let is_fenced = |octets: [u8; 2]| match outside {
+        IpAddr::V4(address) => address.octets().starts_with(&octets),
+        IpAddr::V6(_) => false,
+    };
+    let why = if allowed.fenced.is_some_and(is_fenced) {
+        "its pool does not admit that Pod"
+    } else {
+        "no pool may give it out"
+    };
+    let text = format!("{outside} was given to Pod {pod}, and {why}");
     Some((Invariant::B, outside.to_string(), text))
 }

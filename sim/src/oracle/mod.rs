@@ -5,7 +5,7 @@
 //! | | claim | file |
 //! |---|---|---|
 //! | U | no two live interfaces of different Pods have one address | [`unique`] |
-//! | B | no address outside its pool, excluded, or a gateway | [`in_pool`] |
+//! | B | no address outside its pool, excluded, a gateway, or of a pool that is not for its Pod | [`in_pool`] |
 //! | A | an interface has the addresses that its sandbox's ADD was answered with | [`answered`] |
 //! | R | from the end of its namespace, an address is free within a bound | [`released`] |
 //! | I | DEL is idempotent, succeeds, and frees only its own | [`idempotent`] |
@@ -13,6 +13,7 @@
 //! | L | with room and no fault, every Pod gets its address within a bound | [`live`] |
 //! | S | the same ADD again gets the same answer | [`same_answer`] |
 //! | H | an unbound holder's Pod is bound to that node | [`no_hoarding`] |
+//! | H | what a Pod that never asks has reserved is given back | [`unasked`] |
 //! | - | leaked addresses are counted, not judged | [`leaked`] |
 
 pub mod answered;
@@ -25,6 +26,7 @@ pub mod recorded;
 pub mod released;
 pub mod same_answer;
 pub mod truth;
+pub mod unasked;
 pub mod unique;
 
 use std::fmt;
@@ -114,6 +116,11 @@ pub enum Fact<'a> {
         /// Holder after it.
         after: Option<Holder>,
     },
+    /// The holder of an ordinal is recorded as one that was answered from now on.
+    Bound {
+        /// The ordinal's addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// A plugin of the allocator was executed.
     Executed(&'a IpamCall),
     /// It ended, or was killed.
@@ -134,6 +141,14 @@ pub enum Fact<'a> {
     },
     /// All faults are over: promises of liveness count from here.
     Healed,
+    /// A Pod was created that never asks this allocator.
+    NeverAsks {
+        /// The Pod.
+        pod: PodUid,
+        /// Another CNI sets up its network, and its status says so once it runs; else it gets no
+        /// sandbox.
+        by_another: bool,
+    },
 }
 
 /// Published bounds of the promises that take time.
@@ -145,6 +160,8 @@ pub struct Bounds {
     pub release_former_boot: Duration,
     /// H: how long after its Pod is gone an unbound holder may still stand.
     pub unbound: Duration,
+    /// H: how long an ordinal may be reserved for a Pod whose ADD does not come.
+    pub unasked: Duration,
     /// L: from the end of all faults to the last Pod Running.
     pub converge: Duration,
 }
@@ -154,6 +171,8 @@ pub struct Bounds {
 pub struct Allowed {
     /// Usable addresses, sorted.
     pub usable: std::collections::BTreeSet<IpAddr>,
+    /// First octets of pools that admit no Pod of the run: whoever has one of these got past a rule.
+    pub fenced: Option<[u8; 2]>,
 }
 
 /// Which claims an allocator is held to.
@@ -176,6 +195,7 @@ pub struct Ledger {
     last_answers: answered::LastAnswers,
     answers: same_answer::Answers,
     pending: released::Pending,
+    never_ask: unasked::NeverAsk,
     violations: Vec<Violation>,
 }
 
@@ -190,6 +210,7 @@ impl Ledger {
             last_answers: answered::LastAnswers::default(),
             answers: same_answer::Answers::default(),
             pending: released::Pending::default(),
+            never_ask: unasked::NeverAsk::default(),
             violations: Vec::new(),
         }
     }
@@ -223,6 +244,7 @@ impl Ledger {
             .or_else(|| self.answers.check(fact))
             .or_else(|| no_hoarding::check(truth, at, self.bounds.unbound, fact))
             .or_else(|| self.pending.check(truth, at, &self.bounds, fact))
+            .or_else(|| self.never_ask.check(truth, at, &self.bounds, fact))
     }
 
     /// Checks what must hold when a run ended by itself: nothing leaked, nobody waits for a free

@@ -73,6 +73,8 @@ impl Pending {
             | Fact::Exited(_)
             | Fact::Healed
             | Fact::Blinded(_)
+            | Fact::Bound { .. }
+            | Fact::NeverAsks { .. }
             | Fact::Replaced { .. } => {}
         }
         if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
@@ -151,6 +153,7 @@ mod tests {
         release: Duration::from_secs(90),
         release_former_boot: Duration::from_secs(900),
         unbound: Duration::from_secs(60),
+        unasked: Duration::from_secs(690),
         converge: Duration::from_secs(1200),
     };
 

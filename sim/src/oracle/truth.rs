@@ -80,6 +80,8 @@ pub struct Truth {
     pub untold: BTreeMap<ContainerId, (NodeIndex, PodUid)>,
     /// Machines whose agent cannot act, with the count of reasons.
     pub hindered: BTreeMap<NodeIndex, u32>,
+    /// When the agent of each machine could last act again.
+    pub unhindered_at: BTreeMap<NodeIndex, SimInstant>,
     /// Machines that stand for the node of an earlier one: the first machine of that name.
     pub places: BTreeMap<NodeIndex, NodeIndex>,
     /// When all faults were over; `None` while a plan still has some.
@@ -127,6 +129,7 @@ impl Truth {
                 *count -= 1;
                 if *count == 0 {
                     self.hindered.remove(node);
+                    self.unhindered_at.insert(*node, at);
                 }
             }
             Fact::Blinded(node) => {
@@ -139,6 +142,7 @@ impl Truth {
                 self.places.insert(*new, place);
             }
             Fact::Healed => self.healed = Some(at),
+            Fact::Bound { .. } | Fact::NeverAsks { .. } => {}
         }
     }
 

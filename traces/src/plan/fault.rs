@@ -95,6 +95,21 @@ pub enum FaultKind {
     SandboxLost,
     /// The next teardown of a sandbox on the node asks no plugin, then or later.
     DelLost,
+    /// An administrator spoils a stored object of the allocator's, and mends it after the duration.
+    ObjectPoisoned,
+    /// An administrator creates an object that cannot be read, and never mends it.
+    ObjectMistyped,
+    /// A newer release writes fields, or a schema, that this one does not know, for the duration.
+    ObjectNewer,
+    /// For the duration the apiserver refuses what one kind of object needs: its writes, its lists,
+    /// or its watches.
+    CrdChanged,
+    /// A tenant runs a Pod on the node for the duration that names a pool which is not for it, or
+    /// names none that can be read.
+    TenantAnnotates,
+    /// For the duration the node has Pods that never ask the allocator: another CNI sets up their
+    /// network, or nobody.
+    ForeignPods,
 }
 
 /// To whom something happens. Numbers are 0-based indices.
@@ -188,7 +203,7 @@ pub struct FaultShape {
 
 impl FaultKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::AgentKill,
         Self::ResponseLost,
         Self::WriteDelayed,
@@ -219,6 +234,12 @@ impl FaultKind {
         Self::RuntimeUnaskable,
         Self::SandboxLost,
         Self::DelLost,
+        Self::ObjectPoisoned,
+        Self::ObjectMistyped,
+        Self::ObjectNewer,
+        Self::CrdChanged,
+        Self::TenantAnnotates,
+        Self::ForeignPods,
     ];
 
     /// The name in plans and records.
@@ -254,6 +275,12 @@ impl FaultKind {
             Self::RuntimeUnaskable => "runtime-unaskable",
             Self::SandboxLost => "sandbox-lost",
             Self::DelLost => "del-lost",
+            Self::ObjectPoisoned => "object-poisoned",
+            Self::ObjectMistyped => "object-mistyped",
+            Self::ObjectNewer => "object-newer",
+            Self::CrdChanged => "crd-changed",
+            Self::TenantAnnotates => "tenant-annotates",
+            Self::ForeignPods => "foreign-pods",
         }
     }
 
@@ -296,6 +323,12 @@ impl FaultKind {
             Self::RuntimeRestart => shape("node", None, lasts("until the runtime is back")),
             Self::RuntimeUnaskable => shape("agent", None, lasts("until it answers the agent")),
             Self::SandboxLost | Self::DelLost => shape("node", None, DurationRule::None),
+            Self::ObjectPoisoned => shape("apiserver", None, lasts("until it is mended")),
+            Self::ObjectMistyped => shape("apiserver", None, DurationRule::None),
+            Self::ObjectNewer => shape("apiserver", None, lasts("of the newer release")),
+            Self::CrdChanged => shape("apiserver", None, lasts("until it is as before")),
+            Self::TenantAnnotates => shape("node", None, lasts("until the Pod is deleted")),
+            Self::ForeignPods => shape("node", None, lasts("until they are deleted")),
         }
     }
 }

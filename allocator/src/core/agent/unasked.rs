@@ -42,6 +42,16 @@ impl Agent {
         !reported.is_empty() && !pod.places.iter().any(is_own)
     }
 
+    /// Whether the Pod's status reports an address of an ordinal that it has here.
+    fn has_own_address(&self, pod: &PodState) -> bool {
+        let reported = pod.seen.as_ref().map_or(&[][..], |seen| &seen.addresses);
+        pod.places.iter().any(|place| {
+            let allocation = self.allocation_of(*place);
+            let mut own = allocation.iter().flat_map(|own| &own.addresses);
+            own.any(|own| reported.contains(&own.address.addr()))
+        })
+    }
+
     /// Gives back what was reserved for a Pod that will not ask, or has not asked for too long. Its
     /// next claim is its ADD's.
     pub(super) fn give_back_unasked(&mut self, uid: &Uid) {
@@ -73,13 +83,15 @@ impl Agent {
         }
         let since = pod.unasked_since.unwrap_or(self.now);
         let until = since + self.config.policy.reservation_unasked;
-        let of_no_use = !self.is_expected_to_ask(pod) || self.now >= until;
+        // What its status reports is in use, whatever a journal that was put back knows of it.
+        let is_late = self.now >= until && !self.has_own_address(pod);
+        let of_no_use = !self.is_expected_to_ask(pod) || is_late;
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.unasked_since = Some(since);
         }
         if of_no_use {
             self.give_back(uid);
-        } else {
+        } else if self.now < until {
             self.arm(Timer::Unasked(uid.clone()), until);
         }
     }

@@ -1,6 +1,7 @@
 //! Berth in the simulated cluster: its own core and shell, as tasks on the machines they would run
 //! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
 
+mod administrator;
 mod journal;
 pub mod objects;
 mod plugins;
@@ -26,6 +27,8 @@ use drydock_models::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use drydock_models::observation::Observation;
 use drydock_models::request::{Change, ClientClass, ClientSpec, ReplyTo, Request, Response};
 
+use self::administrator::Administrator;
+pub use self::administrator::FENCED;
 use self::plugins::Execution;
 use self::ports::{Call, Shared, SimPorts, lock};
 use self::processes::{Process, Role};
@@ -166,6 +169,7 @@ pub struct BerthIpam {
     /// Requests of the adapter itself to an agent (STATUS), which no plugin waits for.
     probes: BTreeMap<u64, usize>,
     guest: Option<Guest>,
+    administrator: Administrator,
 }
 
 impl std::fmt::Debug for BerthIpam {
@@ -196,6 +200,7 @@ impl BerthIpam {
             agents_wanted: 0,
             probes: BTreeMap::new(),
             guest: None,
+            administrator: Administrator::default(),
         }
     }
 
@@ -414,8 +419,19 @@ impl Ipam for BerthIpam {
                 trouble,
                 fault,
                 draw,
-            } => self.trouble(node, trouble, fault, draw),
-            IpamFault::Relief { node, fault } => self.relief(node, fault),
+            } => {
+                if troubles::is_of_objects(trouble) {
+                    let administrator = &mut self.administrator;
+                    administrator.begin(trouble, node, fault, draw, context);
+                    self.cut_watches(context);
+                } else {
+                    self.trouble(node, trouble, fault, draw);
+                }
+            }
+            IpamFault::Relief { node, fault } => {
+                self.administrator.end(fault, context);
+                self.relief(node, fault);
+            }
         }
     }
 

@@ -134,7 +134,7 @@ fn kind_of_custom(kind: CustomKind) -> Kind {
         .expect("the simulated apiserver stores Berth's kinds only")
 }
 
-const CUSTOM: [Kind; 7] = [
+const CUSTOM: [Kind; 8] = [
     Kind::AddressPool,
     Kind::AddressBlock,
     Kind::AddressReservation,
@@ -142,6 +142,7 @@ const CUSTOM: [Kind; 7] = [
     Kind::DomainApproval,
     Kind::Lease,
     Kind::Node,
+    Kind::Namespace,
 ];
 
 /// The metadata that the apiserver answers with.
@@ -189,6 +190,33 @@ impl Guard for u64 {
 /// A deletion timestamp; Berth looks only at whether there is one.
 const DELETED: &str = "2000-01-01T00:00:00Z";
 
+/// On a Pod whose network Berth is never asked for, which the world runs as one of its node's
+/// network: [`SETS_UP`] or [`NEVER_COMES`]. Berth does not see it.
+pub const OTHER_NETWORK: &str = "drydock.dev/other-network";
+/// Another CNI sets up the Pod's network.
+pub const SETS_UP: &str = "sets-up";
+/// The Pod gets no sandbox.
+pub const NEVER_COMES: &str = "never-comes";
+
+/// For a Pod that never asks: whether another CNI sets up its network.
+pub fn never_asks(pod: &WorldPod) -> Option<bool> {
+    other_network(pod).map(|how| how == SETS_UP)
+}
+
+fn other_network(pod: &WorldPod) -> Option<&str> {
+    let mut annotations = pod.annotations.iter();
+    let (_, how) = annotations.find(|(key, _)| **key == *OTHER_NETWORK)?;
+    Some(how)
+}
+
+/// What another CNI gave to a Pod: none of Berth's pools has such an address.
+fn foreign_address(pod: &WorldPod) -> PodIp {
+    let [high, low] = (pod.uid.index() as u16).to_be_bytes();
+    PodIp {
+        ip: format!("198.18.{high}.{low}"),
+    }
+}
+
 /// A Pod as Berth reads it.
 pub fn from_pod(pod: &WorldPod) -> Object {
     let owner_references = pod.owner.iter().map(|owner| {
@@ -215,6 +243,20 @@ pub fn from_pod(pod: &WorldPod) -> Object {
         Phase::Succeeded => "Succeeded",
         Phase::Failed => "Failed",
     };
+    let other = other_network(pod);
+    let mut status = PodStatus {
+        phase: phase.to_owned(),
+        pod_ips: pod_ips.collect(),
+    };
+    if other.is_some() {
+        let stands = other == Some(SETS_UP) && pod.status.phase == Phase::Running;
+        status.pod_ips = stands.then(|| foreign_address(pod)).into_iter().collect();
+        if !stands && !pod.is_terminal() {
+            "Pending".clone_into(&mut status.phase);
+        }
+    }
+    let mut annotations = texts(&pod.annotations);
+    annotations.remove(OTHER_NETWORK);
     Object::from(Pod {
         metadata: Metadata {
             name: pod.name.to_string(),
@@ -222,7 +264,7 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             uid: Uid::new(&pod.uid.text()),
             resource_version: pod.resource_version.to_string(),
             labels: texts(&pod.labels),
-            annotations: texts(&pod.annotations),
+            annotations,
             finalizers: Vec::new(),
             deletion_timestamp: pod.deletion.is_some().then(|| DELETED.to_owned()),
             owner_references: owner_references.collect(),
@@ -230,12 +272,9 @@ pub fn from_pod(pod: &WorldPod) -> Object {
         },
         spec: PodSpec {
             node_name: pod.node_name.as_deref().unwrap_or_default().to_owned(),
-            host_network: pod.spec.host_network,
+            host_network: pod.spec.host_network && other.is_none(),
         },
-        status: PodStatus {
-            phase: phase.to_owned(),
-            pod_ips: pod_ips.collect(),
-        },
+        status,
     })
 }
 

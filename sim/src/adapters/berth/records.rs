@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use berth::core::holder::{Record, decode_records};
+use berth::core::holder::{HolderState, Record, decode_records};
 use berth::core::objects::{AddressPool, Kind, Object};
 use berth::core::pool::Pool;
 use drydock_models::apiserver::ApiServers;
@@ -15,11 +15,11 @@ use drydock_models::request::Custom;
 use super::objects::{custom_kind, from_custom};
 use crate::oracle::{Fact, Holder};
 
-/// Holders by block and ordinal, as last stored.
+/// Holders by block and ordinal, as last stored, each with whether it is recorded as answered.
 #[derive(Debug, Default)]
 pub struct Records {
     pools: BTreeMap<String, Pool>,
-    blocks: BTreeMap<String, BTreeMap<u16, Holder>>,
+    blocks: BTreeMap<String, BTreeMap<u16, (Holder, bool)>>,
 }
 
 impl Records {
@@ -55,14 +55,20 @@ impl Records {
         let Some(pool) = self.pools.get(&block.spec.pool) else {
             return Vec::new();
         };
-        let mut now: BTreeMap<u16, Holder> = BTreeMap::new();
+        let mut now: BTreeMap<u16, (Holder, bool)> = BTreeMap::new();
         if exists {
-            for (ordinal, record) in decode_records(&block.spec.records).flatten() {
+            let read: Result<Vec<_>, _> = decode_records(&block.spec.records).collect();
+            // What cannot be read says nothing of who holds what.
+            let Ok(read) = read else {
+                return Vec::new();
+            };
+            for (ordinal, record) in read {
                 if let Record::Pod(holder) = record
                     && let Some(pod) = PodUid::from_text(holder.pod_uid.as_str())
                 {
                     let node = node_of(holder.epoch.machine());
-                    now.insert(ordinal, Holder { pod, node });
+                    let is_bound = holder.state == HolderState::Bound;
+                    now.insert(ordinal, (Holder { pod, node }, is_bound));
                 }
             }
         }
@@ -74,11 +80,18 @@ impl Records {
         let mut facts = Vec::new();
         for ordinal in 0..block.spec.size {
             let (was, is) = (before.get(&ordinal), now.get(&ordinal));
-            if was != is {
+            let holder = |record: Option<&(Holder, bool)>| record.map(|(holder, _)| *holder);
+            let addresses = || pool.addresses(base + u64::from(ordinal));
+            if holder(was) != holder(is) {
                 facts.push(Fact::Record {
-                    addresses: pool.addresses(base + u64::from(ordinal)),
-                    before: was.copied(),
-                    after: is.copied(),
+                    addresses: addresses(),
+                    before: holder(was),
+                    after: holder(is),
+                });
+            }
+            if was != is && is.is_some_and(|(_, is_bound)| *is_bound) {
+                facts.push(Fact::Bound {
+                    addresses: addresses(),
                 });
             }
         }

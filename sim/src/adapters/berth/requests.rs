@@ -29,6 +29,8 @@ pub struct Waiting {
     pub process: usize,
     /// What to do with the answer.
     pub done: Done,
+    /// What it is answered with, whatever comes.
+    pub refused: Option<WorldError>,
 }
 
 /// Who waits for which form of answer.
@@ -47,6 +49,7 @@ pub enum Done {
 pub struct OpenWatch {
     process: usize,
     watch: WatchId,
+    target: WatchTarget,
     post: Post<WatchEvent>,
 }
 
@@ -97,7 +100,18 @@ impl BerthIpam {
             other => unreachable!("{other:?} is no request to the apiserver"),
         };
         let slot = self.slot();
-        self.waiting.insert(slot, Waiting { process, done });
+        let refused = self.administrator.refuses(&request);
+        let request = if refused.is_some() {
+            harmless(request)
+        } else {
+            request
+        };
+        let waiting = Waiting {
+            process,
+            done,
+            refused,
+        };
+        self.waiting.insert(slot, waiting);
         let client = self.processes[process]
             .client
             .expect("a live process has a client");
@@ -110,6 +124,11 @@ impl BerthIpam {
         let Some(waiting) = self.waiting.remove(&slot) else {
             return;
         };
+        let response = match (waiting.refused, response) {
+            // It came as far as the apiserver, which looked at it.
+            (Some(refused), Ok(_) | Err(WorldError::NotFound)) => Err(refused),
+            (_, response) => response,
+        };
         let response = response.map_err(api_error);
         // A completion that nobody awaits any more belongs to a process that was killed.
         match waiting.done {
@@ -118,6 +137,19 @@ impl BerthIpam {
             Done::Metadata(done) => drop(done.complete(response.map(metadata))),
             Done::Nothing(done) => drop(done.complete(response.map(|_| ()))),
         }
+    }
+
+    /// Ends the watches that the apiserver refuses from now on.
+    pub(super) fn cut_watches(&mut self, context: &mut Context<'_>) {
+        let administrator = &self.administrator;
+        self.watches.retain(|_, open| {
+            let cut = administrator.refuses_watch(&open.target);
+            if cut {
+                context.close_watch(open.watch);
+                let _ = open.post.send(WatchEvent::Expired);
+            }
+            !cut
+        });
     }
 
     fn open_watch(
@@ -129,6 +161,10 @@ impl BerthIpam {
     ) {
         let slot = self.slot();
         let target = target(&query.selection);
+        if self.administrator.refuses_watch(&target) {
+            let _ = post.send(WatchEvent::Expired);
+            return;
+        }
         let client = self.processes[process]
             .client
             .expect("a live process has a client");
@@ -136,12 +172,13 @@ impl BerthIpam {
             token: Token::Watch(slot).pack(),
         };
         let from = query.resource_version.parse().unwrap_or_default();
-        let watch = context.watch(client, target, from, owner);
+        let watch = context.watch(client, target.clone(), from, owner);
         self.watches.insert(
             slot,
             OpenWatch {
                 process,
                 watch,
+                target,
                 post,
             },
         );
@@ -194,8 +231,14 @@ impl BerthIpam {
             .api
             .custom(kind, &machine_id)
             .map(|stored| from_custom(stored));
-        let Some(Object::BerthNode(mut berth_node)) = stored else {
-            return;
+        let mut berth_node = match stored {
+            Some(Object::BerthNode(berth_node)) => berth_node,
+            // An annotation is set whatever else is wrong with the object.
+            Some(_) => {
+                let again = context.now() + super::BURY_AGAIN;
+                return context.ipam_timer(node, again, Token::Bury(node).pack());
+            }
+            None => return,
         };
         let annotations = &mut berth_node.metadata.annotations;
         annotations.insert(
@@ -215,6 +258,18 @@ impl BerthIpam {
             },
             reply,
         );
+    }
+}
+
+/// What takes as long as a request that the apiserver refuses, and changes nothing.
+fn harmless(request: Request) -> Request {
+    match request {
+        Request::Create(object) | Request::Replace { object, .. } => Request::Get {
+            kind: object.kind,
+            name: object.name.clone(),
+            consistency: WorldConsistency::Quorum,
+        },
+        other => other,
     }
 }
 

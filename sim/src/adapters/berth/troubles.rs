@@ -16,6 +16,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A slow write of the journal, or a slow list of the spool, takes from 1 s to this.
 const SLOW_MAX: Duration = Duration::from_secs(4);
 
+/// Whether a trouble is in what the apiserver stores, and no machine's own.
+pub fn is_of_objects(trouble: Trouble) -> bool {
+    matches!(
+        trouble,
+        Trouble::ObjectPoisoned
+            | Trouble::ObjectMistyped
+            | Trouble::ObjectNewer
+            | Trouble::CrdChanged
+            | Trouble::TenantAnnotates
+            | Trouble::ForeignPods
+    )
+}
+
 /// The troubles of a machine.
 #[derive(Debug, Default)]
 pub struct Troubles {

@@ -1,5 +1,6 @@
-//! Draws the faults of what a node agent of Berth's relies on beside the apiserver: journal, paths
-//! of namespaces, spool, runtime, and DELs that never come. It strikes nothing.
+//! Draws the faults of what Berth relies on beside an apiserver that answers: journal, paths of
+//! namespaces, spool, runtime, DELs that never come, and what others write into objects and Pods. It
+//! strikes nothing.
 
 use drydock_engine::{Stream, Streams};
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
@@ -27,8 +28,41 @@ pub(super) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
         .iter()
         .flat_map(|fault| companions(fault, &mut again))
         .collect();
+    let mut silent = streams.stream("storm", 0, "silent");
+    let silenced: Vec<Fault> = faults
+        .iter()
+        .filter_map(|fault| silent_runtime(fault, &mut silent))
+        .collect();
     faults.extend(more);
+    faults.extend(silenced);
     faults
+}
+
+/// In some storms, who starts without its journal cannot ask the runtime either: nobody but the
+/// paths and the kubelet can tell it then who lives.
+fn silent_runtime(first: &Fault, draws: &mut Stream) -> Option<Fault> {
+    let is_lost = matches!(
+        first.kind,
+        FaultKind::JournalLost | FaultKind::JournalDamaged
+    );
+    let (Target::Agent(node), true) = (first.target, is_lost && draws.chance(1, 2)) else {
+        return None;
+    };
+    let at = match first.at {
+        Trigger::TimeNs(time_ns) => Trigger::TimeNs(time_ns),
+        Trigger::PortCall { agent, call, .. } if call > 1 => Trigger::PortCall {
+            agent,
+            call: call - 1,
+            edge: Edge::Before,
+        },
+        _ => return None,
+    };
+    Some(Fault {
+        kind: FaultKind::RuntimeUnaskable,
+        target: Target::Agent(node),
+        at,
+        duration_ns: Some(draws.between(20_000_000_000..=120_000_000_000)),
+    })
 }
 
 /// What makes a fault of these dangerous, in some storms. Who starts with another journal than it
@@ -125,6 +159,16 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
         FaultKind::RuntimeRestart => (Target::Node(node), seconds(draws, 1, 30)),
         FaultKind::SpoolGarbage => (agent, None),
         FaultKind::SandboxLost | FaultKind::DelLost => (Target::Node(node), None),
+        FaultKind::ObjectPoisoned => (Target::Apiserver(node), seconds(draws, 2, 120)),
+        FaultKind::ObjectMistyped => (Target::Apiserver(node), None),
+        FaultKind::ObjectNewer => (Target::Apiserver(node), seconds(draws, 5, 120)),
+        FaultKind::CrdChanged => (Target::Apiserver(node), seconds(draws, 1, 60)),
+        FaultKind::TenantAnnotates => (Target::Node(node), seconds(draws, 10, 90)),
+        // Some stay longer than a reservation may wait for who asks.
+        FaultKind::ForeignPods if draws.chance(1, 3) => {
+            (Target::Node(node), seconds(draws, 700, 900))
+        }
+        FaultKind::ForeignPods => (Target::Node(node), seconds(draws, 20, 180)),
         _ => unreachable!("{kind:?} strikes every allocator"),
     };
     (target, at, duration_ns)

@@ -1,9 +1,11 @@
-//! Strikes what a node agent of Berth's relies on beside the apiserver: its journal, the paths of
-//! namespaces, the spool, the runtime, and DELs. What the trouble does is the adapter's.
+//! Strikes what Berth relies on beside an apiserver that answers: its journal, the paths of
+//! namespaces, the spool, the runtime, DELs, and what others write into objects and Pods. What the
+//! trouble does is the adapter's.
 
 use drydock_engine::Streams;
 use drydock_models::cluster::{Action, Injected};
 use drydock_models::cni::{IpamFault, Trouble};
+use drydock_models::ids::NodeIndex;
 use drydock_traces::plan::{Fault, FaultKind};
 
 use super::{Hands, Hindrance, Injector, State, duration};
@@ -17,6 +19,20 @@ pub(super) fn kills(kind: FaultKind) -> bool {
             | FaultKind::JournalDamaged
             | FaultKind::JournalOldCopy
     )
+}
+
+/// Who cannot act while it lasts.
+pub(super) fn whom(kind: FaultKind, node: NodeIndex) -> Hindrance {
+    match kind {
+        // What is in an object that cannot be read, or written, is everybody's.
+        FaultKind::ApiserverRestart
+        | FaultKind::ObjectPoisoned
+        | FaultKind::ObjectNewer
+        | FaultKind::CrdChanged => Hindrance::All,
+        // Others do with their Pods what they like, and nothing stops for it.
+        FaultKind::TenantAnnotates | FaultKind::ForeignPods => Hindrance::Nobody,
+        _ => Hindrance::Node(node),
+    }
 }
 
 /// What is out of order, where it is something of the agent's own.
@@ -38,6 +54,12 @@ fn trouble(fault: &Fault) -> Option<Trouble> {
         FaultKind::SpoolLate => Trouble::SpoolLate,
         FaultKind::SpoolGarbage => Trouble::SpoolGarbage,
         FaultKind::RuntimeUnaskable => Trouble::RuntimeUnaskable,
+        FaultKind::ObjectPoisoned => Trouble::ObjectPoisoned,
+        FaultKind::ObjectMistyped => Trouble::ObjectMistyped,
+        FaultKind::ObjectNewer => Trouble::ObjectNewer,
+        FaultKind::CrdChanged => Trouble::CrdChanged,
+        FaultKind::TenantAnnotates => Trouble::TenantAnnotates,
+        FaultKind::ForeignPods => Trouble::ForeignPods,
         _ => return None,
     })
 }
@@ -50,7 +72,7 @@ impl Injector {
         if !self.roles.own_things || !hands.is_up(node) {
             return self.void(index);
         }
-        let hinders = Hindrance::Node(node);
+        let hinders = whom(fault.kind, node);
         match fault.kind {
             FaultKind::RuntimeRestart => {
                 let down = duration(&fault);
@@ -70,7 +92,7 @@ impl Injector {
                 hands.act(&Action::SkipDel(node));
                 self.states[index] = State::Fired;
             }
-            FaultKind::SpoolGarbage => {
+            FaultKind::SpoolGarbage | FaultKind::ObjectMistyped => {
                 self.begin_trouble(index, hands);
                 self.states[index] = State::Fired;
             }
