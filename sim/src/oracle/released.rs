@@ -151,10 +151,10 @@ mod tests {
     const POD: PodUid = PodUid(1);
     const BOUNDS: Bounds = Bounds {
         release: Duration::from_secs(90),
-        release_former_boot: Duration::from_secs(900),
-        unbound: Duration::from_secs(60),
+        release_former_boot: Duration::from_mins(15),
+        unbound: Duration::from_mins(1),
         unasked: Duration::from_secs(690),
-        converge: Duration::from_secs(1200),
+        converge: Duration::from_mins(20),
     };
 
     /// Whether an address is overdue 100 s after its sandbox ended without a DEL.
