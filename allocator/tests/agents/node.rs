@@ -8,6 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use berth::adapters::clock::boot_time;
+use berth::adapters::socket::ask;
+use berth::core::exchange::{AddRequest, Attachment, PodReference, Verb};
+use berth::core::objects::Uid;
+use berth::core::plugin::PluginInput;
 use berth::core::time::BootTime;
 use serde_json::{Value, json};
 
@@ -29,6 +33,7 @@ pub struct Node {
     kubeconfig: PathBuf,
     agent: Option<Child>,
     start_count: u32,
+    network: &'static str,
 }
 
 /// What came of one execution of the plugin.
@@ -66,6 +71,7 @@ impl Node {
             kubeconfig: kubeconfig.to_owned(),
             agent: None,
             start_count: 0,
+            network: "net",
         }
     }
 
@@ -76,6 +82,11 @@ impl Node {
 
     fn log(&self) -> PathBuf {
         self.path(&format!("log-{}", self.start_count))
+    }
+
+    /// Its agent is told no default network from now on: it claims at ADD.
+    pub fn claim_at_add(&mut self) {
+        self.network = "";
     }
 
     /// Starts the agent; it may not serve yet.
@@ -89,7 +100,7 @@ impl Node {
         let child = Command::new(env!("CARGO_BIN_EXE_berthd"))
             .args(["agent", "--node-name", &self.name])
             .args(["--metrics-address", "127.0.0.1:0"])
-            .args(["--default-network", "net"])
+            .args(["--default-network", self.network])
             .arg("--machine-id-file")
             .arg(self.path("machine-id"))
             .arg("--socket")
@@ -190,6 +201,27 @@ impl Hands {
     /// Where its runtime is asked; most nodes have none.
     pub fn runtime_socket(&self) -> PathBuf {
         self.path("rt/s")
+    }
+
+    /// An ADD without a process around it; what it answered with.
+    pub fn ask(&self, pod: &Pod, within: Duration) -> PluginInput {
+        let add = AddRequest {
+            attachment: Attachment {
+                container: pod.name.clone(),
+                interface: "eth0".into(),
+            },
+            netns: self.path("ns").join(&pod.name).display().to_string(),
+            pod: PodReference {
+                namespace: "default".into(),
+                name: pod.name.clone(),
+                uid: Some(Uid::new(&pod.uid)),
+            },
+            network: "net".into(),
+            pools: Vec::new(),
+            ips: Vec::new(),
+        };
+        let deadline = boot_time() + within;
+        ask(&self.path("run/s"), &Verb::Add(add), deadline)
     }
 
     /// The namespace of a sandbox begins.

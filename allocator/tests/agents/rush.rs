@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use berth::adapters::clock::boot_time;
+use berth::core::exchange::Response;
+use berth::core::plugin::PluginInput;
+
 use crate::figures::{Requests, print};
 use crate::node::{Node, Run};
 use crate::rig::{Pod, Rig, assert_distinct};
@@ -87,4 +91,82 @@ fn ten_agents_share_a_pool_of_exactly_as_many_addresses_as_pods() {
         tear_down_all(&rig, &work);
         rig.await_holders(&[], Duration::from_secs(120));
     }
+}
+
+/// All ADDs at once, without a process around each; when each was answered, and with what.
+fn rush(work: &[(&Node, &Pod)]) -> (Vec<Duration>, Vec<String>) {
+    for (node, pod) in work {
+        node.begin(&pod.name);
+    }
+    let began = boot_time();
+    let ask = |node: &Node, pod: &Pod| match node.ask(pod, DEADLINE) {
+        PluginInput::Answered(Response::Added(added)) => {
+            let address = added.addresses[0].address.to_string();
+            (boot_time().since(began), address)
+        }
+        other => panic!("{other:?}"),
+    };
+    std::thread::scope(|scope| {
+        let asks: Vec<_> = work
+            .iter()
+            .map(|(node, pod)| scope.spawn(|| ask(node, pod)))
+            .collect();
+        asks.into_iter().map(|ask| ask.join().unwrap()).unzip()
+    })
+}
+
+#[test]
+fn a_thousand_adds_at_once_over_ten_agents_get_exactly_a_thousand_addresses() {
+    for reserved in [true, false] {
+        let Some(rig) = Rig::start("10.20.0.0-10.20.3.231", 32) else {
+            return;
+        };
+        let mut nodes: Vec<_> = (0..10).map(|i| rig.node(&format!("n{i}"))).collect();
+        for node in &mut nodes {
+            if !reserved {
+                node.claim_at_add();
+            }
+            node.start();
+        }
+        nodes.iter().for_each(Node::await_ready);
+        let pods: Vec<_> = (0..1000)
+            .map(|i| rig.pod(&nodes[i % 10], &format!("p{i}")))
+            .collect();
+        if reserved {
+            rig.await_holders(&pods, Duration::from_secs(120));
+        }
+        let before = Requests::of(&nodes);
+        let work: Vec<_> = (0..1000).map(|i| (&nodes[i % 10], &pods[i])).collect();
+        let (times, addresses) = rush(&work);
+        assert_distinct(&addresses);
+        let what = if reserved {
+            "reserved"
+        } else {
+            "claimed at ADD"
+        };
+        let name = format!("10 agents, 1000 ADDs at once, 1000 addresses, {what}");
+        print(&name, times, Requests::of(&nodes) - before);
+        rig.await_holders(&pods, Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn four_hundred_asks_at_once_of_one_agent_are_answered_with_four_hundred_addresses() {
+    let Some(rig) = Rig::start("10.20.0.0/23", 32) else {
+        return;
+    };
+    let mut node = rig.node("n0");
+    node.start();
+    node.await_ready();
+    let pods: Vec<_> = (0..400).map(|i| rig.pod(&node, &format!("p{i}"))).collect();
+    rig.await_holders(&pods, Duration::from_secs(60));
+    let before = Requests::of([&node]);
+    let work: Vec<_> = pods.iter().map(|pod| (&node, pod)).collect();
+    let (times, addresses) = rush(&work);
+    assert_distinct(&addresses);
+    print(
+        "one agent, 400 ADDs at once",
+        times,
+        Requests::of([&node]) - before,
+    );
 }
