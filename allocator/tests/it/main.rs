@@ -12,6 +12,7 @@ mod costs;
 mod orders;
 mod parts;
 mod pools;
+mod promises;
 mod sequences;
 mod set_aside;
 mod storms;
