@@ -13,6 +13,7 @@ mod orders;
 mod parts;
 mod pools;
 mod promises;
+mod protocol;
 mod sequences;
 mod set_aside;
 mod storms;

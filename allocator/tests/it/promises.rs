@@ -73,7 +73,8 @@ fn sentences(passage: &str) -> Vec<&str> {
         let (before, after) = (&rest[..from + at], &rest[from + at + 1..]);
         let ended = before.trim_end_matches(['"', ')']);
         let ends = ended.ends_with(['.', '?', '!']);
-        let begins = after.starts_with(|c: char| c.is_uppercase() || "`*\"(".contains(c));
+        let begins = after
+            .starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit() || "`*\"(".contains(c));
         if ends && begins {
             all.push(before);
             (rest, from) = (after, 0);

@@ -3,7 +3,7 @@
 //! and it is told by name.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Controller;
 use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
@@ -14,16 +14,17 @@ use crate::ports::ApiError;
 
 /// A delay is forgotten so long after its end: its object was deleted meanwhile.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
-/// An object that is written so often within [`CHURN_WINDOW`] is not as it was written: somebody
-/// changes it back, or the apiserver drops a field.
-const CHURN_MAX: u32 = 16;
+/// An object that was written so often within [`CHURN_WINDOW`] is not as it was written: somebody
+/// changes it back, or the apiserver drops a field. It waits for the window's end.
+const CHURN_MAX: usize = 16;
 const CHURN_WINDOW: Duration = Duration::from_secs(60);
 
 /// What waits.
 #[derive(Default)]
 pub(super) struct Delays {
     of_objects: BTreeMap<ObjectKey, Delay>,
-    written: BTreeMap<ObjectKey, (BootTime, u32)>,
+    /// When each object was written last, at most [`CHURN_MAX`] times.
+    written: BTreeMap<ObjectKey, VecDeque<BootTime>>,
 }
 
 struct Delay {
@@ -112,6 +113,10 @@ impl Controller {
     /// The object waits for something that nobody tells of.
     pub(super) fn look_later(&mut self, key: ObjectKey) {
         let until = self.now + self.config.retry.longest;
+        self.wait_until(key, until);
+    }
+
+    fn wait_until(&mut self, key: ObjectKey, until: BootTime) {
         let delay = Delay {
             until,
             failure_count: 0,
@@ -128,14 +133,15 @@ impl Controller {
             return;
         }
         let now = self.now;
-        let (since, count) = self.delays.written.entry(key.clone()).or_insert((now, 0));
-        if now.since(*since) > CHURN_WINDOW {
-            (*since, *count) = (now, 0);
+        let times = self.delays.written.entry(key.clone()).or_default();
+        times.push_back(now);
+        if times.len() > CHURN_MAX {
+            times.pop_front();
         }
-        *count += 1;
-        if *count > CHURN_MAX {
+        let first = times.front().copied().unwrap_or(now);
+        if times.len() == CHURN_MAX && now.since(first) < CHURN_WINDOW {
             let text = format!("{key} was written {CHURN_MAX} times and is not as it was written");
-            self.look_later(key.clone());
+            self.wait_until(key.clone(), first + CHURN_WINDOW);
             self.tell(key.clone(), "NotAsWritten", text);
         }
     }
@@ -147,7 +153,8 @@ impl Controller {
         self.delays
             .of_objects
             .retain(|_, delay| is_live(delay.until));
-        self.delays.written.retain(|_, (since, _)| is_live(*since));
+        let written = &mut self.delays.written;
+        written.retain(|_, times| times.back().is_some_and(|at| is_live(*at)));
     }
 
     /// A version of an object that cannot be read. Its last readable version is kept for what it
