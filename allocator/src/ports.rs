@@ -254,6 +254,12 @@ pub trait Journal: Sync {
 
     /// Replaces the whole content atomically (write aside, rename).
     fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send;
+
+    /// Keeps what was read for people to look at, before it is replaced. How many are kept is
+    /// bounded; a store that people cannot look at keeps none.
+    fn set_aside(&self) -> impl Future<Output = Result<(), LocalError>> + Send {
+        core::future::ready(Ok(()))
+    }
 }
 
 /// Names one file of the spool.

@@ -213,6 +213,62 @@ pub enum IpamFault {
         /// Machine.
         node: NodeIndex,
     },
+    /// Something on the machine that the node agent relies on is out of order from now on; what
+    /// only happens (a file that is gone) has no end.
+    Trouble {
+        /// Machine.
+        node: NodeIndex,
+        /// What.
+        trouble: Trouble,
+        /// Position in the fault plan.
+        fault: u32,
+        /// Decides what a plan does not say: which byte, which looks.
+        draw: u64,
+    },
+    /// The end of a trouble.
+    Relief {
+        /// Machine.
+        node: NodeIndex,
+        /// Position of the trouble in the fault plan.
+        fault: u32,
+    },
+}
+
+/// What can be out of order beside a node agent. Its journal is the file in which it writes down
+/// what it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Trouble {
+    /// The journal's file is gone.
+    JournalLost,
+    /// Bytes in the middle of the journal are others.
+    JournalDamaged,
+    /// The next append writes a part of its entry, and the agent dies in it.
+    JournalTorn {
+        /// Until it starts again.
+        restart_after: Duration,
+    },
+    /// An earlier copy of the journal stands in its place.
+    JournalOldCopy,
+    /// Appends fail: the disk is full.
+    JournalFull,
+    /// Nothing can be written.
+    JournalReadOnly,
+    /// A write takes seconds.
+    JournalSlow,
+    /// Looks at paths of namespaces, some or all, show nothing.
+    PathUnknown,
+    /// The agent's mark in the directory of namespaces is gone, and cannot be made anew.
+    CanaryGone,
+    /// The directory of namespaces is an empty one in the agent's view.
+    PathsVanished,
+    /// The spool cannot be listed.
+    SpoolUnreadable,
+    /// No notice tells of a change in the spool, and a list of it takes seconds.
+    SpoolLate,
+    /// What lies in the spool is garbage.
+    SpoolGarbage,
+    /// The runtime's list fails or hangs, while it serves its kubelet.
+    RuntimeUnaskable,
 }
 
 /// A change on a machine that a process on it could notice.

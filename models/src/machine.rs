@@ -33,6 +33,8 @@ pub struct Machine {
     pub network_lock: FifoServer,
     /// Files under /run/netns.
     pub namespaces: BTreeMap<NetnsId, Namespace>,
+    /// Its runtime answers.
+    pub runtime_up: bool,
     /// What the runtime lists as sandboxes (ready or not).
     pub sandboxes: BTreeMap<ContainerId, ListedSandbox>,
 }
@@ -62,6 +64,7 @@ impl Machine {
             bbolt: FifoServer::new(1),
             network_lock: FifoServer::new(1),
             namespaces: BTreeMap::new(),
+            runtime_up: true,
             sandboxes: BTreeMap::new(),
         }
     }

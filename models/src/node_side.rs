@@ -265,8 +265,36 @@ impl Nodes {
     pub fn restart_containerd(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let this = &mut self.nodes[node.index()];
         if this.runtime.up && context.core.machine(node).up {
-            this.runtime_stop(context);
+            this.runtime_stop(None, context);
         }
+    }
+
+    /// containerd of a machine dies and is back after a while; plugins run on as orphans. `false`:
+    /// it is down already.
+    pub fn stop_containerd(
+        &mut self,
+        node: NodeIndex,
+        down: Duration,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let this = &mut self.nodes[node.index()];
+        let runs = this.runtime.up && context.core.machine(node).up;
+        if runs {
+            this.runtime_stop(Some(down), context);
+        }
+        runs
+    }
+
+    /// A sandbox of a machine ends without a DEL: its processes, its namespace and its record are
+    /// gone at once. Which one: `pick`, modulo those that are ready and that no call concerns.
+    /// `false`: there is none.
+    pub fn lose_sandbox(&mut self, node: NodeIndex, pick: u64, context: &mut Context<'_>) -> bool {
+        self.nodes[node.index()].sandbox_lost(pick, context)
+    }
+
+    /// The next teardown of a sandbox on a machine asks no plugin: its namespace goes without a DEL.
+    pub fn skip_del(&mut self, node: NodeIndex) {
+        self.nodes[node.index()].runtime.silent_teardowns += 1;
     }
 
     /// Every IPAM plugin that runs on a machine is killed (out of memory): its parent sees it fail.

@@ -18,6 +18,8 @@ use crate::ports::{Journal, LocalError};
 
 /// How often a lock that another process has is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Damaged journals that are kept for people: the first ones, which show what began it, and the last.
+const ASIDE_COUNT_MAX: usize = 4;
 
 struct Opened {
     lock: File,
@@ -164,10 +166,30 @@ impl JournalFile {
         // Left by a process that died half-way.
         let _ = fs::remove_file(&aside);
         let mut file = private(&aside)?;
-        file.write_all(bytes)?;
+        if let Err(error) = file.write_all(bytes) {
+            // On a full disk it would keep others from what room there is.
+            let _ = fs::remove_file(&aside);
+            return Err(error);
+        }
         fs::rename(&aside, &self.path)?;
         opened.file = file;
         opened.length = bytes.len() as u64;
+        Ok(())
+    }
+
+    /// A second name for the file: the next replacement takes only the first away.
+    fn link_aside(&self) -> io::Result<()> {
+        let name = |number: usize| self.beside(&format!(".damaged-{number}"));
+        for number in 1..=ASIDE_COUNT_MAX {
+            let name = name(number);
+            if number == ASIDE_COUNT_MAX {
+                let _ = fs::remove_file(&name);
+            }
+            match fs::hard_link(&self.path, &name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                linked => return linked,
+            }
+        }
         Ok(())
     }
 }
@@ -216,6 +238,10 @@ impl Journal for JournalFile {
 
     async fn compact(&self, bytes: Vec<u8>) -> Result<(), LocalError> {
         self.replace(&bytes).map_err(|error| self.failed(error))
+    }
+
+    async fn set_aside(&self) -> Result<(), LocalError> {
+        self.link_aside().map_err(|error| self.failed(error))
     }
 }
 
@@ -313,6 +339,41 @@ mod tests {
         second.open().await.unwrap();
         assert!(journal.compact(b"old".into()).await.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_journal_is_kept_a_bounded_number_of_times_and_never_changed() {
+        let (_directory, path) = place();
+        let journal = JournalFile::new(&path);
+        journal.open().await.unwrap();
+        for content in 0..8 {
+            journal.compact(vec![content]).await.unwrap();
+            journal.set_aside().await.unwrap();
+        }
+        journal.compact(b"sound".into()).await.unwrap();
+        let mut kept = Vec::new();
+        for number in 1..=8 {
+            let name = journal.beside(&format!(".damaged-{number}"));
+            kept.extend(fs::read(name).unwrap_or_default());
+        }
+        assert_eq!(kept, [0, 1, 2, 7], "the first ones and the last");
+        assert_eq!(fs::read(&path).unwrap(), b"sound");
+    }
+
+    #[tokio::test]
+    async fn a_replacement_that_fails_leaves_the_journal_and_no_half_of_another() {
+        let (_directory, path) = place();
+        let journal = JournalFile::new(&path);
+        journal.open().await.unwrap();
+        journal.append(b"x".into()).await.unwrap();
+        // Nothing can be written in the place of a directory.
+        fs::create_dir(journal.beside(".new")).unwrap();
+        assert!(journal.compact(b"y".into()).await.is_err());
+        fs::remove_dir(journal.beside(".new")).unwrap();
+        journal.append(b"z".into()).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"xz");
+        journal.compact(b"all".into()).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"all", "it comes back by itself");
     }
 
     #[tokio::test]

@@ -166,6 +166,8 @@ impl Failure {
     pub const ADDRESS_INADMISSIBLE: u32 = 102;
     /// CHECK found a difference.
     pub const CHECK_FAILED: u32 = 103;
+    /// No pool that was named, or none at all, admits the Pod; or an annotation cannot be followed.
+    pub const NOT_ADMITTED: u32 = 104;
 
     /// A failure with that code.
     pub fn new(code: u32, message: impl Into<String>) -> Self {

@@ -18,12 +18,33 @@ pub fn mix(left: u64, right: u64) -> u64 {
 
 /// CRC-32 (IEEE 802.3), as in zlib.
 pub fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
+    crc32_of(&[bytes])
+}
+
+/// The same of several pieces, one behind the other.
+pub fn crc32_of(pieces: &[&[u8]]) -> u32 {
+    let bytes = pieces.iter().copied().flatten();
+    !bytes.fold(u32::MAX, |crc, byte| {
+        (crc >> 8) ^ CRC32[((crc ^ u32::from(*byte)) & 0xff) as usize]
     })
 }
+
+/// What a byte does to the checksum.
+const CRC32: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < table.len() {
+        let mut crc = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -32,6 +53,7 @@ mod tests {
     #[test]
     fn hashes_have_their_published_values() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32_of(&[b"1234", b"", b"56789"]), 0xcbf4_3926);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_ne!(mix(1, 2), mix(2, 1));
     }

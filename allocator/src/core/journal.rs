@@ -1,15 +1,41 @@
-//! What an agent writes down on its own disk, and the form of it: one frame per entry, of length,
-//! CRC-32 and JSON. Storing the bytes is a port's business.
+//! What an agent writes down on its own disk, and the form of it. Storing the bytes is a port's
+//! business.
+//!
+//! A journal is one frame per entry. The first is the header's: length, CRC-32, JSON, as in version
+//! 1, so that a program of any release finds the version and refuses a newer one. All others:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | a mark that no JSON contains: behind damage the next frame is found by it |
+//! | 4 | the frame's number in this file, from 1: what is missing, doubled or moved is seen |
+//! | 4 | length of the JSON |
+//! | 4 | CRC-32 of those twelve bytes: a damaged length is not taken for a torn end |
+//! | 4 | CRC-32 of those twelve bytes and the JSON |
+//!
+//! So three things are told apart. *Whole*. *Torn*: the file ends within its last frame, as a process
+//! leaves it that is killed while it appends; nothing that was acknowledged is missing. *Damaged*:
+//! anything else. What no form of the file itself can show is that its end was cut off between two
+//! frames, or that an old copy took its place: that no entry speaks of an address is therefore never
+//! taken for a proof that nobody has it (see `agent::lost`).
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Allocation, Attachment, MountId};
-use super::hash::crc32;
+use super::hash::{crc32, crc32_of};
 use super::objects::Uid;
 use super::time::BootTime;
 
-/// The form that this code writes.
-pub const VERSION: u32 = 1;
+/// The form that this code writes. It reads version 1, too.
+pub const VERSION: u32 = 2;
+
+/// Begins every frame but the header's. Neither end of it can be part of UTF-8.
+const MARK: [u8; 4] = [0xff, b'B', b'J', 0xfe];
+/// Units: bytes. Mark, number and length.
+const CHECKED_BYTES: usize = 12;
+/// Units: bytes. Those and the two checksums.
+const HEAD_BYTES: usize = CHECKED_BYTES + 8;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,100 +109,212 @@ pub struct Binding {
 #[error("the journal has version {0}, which this program does not know")]
 pub struct UnknownVersion(pub u32);
 
-/// One entry as bytes to append.
-pub fn encode(entry: &Entry) -> Vec<u8> {
+/// What a journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Every intact entry, in the order in which they were written, those behind damage included.
+    pub entries: Vec<Entry>,
+    /// What is wrong with it.
+    pub state: State,
+}
+
+/// Whether everything that was written can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// As far as the bytes can tell.
+    #[default]
+    Whole,
+    /// The last frame is incomplete.
+    Torn,
+    /// Something else: entries are missing, and nobody knows which.
+    Damaged(Damage),
+}
+
+/// The first thing that is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at byte {at}")]
+pub struct Damage {
+    /// Units: bytes from the begin of the file.
+    pub at: usize,
+    /// What is there.
+    pub what: &'static str,
+}
+
+/// The entry that stands at that place of its journal (0: the header, which has a form of its own)
+/// as bytes to append.
+pub fn encode(number: usize, entry: &Entry) -> Vec<u8> {
     let json = serde_json::to_vec(entry).expect("an entry has only string keys");
-    let mut bytes = Vec::with_capacity(json.len() + 8);
-    bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&crc32(&json).to_le_bytes());
+    let length = (json.len() as u32).to_le_bytes();
+    let mut bytes = Vec::with_capacity(json.len() + HEAD_BYTES);
+    if number == 0 {
+        bytes.extend_from_slice(&length);
+        bytes.extend_from_slice(&crc32(&json).to_le_bytes());
+    } else {
+        bytes.extend_from_slice(&MARK);
+        bytes.extend_from_slice(&(number as u32).to_le_bytes());
+        bytes.extend_from_slice(&length);
+        let head = crc32(&bytes);
+        let whole = crc32_of(&[&bytes, &json]);
+        bytes.extend_from_slice(&head.to_le_bytes());
+        bytes.extend_from_slice(&whole.to_le_bytes());
+    }
     bytes.extend_from_slice(&json);
     bytes
 }
 
-/// All entries up to the first frame that is cut off or damaged.
+/// All entries as the bytes of a whole journal; the first is the header.
+pub fn encode_all(entries: &[Entry]) -> Vec<u8> {
+    let frames = entries.iter().enumerate();
+    frames.flat_map(|(n, entry)| encode(n, entry)).collect()
+}
+
+/// What the bytes hold, and what is wrong with them. No bytes are a journal without entries.
 ///
 /// Errors: the header names an unknown version, or an intact entry cannot be understood.
-pub fn decode(mut bytes: &[u8]) -> Result<Vec<Entry>, UnknownVersion> {
-    let mut entries = Vec::new();
-    while let Some((head, rest)) = bytes.split_at_checked(8) {
-        let word =
-            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let Some((json, rest)) = rest.split_at_checked(word(0) as usize) else {
-            break;
-        };
-        if crc32(json) != word(4) {
-            break;
-        }
-        match serde_json::from_slice(json) {
-            Ok(Entry::Header { version, .. }) if version != VERSION => {
-                return Err(UnknownVersion(version));
-            }
-            Ok(entry) => entries.push(entry),
-            Err(_) => return Err(UnknownVersion(0)),
-        }
-        bytes = rest;
+pub fn decode(bytes: &[u8]) -> Result<Replay, UnknownVersion> {
+    if bytes.is_empty() {
+        return Ok(Replay::default());
     }
-    Ok(entries)
+    let header = match plain_frame(bytes) {
+        Some((json, length)) => Some((parse(json)?, length)),
+        None => None,
+    };
+    match header {
+        Some((header @ Entry::Header { version: 1, .. }, length)) => {
+            decode_plain(bytes, length, header)
+        }
+        Some((Entry::Header { version, .. }, _)) if version != VERSION => {
+            Err(UnknownVersion(version))
+        }
+        Some((header @ Entry::Header { .. }, length)) => {
+            decode_numbered(bytes, length, Some(header))
+        }
+        // Without its header a journal may be one of another boot: the caller must not take it for
+        // one of this boot.
+        Some(_) | None => decode_numbered(bytes, 0, None),
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Entry, UnknownVersion> {
+    serde_json::from_slice(json).map_err(|_| UnknownVersion(0))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at + 4)?;
+    Some(u32::from_le_bytes(word.try_into().ok()?))
+}
+
+/// The JSON of a frame of length, checksum and JSON, and the whole frame's length.
+fn plain_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let length = (word(bytes, 0)? as usize).checked_add(8)?;
+    // Zeros are the sound frame of nothing.
+    let json = bytes.get(8..length).filter(|json| !json.is_empty())?;
+    (crc32(json) == word(bytes, 4)?).then_some((json, length))
+}
+
+/// The rest of a journal of version 1. Its frames do not tell a torn one from a damaged length, so
+/// each of both is damage, and behind it no frame can be found.
+fn decode_plain(bytes: &[u8], mut at: usize, header: Entry) -> Result<Replay, UnknownVersion> {
+    let mut entries = vec![header];
+    while at < bytes.len() {
+        let Some((json, length)) = bytes.get(at..).and_then(plain_frame) else {
+            let what = "an incomplete or damaged entry of version 1";
+            let state = State::Damaged(Damage { at, what });
+            return Ok(Replay { entries, state });
+        };
+        entries.push(parse(json)?);
+        at += length;
+    }
+    let state = State::Whole;
+    Ok(Replay { entries, state })
+}
+
+/// What stands at the begin of some bytes.
+enum Frame<'b> {
+    Intact {
+        number: u32,
+        json: &'b [u8],
+    },
+    /// Of the frame with the expected number; the bytes end within it.
+    Torn,
+    Bad,
+}
+
+fn numbered_frame(bytes: &[u8], expected: u32) -> Frame<'_> {
+    let Some((head, _)) = bytes.split_at_checked(HEAD_BYTES) else {
+        let mut begin = [0; 8];
+        begin[..4].copy_from_slice(&MARK);
+        begin[4..].copy_from_slice(&expected.to_le_bytes());
+        let known = bytes.len().min(begin.len());
+        return if bytes[..known] == begin[..known] {
+            Frame::Torn
+        } else {
+            Frame::Bad
+        };
+    };
+    let checked = &head[..CHECKED_BYTES];
+    let (Some(number), Some(length)) = (word(head, 4), word(head, 8)) else {
+        return Frame::Bad;
+    };
+    if checked[..4] != MARK || word(head, CHECKED_BYTES) != Some(crc32(checked)) {
+        return Frame::Bad;
+    }
+    match bytes.get(HEAD_BYTES..HEAD_BYTES + length as usize) {
+        Some(json) if word(head, CHECKED_BYTES + 4) == Some(crc32_of(&[checked, json])) => {
+            Frame::Intact { number, json }
+        }
+        Some(_) => Frame::Bad,
+        None if number == expected => Frame::Torn,
+        None => Frame::Bad,
+    }
+}
+
+/// The frames from `at` on. Behind damage the next mark is looked for, and the numbers tell the
+/// order in which the frames were written.
+fn decode_numbered(
+    bytes: &[u8],
+    mut at: usize,
+    header: Option<Entry>,
+) -> Result<Replay, UnknownVersion> {
+    let mut state = State::Whole;
+    if header.is_none() {
+        let what = "no header";
+        state = State::Damaged(Damage { at, what });
+    }
+    let mut found: BTreeMap<u32, Entry> = BTreeMap::new();
+    let mut expected = 1;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let wrong = match numbered_frame(rest, expected) {
+            Frame::Intact { number, json } => {
+                found.insert(number, parse(json)?);
+                let here = at;
+                at += HEAD_BYTES + json.len();
+                let in_order = number == expected;
+                expected = number.max(expected - 1).saturating_add(1);
+                if in_order {
+                    continue;
+                }
+                (here, "an entry out of order")
+            }
+            Frame::Torn if state == State::Whole => {
+                state = State::Torn;
+                break;
+            }
+            Frame::Torn | Frame::Bad => {
+                let here = at;
+                let next = rest[1..].windows(MARK.len()).position(|w| w == MARK);
+                at = next.map_or(bytes.len(), |next| at + 1 + next);
+                (here, "a damaged entry")
+            }
+        };
+        if state == State::Whole {
+            let (at, what) = wrong;
+            state = State::Damaged(Damage { at, what });
+        }
+    }
+    let entries = header.into_iter().chain(found.into_values()).collect();
+    Ok(Replay { entries, state })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entries() -> Vec<Entry> {
-        let attachment = Attachment {
-            container: "c".into(),
-            interface: "eth0".into(),
-        };
-        vec![
-            Entry::Header {
-                version: VERSION,
-                boot_id: "b".into(),
-            },
-            Entry::Block {
-                pool: "p".into(),
-                index: 7,
-            },
-            Entry::Releasing {
-                attachment: attachment.clone(),
-                at: BootTime::from_nanos(3),
-            },
-            Entry::Ended { attachment },
-        ]
-    }
-
-    fn bytes() -> Vec<u8> {
-        entries().iter().flat_map(encode).collect()
-    }
-
-    #[test]
-    fn what_is_appended_is_replayed() {
-        assert_eq!(decode(&bytes()).unwrap(), entries());
-    }
-
-    #[test]
-    fn a_tail_cut_anywhere_loses_only_whole_entries() {
-        let all = bytes();
-        for length in 0..all.len() {
-            let read = decode(&all[..length]).unwrap();
-            assert_eq!(read, entries()[..read.len()], "cut at {length}");
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_ends_the_replay_there() {
-        let mut damaged = bytes();
-        let last = damaged.len() - 1;
-        damaged[last] ^= 1;
-        assert_eq!(decode(&damaged).unwrap().len(), entries().len() - 1);
-    }
-
-    #[test]
-    fn an_unknown_version_is_refused() {
-        let newer = encode(&Entry::Header {
-            version: VERSION + 1,
-            boot_id: "b".into(),
-        });
-        assert_eq!(decode(&newer), Err(UnknownVersion(VERSION + 1)));
-    }
-}
+mod tests;

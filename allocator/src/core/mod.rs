@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod block;
 pub mod call;
+pub mod choice;
 pub mod condition;
 pub mod controller;
 pub mod disk;
@@ -12,6 +13,7 @@ pub mod hash;
 pub mod holder;
 pub mod identity;
 pub mod journal;
+pub mod labels;
 #[cfg(feature = "mutants")]
 mod mutant;
 pub mod naming;

@@ -24,11 +24,20 @@ pub enum Mutant {
     AllOrNothingDecode,
     /// A list of the runtime's sandboxes that failed counts as an empty list.
     LostRuntimeTakenForEmpty,
+    /// Whoever names a pool gets it: its rules are asked only where nobody named one.
+    RightsOnlyOnOrdinaryPath,
+    /// A start without a journal writes a sound one before it knows what the lost one knew, and what
+    /// no entry says is taken for what is not.
+    HeaderBeforeLost,
+    /// The journal is read up to the first damage, and what is not read is taken for what is not.
+    DamageBelieved,
+    /// A path that cannot be told is taken for one that is gone.
+    UnknownTakenForGone,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NoResourceVersion,
         Self::ReleaseOnPodAbsent,
         Self::ReadSettlesUnknown,
@@ -37,6 +46,10 @@ impl Mutant {
         Self::ClaimsForForeignPods,
         Self::AllOrNothingDecode,
         Self::LostRuntimeTakenForEmpty,
+        Self::RightsOnlyOnOrdinaryPath,
+        Self::HeaderBeforeLost,
+        Self::DamageBelieved,
+        Self::UnknownTakenForGone,
     ];
 
     fn name(self) -> &'static str {
@@ -49,6 +62,10 @@ impl Mutant {
             Self::ClaimsForForeignPods => "claims-for-foreign-pods",
             Self::AllOrNothingDecode => "all-or-nothing-decode",
             Self::LostRuntimeTakenForEmpty => "lost-runtime-taken-for-empty",
+            Self::RightsOnlyOnOrdinaryPath => "rights-only-on-ordinary-path",
+            Self::HeaderBeforeLost => "header-before-lost",
+            Self::DamageBelieved => "damage-believed",
+            Self::UnknownTakenForGone => "unknown-taken-for-gone",
         }
     }
 }

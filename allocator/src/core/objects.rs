@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::labels::{LabelSelector, Requirement};
 use super::set_aside::SetAside;
 
 /// The API group of Berth's own kinds.
@@ -31,8 +32,13 @@ pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Label on a `BerthNode`, present with value `true` where its name states its node: what an
 /// admission policy need not look up.
 pub const LABEL_STATES_NODE: &str = "berth.dev/name-states-node";
-/// Annotation on a Pod that names the pool of its default network.
+/// Annotation on a Pod that names the pool of its default network; on a Namespace, the pool of the
+/// default network of its Pods that name none.
 pub const ANNOTATION_POOL: &str = "berth.dev/pool";
+/// Annotation on a Pod that names pools of its networks: a JSON object, `{"storage": "pool-a",
+/// "storage/net2": "pool-b"}`. A key is a network (`name` of its CNI configuration), or one
+/// interface on it.
+pub const ANNOTATION_POOLS: &str = "berth.dev/pools";
 /// Annotation by which multus takes another network than the cluster's for a Pod's first interface:
 /// the name of a NetworkAttachmentDefinition, perhaps behind its namespace and a slash.
 pub const ANNOTATION_MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
@@ -228,6 +234,18 @@ pub struct AddressPoolSpec {
     /// Name servers handed to the Pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Namespaces whose Pods may draw from this pool, by the Namespaces' labels, beside
+    /// `namespaces`. Only a pool with this field, be it `{}` (every Namespace), may be the default
+    /// pool that a Namespace names by the annotation berth.dev/pool; while no pool has it, agents
+    /// read no Namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+    /// Requirements on the labels of a Node, beside `nodeSelector`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub node_match_expressions: Vec<Requirement>,
+    /// Requirements on the labels of a Pod, beside `podSelector`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pod_match_expressions: Vec<Requirement>,
     /// Fields of a newer release.
     #[serde(flatten)]
     pub other: Fields,
@@ -615,10 +633,24 @@ pub struct PodIp {
     pub ip: String,
 }
 
+/// The part of a Namespace that Berth reads. Never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Namespace {
+    /// Name, labels, annotations.
+    pub metadata: Metadata,
+}
+
 impl Pod {
     /// Whether a finished Pod: `Succeeded` or `Failed`.
     pub fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it shows the static Pod that the runtime knows by this UID.
+    pub fn is_mirror_of(&self, uid: &Uid) -> bool {
+        let of = self.metadata.annotations.get(ANNOTATION_MIRROR);
+        of.is_some_and(|text| text == uid.as_str())
     }
 
     /// Whether the kubelet made it as the mirror of a static Pod.
@@ -700,6 +732,7 @@ kinds!(
     Lease,
     Node,
     Pod,
+    Namespace,
 );
 
 impl Object {

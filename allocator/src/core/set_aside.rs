@@ -12,7 +12,7 @@ use serde_path_to_error::{Path, Segment, Track};
 use super::block;
 use super::objects::{
     AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, GROUP, Kind,
-    Lease, Metadata, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
+    Lease, Metadata, Namespace, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
 };
 
 /// An object that is there and cannot be read.
@@ -148,7 +148,11 @@ pub fn unknown_fields(object: &Object) -> Vec<String> {
             note("", &approval.other);
             note("spec.", &approval.spec.other);
         }
-        Object::Lease(_) | Object::Node(_) | Object::Pod(_) | Object::SetAside(_) => {}
+        Object::Lease(_)
+        | Object::Node(_)
+        | Object::Pod(_)
+        | Object::Namespace(_)
+        | Object::SetAside(_) => {}
     }
     found.sort();
     found
@@ -184,7 +188,7 @@ fn is_newer(object: &Object) -> bool {
 fn newer_schema(kind: Kind, value: &Value) -> Option<Bad> {
     let known = match kind {
         Kind::AddressBlock => block::SCHEMA,
-        Kind::Lease | Kind::Node | Kind::Pod => return None,
+        Kind::Lease | Kind::Node | Kind::Pod | Kind::Namespace => return None,
         _ => SCHEMA,
     };
     let schema = value["spec"]["schema"].as_u64()?;
@@ -238,6 +242,11 @@ fn typed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Object, D::Er
             let mut pod = Pod::deserialize(from)?;
             forget_unwritten(&mut pod.metadata);
             pod.into()
+        }
+        Kind::Namespace => {
+            let mut namespace = Namespace::deserialize(from)?;
+            forget_unwritten(&mut namespace.metadata);
+            namespace.into()
         }
     })
 }
@@ -326,7 +335,7 @@ fn without_indexes(field: &str) -> String {
 fn plural(kind: Kind) -> String {
     let name = format!("{kind:?}s").to_lowercase();
     match kind {
-        Kind::Lease | Kind::Node | Kind::Pod => name,
+        Kind::Lease | Kind::Node | Kind::Pod | Kind::Namespace => name,
         _ => format!("{name}.{GROUP}"),
     }
 }

@@ -271,6 +271,11 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                         Done::Nothing
                     });
                 }
+                Output::SetJournalAside => {
+                    if let Err(error) = ports.journal().set_aside().await {
+                        tracing::warn!(%error, "the damaged journal could not be kept");
+                    }
+                }
                 Output::Metric(metric) => ports.observer().metric(metric),
                 Output::Event {
                     subject,

@@ -13,7 +13,7 @@ mod release;
 use std::collections::BTreeMap;
 
 pub use burial::{BurialPlan, BurialRefusal, plan_burial};
-pub use explain::{Explanation, Judgement, explain};
+pub use explain::{Asked, Explanation, Judgement, explain};
 pub use findings::{Finding, FindingKind, findings};
 pub use holders::{HolderRow, holders};
 pub use pools::{PoolRow, pools};
@@ -22,7 +22,8 @@ pub use release::{ReleasePlan, ReleaseRefusal, plan_release};
 use crate::core::block::Block;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Kind, Node, Object, Pod,
+    AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Kind, Namespace, Node,
+    Object, Pod,
 };
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::set_aside::SetAside;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// Pods of all namespaces.
     pub pods: Vec<Pod>,
+    /// Namespaces, as far as they were asked for: one that is not here is not known.
+    pub namespaces: Vec<Namespace>,
     /// What is there and cannot be read, of all kinds.
     pub set_aside: Vec<SetAside>,
 }
@@ -58,6 +61,7 @@ impl Snapshot {
                 Object::BerthNode(machine) => self.machines.push(*machine),
                 Object::Node(node) => self.nodes.push(*node),
                 Object::Pod(pod) => self.pods.push(*pod),
+                Object::Namespace(namespace) => self.namespaces.push(*namespace),
                 Object::SetAside(object) => self.set_aside.push(*object),
                 Object::DomainApproval(_) | Object::Lease(_) => {}
             }

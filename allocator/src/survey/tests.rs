@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::core::holder::{Holder, HolderState, Record};
+use crate::core::labels::{LabelSelector, Operator, Requirement};
 use crate::core::objects::{
-    ANNOTATION_POOL, ANNOTATION_RELEASE, Condition, FamilySpec, FormerEpoch, Metadata, Uid,
+    ANNOTATION_POOL, ANNOTATION_POOLS, ANNOTATION_RELEASE, Condition, FamilySpec, FormerEpoch,
+    Metadata, Uid,
 };
 use crate::core::pool::{approval, fingerprint};
 
@@ -246,7 +248,7 @@ fn a_pod_learns_which_pools_are_for_it_in_order_and_why_others_are_not() {
         pool.spec.namespaces = vec!["bank".into()];
     }));
     snapshot.pods = vec![pod("x", "a")];
-    let said = explain(&snapshot, "shop", "x", "").unwrap();
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
     let ranks: Vec<(&str, Option<u32>)> = said
         .pools
         .iter()
@@ -258,13 +260,132 @@ fn a_pod_learns_which_pools_are_for_it_in_order_and_why_others_are_not() {
         .metadata
         .annotations
         .insert(ANNOTATION_POOL.into(), "bank".into());
-    let said = explain(&snapshot, "shop", "x", "").unwrap();
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+    assert!(
+        said.pools.iter().all(|judged| judged.rank.is_none()),
+        "{said:?}"
+    );
+    let bank = said
+        .pools
+        .iter()
+        .find(|judged| judged.pool == "bank")
+        .unwrap();
+    assert!(
+        bank.why.contains("spec.namespaces"),
+        "named, and not admitted: {bank:?}"
+    );
+    snapshot.pods[0]
+        .metadata
+        .annotations
+        .insert(ANNOTATION_POOL.into(), "p".into());
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
     assert_eq!(
         (said.pools[0].pool.as_str(), said.pools[0].rank),
-        ("bank", Some(1))
+        ("p", Some(1))
     );
     assert_eq!(said.pools[1].rank, None);
-    assert_eq!(explain(&snapshot, "shop", "nobody", ""), None);
+    assert_eq!(explain(&snapshot, "shop", "nobody", Asked::default()), None);
+}
+
+type Change<'a> = &'a dyn Fn(&mut AddressPool);
+
+#[test]
+fn each_refusal_is_explained_by_the_agents_own_rule() {
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    let requires = |operator, values: &[&str]| {
+        vec![Requirement {
+            key: "tier".into(),
+            operator,
+            values: values.iter().map(ToString::to_string).collect(),
+        }]
+    };
+    let team = || LabelSelector {
+        match_labels: labels("team", "a"),
+        ..LabelSelector::default()
+    };
+    let cases: [(Change<'_>, &str); 9] = [
+        (&|p| p.spec.disabled = true, "spec.disabled"),
+        (
+            &|p| p.spec.node_selector = labels("zone", "b"),
+            "spec.nodeSelector",
+        ),
+        (
+            &|p| p.spec.node_match_expressions = requires(Operator::Exists, &[]),
+            "spec.nodeMatchExpressions",
+        ),
+        (
+            &|p| p.spec.namespaces = vec!["bank".into()],
+            "spec.namespaces",
+        ),
+        (
+            &|p| p.spec.namespace_selector = Some(team()),
+            "spec.namespaceSelector",
+        ),
+        (
+            &|p| p.spec.networks = vec!["storage".into()],
+            "spec.networks",
+        ),
+        (
+            &|p| p.spec.pod_selector = labels("app", "vault"),
+            "spec.podSelector",
+        ),
+        (
+            &|p| p.spec.pod_match_expressions = requires(Operator::In, &["a"]),
+            "spec.podMatchExpressions",
+        ),
+        (
+            &|p| p.spec.pod_match_expressions = requires(Operator::NotIn, &[]),
+            "says nothing",
+        ),
+    ];
+    for named in [false, true] {
+        for (change, words) in cases {
+            let mut snapshot = cluster(&[]);
+            snapshot.pools = vec![pool("q", change)];
+            snapshot.namespaces = vec![Namespace {
+                metadata: metadata("shop", "shop"),
+            }];
+            let mut asking = pod("x", "a");
+            if named {
+                let annotations = &mut asking.metadata.annotations;
+                annotations.insert(ANNOTATION_POOL.into(), "q".into());
+            }
+            snapshot.pods = vec![asking];
+            let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+            let judged = &said.pools[0];
+            assert_eq!(judged.rank, None, "{words}, named: {named}");
+            assert!(judged.why.contains(words), "{words}: {}", judged.why);
+        }
+    }
+}
+
+#[test]
+fn an_annotation_that_cannot_be_followed_and_a_reservation_past_a_rule_are_explained() {
+    let mut snapshot = cluster(&[]);
+    let mut asking = pod("x", "a");
+    asking
+        .metadata
+        .annotations
+        .insert(ANNOTATION_POOLS.into(), "storage=p".into());
+    snapshot.pods = vec![asking, pod("y", "a")];
+    let said = explain(&snapshot, "shop", "x", Asked::default()).unwrap();
+    assert!(said.choice.contains(ANNOTATION_POOLS), "{said:?}");
+    assert!(said.pools.iter().all(|judged| judged.rank.is_none()));
+    let mut kept = AddressReservation {
+        metadata: metadata("static", "static"),
+        ..AddressReservation::default()
+    };
+    kept.spec.pool = "p".into();
+    kept.spec.address = "10.0.0.5".parse().ok();
+    (kept.spec.pod_namespace, kept.spec.pod_name) = ("shop".into(), "y".into());
+    snapshot.reservations = vec![kept];
+    let of = |snapshot: &Snapshot| {
+        let said = explain(snapshot, "shop", "y", Asked::default()).unwrap();
+        said.reservation.unwrap()
+    };
+    assert!(of(&snapshot).ends_with("for this interface"));
+    snapshot.pools[0].spec.namespaces = vec!["bank".into()];
+    assert!(of(&snapshot).contains("spec.namespaces"));
 }
 
 #[test]

@@ -12,6 +12,6 @@ mod store;
 mod world;
 
 pub use memory::MemoryApi;
-pub use node::{NodePorts, Sandboxed};
+pub use node::{Ailments, Looks, NodePorts, Sandboxed};
 pub use store::Store;
-pub use world::{Asked, Costs, Faults, PodPlan, Violation, World};
+pub use world::{Asked, Costs, Faults, NETWORK, PodPlan, Violation, World};

@@ -1,5 +1,6 @@
 //! One node of the fake world: what its ports see.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,6 +11,9 @@ use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
 use crate::core::exchange::{RequestId, Response};
 use crate::ports::{InboxEvent, Metric, SpoolEntry};
+
+/// Requests with IDs from here are of a test's own plugins.
+pub(super) const OWN_ASKS: u64 = 1 << 62;
 
 /// A sandbox that really exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,48 @@ pub struct Sandboxed {
     pub addresses: Vec<core::net::IpAddr>,
 }
 
+/// What is wrong with a node's own disk, directories and runtime. The default: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each fails by itself")]
+pub struct Ailments {
+    /// Nothing can be written to the journal, as on a disk that is full.
+    pub journal_full: bool,
+    /// The journal cannot even be opened, as on a disk that is read-only.
+    pub journal_unreadable: bool,
+    /// Each write of the journal takes so long.
+    pub journal_pause: Duration,
+    /// The spool cannot be listed.
+    pub spool_unreadable: bool,
+    /// Each list of the spool takes so long.
+    pub spool_pause: Duration,
+    /// Looks at paths.
+    pub looks: Looks,
+    /// Only every so many looks are affected; 0 and 1: all.
+    pub looks_every: u64,
+    /// The runtime cannot be asked.
+    pub runtime_silent: bool,
+}
+
+/// What looks at paths show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Looks {
+    /// What is there.
+    #[default]
+    True,
+    /// That there is no telling.
+    Unknown,
+    /// What is there, but no canary.
+    NoCanary,
+    /// Another mount, in which nothing is.
+    OtherMount,
+}
+
 /// What a node has besides the agent: it survives the agent.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something else that can be wrong with a node"
+)]
 pub(super) struct NodeState {
     pub(super) journal: Vec<u8>,
     pub(super) boot: u64,
@@ -38,17 +82,21 @@ pub(super) struct NodeState {
     pub(super) namespace_waiter: Option<oneshot::Sender<()>>,
     pub(super) spool_waiter: Option<oneshot::Sender<()>>,
     pub(super) replies: Vec<(RequestId, Response)>,
+    /// What plugins of a test's own were told.
+    pub(super) answers: BTreeMap<RequestId, Response>,
     pub(super) metrics: Vec<Metric>,
     pub(super) events: Vec<(&'static str, String)>,
-    pub(super) journal_broken: bool,
     /// How its agent stood last, where a test asks for it.
     pub(super) agent_state: Option<AgentState>,
     /// The same of a controller of that name.
     pub(super) controller_state: Option<ControllerState>,
-    /// The runtime cannot be asked.
-    pub(super) runtime_lost: bool,
-    /// No path can be looked at.
-    pub(super) namespaces_lost: bool,
+    /// What is wrong with the node's own disk, directories and runtime.
+    pub(super) ailments: Ailments,
+    /// Damaged journals that were kept.
+    pub(super) aside: Vec<Vec<u8>>,
+    pub(super) look_count: u64,
+    /// Lists of the runtime's sandboxes that were asked for.
+    pub(super) list_count: u64,
     /// Rises with each start: what a dead process still has in flight is not delivered.
     pub(super) incarnation: u64,
 }

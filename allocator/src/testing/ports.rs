@@ -3,7 +3,7 @@
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::node::{NodePorts, lock};
+use super::node::{Looks, NodePorts, OWN_ASKS, lock};
 use super::world::{Arrival, Inner, Pending, Shared, Wait};
 use crate::core::agent::AgentState;
 use crate::core::call::{ApiReply, ApiRequest};
@@ -19,6 +19,8 @@ use crate::ports::{
 
 /// The mount of `/run/netns` on every node.
 const MOUNT: MountId = MountId(7);
+/// What was mounted over it.
+const OTHER_MOUNT: MountId = MountId(8);
 
 async fn answer<T>(receiver: oneshot::Receiver<T>) -> T {
     match receiver.await {
@@ -150,19 +152,29 @@ impl Entropy for NodePorts {
 }
 
 impl NodePorts {
-    fn store_journal(
+    async fn store_journal(
         &self,
-        store: impl FnOnce(&mut Vec<u8>),
-    ) -> core::future::Ready<Result<(), LocalError>> {
+        store: impl FnOnce(&mut Vec<u8>) + Send,
+    ) -> Result<(), LocalError> {
+        let pause = self.with_node(|node| node.ailments.journal_pause);
+        self.pause(pause).await;
         let incarnation = self.incarnation;
-        let result = self.with_node(|node| {
-            if node.journal_broken || node.incarnation != incarnation {
+        self.with_node(|node| {
+            let ailments = node.ailments;
+            let broken = ailments.journal_full || ailments.journal_unreadable;
+            if broken || node.incarnation != incarnation {
                 return Err(LocalError::new("no space left"));
             }
             store(&mut node.journal);
             Ok(())
-        });
-        core::future::ready(result)
+        })
+    }
+
+    async fn pause(&self, pause: core::time::Duration) {
+        if !pause.is_zero() {
+            let at = self.lock().now() + pause;
+            self.sleep_until(at).await;
+        }
     }
 
     fn wait(&self, slot: fn(&mut super::node::NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
@@ -174,21 +186,38 @@ impl NodePorts {
 
 impl Journal for NodePorts {
     fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
-        core::future::ready(Ok(self.with_node(|node| node.journal.clone())))
+        core::future::ready(self.with_node(|node| {
+            if node.ailments.journal_unreadable {
+                return Err(LocalError::new("read-only file system"));
+            }
+            Ok(node.journal.clone())
+        }))
     }
 
     fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.store_journal(|journal| journal.extend(bytes))
+        self.store_journal(move |journal| journal.extend(bytes))
     }
 
     fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.store_journal(|journal| *journal = bytes)
+        self.store_journal(move |journal| *journal = bytes)
+    }
+
+    fn set_aside(&self) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.with_node(|node| node.aside.push(node.journal.clone()));
+        core::future::ready(Ok(()))
     }
 }
 
 impl Spool for NodePorts {
-    fn list(&self) -> impl Future<Output = Result<Vec<SpoolEntry>, LocalError>> + Send {
-        core::future::ready(Ok(self.with_node(|node| node.spool.clone())))
+    async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
+        let pause = self.with_node(|node| node.ailments.spool_pause);
+        self.pause(pause).await;
+        self.with_node(|node| {
+            if node.ailments.spool_unreadable {
+                return Err(LocalError::new("input/output error"));
+            }
+            Ok(node.spool.clone())
+        })
     }
 
     fn remove(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send {
@@ -207,9 +236,28 @@ impl Spool for NodePorts {
 
 impl Namespaces for NodePorts {
     fn probe(&self, path: &str) -> impl Future<Output = Probe> + Send {
-        let (present, lost) =
-            self.with_node(|node| (node.namespaces.contains_key(path), node.namespaces_lost));
-        let state = if lost || !path.starts_with("/run/netns/") {
+        let (present, looks) = self.with_node(|node| {
+            node.look_count += 1;
+            let every = node.ailments.looks_every.max(1);
+            let is_affected = node.look_count.is_multiple_of(every);
+            let looks = if is_affected {
+                node.ailments.looks
+            } else {
+                Looks::True
+            };
+            (node.namespaces.contains_key(path), looks)
+        });
+        match looks {
+            Looks::Unknown => return core::future::ready(Probe::UNKNOWN),
+            Looks::OtherMount => {
+                return core::future::ready(Probe {
+                    state: PathState::Gone { mount: OTHER_MOUNT },
+                    canary: true,
+                });
+            }
+            Looks::True | Looks::NoCanary => {}
+        }
+        let state = if !path.starts_with("/run/netns/") {
             PathState::Unknown
         } else if present {
             PathState::Present { mount: MOUNT }
@@ -218,7 +266,7 @@ impl Namespaces for NodePorts {
         };
         core::future::ready(Probe {
             state,
-            canary: true,
+            canary: looks == Looks::True,
         })
     }
 
@@ -229,17 +277,17 @@ impl Namespaces for NodePorts {
 
 impl Sandboxes for NodePorts {
     fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send {
-        let sandboxes = self.with_node(|node| {
-            if node.runtime_lost {
-                return Err(LocalError::new("connection refused"));
+        core::future::ready(self.with_node(|node| {
+            node.list_count += 1;
+            if node.ailments.runtime_silent {
+                return Err(LocalError::new("the runtime does not answer"));
             }
-            let listed = node.namespaces.values().map(|sandbox| Sandbox {
+            let sandboxes = node.namespaces.values().map(|sandbox| Sandbox {
                 container: sandbox.container.clone(),
                 pod_uid: Uid::new(&sandbox.pod),
             });
-            Ok(listed.collect())
-        });
-        core::future::ready(sandboxes)
+            Ok(sandboxes.collect())
+        }))
     }
 }
 
@@ -261,7 +309,13 @@ impl Inbox for NodePorts {
     }
 
     fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send {
-        self.with_node(|node| node.replies.push((id, response)));
+        self.with_node(|node| {
+            if id.0 >= OWN_ASKS {
+                node.answers.insert(id, response);
+            } else {
+                node.replies.push((id, response));
+            }
+        });
         core::future::ready(())
     }
 }

@@ -1,5 +1,6 @@
 //! The fake world: an event queue, nodes, a very small kubelet and the ledger.
 
+mod ailments;
 mod looks;
 mod losses;
 
@@ -327,9 +328,7 @@ impl Inner {
     fn push(&mut self, node: &str, event: InboxEvent) {
         let node = self.node(node);
         node.inbox.push_back(event);
-        if let Some(waiter) = node.inbox_waiter.take() {
-            let _ = waiter.send(());
-        }
+        notify(&mut node.inbox_waiter);
     }
 
     fn agent_is_up(&mut self, node: &str) -> bool {
@@ -463,6 +462,8 @@ impl Inner {
                 request: Some(del),
             });
         }
+        // As a watch of the directory does.
+        notify(&mut node.spool_waiter);
     }
 
     fn remove_pod_object(&mut self, name: &str) {
@@ -475,9 +476,7 @@ impl Inner {
     fn end_namespace(&mut self, node: &str, path: &str) {
         let node = self.node(node);
         node.namespaces.remove(path);
-        if let Some(waiter) = node.namespace_waiter.take() {
-            let _ = waiter.send(());
-        }
+        notify(&mut node.namespace_waiter);
     }
 
     /// What plugins were told takes effect in their namespaces.
@@ -535,6 +534,12 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+fn notify(waiter: Wait<'_>) {
+    if let Some(waiter) = waiter.take() {
+        let _ = waiter.send(());
     }
 }
 
@@ -787,11 +792,6 @@ impl World {
                 inner.schedule(at, Arrival::StartSandbox(uid));
             }
         });
-    }
-
-    /// Deletes the journal of a node.
-    pub fn lose_journal(&mut self, name: &str) {
-        self.with(|inner| inner.node(name).journal.clear());
     }
 
     /// Creates a Pod that is bound to a node.

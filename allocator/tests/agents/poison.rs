@@ -95,14 +95,14 @@ fn pool(index: usize, _aside: &Value) -> Value {
 
 fn reservation(index: usize, _aside: &Value) -> Value {
     let spec = json!({
-        "schema": 1, "pool": "aside", "address": format!("10.30.0.{}", index % 250),
+        "schema": 1, "pool": "aside", "address": format!("10.30.0.{}", 240 + index / MODELS.len() % 12),
         "podNamespace": "none", "podName": format!("none-{index}"), "ownerUid": "u",
         "ownerName": "none",
     });
     of("AddressReservation", &format!("spoilt-{index}"), &spec)
 }
 
-/// A block of a pool from which nobody draws, so that nobody else makes it.
+/// A block of a pool from which nobody draws and in which nothing is kept: nobody else makes it.
 fn block(index: usize, aside: &Value) -> Value {
     let number = (index / MODELS.len()) % 60;
     let spec = json!({
@@ -295,9 +295,10 @@ impl Scene<'_> {
         took
     }
 
-    /// All objects in turn; the times of approval.
-    fn administrate(&self) -> Vec<Duration> {
+    /// All objects in turn: the times of approval, and how many this agent set aside at most.
+    fn administrate(&self, witness: &Node) -> (Vec<Duration>, u64) {
         let mut approvals = Vec::new();
+        let mut most = 0;
         for step in 0..COUNT + 2 * AT_ONCE {
             if step < COUNT {
                 self.create(step);
@@ -310,9 +311,10 @@ impl Scene<'_> {
             }
             if step % HEALTHY_EVERY == 0 {
                 approvals.push(self.approval(step));
+                most = most.max(set_aside(witness));
             }
         }
-        approvals
+        (approvals, most)
     }
 }
 
@@ -350,6 +352,16 @@ fn serve(
     times
 }
 
+/// How many objects the agent says that it cannot read.
+fn set_aside(node: &Node) -> u64 {
+    let page = node.page("/metrics").1;
+    let counts = page
+        .lines()
+        .filter(|line| line.starts_with("berth_objects_set_aside{"))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap());
+    counts.sum()
+}
+
 /// Units: KiB.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -382,13 +394,14 @@ fn five_hundred_objects_that_cannot_be_read_stop_no_agent_and_no_controller() {
     let requests = Requests::of(&nodes);
     let (enough, live) = (AtomicBool::new(false), Mutex::default());
     let begin = boot_time();
-    let (approvals, times) = std::thread::scope(|scope| {
+    let ((approvals, most), times) = std::thread::scope(|scope| {
         let serving: Vec<_> = nodes
             .iter()
             .map(|node| scope.spawn(|| serve(&rig, node, &live, &enough)))
             .collect();
-        let approvals =
-            std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| scene.administrate()));
+        let approvals = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+            scene.administrate(&nodes[0])
+        }));
         enough.store(true, Ordering::Relaxed);
         let times: Vec<Duration> = serving
             .into_iter()
@@ -402,7 +415,7 @@ fn five_hundred_objects_that_cannot_be_read_stop_no_agent_and_no_controller() {
     let took = boot_time().since(begin);
     let slowest = approvals.iter().max().unwrap();
     println!(
-        "{COUNT} objects in {} s; {} approvals, longest {} ms",
+        "{COUNT} objects in {} s, at most {most} set aside; {} approvals, longest {} ms",
         took.as_secs(),
         approvals.len(),
         slowest.as_millis()
@@ -415,6 +428,17 @@ fn five_hundred_objects_that_cannot_be_read_stop_no_agent_and_no_controller() {
         assert!(is < was + MEMORY_MORE, "{pid} keeps what is gone");
     }
     rig.await_holders(&[], Duration::from_secs(120));
+    assert!(most > 0, "the agents did read them all: nothing was shown");
+    for node in &nodes {
+        await_that(
+            Duration::from_secs(10),
+            "what is gone is forgotten",
+            || match set_aside(node) {
+                0 => Ok(()),
+                left => Err(format!("{} has {left} left", node.name)),
+            },
+        );
+    }
     assert!(*slowest <= APPROVED_WITHIN, "{approvals:?}");
     assert!(longest <= ADD_WITHIN, "{longest:?}");
     for node in &nodes {

@@ -190,6 +190,12 @@ const ELSEWHERE: &[(&str, &str, &str, &str)] = &[
         "get",
         "an ADD whose arguments lack the UID",
     ),
+    (
+        "berth-agent",
+        "namespaces",
+        "get",
+        "a pool with a namespaceSelector",
+    ),
 ];
 
 #[test]

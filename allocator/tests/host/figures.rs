@@ -30,8 +30,8 @@ fn the_figures_of_the_readme_are_those_of_the_code() {
             policy.epoch_refresh_idle.as_secs()
         ),
         format!(
-            "{del} s after the last DEL ({} s more for a young ADD)",
-            policy.release_extra.as_secs()
+            "free {del} s after the last DEL ({} s for a young ADD)",
+            del + policy.release_extra.as_secs()
         ),
         format!("{settle} to {longest_settle} ms more"),
         format!("Tombstones: {}", policy.tombstone_count_max),

@@ -17,6 +17,7 @@ use berth::core::disk::Ledger;
 use berth::core::exchange::{Response, Verb};
 use berth::core::hash::mix;
 use berth::core::holder::decode_records;
+use berth::core::journal;
 use berth::core::objects::AddressPool;
 use berth::core::pool::Pool;
 use cap::Cap;
@@ -111,12 +112,16 @@ fn mutate(random: &mut Random, seeds: &[Vec<u8>], bytes: &mut Vec<u8>) {
 
 /// Gives `decode` a million mutations of the seeds. It says whether it took the input, and some of
 /// both must occur: else the mutations are too tame or too wild.
-fn bombard(name: &str, seeds: &[&str], mut decode: impl FnMut(&[u8]) -> bool) {
+fn bombard(name: &str, seeds: &[&str], decode: impl FnMut(&[u8]) -> bool) {
+    let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
+    bombard_bytes(name, &seeds, decode);
+}
+
+fn bombard_bytes(name: &str, seeds: &[Vec<u8>], mut decode: impl FnMut(&[u8]) -> bool) {
     let setting = |name| std::env::var_os(name).and_then(|text| text.to_str()?.parse().ok());
     let count: u64 = setting("BERTH_HOSTILE_INPUTS").unwrap_or(1_000_000);
     let seed: u64 = setting("BERTH_HOSTILE_SEED").unwrap_or(1);
-    let seeds: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
-    for seed in &seeds {
+    for seed in seeds {
         assert!(
             decode(seed),
             "a sound input is refused: {:?}",
@@ -125,7 +130,7 @@ fn bombard(name: &str, seeds: &[&str], mut decode: impl FnMut(&[u8]) -> bool) {
     }
     let (mut random, mut bytes, mut taken) = (Random(seed), Vec::new(), 0_u64);
     for _ in 0..count {
-        mutate(&mut random, &seeds, &mut bytes);
+        mutate(&mut random, seeds, &mut bytes);
         taken += u64::from(decode(&bytes));
     }
     let peak = MEMORY.max_allocated();
@@ -299,6 +304,37 @@ fn no_list_of_networks_breaks_the_store_or_opens_more_than_it_names() {
             Ok(grant) => grant.root.is_absolute() && !grant.follows_links,
             Err(failure) => failure.message.len() > 4096,
         }
+    });
+}
+
+#[test]
+fn no_journal_breaks_its_reader() {
+    let entry = |text: &str| serde_json::from_str::<journal::Entry>(text).unwrap();
+    let journal = |version: u32| {
+        let header = format!(r#"{{"Header":{{"version":{version},"boot_id":"b"}}}}"#);
+        vec![
+            entry(&header),
+            entry(r#"{"Block":{"pool":"p","index":7}}"#),
+            entry(r#"{"Ended":{"attachment":{"container":"c","interface":"e"}}}"#),
+            entry(r#""Lost""#),
+        ]
+    };
+    let old = journal(1);
+    let old = old.iter().flat_map(|entry| journal::encode(0, entry));
+    let seeds = [
+        journal::encode_all(&journal(journal::VERSION)),
+        old.collect(),
+    ];
+    let sound = journal(journal::VERSION);
+    bombard_bytes("journal", &seeds, |bytes| match journal::decode(bytes) {
+        Ok(replay) => {
+            assert!(replay.entries.len() <= bytes.len());
+            // What is not said to be damaged is a part of what was written.
+            let is_damaged = matches!(replay.state, journal::State::Damaged(_));
+            assert!(is_damaged || replay.entries.iter().skip(1).all(|e| sound.contains(e)));
+            !is_damaged && !replay.entries.is_empty()
+        }
+        Err(_) => false,
     });
 }
 

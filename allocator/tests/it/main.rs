@@ -9,11 +9,14 @@
 mod burial;
 mod contract;
 mod costs;
+mod journal;
+mod looks;
 mod orders;
 mod parts;
 mod pools;
 mod promises;
 mod protocol;
+mod rights;
 mod sequences;
 mod set_aside;
 mod storms;

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use berth::core::objects::{ANNOTATION_RELEASE, BerthNode, Kind, Object};
 use berth::ports::Part;
-use berth::testing::{Faults, PodPlan, World};
+use berth::testing::{Ailments, Faults, PodPlan, World};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -54,6 +54,14 @@ fn says(world: &World, reason: &str) -> bool {
 #[test]
 fn what_vanished_all_together_is_held_until_the_operator_gives_the_word() {
     let mut world = world();
+    // Were the runtime to say that it has none of them either, they were free without a word.
+    world.set_ailments(
+        "n0",
+        Ailments {
+            runtime_silent: true,
+            ..Ailments::default()
+        },
+    );
     world.end_all_silently("n0");
     world.run_for(seconds(120));
     assert!(says(&world, "PathsVanished"));

@@ -85,6 +85,22 @@ pub enum Action {
     RestartKubelet(NodeIndex),
     /// containerd of a machine restarts.
     RestartContainerd(NodeIndex),
+    /// containerd of a machine is away for a while.
+    StopContainerd {
+        /// Machine.
+        node: NodeIndex,
+        /// For how long.
+        down: Duration,
+    },
+    /// A sandbox of a machine ends without a CNI DEL.
+    LoseSandbox {
+        /// Machine.
+        node: NodeIndex,
+        /// Which of the ready ones, modulo their number.
+        pick: u64,
+    },
+    /// The next teardown of a sandbox on a machine asks no plugin.
+    SkipDel(NodeIndex),
     /// Every plugin of the allocator that runs on a machine is killed; its parent sees it fail.
     KillPlugins(NodeIndex),
     /// Link deletions of macvlan fail.
@@ -127,6 +143,12 @@ pub enum Injected {
     Joined(NodeIndex),
     /// There was nothing to do it to.
     Nothing,
+}
+
+impl Injected {
+    fn of(was_done: bool) -> Self {
+        if was_done { Self::Done } else { Self::Nothing }
+    }
 }
 
 impl Cluster {
@@ -184,6 +206,18 @@ impl Cluster {
                 };
                 return self.act(&Action::DeletePod { pod, grace: *grace }, queue);
             }
+            Action::StopContainerd { node, down } => {
+                let stopped = self.with(queue, |parts, context| {
+                    parts.nodes.stop_containerd(*node, *down, context)
+                });
+                return Injected::of(stopped);
+            }
+            Action::LoseSandbox { node, pick } => {
+                let lost = self.with(queue, |parts, context| {
+                    parts.nodes.lose_sandbox(*node, *pick, context)
+                });
+                return Injected::of(lost);
+            }
             Action::Cut(node) => self.cut(*node, true, queue),
             Action::Heal(node) => self.cut(*node, false, queue),
             _ => {}
@@ -206,6 +240,7 @@ impl Cluster {
             Action::Boot(node) => parts.nodes.boot(*node, context),
             Action::RestartKubelet(node) => parts.nodes.restart_kubelet(*node, context),
             Action::RestartContainerd(node) => parts.nodes.restart_containerd(*node, context),
+            Action::SkipDel(node) => parts.nodes.skip_del(*node),
             Action::KillPlugins(node) => parts.nodes.kill_ipam(*node, context),
             Action::FailLinkDeletions { node, nth, count } => {
                 parts.nodes.fail_link_deletions(*node, *nth, *count);
@@ -215,6 +250,8 @@ impl Cluster {
             | Action::Heal(_)
             | Action::Arm(_)
             | Action::ReplaceMachine { .. }
+            | Action::StopContainerd { .. }
+            | Action::LoseSandbox { .. }
             | Action::DeleteNamed { .. } => {}
         });
         Injected::Done

@@ -160,6 +160,8 @@ pub(crate) struct Runtime {
     /// Listed sandboxes by Pod, oldest first.
     pub(crate) by_pod: BTreeMap<PodUid, Vec<ContainerId>>,
     pub(crate) names: Names,
+    /// So many teardowns to come ask no plugin.
+    pub(crate) silent_teardowns: u32,
     pub(crate) calls: BTreeMap<u32, CriCall>,
 }
 
@@ -172,6 +174,7 @@ impl Runtime {
             sandboxes: BTreeMap::new(),
             by_pod: BTreeMap::new(),
             names: Names::default(),
+            silent_teardowns: 0,
             calls: BTreeMap::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! the machine. Source: containerd v1.7.2 `containerd.service:28`, `pkg/cri/server/restart.go:392-433`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::node_event::NodeEvent;
@@ -11,9 +12,10 @@ use crate::node_side::{Node, Signal};
 use super::{ContainerState, CriCall, CriError, CriKind, CriStep, Sandbox, SandboxState};
 
 impl Node {
-    /// containerd dies: calls fail, plugins become orphans, unfinished sandboxes stay on disk.
-    pub(crate) fn runtime_stop(&mut self, context: &mut Context<'_>) {
-        self.runtime.up = false;
+    /// containerd dies, for a while or for the drawn time of a restart: calls fail, plugins become
+    /// orphans, unfinished sandboxes stay on disk.
+    pub(crate) fn runtime_stop(&mut self, down: Option<Duration>, context: &mut Context<'_>) {
+        self.set_runtime_up(false, context);
         self.runtime.life += 1;
         let calls = std::mem::take(&mut self.runtime.calls);
         let mut callers = Vec::new();
@@ -25,7 +27,7 @@ impl Node {
             self.keep_record(&call, context);
         }
         let span = self.node_side(context).containerd.restart;
-        let delay = self.stream.duration(span.min..=span.max);
+        let delay = down.unwrap_or_else(|| self.stream.duration(span.min..=span.max));
         self.later(
             delay,
             NodeEvent::RuntimeStart {
@@ -45,13 +47,18 @@ impl Node {
     /// containerd answers again.
     pub(crate) fn runtime_started(&mut self, life: u32, context: &mut Context<'_>) {
         if life == self.runtime.life && context.core.machine(self.index).up {
-            self.runtime.up = true;
+            self.set_runtime_up(true, context);
         }
+    }
+
+    fn set_runtime_up(&mut self, up: bool, context: &mut Context<'_>) {
+        self.runtime.up = up;
+        context.core.machine(self.index).runtime_up = up;
     }
 
     /// The machine lost power: what was in flight is gone but for its record.
     pub(crate) fn runtime_lose_power(&mut self, context: &mut Context<'_>) {
-        self.runtime.up = false;
+        self.set_runtime_up(false, context);
         self.runtime.life += 1;
         for (_, call) in std::mem::take(&mut self.runtime.calls) {
             self.keep_record(&call, context);
@@ -77,7 +84,7 @@ impl Node {
 
     /// containerd starts after boot: names are those of the sandboxes on disk.
     pub(crate) fn runtime_recover(&mut self, context: &mut Context<'_>) {
-        self.runtime.up = true;
+        self.set_runtime_up(true, context);
         self.runtime.names.clear();
         for (container, sandbox) in &self.runtime.sandboxes {
             let reserved = self
@@ -86,7 +93,6 @@ impl Node {
                 .reserve(sandbox.pod.uid, sandbox.attempt, *container);
             debug_assert!(reserved.is_ok(), "two records on disk never share a name");
         }
-        let _ = context;
     }
 
     /// A RunPodSandbox that died after it had recorded its namespace leaves a sandbox behind.

@@ -4,6 +4,7 @@
 
 use crate::cni::Verb;
 use crate::context::Context;
+use crate::ids::ContainerId;
 use crate::node_side::Node;
 
 use super::{CriError, CriKind, CriStep, SandboxState};
@@ -41,7 +42,14 @@ impl Node {
                 let Some(sandbox) = self.runtime.sandboxes.get(&container) else {
                     return self.cri_end(id, Ok(container), context);
                 };
-                if sandbox.network {
+                // A sandbox whose namespace went earlier has had its DEL.
+                if sandbox.netns.is_some() && self.runtime.silent_teardowns > 0 {
+                    self.runtime.silent_teardowns -= 1;
+                    if let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) {
+                        sandbox.network = false;
+                    }
+                    self.stop_network_done(id, true, context);
+                } else if sandbox.network {
                     // Another stop may have removed the namespace meanwhile.
                     let netns = sandbox.netns;
                     self.runtime
@@ -93,6 +101,32 @@ impl Node {
             listed.netns = None;
         }
         self.stopped(id, context);
+    }
+
+    /// A sandbox vanishes: its processes, its namespace and its record at once, without a DEL.
+    pub(crate) fn sandbox_lost(&mut self, pick: u64, context: &mut Context<'_>) -> bool {
+        let at_work = |container: &ContainerId| {
+            let mut calls = self.runtime.calls.values();
+            calls.any(|call| call.container == *container)
+        };
+        let ready: Vec<ContainerId> = (self.runtime.sandboxes.iter())
+            .filter(|(_, sandbox)| sandbox.state == SandboxState::Ready && sandbox.network)
+            .map(|(container, _)| *container)
+            .filter(|container| !at_work(container))
+            .collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let container = ready[(pick % ready.len() as u64) as usize];
+        let sandbox = &self.runtime.sandboxes[&container];
+        let (pod, attempt, netns) = (sandbox.pod.uid, sandbox.attempt, sandbox.netns);
+        self.sandbox_stopped(container, context);
+        if let Some(netns) = netns {
+            self.remove_netns(netns, context);
+        }
+        self.unlist_sandbox(container, context);
+        self.runtime.names.release(pod, attempt, container);
+        true
     }
 
     /// Stopped: the end of a stop, the middle of a removal.

@@ -362,6 +362,58 @@ fn a_containerd_that_restarts_leaves_an_orphan_and_a_sandbox_that_is_not_ready()
 }
 
 #[test]
+fn a_containerd_that_is_stopped_is_back_when_it_was_said_and_not_before() {
+    let mut world = World::new("measured", &[], 1);
+    let down = Duration::from_secs(40);
+    world.act(|nodes, context| assert!(nodes.stop_containerd(NODE, down, context)));
+    world.act(|nodes, context| assert!(!nodes.stop_containerd(NODE, down, context)));
+    let pod = world.create("pod", 0);
+    world.run_for(39);
+    assert!(!world.machines[0].runtime_up);
+    assert!(world.machines[0].sandboxes.is_empty());
+    world.run_for(2);
+    assert!(world.machines[0].runtime_up);
+    world.run_until_seen(120, running(pod));
+}
+
+#[test]
+fn a_lost_sandbox_gets_no_del_and_its_pod_a_new_one() {
+    let mut world = World::new("measured", &[], 1);
+    world.act(|nodes, context| assert!(!nodes.lose_sandbox(NODE, 7, context)));
+    let pod = world.create("pod", 0);
+    world.run_until_seen(30, running(pod));
+    world.act(|nodes, context| assert!(nodes.lose_sandbox(NODE, 7, context)));
+    assert!(world.machines[0].sandboxes.is_empty());
+    assert!(world.machines[0].namespaces.is_empty());
+    world.run_for(60);
+    let count = |world: &World, seen: fn(&Observation) -> bool| world.times(seen).len();
+    let made = count(&world, |o| matches!(o, Observation::NetnsCreated { .. }));
+    let deleted = count(&world, |o| matches!(o, Observation::IpamDelEnded { .. }));
+    assert_eq!((made, deleted), (2, 0));
+    assert_eq!(world.machines[0].sandboxes.len(), 1);
+}
+
+#[test]
+fn a_teardown_that_asks_no_plugin_ends_the_namespace_and_is_never_made_up_for() {
+    let mut world = World::new("measured", &[], 1);
+    let pod = world.create("pod", 0);
+    world.run_until_seen(30, running(pod));
+    world.act(|nodes, _| nodes.skip_del(NODE));
+    world.delete(pod, None);
+    world.run_for(300);
+    assert!(world.api.pod(pod).is_none());
+    assert!(world.machines[0].namespaces.is_empty());
+    assert!(world.machines[0].sandboxes.is_empty());
+    let deleted = world.times(|o| matches!(o, Observation::IpamDelEnded { .. }));
+    assert!(deleted.is_empty());
+    // The next one is asked again.
+    let next = world.create("next", 0);
+    world.run_until_seen(30, running(next));
+    world.delete(next, None);
+    world.run_until_seen(60, |o| matches!(o, Observation::IpamDelEnded { .. }));
+}
+
+#[test]
 fn a_pod_beyond_the_nodes_limit_fails_and_gets_no_sandbox() {
     let mut world = World::new("measured", &["kubelet.max_pods=2"], 1);
     for index in 0..3 {

@@ -1,6 +1,8 @@
 //! From a seed to a storm: a small world and a concrete list of faults, drawn from keyed streams
 //! and nothing else. It injects nothing; the plan is data that a person can read, edit and replay.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use drydock_traces::plan::{
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
-use super::roles::fit;
+use super::roles::{fit, strikes_every_allocator};
+use crate::cli::Allocator;
 
 /// Nodes of a storm's world, all of them masters as well.
 const NODES: u32 = 3;
@@ -28,8 +31,13 @@ const CNI_CALLS: u64 = 20;
 
 /// The storm of a seed, as it strikes an allocator, perhaps with a mutant.
 pub fn storm(seed: Seed, allocator: &str) -> Plan {
-    let drawn = draw(seed, allocator);
+    let mut drawn = draw(seed, allocator);
     match crate::sweep::subject(allocator) {
+        Some((Allocator::Berth, _)) => {
+            let own = own::faults(&Streams::new(seed.0), drawn.world.pods);
+            drawn.faults.extend(own);
+            drawn
+        }
         Some((allocator, _)) => fit(drawn, allocator),
         None => drawn,
     }
@@ -56,6 +64,9 @@ fn draw(seed: Seed, allocator: &str) -> Plan {
     }
     let mut faults = Vec::new();
     for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
+        if !strikes_every_allocator(kind) {
+            continue;
+        }
         let mut draws = streams.stream("storm", index as u64, "faults");
         let (one_in, most) = swarm(kind);
         if draws.chance(1, one_in) {
@@ -123,10 +134,34 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
         FaultKind::MachineReplaced => (8, 1),
         FaultKind::NodeReboot | FaultKind::KubeletRestart => (6, 2),
         FaultKind::PowerOffAndBury => (10, 1),
+        // Many kinds, each of them rare: a quarter of the storms have none.
+        FaultKind::SandboxLost | FaultKind::DelLost => (12, 3),
+        FaultKind::JournalLost | FaultKind::JournalDamaged | FaultKind::PathUnknown => (12, 2),
+        FaultKind::JournalTorn
+        | FaultKind::JournalOldCopy
+        | FaultKind::JournalFull
+        | FaultKind::JournalReadOnly
+        | FaultKind::JournalSlow
+        | FaultKind::CanaryGone
+        | FaultKind::PathsVanished
+        | FaultKind::SpoolUnreadable
+        | FaultKind::SpoolLate
+        | FaultKind::SpoolGarbage
+        | FaultKind::RuntimeRestart
+        | FaultKind::RuntimeUnaskable => (14, 1),
     }
 }
 
 fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
+    if !strikes_every_allocator(kind) {
+        let (target, at, duration_ns) = own::drawn(kind, draws);
+        return Fault {
+            kind,
+            target,
+            at,
+            duration_ns,
+        };
+    }
     let node = draws.below(u64::from(NODES)) as u32;
     let at_any_time = |draws: &mut Stream| Trigger::TimeNs(draws.below(STORM.as_nanos() as u64));
     let seconds = |draws: &mut Stream, least: u64, most: u64| {
@@ -207,6 +242,7 @@ fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
             at_any_time(draws),
             seconds(draws, 1, 60),
         ),
+        _ => unreachable!("{kind:?} is drawn apart"),
     };
     Fault {
         kind,

@@ -1,7 +1,9 @@
 //! Carries out a plan: waits for each fault's trigger, strikes, heals, and says what fired. It
 //! draws nothing but which Pods churn, from a stream of its own.
 
-use std::collections::BTreeMap;
+mod own;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drydock_engine::{EventLog, Queue, SimInstant, Stream};
@@ -15,7 +17,8 @@ use drydock_models::request::ClientClass;
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Plan, Target, Trigger};
 use drydock_traces::run_record::FaultCount;
 
-use super::roles::{Agent, Roles, Writer};
+use self::own::kills;
+use super::roles::{Agent, Roles, Writer, strikes_every_allocator};
 
 /// What the ledger must know of a fault: whose agent cannot act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub enum Notice {
         /// It begins, or ends.
         begins: bool,
     },
+    /// What a machine's agent answered until now has a path that cannot be told any more.
+    Blinded(NodeIndex),
     /// A machine joined under the node name of another one.
     Replaced {
         /// The machine that had the name.
@@ -62,6 +67,10 @@ impl Hands<'_> {
 
     fn act(&mut self, action: &Action) {
         self.cluster.inject(action, self.queue, self.log);
+    }
+
+    fn tell(&mut self, action: &Action) -> Injected {
+        self.cluster.inject(action, self.queue, self.log)
     }
 
     fn arm(&mut self, fault: CallFault) -> Option<FaultId> {
@@ -144,6 +153,8 @@ pub struct Injector {
     /// Faults at the k-th CNI call of a node, with the calls seen.
     cni_calls: BTreeMap<(u32, CniVerb, Edge), u64>,
     armed_writes: BTreeMap<FaultId, usize>,
+    /// Faults that wait for an append of the journal in which the agent dies.
+    armed_appends: BTreeSet<usize>,
     /// Pod of the CNI call that is being looked at.
     pod_of_call: Option<PodUid>,
     fired_seen: usize,
@@ -178,6 +189,7 @@ impl Injector {
             machines,
             cni_calls: BTreeMap::new(),
             armed_writes: BTreeMap::new(),
+            armed_appends: BTreeSet::new(),
             pod_of_call: None,
             fired_seen: 0,
             churn,
@@ -205,7 +217,7 @@ impl Injector {
                     );
                 }
                 Trigger::PortCall { agent, call, edge } => {
-                    let kill = (fault.kind == FaultKind::AgentKill).then(|| duration(&fault));
+                    let kill = kills(fault.kind).then(|| duration(&fault));
                     let armed = IpamFault::ArmPortCall {
                         node: self.machine(agent),
                         call,
@@ -342,9 +354,14 @@ impl Injector {
     pub fn poll(&mut self, hands: &mut Hands<'_>) {
         for position in hands.triggered() {
             let index = position as usize;
-            if self.plan.faults[index].kind == FaultKind::AgentKill {
-                // The process is dead already; only the book-keeping is left.
-                self.begins(index, Hindrance::Node(self.target_machine(index)), hands);
+            if self.armed_appends.remove(&index) || kills(self.plan.faults[index].kind) {
+                // The process is dead already; what else there is to the fault is left.
+                if self.states[index] == State::Waiting {
+                    if kills(self.plan.faults[index].kind) {
+                        self.begin_trouble(index, hands);
+                    }
+                    self.begins(index, Hindrance::Node(self.target_machine(index)), hands);
+                }
             } else {
                 self.strike(index, hands);
             }
@@ -356,7 +373,11 @@ impl Injector {
         self.fired_seen += fired.len();
         for fault in fired {
             if let Some(index) = self.armed_writes.remove(&fault) {
-                if self.plan.faults[index].kind == FaultKind::AgentKill {
+                let of_the_write = matches!(
+                    self.plan.faults[index].kind,
+                    FaultKind::ResponseLost | FaultKind::WriteDelayed
+                );
+                if !of_the_write {
                     self.strike(index, hands);
                     continue;
                 }
@@ -384,6 +405,9 @@ impl Injector {
             }
             for fault in std::mem::take(&mut self.armed_writes).into_keys() {
                 hands.cluster.disarm(fault);
+            }
+            for index in std::mem::take(&mut self.armed_appends) {
+                self.end_trouble(index, hands);
             }
         } else if position >= CHURN_BASE {
             self.churn(hands);
@@ -419,6 +443,9 @@ impl Injector {
         }
         let fault = self.plan.faults[index];
         let node = self.target_machine(index);
+        if !strikes_every_allocator(fault.kind) {
+            return self.strike_own(index, hands);
+        }
         match (fault.kind, fault.target) {
             (FaultKind::AgentKill, _) => {
                 if hands.cluster.ipam().is_down(node) {
@@ -585,7 +612,12 @@ impl Injector {
                 hands.evacuate(node);
                 hands.ipam(IpamFault::Bury { node });
             }
-            _ => {}
+            FaultKind::PathUnknown | FaultKind::CanaryGone => {
+                self.end_trouble(index, hands);
+                let node = self.struck_machine(index);
+                self.notices.push(Notice::Blinded(node));
+            }
+            _ => self.end_trouble(index, hands),
         }
         self.open -= 1;
         // A machine that stays off has no agent that could act, now or later.

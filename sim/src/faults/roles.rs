@@ -33,6 +33,29 @@ pub struct Roles {
     pub agent: Agent,
     /// What `response-lost`, `write-delayed` and `unknown-release` strike.
     pub writer: Writer,
+    /// It has a journal, a spool and looks at namespaces, which faults of those strike.
+    pub own_things: bool,
+}
+
+/// Whether a kind strikes whatever allocator there is; the others strike what Berth's agent relies
+/// on, and the storms of others have none of them.
+pub fn strikes_every_allocator(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::AgentKill
+            | FaultKind::ResponseLost
+            | FaultKind::WriteDelayed
+            | FaultKind::NodePartition
+            | FaultKind::ApiserverRestart
+            | FaultKind::PodDelete
+            | FaultKind::PodForceDelete
+            | FaultKind::LinkDeleteFails
+            | FaultKind::UnknownRelease
+            | FaultKind::MachineReplaced
+            | FaultKind::NodeReboot
+            | FaultKind::KubeletRestart
+            | FaultKind::PowerOffAndBury
+    )
 }
 
 /// The processes of an allocator.
@@ -46,7 +69,11 @@ pub fn roles(allocator: Allocator) -> Roles {
             (Agent::Plugins, Writer::Node)
         }
     };
-    Roles { agent, writer }
+    Roles {
+        agent,
+        writer,
+        own_things: allocator == Allocator::Berth,
+    }
 }
 
 /// What a storm means for a modelled peer, in words; nothing for the others.
@@ -116,7 +143,7 @@ mod tests {
     #[test]
     fn a_peers_storm_is_a_valid_plan_with_the_same_faults_but_for_the_triggers_of_kills() {
         for seed in 0..200 {
-            let drawn = storm(Seed(seed), "berth");
+            let drawn = storm(Seed(seed), "instant");
             for peer in PEERS {
                 let fitted = storm(Seed(seed), peer.name());
                 let text = fitted.to_toml().expect("a fitted plan is valid");

@@ -1,8 +1,9 @@
 //! R. Claim: from the end of a namespace, with its agent able to act, its addresses are free (or
 //! another's) within the published bound; the same for a reservation whose Pod ended without a
 //! namespace. Watches: ends of namespaces and Pods, records, hindrances. Suspended: while the
-//! agent of the machine is down or cut off, and while the Pod is still wanted there (its next
-//! sandbox gets the same address).
+//! agent of the machine is down or cut off or lacks what it relies on, while the Pod is still wanted
+//! there (its next sandbox gets the same address), and where a sandbox's end cannot be told from its
+//! path: then the address is held until the DEL.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -71,6 +72,7 @@ impl Pending {
             | Fact::Executed(_)
             | Fact::Exited(_)
             | Fact::Healed
+            | Fact::Blinded(_)
             | Fact::Replaced { .. } => {}
         }
         if matches!(fact, Fact::World(Observation::PodRunning { .. })) {
@@ -129,9 +131,85 @@ impl Pending {
     }
 }
 
-/// The Pod is over, no interface has the address, and the holder's agent can act.
+/// The Pod is over, no interface has the address, and the holder's agent can act and can tell.
 fn is_owed(truth: &Truth, address: IpAddr, holder: &Holder) -> bool {
     let over = |pod: PodUid| truth.ended(pod).is_some();
-    let able = |node: NodeIndex| !truth.hindered.contains_key(&node);
+    let able =
+        |node: NodeIndex| !truth.hindered.contains_key(&node) && !truth.is_untold(node, holder.pod);
     over(holder.pod) && !truth.by_address.contains_key(&address) && holder.node.is_some_and(able)
+}
+
+#[cfg(test)]
+mod tests {
+    use drydock_models::ids::{ContainerId, NetnsId};
+
+    use super::*;
+
+    const NODE: NodeIndex = NodeIndex(0);
+    const POD: PodUid = PodUid(1);
+    const BOUNDS: Bounds = Bounds {
+        release: Duration::from_secs(90),
+        release_former_boot: Duration::from_secs(900),
+        unbound: Duration::from_secs(60),
+        converge: Duration::from_secs(1200),
+    };
+
+    /// Whether an address is overdue 100 s after its sandbox ended without a DEL.
+    fn is_overdue(between: &[Fact<'_>], after: &[Fact<'_>]) -> bool {
+        let address: IpAddr = [10, 0, 0, 1].into();
+        let node = Some(NODE);
+        let (netns, container) = (NetnsId(7), ContainerId(7));
+        let holder = Holder { pod: POD, node };
+        let world = [
+            Observation::PodCreated { pod: POD },
+            Observation::PodBound { pod: POD, node },
+            Observation::IpamAddEnded {
+                node: NODE,
+                container,
+                pod: POD,
+                result: Ok(vec![address]),
+            },
+        ];
+        let ends = [
+            Observation::PodGone { pod: POD },
+            Observation::NetnsGone { node: NODE, netns },
+        ];
+        let recorded = Fact::Record {
+            addresses: vec![address],
+            before: None,
+            after: Some(holder),
+        };
+        let facts = world.iter().map(Fact::World);
+        let facts = std::iter::once(recorded).chain(facts);
+        let facts = facts.chain(between.iter().cloned());
+        let facts = facts.chain(ends.iter().map(Fact::World));
+        let (mut truth, mut pending) = (Truth::default(), Pending::default());
+        for fact in facts.chain(after.iter().cloned()) {
+            truth.enter(SimInstant::ZERO, &fact);
+            pending.check(&truth, SimInstant::ZERO, &BOUNDS, &fact);
+        }
+        let later = SimInstant::ZERO + Duration::from_secs(100);
+        pending.overdue(&truth, later, &BOUNDS).is_some()
+    }
+
+    #[test]
+    fn an_address_whose_end_no_look_can_tell_is_owed_from_its_del_on() {
+        let deleted = Observation::IpamDelEnded {
+            node: NODE,
+            container: ContainerId(7),
+            pod: POD,
+            with_netns: false,
+            ok: true,
+        };
+        let blinded = [Fact::Blinded(NODE)];
+        let elsewhere = [Fact::Blinded(NodeIndex(1))];
+        assert!(is_overdue(&[], &[]));
+        assert!(is_overdue(&elsewhere, &[]));
+        assert!(!is_overdue(&blinded, &[]));
+        let freed = [Fact::World(&deleted), Fact::Unhindered(NODE)];
+        assert!(is_overdue(
+            &[Fact::Hindered(NODE), Fact::Blinded(NODE)],
+            &freed
+        ));
+    }
 }

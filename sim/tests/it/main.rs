@@ -18,6 +18,7 @@ mod event_model;
 mod kube_ovn;
 mod leaks;
 mod network_plugins;
+mod own_things;
 mod peers_in_storms;
 mod program;
 mod real_node;

@@ -36,3 +36,42 @@ fn an_address_is_held_while_its_link_lives_on_after_del() {
     let fired: u64 = record.faults.values().map(|count| count.fired).sum();
     assert_eq!(fired, 2, "{:?}", record.faults);
 }
+
+/// Faults of what the agent relies on, each the smallest plan that was found of its kind.
+const OWN_THINGS: [(&str, &str); 5] = [
+    (
+        "journal-lost-and-dead-again",
+        include_str!("../../../traces/corpus/regressions/journal-lost-and-dead-again.toml"),
+    ),
+    (
+        "journal-damaged-in-the-middle",
+        include_str!("../../../traces/corpus/regressions/journal-damaged-in-the-middle.toml"),
+    ),
+    (
+        "journal-old-copy",
+        include_str!("../../../traces/corpus/regressions/journal-old-copy.toml"),
+    ),
+    (
+        "journal-read-only-at-start",
+        include_str!("../../../traces/corpus/regressions/journal-read-only-at-start.toml"),
+    ),
+    (
+        "path-untold-while-its-link-lives-on",
+        include_str!("../../../traces/corpus/regressions/path-untold-while-its-link-lives-on.toml"),
+    ),
+];
+
+#[test]
+fn what_the_agent_relies_on_may_be_lost_damaged_old_or_untold() {
+    for (name, text) in OWN_THINGS {
+        let record = replay(text, None);
+        assert_eq!(record.violations, [], "{name}");
+        let own = |(kind, _): &(&String, _)| {
+            kind.starts_with("journal-") || kind.as_str() == "path-unknown"
+        };
+        let struck: u64 = (record.faults.iter().filter(own))
+            .map(|(_, count)| count.fired)
+            .sum();
+        assert_eq!(struck, 1, "{name}: {:?}", record.faults);
+    }
+}

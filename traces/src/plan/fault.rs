@@ -56,6 +56,45 @@ pub enum FaultKind {
     KubeletRestart,
     /// The machine is switched off, and buried by command after the duration.
     PowerOffAndBury,
+    /// The agent dies and its journal is deleted; it starts again after the duration.
+    JournalLost,
+    /// The agent dies and bytes in the middle of its journal change: one, or a run of zeros; it
+    /// starts again after the duration.
+    JournalDamaged,
+    /// The agent dies in its next append, of which a part is written; it starts again after the
+    /// duration.
+    JournalTorn,
+    /// The agent dies and an earlier copy of its journal is put back; it starts again after the
+    /// duration.
+    JournalOldCopy,
+    /// Appends to the journal fail for the duration; some leave a part of their entry.
+    JournalFull,
+    /// Neither an append nor a new journal can be written for the duration.
+    JournalReadOnly,
+    /// Each write of the journal takes seconds for the duration.
+    JournalSlow,
+    /// Looks of the agent at paths of namespaces, some or all, show nothing for the duration.
+    PathUnknown,
+    /// The agent's mark in the directory of namespaces is gone for the duration; then it is made
+    /// anew.
+    CanaryGone,
+    /// For the duration the directory of namespaces is another, empty one in the agent's view.
+    PathsVanished,
+    /// The spool cannot be listed for the duration.
+    SpoolUnreadable,
+    /// For the duration no notice tells of a change in the spool, and a list of it takes seconds.
+    SpoolLate,
+    /// What lies in the spool becomes garbage, and garbage is added.
+    SpoolGarbage,
+    /// The container runtime is away for the duration; plugins that run become orphans.
+    RuntimeRestart,
+    /// The runtime answers its kubelet, and not the agent, for the duration: its list fails or
+    /// hangs.
+    RuntimeUnaskable,
+    /// A sandbox ends without a DEL: processes, namespace and record are gone at once.
+    SandboxLost,
+    /// The next teardown of a sandbox on the node asks no plugin, then or later.
+    DelLost,
 }
 
 /// To whom something happens. Numbers are 0-based indices.
@@ -149,7 +188,7 @@ pub struct FaultShape {
 
 impl FaultKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 30] = [
         Self::AgentKill,
         Self::ResponseLost,
         Self::WriteDelayed,
@@ -163,6 +202,23 @@ impl FaultKind {
         Self::NodeReboot,
         Self::KubeletRestart,
         Self::PowerOffAndBury,
+        Self::JournalLost,
+        Self::JournalDamaged,
+        Self::JournalTorn,
+        Self::JournalOldCopy,
+        Self::JournalFull,
+        Self::JournalReadOnly,
+        Self::JournalSlow,
+        Self::PathUnknown,
+        Self::CanaryGone,
+        Self::PathsVanished,
+        Self::SpoolUnreadable,
+        Self::SpoolLate,
+        Self::SpoolGarbage,
+        Self::RuntimeRestart,
+        Self::RuntimeUnaskable,
+        Self::SandboxLost,
+        Self::DelLost,
     ];
 
     /// The name in plans and records.
@@ -181,6 +237,23 @@ impl FaultKind {
             Self::NodeReboot => "node-reboot",
             Self::KubeletRestart => "kubelet-restart",
             Self::PowerOffAndBury => "power-off-and-bury",
+            Self::JournalLost => "journal-lost",
+            Self::JournalDamaged => "journal-damaged",
+            Self::JournalTorn => "journal-torn",
+            Self::JournalOldCopy => "journal-old-copy",
+            Self::JournalFull => "journal-full",
+            Self::JournalReadOnly => "journal-read-only",
+            Self::JournalSlow => "journal-slow",
+            Self::PathUnknown => "path-unknown",
+            Self::CanaryGone => "canary-gone",
+            Self::PathsVanished => "paths-vanished",
+            Self::SpoolUnreadable => "spool-unreadable",
+            Self::SpoolLate => "spool-late",
+            Self::SpoolGarbage => "spool-garbage",
+            Self::RuntimeRestart => "runtime-restart",
+            Self::RuntimeUnaskable => "runtime-unaskable",
+            Self::SandboxLost => "sandbox-lost",
+            Self::DelLost => "del-lost",
         }
     }
 
@@ -205,6 +278,24 @@ impl FaultKind {
             Self::NodeReboot => shape("node", None, lasts("until the machine is back")),
             Self::KubeletRestart => shape("node", None, lasts("until the kubelet is back")),
             Self::PowerOffAndBury => shape("node", None, lasts("from power-off to burial")),
+            Self::JournalLost | Self::JournalDamaged | Self::JournalTorn | Self::JournalOldCopy => {
+                shape("agent", None, lasts("until the agent starts again"))
+            }
+            Self::JournalFull | Self::JournalReadOnly => shape(
+                "agent",
+                None,
+                lasts("until the journal can be written again"),
+            ),
+            Self::JournalSlow => shape("agent", None, lasts("of slow writes")),
+            Self::PathUnknown => shape("agent", None, lasts("of such looks")),
+            Self::CanaryGone => shape("agent", None, lasts("until there is another mark")),
+            Self::PathsVanished => shape("agent", None, lasts("until the directory is back")),
+            Self::SpoolUnreadable => shape("agent", None, lasts("until it can be listed")),
+            Self::SpoolLate => shape("agent", None, lasts("until a notice comes")),
+            Self::SpoolGarbage => shape("agent", None, DurationRule::None),
+            Self::RuntimeRestart => shape("node", None, lasts("until the runtime is back")),
+            Self::RuntimeUnaskable => shape("agent", None, lasts("until it answers the agent")),
+            Self::SandboxLost | Self::DelLost => shape("node", None, DurationRule::None),
         }
     }
 }

@@ -13,7 +13,7 @@ pub const WATCH_SECONDS: u32 = 290;
 pub fn api_version(kind: Kind) -> String {
     match kind {
         Kind::Lease => "coordination.k8s.io/v1".to_owned(),
-        Kind::Node | Kind::Pod => "v1".to_owned(),
+        Kind::Node | Kind::Pod | Kind::Namespace => "v1".to_owned(),
         Kind::AddressPool
         | Kind::AddressBlock
         | Kind::AddressReservation
@@ -33,6 +33,7 @@ pub const fn plural(kind: Kind) -> &'static str {
         Kind::Lease => "leases",
         Kind::Node => "nodes",
         Kind::Pod => "pods",
+        Kind::Namespace => "namespaces",
     }
 }
 
@@ -144,6 +145,7 @@ mod tests {
         for (key, path) in [
             (key(Kind::Pod, "ns", "p"), "/api/v1/namespaces/ns/pods/p"),
             (key(Kind::Node, "", "n"), "/api/v1/nodes/n"),
+            (key(Kind::Namespace, "", "ns"), "/api/v1/namespaces/ns"),
             (
                 key(Kind::Lease, "berth-system", "c"),
                 "/apis/coordination.k8s.io/v1/namespaces/berth-system/leases/c",

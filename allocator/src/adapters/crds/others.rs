@@ -10,8 +10,9 @@ use super::tables::{
 };
 use crate::core::pool::BLOCK_SIZES;
 
-/// Units: bytes. A block of 64 records with the longest names takes a tenth of it.
-const RECORDS_MAX: u32 = 1 << 20;
+/// Units: bytes. More than etcd stores (1.5 MiB): what is too large is refused there, whatever the
+/// object's other parts take.
+const RECORDS_MAX: u32 = 1 << 22;
 /// Units: characters. A UID is 36 long; a static Pod's manifest may set another.
 const UID_MAX: u32 = 128;
 /// Units: characters. What programs call themselves in a write.

@@ -86,8 +86,19 @@ pub(super) fn rows() -> Table {
         ("status.free", count()),
         ("status.masked", text(64)),
     ]);
-    for selector in ["spec.nodeSelector", "spec.podSelector"] {
-        rows.extend(self::selector(selector));
+    for labels in [
+        "spec.nodeSelector",
+        "spec.podSelector",
+        "spec.namespaceSelector.matchLabels",
+    ] {
+        rows.extend(selector(labels));
+    }
+    for expressions in [
+        "spec.nodeMatchExpressions",
+        "spec.podMatchExpressions",
+        "spec.namespaceSelector.matchExpressions",
+    ] {
+        rows.extend(requirements(expressions));
     }
     rows.extend(families());
     rows.extend(conditions("status.conditions"));
@@ -122,6 +133,30 @@ fn selector(path: &str) -> Table {
             ]),
         ),
         (format!("{path}{{}}"), shaped(63, LABEL_VALUE)),
+    ]
+}
+
+/// Requirements on labels, as `matchExpressions` of Kubernetes has them.
+fn requirements(path: &str) -> Table {
+    let at = |field: &str| format!("{path}[]{field}");
+    vec![
+        (path.to_owned(), list(16)),
+        (
+            at(""),
+            all([
+                must_have("key"),
+                must_have("operator"),
+                rule_at(
+                    ".values",
+                    "!has(self.operator) || (self.operator in ['In', 'NotIn']) == \
+                     (has(self.values) && self.values.size() > 0)",
+                    "In and NotIn need values, Exists and DoesNotExist take none",
+                ),
+            ]),
+        ),
+        (at(".key"), all([text(317), json!({"minLength": 1})])),
+        (at(".values"), list(64)),
+        (at(".values[]"), shaped(63, LABEL_VALUE)),
     ]
 }
 

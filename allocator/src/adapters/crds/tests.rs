@@ -1,6 +1,7 @@
 //! The definitions by themselves, without an apiserver: `tests/envtest` asks one.
 
 use super::*;
+use crate::core::labels::{LabelSelector, Operator, Requirement};
 use crate::core::objects::{
     AddressPoolSpec, ApprovedPool, Condition, EpochState, FamilySpec, FormerEpoch, Object, Route,
     Uid,
@@ -30,6 +31,17 @@ fn full() -> Vec<Object> {
     pool.spec.pod_selector.insert("a".into(), "b".into());
     pool.spec.namespaces = vec!["n".into()];
     pool.spec.networks = vec!["n".into()];
+    let requirement = Requirement {
+        key: "a".into(),
+        operator: Operator::In,
+        values: vec!["b".into()],
+    };
+    pool.spec.node_match_expressions = vec![requirement.clone()];
+    pool.spec.pod_match_expressions = vec![requirement.clone()];
+    pool.spec.namespace_selector = Some(LabelSelector {
+        match_labels: [("a".to_owned(), "b".to_owned())].into(),
+        match_expressions: vec![requirement],
+    });
     pool.spec.routes = vec![Route {
         dst: "0.0.0.0/0".parse().unwrap(),
         gw: "10.0.0.1".parse().ok(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use berth::adapters::apiserver::{Deadlines, KubeApi};
 use berth::adapters::entropy::KernelEntropy;
-use berth::core::objects::{Kind, Object};
+use berth::core::objects::{Kind, Object, ObjectKey};
 use berth::ports::{
     ApiError, ApiServer as _, Consistency, Entropy as _, ListQuery, Part, Selection,
 };
@@ -88,6 +88,16 @@ impl Cluster {
             );
         }
         Ok(snapshot)
+    }
+
+    /// Adds a Namespace, if it may be read: rules that look at its labels are explained as not
+    /// known otherwise, and all others as they are.
+    pub async fn add_namespace(&self, name: &str, snapshot: &mut Snapshot) {
+        let key = ObjectKey::cluster(Kind::Namespace, name);
+        match self.api.get(&key, Consistency::Quorum).await {
+            Ok(namespace) => snapshot.add(vec![namespace]),
+            Err(error) => eprintln!("Namespace {name} cannot be read: {}", said(error)),
+        }
     }
 
     async fn list(&self, kind: Kind, snapshot: &mut Snapshot) -> anyhow::Result<()> {

@@ -67,6 +67,15 @@ enum Command {
         /// `name` of the CNI configuration that asks; empty for the node's default network
         #[arg(long, default_value = "")]
         network: String,
+        /// Name of the interface, if `berth.dev/pools` tells several on that network apart
+        #[arg(long, default_value = "")]
+        interface: String,
+        /// `name` of the node's default network, as the agents are told by --default-network
+        #[arg(long, default_value = "")]
+        default_network: String,
+        /// A pool that the CNI configuration names in `pools`; may be repeated
+        #[arg(long = "configured-pool", value_name = "POOL")]
+        configured: Vec<String>,
     },
     /// Free an address whose interface is gone: asks the agent that holds it
     Release(ReleaseArgs),
@@ -158,8 +167,11 @@ async fn answer(command: Command, output: Output, cluster: &Cluster) -> anyhow::
             pod,
             namespace,
             network,
+            interface,
+            default_network,
+            configured,
         } => {
-            let snapshot = cluster.survey().await?;
+            let mut snapshot = cluster.survey().await?;
             let unread = snapshot.set_aside.iter().find(|object| {
                 let metadata = &object.metadata;
                 object.kind == Kind::Pod && metadata.name == pod && metadata.namespace == namespace
@@ -167,7 +179,14 @@ async fn answer(command: Command, output: Output, cluster: &Cluster) -> anyhow::
             if let Some(unread) = unread {
                 bail!("{unread}");
             }
-            let said = survey::explain(&snapshot, &namespace, &pod, &network)
+            cluster.add_namespace(&namespace, &mut snapshot).await;
+            let asked = survey::Asked {
+                network: &network,
+                interface: &interface,
+                default_network: &default_network,
+                configured: &configured,
+            };
+            let said = survey::explain(&snapshot, &namespace, &pod, asked)
                 .with_context(|| format!("there is no Pod {namespace}/{pod}"))?;
             output.print(&said, || render::explanation(&said))?;
         }

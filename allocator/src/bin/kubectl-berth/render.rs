@@ -207,6 +207,10 @@ pub fn explanation(said: &Explanation) -> Table {
     if let Some(why) = &said.asks_for_none {
         let _ = writeln!(table.note, "It asks for none: {why}");
     }
+    let _ = writeln!(table.note, "Choice: {}", said.choice);
+    if let Some(kept) = &said.reservation {
+        let _ = writeln!(table.note, "Reservation: {kept}");
+    }
     for judged in &said.pools {
         table.row(vec![
             judged

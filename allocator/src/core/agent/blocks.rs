@@ -35,6 +35,9 @@ pub(super) struct BlockState {
     pub(super) unusable: bool,
     /// Created by this agent; the pool must be read before anything in it is handed out.
     pub(super) unconfirmed: bool,
+    /// No write of this process was acknowledged yet: what it says of this machine, an earlier
+    /// process wrote.
+    pub(super) unfenced: bool,
     /// Its name is in the journal.
     pub(super) journaled: bool,
     /// The request in flight.
@@ -78,6 +81,8 @@ struct Plan {
     next: Block,
     claims: Vec<(ClaimId, u16)>,
     unserved: Vec<ClaimId>,
+    /// Claims that the door does not let in any more.
+    shut: Vec<ClaimId>,
     must_write: bool,
     frees: bool,
     left_free: bool,
@@ -92,6 +97,7 @@ impl BlockState {
             stale: false,
             unusable: false,
             unconfirmed: false,
+            unfenced: true,
             journaled: false,
             flight: None,
             waiting: Vec::new(),
@@ -270,6 +276,7 @@ impl Agent {
             next: block.base.clone(),
             claims: Vec::new(),
             unserved: Vec::new(),
+            shut: Vec::new(),
             must_write: !block.trusted,
             frees: false,
             left_free: false,
@@ -321,6 +328,10 @@ impl Agent {
         }
         let waiting = block.waiting.clone();
         for id in waiting {
+            if !self.is_admitted(id, key.pool) {
+                plan.shut.push(id);
+                continue;
+            }
             match self.choose_ordinal(key, id, &plan.next, (&left_free, rest)) {
                 Some((ordinal, record)) => {
                     plan.next.set(ordinal, Some(record));
@@ -394,6 +405,9 @@ impl Agent {
         for id in &plan.unserved {
             self.requeue(*id);
         }
+        for id in &plan.shut {
+            self.drop_claim(*id);
+        }
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
         };
@@ -417,10 +431,15 @@ impl Agent {
                 block: key,
                 ordinal: *ordinal,
             };
+            assert!(
+                self.is_admitted(*id, key.pool),
+                "no claim is written past the door"
+            );
             let Some(claim) = self.claims.get_mut(id) else {
                 continue;
             };
             claim.at = ClaimAt::Place(place);
+            let network = claim.asker.other_network().map(str::to_owned);
             let holding = Holding {
                 pod: claim.pod.clone(),
                 pod_name: claim.pod_name.clone(),
@@ -428,6 +447,7 @@ impl Agent {
                 reservation: claim.reservation().to_owned(),
             };
             self.put_holding(place, holding);
+            self.claimed_for.insert(place, network);
         }
         let Some(block) = self.blocks.get_mut(&key) else {
             return;
@@ -454,6 +474,7 @@ impl Agent {
         let first_time = !std::mem::replace(&mut block.journaled, true);
         let pool = pool.name.clone();
         if first_time {
+            self.entering.push(key);
             self.journal(&Entry::Block {
                 pool,
                 index: key.index,
@@ -603,43 +624,6 @@ impl Agent {
         }
     }
 
-    /// The block cannot be read: it counts as full and as held by others, what is held in it here
-    /// stays held, and it is never written. Somebody may mend it, so it is read again where it
-    /// matters here.
-    pub(super) fn block_unusable(&mut self, key: BlockKey, error: &str) {
-        let now = self.now;
-        let entropy = self.draw();
-        let backoff = self.config.policy.api_retry;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let is_new = !std::mem::replace(&mut block.unusable, true);
-        // As of now this is its last version.
-        block.stale = false;
-        block.not_before = now + backoff.pause(block.failure_count.max(3), entropy);
-        block.failure_count = block.failure_count.saturating_add(1);
-        let waiting = std::mem::take(&mut block.waiting);
-        for id in waiting {
-            self.requeue(id);
-        }
-        if let Some(pool) = self.pools.get_mut(&key.pool) {
-            pool.open.retain(|(_, index)| *index != key.index);
-            if is_new {
-                let name = block_name(&pool.name, key.index);
-                self.event("BlockRefused", format!("block {name}: {error}"));
-            }
-        }
-        self.touched_blocks.insert(key);
-    }
-
-    /// Whether a block that cannot be read is of more interest than any other of the pool.
-    fn concerns(&self, key: BlockKey) -> bool {
-        self.blocks
-            .get(&key)
-            .is_some_and(|block| block.journaled || !block.trusted || block.stale)
-            || self.holdings_of(key).next().is_some()
-    }
-
     /// Brings holdings and the version just seen together.
     fn compare_holdings(&mut self, key: BlockKey) {
         let Some(own) = self.epoch.id().cloned() else {
@@ -662,13 +646,32 @@ impl Agent {
             }
         }
         let mut missing = Vec::new();
+        let mut older = Vec::new();
         for (place, holding) in self.holdings_of(key) {
             let record = block.base.get(place.ordinal);
             match record.and_then(Record::holder) {
+                Some(holder)
+                    if block.unfenced
+                        && holder.epoch == own
+                        && holder.pod_uid != holding.pod
+                        && holding.state != Hold::Lost =>
+                {
+                    older.push((*place, holder.clone()));
+                }
                 Some(holder) if holder.epoch.machine() == own.machine() => {}
                 Some(_) => missing.push((*place, holding.state.clone(), true)),
                 None => missing.push((*place, holding.state.clone(), false)),
             }
+        }
+        for (place, holder) in older {
+            #[cfg(feature = "mutants")]
+            if self.believes_silence() {
+                continue;
+            }
+            self.entry_is_old(place, &holder);
+        }
+        if !unknown.is_empty() {
+            self.fence_unknown(key);
         }
         for (place, holder) in unknown {
             self.adopt(place, holder, &own);
@@ -685,7 +688,7 @@ impl Agent {
         }
     }
 
-    fn holding_vanished(&mut self, place: Place) {
+    pub(super) fn holding_vanished(&mut self, place: Place) {
         let Some(holding) = self.remove_holding(place) else {
             return;
         };
@@ -721,6 +724,7 @@ impl Agent {
                 block.stored = Some(metadata);
                 block.note_resting(now);
                 let was_fence = !std::mem::replace(&mut block.trusted, true);
+                block.unfenced = false;
                 block.conflict_count = 0;
                 block.failure_count = 0;
                 block.unconfirmed |= created;
@@ -741,7 +745,7 @@ impl Agent {
             }
             Err(error) => {
                 for (id, ordinal) in &claims {
-                    self.remove_holding(Place {
+                    self.withdraw(Place {
                         block: key,
                         ordinal: *ordinal,
                     });

@@ -1,6 +1,7 @@
 //! Claims: an ordinal is wanted for a Pod. Which block it is asked of, and what becomes of it.
 
 use super::blocks::{BlockState, Rest};
+use super::rights::Asker;
 use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
 use crate::core::exchange::{Failure, RequestId};
 use crate::core::hash::{fnv1a, mix};
@@ -41,6 +42,8 @@ impl Wanted {
 pub(super) struct Claim {
     pub(super) pod: Uid,
     pub(super) pod_name: String,
+    /// For which of its interfaces.
+    pub(super) asker: Asker,
     /// Admissible pools, the one in use first, then those to fall back on, in order.
     pub(super) pools: Vec<PoolId>,
     /// How many of them were found exhausted, repetitions included.
@@ -63,7 +66,7 @@ impl Agent {
     /// Asks for an ordinal for a Pod.
     pub(super) fn new_claim(
         &mut self,
-        pod: &Uid,
+        (pod, asker): (&Uid, Asker),
         pools: Vec<PoolId>,
         wanted: Option<Wanted>,
         request: Option<RequestId>,
@@ -76,6 +79,7 @@ impl Agent {
         let claim = Claim {
             pod: pod.clone(),
             pod_name,
+            asker,
             pools,
             vain_pool_count: 0,
             wanted,
@@ -417,9 +421,11 @@ impl Agent {
                 return;
             };
             let Some(claim_id) = pool.queue.iter().copied().find(|claim| {
-                self.claims
+                let waits = self
+                    .claims
                     .get(claim)
-                    .is_some_and(|claim| claim.request.is_some() && claim.wanted.is_none())
+                    .is_some_and(|claim| claim.request.is_some() && claim.wanted.is_none());
+                waits && self.is_admitted(*claim, id)
             }) else {
                 return;
             };
@@ -437,6 +443,7 @@ impl Agent {
             let candidates = self.holdings.range(begin..=end).filter(|(place, holding)| {
                 holding.state == Hold::Unbound
                     && holding.reservation.is_empty()
+                    && !self.lost.doubts(**place)
                     && self.is_answerable(**place)
                     && self
                         .blocks
@@ -465,6 +472,7 @@ impl Agent {
                 return;
             };
             claim.at = ClaimAt::Place(place);
+            let network = claim.asker.other_network().map(str::to_owned);
             let holding = super::Holding {
                 pod: claim.pod.clone(),
                 pod_name: claim.pod_name.clone(),
@@ -472,6 +480,7 @@ impl Agent {
                 reservation: String::new(),
             };
             self.put_holding(place, holding);
+            self.claimed_for.insert(place, network);
             // The claim ends when a version of the block shows the new holder: `settle_pod`.
             self.touched_blocks.insert(place.block);
             self.touched_pods.insert(old.pod);

@@ -149,6 +149,7 @@ impl Agent {
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
+            self.refresh_node();
         } else {
             self.arm(Timer::Epoch, idle_until);
         }

@@ -4,6 +4,7 @@
 //! nothing, because the earlier write may still be carried out after it.
 
 use super::{Agent, BlockKey};
+use crate::core::journal::Entry;
 
 impl Agent {
     /// The write in flight got no answer. Its claims stay where they are (they may be in the
@@ -34,7 +35,31 @@ impl Agent {
         };
         block.trusted = false;
         block.stale = true;
+        block.unfenced = true;
         block.journaled = true;
+        self.touched_blocks.insert(key);
+    }
+
+    /// The block, as just read, has records of this machine that this process did not write. If no
+    /// journal named it, one that was lost did: what an earlier process sent may still be on its way.
+    pub(super) fn fence_unknown(&mut self, key: BlockKey) {
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        if !block.unfenced {
+            return;
+        }
+        block.trusted = false;
+        if std::mem::replace(&mut block.journaled, true) {
+            return;
+        }
+        let pool = self.pools.get(&key.pool).map(|pool| pool.name.clone());
+        self.entering.push(key);
+        self.journal(&Entry::Block {
+            pool: pool.unwrap_or_default(),
+            index: key.index,
+        });
+        self.epoch_block_added();
         self.touched_blocks.insert(key);
     }
 

@@ -5,6 +5,12 @@ use super::{Agent, Holding, Place, Timer};
 
 impl Agent {
     pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
+        if let Some(before) = self.holdings.get(&place)
+            && before.pod != holding.pod
+            && let Some(pod) = self.pods.get_mut(&before.pod)
+        {
+            pod.places.retain(|other| *other != place);
+        }
         let pod = self.pod_entry(&holding.pod, &holding.pod_name);
         if !pod.places.contains(&place) {
             pod.places.push(place);
@@ -15,11 +21,22 @@ impl Agent {
     /// Ends a hold in memory; the record, if there is one, is freed by a later write.
     pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
         let holding = self.holdings.remove(&place)?;
+        self.claimed_for.remove(&place);
+        let block = self.blocks.get(&place.block);
+        if block.is_none_or(|block| block.unfenced) {
+            self.lost.explain(place);
+        }
         if let Some(pod) = self.pods.get_mut(&holding.pod) {
             pod.places.retain(|other| *other != place);
         }
         self.touched_pods.insert(holding.pod.clone());
         Some(holding)
+    }
+
+    /// Takes back a hold that was never written. It explains no record in its place.
+    pub(super) fn withdraw(&mut self, place: Place) {
+        self.remove_holding(place);
+        self.lost.withdraw(place);
     }
 
     /// Ends a hold, and sees to it that its record is freed in time.

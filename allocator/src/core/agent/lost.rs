@@ -1,25 +1,63 @@
-//! The journal is lost although the machine did not reboot: the own records say who holds what, but
-//! not which container. All count as bound until the runtime says otherwise.
+//! What the journal does not say. Nothing in a file shows that its end is missing or that an older
+//! copy took its place, so what it *says* is believed and what it does not say proves nothing: a
+//! record of the own epoch that a start finds, and that no entry explains, is freed only when the
+//! runtime, in two lists some time apart, has no sandbox of its Pod.
+//!
+//! Two grades:
+//! - *doubt*, at every start. The Pod's reservation is used as any other; only giving it up waits for
+//!   the runtime. If the runtime cannot be asked, the word of a journal that shows no damage counts
+//!   after [`super::Policy::runtime_patience`].
+//! - *lost*: the journal of this boot is missing or damaged, or says that an earlier one was. Records
+//!   say who holds what, but not which container: all count as bound until the runtime says
+//!   otherwise, however long that takes. Blocks with own records are looked for in the API, because
+//!   the list of them may be lost, too. It ends, and the journal stops saying so, when all is
+//!   explained: until then every start is one without a journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Agent, Hold, Place, Timer};
+use super::{Agent, Hold, Place, Purpose, Timer};
+use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
-use crate::core::journal::{Binding, Entry};
-use crate::core::objects::Uid;
+use crate::core::holder::{Holder, decode_records};
+use crate::core::journal::{Binding, Damage, Entry, State};
+use crate::core::objects::{AddressBlock, Kind, Object, Uid};
+use crate::core::time::BootTime;
+use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
-/// What is known in lost mode.
+/// What is known of what the journal does not say.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the protocol"
+)]
 pub(super) struct Lost {
-    /// There was no journal of this boot, or one that said so.
-    suspected: bool,
+    /// There was no journal of this boot.
+    is_missing: bool,
+    /// The journal of this boot is damaged, or says that it does not know all.
+    proof: Option<String>,
+    /// The journal ended within an entry.
+    is_torn: bool,
+    /// Own records without a holding count as bound.
     active: bool,
+    /// The journal says that it does not know all.
+    marked: bool,
+    /// Times that all blocks were looked through for own records.
+    survey_count: u32,
+    is_surveying: bool,
+    /// Reservations that no entry explains.
+    doubtful: BTreeSet<Place>,
+    /// Places that this process held before their block was fenced: it knows why it does not now.
+    explained: BTreeSet<Place>,
     /// Pods by container, as the runtime listed them.
     pods: BTreeMap<String, Uid>,
-    /// Pods with a sandbox in the last list; `None` before it.
-    last: Option<BTreeSet<Uid>>,
+    /// Containers in the first list.
+    first: Option<BTreeSet<String>>,
+    /// Pods with a sandbox in the last list, and when; `None` before it.
+    last: Option<(BootTime, BTreeSet<Uid>)>,
     /// Pods with a sandbox in the one before, too.
     before: Option<BTreeSet<Uid>>,
+    /// Since when the runtime could not be asked.
+    silent_since: Option<BootTime>,
 }
 
 impl Lost {
@@ -29,23 +67,42 @@ impl Lost {
     }
 
     /// Whether the journal must say so.
-    pub(super) fn was_entered(&self) -> bool {
-        self.active || self.before.is_some()
+    pub(super) fn is_marked(&self) -> bool {
+        self.marked
     }
 
     /// Whether the runtime, in two lists in a row, had no sandbox of the Pod.
     pub(super) fn is_unbound(&self, pod: &Uid) -> bool {
-        [&self.last, &self.before]
+        let last = self.last.as_ref().map(|(_, pods)| pods);
+        [last, self.before.as_ref()]
             .into_iter()
-            .all(|list| list.as_ref().is_some_and(|list| !list.contains(pod)))
+            .all(|list| list.is_some_and(|list| !list.contains(pod)))
     }
 
-    pub(super) fn suspect(&mut self) {
-        self.suspected = true;
+    /// Whether the reservation may be another's only by the runtime's word.
+    pub(super) fn doubts(&self, place: Place) -> bool {
+        self.doubtful.contains(&place)
     }
 
-    pub(super) fn is_suspected(&self) -> bool {
-        self.suspected
+    /// This process ends the hold, for reasons of its own.
+    pub(super) fn explain(&mut self, place: Place) {
+        self.explained.insert(place);
+    }
+
+    /// The hold was never written.
+    pub(super) fn withdraw(&mut self, place: Place) {
+        self.explained.remove(&place);
+    }
+
+    /// How the journal was found.
+    pub(super) fn found(&mut self, this_boot: bool, said_so: bool, state: &State) {
+        self.is_missing = !this_boot;
+        self.is_torn = *state == State::Torn;
+        self.proof = match state {
+            State::Damaged(damage) if this_boot => Some(format!("it is damaged: {damage}")),
+            _ if this_boot && said_so => Some("an earlier one of this boot was".to_owned()),
+            _ => None,
+        };
     }
 
     /// Whether this container is the only sandbox of the Pod.
@@ -53,51 +110,189 @@ impl Lost {
         let mut of_pod = self.pods.iter().filter(|(_, other)| *other == pod);
         of_pod.next().is_some_and(|(first, _)| first == container) && of_pod.next().is_none()
     }
+
+    /// Whether blocks with own records were looked for, where that is needed.
+    pub(super) fn is_surveyed(&self) -> bool {
+        !self.active || self.survey_count > 0
+    }
 }
 
 impl Agent {
-    pub(super) fn enter_lost_mode(&mut self) {
+    /// Says that the journal is damaged, whatever follows from that.
+    pub(super) fn journal_damaged(&mut self, damage: Damage) {
+        self.count("berth_journal_damaged_total");
+        self.event("JournalDamaged", format!("{damage}; it is kept aside"));
+        self.out.push(super::Output::SetJournalAside);
+    }
+
+    /// Whether the journal of this boot is lost; `known_before`: this machine was at work in this
+    /// boot before this process.
+    pub(super) fn decide_lost(&mut self, known_before: bool) {
+        let missing = (known_before && self.lost.is_missing).then(|| "there is none".to_owned());
+        if let Some(why) = self.lost.proof.take().or(missing) {
+            self.lost_for(&why);
+        }
+    }
+
+    fn lost_for(&mut self, why: &str) {
         self.lost.active = true;
-        self.journal(&Entry::Lost);
-        self.event(
-            "JournalLost",
-            "all records of this boot count as bound".to_owned(),
-        );
+        self.lost.marked = true;
+        let text = "all records of this boot that no entry explains count as bound";
+        self.event("JournalLost", format!("{why}; {text}"));
         self.list_sandboxes();
+        self.survey(String::new());
+    }
+
+    /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
+    /// entry is older than the record, and so, it seems, is the journal. Until neither has a sandbox
+    /// the place is nobody else's. If it was only claimed, by a write that got no answer: that write
+    /// did not do it.
+    pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
+        let is_claim = |holding: &super::Holding| holding.state == Hold::Unbound;
+        if self.holdings.get(&place).is_some_and(is_claim) {
+            self.holding_vanished(place);
+            self.lost.withdraw(place);
+            if let Some(own) = self.epoch.id().cloned() {
+                self.adopt(place, holder.clone(), &own);
+            }
+            return;
+        }
+        self.remove_holding(place);
+        self.put_holding(
+            place,
+            super::Holding {
+                pod: holder.pod_uid.clone(),
+                pod_name: holder.pod_name.clone(),
+                state: Hold::Lost,
+                reservation: holder.reservation.clone(),
+            },
+        );
+        if !self.lost.marked {
+            self.lost_for("it is older than the records");
+            self.journal(&Entry::Lost);
+        }
+    }
+
+    /// Whether a record of the own epoch that no holding explains is in doubt.
+    pub(super) fn is_in_doubt(&self, place: Place, pod: &Uid) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.believes_silence() {
+            return false;
+        }
+        self.blocks
+            .get(&place.block)
+            .is_some_and(|block| block.unfenced)
+            && !self.lost.explained.contains(&place)
+            && !self.lost.is_unbound(pod)
+    }
+
+    /// Whether what the journal does not say is taken for what is not.
+    #[cfg(feature = "mutants")]
+    pub(super) fn believes_silence(&self) -> bool {
+        use crate::core::Mutant;
+        self.is_mutant(Mutant::HeaderBeforeLost) || self.is_mutant(Mutant::DamageBelieved)
+    }
+
+    /// The reservation may be one that a lost entry bound.
+    pub(super) fn doubt(&mut self, place: Place) {
+        self.lost.doubtful.insert(place);
+        self.list_sandboxes();
+    }
+
+    /// Ends an unbound hold, unless it is in doubt: then the runtime has the word.
+    pub(super) fn give_up(&mut self, place: Place) {
+        let Some(holding) = self.holdings.get_mut(&place) else {
+            return;
+        };
+        if self.lost.doubtful.contains(&place) {
+            holding.state = Hold::Lost;
+            self.list_sandboxes();
+        } else {
+            self.let_go(place);
+        }
+    }
+
+    fn has_lost(&self) -> bool {
+        self.holdings
+            .values()
+            .any(|holding| holding.state == Hold::Lost)
     }
 
     /// Whether the runtime must be asked again.
     fn awaits_sandboxes(&self) -> bool {
-        self.lost.active
-            || self
-                .holdings
-                .values()
-                .any(|holding| holding.state == Hold::Lost)
+        let undecided = !self.lost.doubtful.is_empty() && self.lost.before.is_none();
+        self.lost.marked || undecided || self.has_lost()
     }
 
     /// The runtime's list, or its failure. A Pod that has no sandbox in two lists in a row, some
     /// time apart, has no namespace: its record is a reservation.
     pub(super) fn lost_listed(&mut self, list: Option<&[Sandbox]>) {
-        if !self.lost.suspected || !self.awaits_sandboxes() {
+        if !self.awaits_sandboxes() {
             return;
         }
         let at = self.now + self.config.policy.sweep;
         self.arm(Timer::Sandboxes, at);
-        let Some(list) = list else { return };
+        let Some(list) = list else {
+            self.runtime_is_silent();
+            return;
+        };
+        self.note_list(list);
+        if self.lost.before.is_none() || !self.is_settled() {
+            return;
+        }
+        let doubtful = std::mem::take(&mut self.lost.doubtful);
+        let is_still = |place: &Place| {
+            let holding = self.holdings.get(place);
+            holding.is_some_and(|holding| !self.lost.is_unbound(&holding.pod))
+        };
+        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
+        self.unbind_lost(Lost::is_unbound);
+        self.end_lost_mode();
+    }
+
+    fn note_list(&mut self, list: &[Sandbox]) {
+        self.lost.silent_since = None;
         self.lost.pods = list
             .iter()
             .map(|sandbox| (sandbox.container.clone(), sandbox.pod_uid.clone()))
             .collect();
-        let with = list.iter().map(|sandbox| sandbox.pod_uid.clone()).collect();
-        self.lost.before = self.lost.last.replace(with);
-        if self.lost.before.is_none() || !self.is_settled() {
-            return;
+        let containers = || list.iter().map(|s| s.container.clone()).collect();
+        let first = self.lost.first.get_or_insert_with(containers);
+        // A sandbox that came later has its addresses from this process, which knows them.
+        let is_known = |container: &String| {
+            let begin = Attachment {
+                container: container.clone(),
+                interface: String::new(),
+            };
+            let next = self.attachments.range(begin..).next();
+            let is_attached =
+                next.is_some_and(|(attachment, _)| attachment.container == *container);
+            is_attached || self.adds.values().any(|add| add.is_of(container))
+        };
+        let with: BTreeSet<Uid> = list
+            .iter()
+            .filter(|sandbox| first.contains(&sandbox.container) || !is_known(&sandbox.container))
+            .map(|sandbox| sandbox.pod_uid.clone())
+            .collect();
+        let apart = self.config.policy.sweep / 2;
+        match &mut self.lost.last {
+            // Others ask, too: two lists at once are one.
+            Some((at, pods)) if self.now.since(*at) < apart => pods.extend(with),
+            last => {
+                let before = last.replace((self.now, with));
+                self.lost.before = before.map(|(_, pods)| pods);
+            }
         }
+    }
+
+    fn unbind_lost(&mut self, is_unbound: impl Fn(&Lost, &Uid) -> bool) {
         let unbound: Vec<Place> = self
             .holdings
             .iter()
-            .filter(|(_, h)| h.state == Hold::Lost && self.lost.is_unbound(&h.pod))
+            .filter(|(_, h)| h.state == Hold::Lost && is_unbound(&self.lost, &h.pod))
             .map(|(place, _)| *place)
+            // See `entry_is_old`.
+            .filter(|place| self.attachments.values().all(|a| a.place != *place))
             .collect();
         for place in unbound {
             if let Some(holding) = self.holdings.get_mut(&place) {
@@ -106,7 +301,110 @@ impl Agent {
                 self.touched_pods.insert(pod);
             }
         }
+    }
+
+    /// What is lost stays held. What is only in doubt does not wait for ever for a runtime that may
+    /// never come back.
+    fn runtime_is_silent(&mut self) {
+        let since = *self.lost.silent_since.get_or_insert(self.now);
+        let is_patient = self.now.since(since) < self.config.policy.runtime_patience;
+        if self.lost.marked || self.lost.is_torn || is_patient || !self.is_settled() {
+            return;
+        }
+        self.lost.doubtful.clear();
+        self.unbind_lost(|_, _| true);
+    }
+
+    /// Everything is explained when the runtime was listed and the blocks were looked through
+    /// before and after, every block of earlier processes is fenced, and no record waits for the
+    /// runtime's word.
+    fn end_lost_mode(&mut self) {
+        if !self.lost.marked {
+            return;
+        }
+        if self.lost.survey_count < 2 {
+            // A write of an earlier process may have come in behind the first.
+            if !self.lost.is_surveying && self.lost.survey_count == 1 {
+                self.survey(String::new());
+            }
+            return;
+        }
+        let is_fenced = self.blocks.values().all(|block| block.trusted);
+        if !is_fenced {
+            return;
+        }
         self.lost.active = false;
+        if !self.has_lost() {
+            self.lost.marked = false;
+            self.compact_journal();
+            let text = "every record of this boot is explained";
+            self.event("JournalRestored", text.to_owned());
+        }
+    }
+
+    /// Looks through the blocks of all pools for records of this machine: the names of some may be
+    /// lost with the journal.
+    pub(super) fn survey(&mut self, continue_token: String) {
+        self.lost.is_surveying = true;
+        let query = ListQuery {
+            selection: Selection {
+                kind: Kind::AddressBlock,
+                labels: Vec::new(),
+                node_name: None,
+            },
+            consistency: Consistency::Quorum,
+            limit: self.config.policy.list_page,
+            continue_token,
+        };
+        self.call(Purpose::Survey, ApiRequest::List(query));
+    }
+
+    pub(super) fn surveyed(&mut self, result: Result<ApiReply, ApiError>) {
+        let Ok(ApiReply::Page(page)) = result else {
+            let entropy = self.draw();
+            let at = self.now + self.config.policy.api_retry.pause(2, entropy);
+            self.arm(Timer::Survey, at);
+            return;
+        };
+        for item in &page.items {
+            if let Object::AddressBlock(block) = item
+                && self.has_own_record(block)
+            {
+                let key = (block.spec.pool.clone(), block.spec.index);
+                if !self.is_journaled(&key) {
+                    self.inherited.insert(key);
+                }
+            }
+        }
+        self.distrust_inherited();
+        if page.continue_token.is_empty() {
+            self.lost.survey_count += 1;
+            self.lost.is_surveying = false;
+        } else {
+            self.survey(page.continue_token);
+        }
+    }
+
+    fn has_own_record(&self, block: &AddressBlock) -> bool {
+        let Some(own) = self.epoch.id() else {
+            return false;
+        };
+        let records = decode_records(&block.spec.records);
+        records.flatten().any(|(_, record)| {
+            record
+                .holder()
+                .is_some_and(|holder| holder.epoch.machine() == own.machine())
+        })
+    }
+
+    fn is_journaled(&self, (pool, index): &(String, u64)) -> bool {
+        self.pool_ids.get(pool).is_some_and(|id| {
+            let key = super::BlockKey {
+                pool: *id,
+                index: *index,
+            };
+            self.blocks.get(&key).is_some_and(|block| block.journaled)
+        })
     }
 
     /// A DEL of a container that the lost journal knew: the runtime's list says whose it was.

@@ -16,6 +16,7 @@ mod epochs;
 mod fencing;
 mod holdings;
 mod lost;
+mod namespaces;
 mod orders;
 mod parts;
 mod pods;
@@ -23,6 +24,7 @@ mod policy;
 mod pool_check;
 mod releases;
 mod requests;
+mod rights;
 mod search;
 mod set_aside;
 mod startup;
@@ -40,7 +42,7 @@ use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
-use super::objects::{BerthNode, ObjectKey, Uid};
+use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
 use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
@@ -215,10 +217,12 @@ pub enum Output {
         /// Message.
         message: String,
     },
+    /// Keep the journal as it is for people to look at, before it is replaced.
+    SetJournalAside,
 }
 
 /// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 12] = [
+pub const COUNTERS: [(&str, &str); 14] = [
     ("berth_add_failed_total", "ADDs answered with a failure"),
     (
         "berth_add_refused_total",
@@ -234,6 +238,10 @@ pub const COUNTERS: [(&str, &str); 12] = [
         "Entries that the journal did not take",
     ),
     (
+        "berth_journal_damaged_total",
+        "Journals with damage in them",
+    ),
+    (
         "berth_pods_removed_total",
         "Displaced Pods that the agent deleted",
     ),
@@ -244,6 +252,10 @@ pub const COUNTERS: [(&str, &str); 12] = [
     (
         "berth_pool_fallbacks_total",
         "Claims that went on to the next admissible pool",
+    ),
+    (
+        "berth_reservations_excluded_total",
+        "Reserved ordinals given back because a rule excludes their Pod now",
     ),
     (
         "berth_reservations_unasked_total",
@@ -307,6 +319,8 @@ struct PoolState {
     name: String,
     /// Its geometry, as last approved.
     pool: Option<Pool>,
+    /// Its spec as last seen, approved or not: whom it admits is no matter of approval.
+    rules: AddressPoolSpec,
     /// No new claims: not approved as it is now, or being deleted.
     paused: bool,
     /// Claims that no block was found for.
@@ -345,8 +359,11 @@ enum Purpose {
     PoolCheck(PoolId),
     Search(PoolId),
     PodOfAdd(RequestId),
+    Namespace(String),
+    NodeLabels,
     Relist(startup::Watched),
     RemovePod(Uid),
+    Survey,
 }
 
 /// What a look at a path was for.
@@ -374,7 +391,11 @@ enum Timer {
     Sandboxes,
     Pod(Uid),
     RemovePod(Uid),
+    Namespace(String),
     Unasked(Uid),
+    /// To open or write the journal again after a failure.
+    Journal,
+    Survey,
 }
 
 /// The agent.
@@ -393,6 +414,8 @@ pub struct Agent {
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
+    /// Bindings in pools that are not known (any more): kept in the journal, for when they are.
+    poolless: BTreeMap<super::exchange::Attachment, (journal::Binding, Option<BootTime>)>,
     node_labels: BTreeMap<String, String>,
     node_uid: Uid,
     epoch: EpochView,
@@ -407,6 +430,9 @@ pub struct Agent {
     startup_errors: BTreeMap<startup::Step, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
+    /// For which network each holding of this process was claimed; none: the default one.
+    claimed_for: BTreeMap<Place, Option<String>>,
+    namespaces: BTreeMap<String, namespaces::NamespaceView>,
     pods: BTreeMap<Uid, PodState>,
     claims: BTreeMap<ClaimId, Claim>,
     adds: BTreeMap<RequestId, PendingAdd>,
@@ -419,6 +445,8 @@ pub struct Agent {
     parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
+    /// Blocks whose first entry is on its way to the journal.
+    entering: Vec<BlockKey>,
     calls: BTreeMap<CallId, Purpose>,
     watches: BTreeMap<WatchId, startup::Watched>,
     watched: BTreeMap<startup::Watched, startup::Subscription>,
@@ -448,6 +476,7 @@ impl Agent {
             early_spool: Vec::new(),
             inherited: BTreeSet::new(),
             replayed: Vec::new(),
+            poolless: BTreeMap::new(),
             node_labels: BTreeMap::new(),
             node_uid: Uid::default(),
             epoch: EpochView::new(),
@@ -459,6 +488,8 @@ impl Agent {
             startup_errors: BTreeMap::new(),
             blocks: BTreeMap::new(),
             holdings: BTreeMap::new(),
+            claimed_for: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
             claims: BTreeMap::new(),
             adds: BTreeMap::new(),
@@ -471,6 +502,7 @@ impl Agent {
             parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
+            entering: Vec::new(),
             calls: BTreeMap::new(),
             watches: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -497,6 +529,10 @@ impl Agent {
         self.now = self.now.max(now);
         self.entropy = entropy;
         self.drawn = 0;
+        if !matches!(input, Input::AppendFailed { .. }) {
+            // The last entries were taken: a failure comes before all else.
+            self.entering.clear();
+        }
         self.dispatch(input);
         self.settle();
         let next = self.timers.first().map_or(BootTime::NEVER, |(at, _)| *at);
@@ -597,8 +633,11 @@ impl Agent {
             Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
             Purpose::Search(pool) => self.search_answered(pool, result),
             Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
+            Purpose::Namespace(name) => self.namespace_read(&name, result),
+            Purpose::NodeLabels => self.node_read(result),
             Purpose::Relist(watched) => self.relisted(watched, result),
             Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
+            Purpose::Survey => self.surveyed(result),
         }
     }
 
@@ -630,9 +669,12 @@ impl Agent {
                 Timer::Reassert => self.reassert_all(),
                 Timer::Sandboxes => self.list_sandboxes(),
                 Timer::RemovePod(uid) => self.remove_pod(&uid),
+                Timer::Journal => self.journal_timer(),
+                Timer::Survey => self.survey(String::new()),
                 Timer::Pod(uid) | Timer::Unasked(uid) => {
                     self.touched_pods.insert(uid);
                 }
+                Timer::Namespace(name) => self.touch_namespace(&name),
             }
         }
     }
@@ -681,10 +723,12 @@ impl Agent {
     /// Writes an entry down. Memory must already say what it says: a journal that failed, or has
     /// grown long, is written anew from memory.
     fn journal(&mut self, entry: &Entry) {
-        self.journal_frames += 1;
+        let number = self.journal_frames;
         let live = self.attachments.len() + self.blocks.len();
-        if self.journal_ok && self.journal_frames <= 1024 + 4 * live {
-            self.out.push(Output::Append(journal::encode(entry)));
+        if self.journal_ok && number < 1024 + 4 * live {
+            self.journal_frames += 1;
+            self.out
+                .push(Output::Append(journal::encode(number, entry)));
         } else {
             self.journal_ok = true;
             self.compact_journal();

@@ -3,10 +3,10 @@
 use core::net::IpAddr;
 
 use super::claims::{ClaimAt, ClaimId, Wanted};
+use super::rights::{Door, Missing, PodFacts};
 use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
 use crate::core::exchange::RequestId;
-use crate::core::objects::{ANNOTATION_POOL, AddressReservation, Object, Pod, Uid};
-use crate::core::selection::{self, Candidate};
+use crate::core::objects::{AddressReservation, Object, Pod, Uid};
 use crate::core::time::BootTime;
 
 /// A Pod as this agent knows it.
@@ -15,6 +15,8 @@ pub(super) struct PodState {
     pub(super) name: String,
     /// As the watch shows it; `None`: not there (or not yet).
     pub(super) seen: Option<Seen>,
+    /// As an ADD had it read, for lack of the above.
+    pub(super) read: Option<PodFacts>,
     pub(super) places: Vec<Place>,
     pub(super) claims: Vec<ClaimId>,
     pub(super) adds: Vec<RequestId>,
@@ -36,9 +38,7 @@ pub(super) struct Seen {
     pub(super) is_of_default_network: bool,
     /// The addresses of its first interface, once its sandbox stands.
     pub(super) addresses: Vec<IpAddr>,
-    /// The pool named by its annotation.
-    pub(super) pool: Option<String>,
-    pub(super) labels: std::collections::BTreeMap<String, String>,
+    pub(super) facts: PodFacts,
 }
 
 impl PodState {
@@ -49,6 +49,14 @@ impl PodState {
     /// Whether an ADD may come that would be answered from memory.
     pub(super) fn awaits_add(&self) -> bool {
         self.is_wanted() && !self.places.is_empty()
+    }
+
+    /// What rules look at, as far as anybody saw the Pod.
+    pub(super) fn facts(&self) -> Option<&PodFacts> {
+        self.seen
+            .as_ref()
+            .map(|seen| &seen.facts)
+            .or(self.read.as_ref())
     }
 
     fn is_empty(&self) -> bool {
@@ -64,6 +72,7 @@ impl Agent {
         self.pods.entry(uid.clone()).or_insert_with(|| PodState {
             name: name.to_owned(),
             seen: None,
+            read: None,
             places: Vec::new(),
             claims: Vec::new(),
             adds: Vec::new(),
@@ -91,8 +100,7 @@ impl Agent {
             wanted,
             is_of_default_network,
             addresses,
-            pool: pod.metadata.annotations.get(ANNOTATION_POOL).cloned(),
-            labels: pod.metadata.labels.clone(),
+            facts: PodFacts::read(pod),
         });
         self.touched_pods.insert(pod.metadata.uid.clone());
     }
@@ -104,6 +112,7 @@ impl Agent {
             return;
         };
         state.seen = None;
+        state.read = None;
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::ReleaseOnPodAbsent) {
             let places = self
@@ -138,6 +147,7 @@ impl Agent {
     /// Brings a Pod's ordinals in line with what is known of it, then lets its ADDs go on.
     pub(super) fn settle_pod(&mut self, uid: &Uid) {
         self.finish_claims(uid);
+        self.follow_rules(uid);
         let Some(state) = self.pods.get(uid) else {
             return;
         };
@@ -149,7 +159,7 @@ impl Agent {
                     .get(&place)
                     .is_some_and(|holding| holding.state == Hold::Unbound)
                 {
-                    self.let_go(place);
+                    self.give_up(place);
                 }
             }
             let claims = self
@@ -226,11 +236,15 @@ impl Agent {
         if !self.is_expected_to_ask(state) {
             return;
         }
-        let (namespace, _) = state.name.split_once('/').unwrap_or(("", ""));
-        let namespace = namespace.to_owned();
-        let mut pools: Vec<PoolId> = match &seen.pool {
-            Some(name) => self.pool_ids.get(name).copied().into_iter().collect(),
-            None => self.admissible_pools(&namespace, Some(&seen.labels), None),
+        let asker = self.default_asker(&state.name);
+        let (mut pools, kept) = match self.door(uid, &asker) {
+            Door::Open { pools, kept } => (pools, kept),
+            Door::Unknown(Missing::Namespace) => {
+                self.need_namespace(&asker.namespace);
+                return;
+            }
+            // Told when the runtime asks: the Pod may be another CNI's.
+            Door::Shut(_) | Door::Unknown(Missing::Pod) => return,
         };
         // A pool that is not approved any more keeps its place only where there is no other.
         if pools.iter().any(|id| self.takes_new_claims(*id)) {
@@ -238,10 +252,10 @@ impl Agent {
         }
         let name = state.name.clone();
         pools.retain(|id| self.kept_for_unreadable(&name, *id).is_none());
-        if let Some((pool, wanted)) = self.reserved_for(&name) {
-            self.new_claim(uid, vec![pool], Some(wanted), None);
+        if let Some((pool, wanted)) = kept {
+            self.new_claim((uid, asker), vec![pool], Some(wanted), None);
         } else if !pools.is_empty() {
-            self.new_claim(uid, pools, None, None);
+            self.new_claim((uid, asker), pools, None, None);
         }
     }
 
@@ -282,35 +296,9 @@ impl Agent {
             .unwrap_or(0);
         for (position, place) in unbound.into_iter().enumerate() {
             if keep == 0 || position != best {
-                self.let_go(place);
+                self.give_up(place);
             }
         }
-    }
-
-    /// Approved pools that the Pod may draw from by selectors: defaults first, then by name.
-    pub(super) fn admissible_pools(
-        &self,
-        namespace: &str,
-        labels: Option<&std::collections::BTreeMap<String, String>>,
-        network: Option<&str>,
-    ) -> Vec<PoolId> {
-        let candidate = Candidate {
-            node_labels: &self.node_labels,
-            namespace,
-            pod_labels: labels,
-            network: network.unwrap_or(&self.config.default_network),
-        };
-        let mut found: Vec<_> = self
-            .pool_ids
-            .values()
-            .filter_map(|id| Some((*id, self.pools.get(id)?.pool.as_ref()?)))
-            .filter(|(_, pool)| selection::selects(&pool.spec, &candidate).is_ok())
-            .collect();
-        found.sort_by(|(one, a), (two, b)| {
-            let first = (selection::order(&a.name, &a.spec), one);
-            first.cmp(&(selection::order(&b.name, &b.spec), two))
-        });
-        found.into_iter().map(|(id, _)| id).collect()
     }
 
     /// The ordinal that a reservation keeps for the Pod of this name.
@@ -346,18 +334,7 @@ impl Agent {
         own: &crate::core::identity::EpochId,
     ) {
         let of_this_epoch = holder.epoch == *own;
-        if of_this_epoch && self.lost.is_active() && !self.lost.is_unbound(&holder.pod_uid) {
-            self.put_holding(
-                place,
-                Holding {
-                    pod: holder.pod_uid.clone(),
-                    pod_name: holder.pod_name,
-                    state: Hold::Lost,
-                    reservation: holder.reservation,
-                },
-            );
-            return;
-        }
+        let in_doubt = of_this_epoch && self.is_in_doubt(place, &holder.pod_uid);
         let wants = self.pods.get(&holder.pod_uid).is_some_and(|pod| {
             (pod.is_wanted() && !pod.claims_at_add || !pod.adds.is_empty())
                 && pod.places.is_empty()
@@ -368,7 +345,22 @@ impl Agent {
                         .is_some_and(|c| matches!(c.at, ClaimAt::Place(_)))
                 })
         });
-        if wants {
+        let is_lost = of_this_epoch && self.lost.is_active();
+        if is_lost && !self.lost.is_unbound(&holder.pod_uid) || in_doubt && !wants {
+            self.put_holding(
+                place,
+                Holding {
+                    pod: holder.pod_uid.clone(),
+                    pod_name: holder.pod_name,
+                    state: Hold::Lost,
+                    reservation: holder.reservation,
+                },
+            );
+            self.list_sandboxes();
+        } else if wants {
+            if in_doubt {
+                self.doubt(place);
+            }
             let claims = self
                 .pods
                 .get(&holder.pod_uid)

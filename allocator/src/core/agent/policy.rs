@@ -14,6 +14,12 @@ pub struct Policy {
     pub epoch_refresh: Duration,
     /// The same while nothing waits: only to notice a burial, far within its quarantine.
     pub epoch_refresh_idle: Duration,
+    /// What was read of a Namespace counts so long after *sending* the read: a label that is taken
+    /// away closes a pool within this time.
+    pub namespace_valid: Duration,
+    /// A Pod that an ADD is about and that the watch does not show is read after so long: the watch
+    /// is mostly that much late, and a static Pod never in it.
+    pub pod_unseen: Duration,
     /// No ADD lasts longer (multus gives up at 240 s).
     pub longest_add: Duration,
     /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD. Longer
@@ -56,8 +62,8 @@ pub struct Policy {
     pub reassert: Duration,
     /// Bound attachments of vanished Pods are looked at so often.
     pub sweep: Duration,
-    /// The runtime is asked again although its answer is awaited so long: longer than any port
-    /// waits for it.
+    /// A runtime that cannot be asked for so long is done without where something else decides, and
+    /// is asked again although its answer is awaited: longer than any port waits for it.
     pub runtime_patience: Duration,
     /// Entries; see the tombstones.
     pub tombstone_count_max: usize,
@@ -75,6 +81,8 @@ impl Policy {
         epoch_valid: Duration::from_secs(30),
         epoch_refresh: Duration::from_secs(20),
         epoch_refresh_idle: Duration::from_secs(60),
+        namespace_valid: Duration::from_secs(30),
+        pod_unseen: Duration::from_millis(150),
         longest_add: Duration::from_secs(240),
         reservation_unasked: Duration::from_mins(10),
         release_after_del: Duration::from_secs(20),
@@ -106,7 +114,7 @@ impl Policy {
         settle_grace: Duration::from_secs(5),
         reassert: Duration::from_secs(3600),
         sweep: Duration::from_secs(10),
-        runtime_patience: Duration::from_secs(30),
+        runtime_patience: Duration::from_secs(40),
         tombstone_count_max: 1024,
         ended_count_max: 4096,
         waiting_adds_max: 1024,

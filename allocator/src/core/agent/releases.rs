@@ -1,5 +1,25 @@
-//! Attachments: answered ADDs, and how they end. DEL is not the end of a namespace; an address is
-//! free when its namespace is gone, or so long after the last DEL that nobody can still use it.
+//! Attachments: answered ADDs, and how they end. Neither DEL nor the absence of the Pod is the end of
+//! a namespace.
+//!
+//! A look at the namespace's path shows it *there*, *gone* (through the mount that showed it there,
+//! with the canary in sight), or is *untold*: an error, another directory, no canary, another mount,
+//! never seen there before. Several paths that are gone all together are untold, too. What is done:
+//!
+//! | DEL seen | Pod in the API | the look | runtime has the sandbox | has it not | cannot be asked |
+//! |---|---|---|---|---|---|
+//! | yes | either | gone | free at once | free at once | free at once |
+//! | yes | either | there | held | free ¹ | held |
+//! | yes | either | untold | held | free ¹ | held, said ² |
+//! | no | gone | gone | held | free | free ³ |
+//! | no | gone | there | held | held | held |
+//! | no | gone | untold | held | free ⁴ | held ² |
+//! | no | there | any | held | held ⁵ | held |
+//!
+//! ¹ `release_after_del` after the last DEL (more for a young ADD), by the container's ID; ² the
+//! operator's order frees; ³ once every look showed it gone for `runtime_patience`; ⁴ not in two lists
+//! `sweep` apart; ⁵ as if the Pod were gone, by the container's ID alone, for those that a GC did not
+//! list, that an unreadable DEL may have been about, or that this process inherited. Without DEL the
+//! runtime "has the sandbox" also if it has another of the Pod.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,7 +42,7 @@ pub(super) struct Attached {
 pub(super) struct Releasing {
     last_del: BootTime,
     probe_count: u32,
-    /// The last look showed the namespace's path, so the interface may be up.
+    /// The last look showed the namespace's path: no word is stronger.
     is_present: bool,
 }
 
@@ -70,12 +90,43 @@ pub(super) struct Sweep {
     pending: BTreeSet<Attachment>,
     gone: BTreeSet<Attachment>,
     present_count: usize,
+    /// Candidates whose path the last look did not show gone or there.
+    untold: BTreeSet<Attachment>,
     /// Attachments that the runtime's GC call did not list.
     unlisted: BTreeSet<Attachment>,
+    /// Attachments whose end may have been missed, until they are seen.
+    unsure: BTreeSet<Attachment>,
+    /// Since when every look shows the path gone.
+    gone_since: BTreeMap<Attachment, BootTime>,
+    /// Untold ones that the runtime does not list, and since when.
+    absent_since: BTreeMap<Attachment, BootTime>,
+    /// It was said that the runtime cannot be asked.
+    is_silence_said: bool,
     /// Ended but for the runtime's word.
     suspects: BTreeSet<Attachment>,
-    /// DEL was long ago, the path is still there: ended unless the runtime has the sandbox.
+    /// DEL was long ago, and no look shows the end: ended unless the runtime has the sandbox.
     overdue: BTreeSet<Attachment>,
+}
+
+impl Sweep {
+    /// How many wait for the runtime's word, their DEL long past.
+    pub(super) fn overdue_count(&self) -> usize {
+        self.overdue.len()
+    }
+
+    fn forget(&mut self, attachment: &Attachment) {
+        for set in [
+            &mut self.unlisted,
+            &mut self.unsure,
+            &mut self.untold,
+            &mut self.suspects,
+            &mut self.overdue,
+        ] {
+            set.remove(attachment);
+        }
+        self.gone_since.remove(attachment);
+        self.absent_since.remove(attachment);
+    }
 }
 
 impl Agent {
@@ -93,6 +144,15 @@ impl Agent {
             self.adopt_lost_del(request);
         }
         let now = self.now;
+        if let Some((_, last_del)) = self.poolless.get_mut(attachment) {
+            *last_del = Some(now);
+            let attachment = attachment.clone();
+            self.journal(&Entry::Releasing {
+                attachment,
+                at: now,
+            });
+            return;
+        }
         let Some(attached) = self.attachments.get_mut(attachment) else {
             let early = !request.netns.is_empty() && !self.ended.contains(attachment);
             if early && self.tombstones.insert(attachment, &request.netns) {
@@ -148,8 +208,7 @@ impl Agent {
         }
     }
 
-    /// When a releasing attachment's address is free unless its path is there and the runtime has its
-    /// sandbox.
+    /// From when on the runtime is asked about a releasing attachment whose end no look shows.
     fn released_by(&self, attached: &Attached) -> Option<BootTime> {
         let releasing = attached.releasing.as_ref()?;
         let policy = &self.config.policy;
@@ -187,15 +246,15 @@ impl Agent {
         let Some(by) = self.released_by(attached) else {
             return;
         };
-        let is_present = attached
-            .releasing
-            .as_ref()
-            .is_some_and(|releasing| releasing.is_present);
+        #[cfg(feature = "mutants")]
+        if by <= self.now
+            && self.is_mutant(crate::core::Mutant::UnknownTakenForGone)
+            && attached.releasing.as_ref().is_some_and(|r| !r.is_present)
+        {
+            self.end_attachment(attachment);
+            return;
+        }
         if by <= self.now {
-            if !is_present {
-                self.end_attachment(attachment);
-                return;
-            }
             // The plugin that called us deletes the link after our answer, and may have failed to,
             // or be stuck before its next try for as long as the apiserver is away: the address is
             // in use until the runtime, too, is done with the sandbox.
@@ -241,10 +300,22 @@ impl Agent {
     pub(super) fn release_probed(&mut self, attachment: &Attachment, probe: Probe) {
         if self.is_releasing(attachment) && self.shows_end(attachment, probe) {
             self.end_attachment(attachment);
-        } else if let Some(attached) = self.attachments.get_mut(attachment)
+            return;
+        }
+        self.note_present(attachment, probe);
+        if let Some(attached) = self.attachments.get_mut(attachment)
             && let Some(releasing) = &mut attached.releasing
         {
             releasing.is_present = matches!(probe.state, PathState::Present { .. });
+        }
+    }
+
+    /// A path that is there is evidence of a later end through this mount, whatever ADD saw.
+    fn note_present(&mut self, attachment: &Attachment, probe: Probe) {
+        if let PathState::Present { mount } = probe.state
+            && let Some(attached) = self.attachments.get_mut(attachment)
+        {
+            attached.binding.mount = Some(mount);
         }
     }
 
@@ -254,6 +325,7 @@ impl Agent {
             return;
         };
         self.ended.insert(attachment.clone());
+        self.sweep.forget(attachment);
         self.journal(&Entry::Ended {
             attachment: attachment.clone(),
         });
@@ -269,6 +341,8 @@ impl Agent {
     /// The journal's attachments become holdings.
     pub(super) fn restore_attachment(&mut self, binding: Binding, last_del: Option<BootTime>) {
         let Some(&pool) = self.pool_ids.get(&binding.pool) else {
+            let attachment = binding.attachment.clone();
+            self.poolless.insert(attachment, (binding, last_del));
             return;
         };
         let place = Place {
@@ -304,8 +378,18 @@ impl Agent {
         );
         if last_del.is_some() {
             self.await_end(&attachment);
+        } else {
+            self.sweep.unsure.insert(attachment);
         }
         self.arm(Timer::Sweep, self.now + self.config.policy.sweep);
+    }
+
+    /// Bindings whose pool is known now become holdings.
+    pub(super) fn restore_poolless(&mut self) {
+        let bindings = std::mem::take(&mut self.poolless);
+        for (binding, last_del) in bindings.into_values() {
+            self.restore_attachment(binding, last_del);
+        }
     }
 
     /// The last DEL of each releasing attachment, for the journal.
@@ -319,10 +403,13 @@ impl Agent {
     fn is_sweep_candidate(&self, attachment: &Attachment, attached: &Attached) -> bool {
         attached.releasing.is_none()
             && (self.sweep.unlisted.contains(attachment)
-                || self
-                    .pods
-                    .get(&attached.binding.pod_uid)
-                    .is_none_or(|pod| pod.seen.is_none()))
+                || self.sweep.unsure.contains(attachment)
+                || self.has_no_pod(attached))
+    }
+
+    fn has_no_pod(&self, attached: &Attached) -> bool {
+        let pod = self.pods.get(&attached.binding.pod_uid);
+        pod.is_none_or(|pod| pod.seen.is_none())
     }
 
     /// Looks for ends that no DEL told of, if some Pod with an attachment is gone.
@@ -345,6 +432,7 @@ impl Agent {
             .collect();
         self.sweep.pending = all.keys().cloned().collect();
         self.sweep.gone.clear();
+        self.sweep.untold.clear();
         self.sweep.present_count = 0;
         for (attachment, path) in all {
             self.probe(ProbePurpose::Sweep(attachment), &path);
@@ -359,50 +447,79 @@ impl Agent {
         }
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
+            self.sweep.unsure.remove(attachment);
+            self.sweep.gone_since.remove(attachment);
+            self.sweep.absent_since.remove(attachment);
+            self.note_present(attachment, probe);
         } else if self.shows_end(attachment, probe) {
+            let now = self.now;
+            let since = &mut self.sweep.gone_since;
+            since.entry(attachment.clone()).or_insert(now);
             self.sweep.gone.insert(attachment.clone());
+        } else {
+            self.sweep.gone_since.remove(attachment);
+            self.sweep.untold.insert(attachment.clone());
         }
-        if !self.sweep.pending.is_empty() {
-            return;
+        if self.sweep.pending.is_empty() {
+            self.sweep_looked();
         }
+    }
+
+    /// All paths were looked at: what may have ended is the runtime's question.
+    fn sweep_looked(&mut self) {
+        let is_candidate = |agent: &Self, attachment: &Attachment| {
+            let attached = agent.attachments.get(attachment);
+            attached.is_some_and(|attached| agent.is_sweep_candidate(attachment, attached))
+        };
         let mut gone = std::mem::take(&mut self.sweep.gone);
-        // All paths vanishing together is a mount that went away, not so many ends.
+        let mut untold = std::mem::take(&mut self.sweep.untold);
+        // All paths vanishing together may be a mount that went away, not so many ends.
         if gone.len() >= 2 && self.sweep.present_count == 0 {
-            gone.clear();
             self.event(
                 "PathsVanished",
-                "all namespace paths at once: they are held".to_owned(),
+                "all namespace paths at once: they are held until the runtime says so, too"
+                    .to_owned(),
             );
+            self.sweep.gone_since.clear();
+            untold.append(&mut gone);
         }
-        let suspects: BTreeSet<_> = gone
-            .into_iter()
-            .filter(|attachment| {
-                self.attachments
-                    .get(attachment)
-                    .is_some_and(|attached| self.is_sweep_candidate(attachment, attached))
-            })
-            .collect();
-        if !suspects.is_empty() {
-            self.sweep.suspects = suspects;
+        gone.retain(|attachment| is_candidate(self, attachment));
+        untold.retain(|attachment| is_candidate(self, attachment));
+        let sweep = &mut self.sweep;
+        sweep.absent_since.retain(|a, _| untold.contains(a));
+        sweep.suspects = gone;
+        sweep.untold = untold;
+        if !self.sweep.suspects.is_empty() || !self.sweep.untold.is_empty() {
             self.list_sandboxes();
         }
     }
 
     pub(super) fn sandboxes_listed(&mut self, list: Result<Vec<Sandbox>, LocalError>) {
         let Ok(list) = list else {
+            self.decide_without_runtime();
             self.lost_listed(None);
             return;
         };
+        self.sweep.is_silence_said = false;
         for attachment in std::mem::take(&mut self.sweep.suspects) {
-            let lives = self.attachments.get(&attachment).is_some_and(|attached| {
-                list.iter().any(|sandbox| {
-                    sandbox.pod_uid == attached.binding.pod_uid
-                        || sandbox.container == attachment.container
-                })
-            });
-            if !lives && !self.is_releasing(&attachment) {
-                self.sweep.unlisted.remove(&attachment);
-                self.end_attachment(&attachment);
+            if self.has_sandbox(&attachment, &list) {
+                self.sandbox_lives(&attachment);
+            } else {
+                self.end_without_del(&attachment);
+            }
+        }
+        for attachment in std::mem::take(&mut self.sweep.untold) {
+            if self.has_sandbox(&attachment, &list) {
+                self.sandbox_lives(&attachment);
+                continue;
+            }
+            let now = self.now;
+            let since = &mut self.sweep.absent_since;
+            let since = *since.entry(attachment.clone()).or_insert(now);
+            // One list may have been made before the sandbox was in it.
+            let is_sure = now.since(since) >= self.config.policy.sweep / 2;
+            if is_sure {
+                self.end_without_del(&attachment);
             }
         }
         for attachment in std::mem::take(&mut self.sweep.overdue) {
@@ -414,11 +531,72 @@ impl Agent {
                 .get(&attachment)
                 .and_then(|attached| self.released_by(attached))
                 .is_some_and(|by| by <= self.now);
-            if is_due && !has_sandbox {
+            if is_due && has_sandbox {
+                self.sandbox_lives(&attachment);
+            } else if is_due {
                 self.end_attachment(&attachment);
             }
         }
         self.lost_listed(Some(&list));
+    }
+
+    /// Whether the runtime has the sandbox of an attachment without DEL. While its Pod is there, other
+    /// sandboxes of it say nothing of this one.
+    fn has_sandbox(&self, attachment: &Attachment, list: &[Sandbox]) -> bool {
+        let Some(attached) = self.attachments.get(attachment) else {
+            return false;
+        };
+        let has_no_pod = self.has_no_pod(attached);
+        list.iter().any(|sandbox| {
+            sandbox.container == attachment.container
+                || has_no_pod && sandbox.pod_uid == attached.binding.pod_uid
+        })
+    }
+
+    fn end_without_del(&mut self, attachment: &Attachment) {
+        let Some(attached) = self.attachments.get(attachment) else {
+            return;
+        };
+        if attached.releasing.is_some() {
+            return;
+        }
+        let (place, has_pod) = (attached.place, !self.has_no_pod(attached));
+        self.end_attachment(attachment);
+        if has_pod {
+            // The DEL may have come to a process whose entries are lost, and with them those of the
+            // Pod's next sandbox, which has the same address.
+            self.doubt(place);
+        }
+    }
+
+    fn sandbox_lives(&mut self, attachment: &Attachment) {
+        self.sweep.unsure.remove(attachment);
+        self.sweep.absent_since.remove(attachment);
+    }
+
+    /// The runtime cannot be asked: what two other witnesses say needs no third.
+    fn decide_without_runtime(&mut self) {
+        let patience = self.config.policy.runtime_patience;
+        let is_decided = |agent: &Self, attachment: &Attachment| {
+            let Some(attached) = agent.attachments.get(attachment) else {
+                return false;
+            };
+            let since = agent.sweep.gone_since.get(attachment);
+            let is_gone = since.is_some_and(|since| agent.now.since(*since) >= patience);
+            is_gone && attached.releasing.is_none() && agent.has_no_pod(attached)
+        };
+        let sweep = &self.sweep;
+        let waiting = sweep.suspects.iter().chain(&sweep.untold);
+        let waiting = waiting.chain(&sweep.overdue).cloned();
+        let decided: Vec<_> = waiting.filter(|a| is_decided(self, a)).collect();
+        for attachment in decided {
+            self.end_attachment(&attachment);
+        }
+        let held = self.sweep.overdue.len() + self.sweep.untold.len() + self.sweep.suspects.len();
+        if held > 0 && !std::mem::replace(&mut self.sweep.is_silence_said, true) {
+            let text = format!("the runtime cannot be asked: {held} addresses wait for its word");
+            self.event("ReleaseHeld", text);
+        }
     }
 
     /// GC only has the paths looked at now.
@@ -465,12 +643,15 @@ impl Agent {
 
     pub(super) fn apply_spool(&mut self, entries: Vec<SpoolEntry>) {
         for entry in entries {
-            match entry.request {
-                Some(request) => {
-                    self.del(&request, None);
-                    self.out.push(Output::RemoveSpool(entry.id));
-                }
-                None => self.out.push(Output::SetSpoolAside(entry.id)),
+            if let Some(request) = entry.request {
+                self.del(&request, None);
+                self.out.push(Output::RemoveSpool(entry.id));
+            } else {
+                // It may have been about any of them.
+                self.event("DelUnreadable", format!("spool entry {}", entry.id.0));
+                self.sweep.unsure.extend(self.attachments.keys().cloned());
+                self.arm(Timer::Sweep, self.now);
+                self.out.push(Output::SetSpoolAside(entry.id));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
 
-use super::claims::{ClaimAt, Wanted};
-use super::{Agent, Attached, BlockKey, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
+use super::claims::ClaimAt;
+use super::rights::{Asker, Door, Missing, PodFacts};
+use super::{Agent, Attached, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest, ProbeId};
 use crate::core::exchange::{
     AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
@@ -22,6 +23,10 @@ pub(super) struct PendingAdd {
     pub(super) pod_uid: Option<Uid>,
     /// Another sandbox of the Pod stands; not before this does it take another address.
     second_until: Option<BootTime>,
+    /// The Pod was not seen: when it is read.
+    read_at: Option<BootTime>,
+    /// What it lacks, told when its time is over.
+    lacks: &'static str,
 }
 
 /// What to do next about an ADD.
@@ -30,9 +35,19 @@ enum Step {
     Answer(Place),
     /// A second address for the Pod, because another sandbox keeps the first.
     AwaitOther,
+    /// Something must be known first.
+    Read(Missing),
+    /// No pool is for it.
+    Refuse(String),
     Claim,
     /// A claim that was made before the ADD is on its way.
     AwaitClaim(super::ClaimId),
+}
+
+impl PendingAdd {
+    pub(super) fn is_of(&self, container: &str) -> bool {
+        self.request.attachment.container == container
+    }
 }
 
 impl Agent {
@@ -40,6 +55,10 @@ impl Agent {
         match self.phase {
             Phase::Refused => {
                 let failure = Failure::new(Failure::TRY_AGAIN, "the journal is of a newer version");
+                self.reply(request.id, Response::Failed(failure));
+            }
+            Phase::Opening if !self.journal_ok => {
+                let failure = Failure::new(Failure::IO, "the journal cannot be opened");
                 self.reply(request.id, Response::Failed(failure));
             }
             Phase::Opening => self.early.push((request, probe)),
@@ -98,6 +117,8 @@ impl Agent {
             probing: false,
             pod_uid: pod_uid.clone(),
             second_until: None,
+            read_at: None,
+            lacks: "",
         };
         self.adds.insert(id, pending);
         self.arm_add(id);
@@ -128,8 +149,12 @@ impl Agent {
             return;
         };
         let late = self.now + self.config.policy.reply_margin >= add.deadline;
+        let lacks = add.lacks;
         match add.pod_uid.clone() {
-            _ if late => self.fail_add(id, Failure::TRY_AGAIN, "no address within the deadline"),
+            _ if late => {
+                let text = format!("no address within the deadline{lacks}");
+                self.fail_add(id, Failure::TRY_AGAIN, &text);
+            }
             Some(uid) => {
                 self.touched_pods.insert(uid);
                 self.arm_add(id);
@@ -161,10 +186,19 @@ impl Agent {
         };
         match result {
             Ok(ApiReply::Object(Object::Pod(pod))) => {
-                let uid = pod.metadata.uid.clone();
-                add.pod_uid = Some(uid.clone());
+                let is_it = |uid: &Uid| *uid == pod.metadata.uid || pod.is_mirror_of(uid);
+                if add.pod_uid.as_ref().is_some_and(|uid| !is_it(uid)) {
+                    let text = "another Pod has its name: the Pod is gone from the API";
+                    self.fail_add(id, Failure::TRY_AGAIN, text);
+                    return;
+                }
+                let uid = add.pod_uid.get_or_insert(pod.metadata.uid.clone()).clone();
                 let name = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
-                self.pod_entry(&uid, &name).adds.push(id);
+                let state = self.pod_entry(&uid, &name);
+                if !state.adds.contains(&id) {
+                    state.adds.push(id);
+                }
+                state.read = Some(PodFacts::read(&pod));
                 self.touched_pods.insert(uid);
             }
             Err(ApiError::NotFound) => {
@@ -176,7 +210,11 @@ impl Agent {
 
     pub(super) fn fail_add(&mut self, id: RequestId, code: u32, text: &str) {
         if let Some(uid) = self.adds.get(&id).and_then(|add| add.pod_uid.clone()) {
-            self.pod_event(&uid, "AddressFailed", text.to_owned());
+            let reason = match code {
+                Failure::NOT_ADMITTED => "PoolRefused",
+                _ => "AddressFailed",
+            };
+            self.pod_event(&uid, reason, text.to_owned());
         }
         self.refuse_add(id, code, text);
     }
@@ -246,6 +284,8 @@ impl Agent {
             Step::Wait => {}
             Step::Answer(place) => self.answer(id, place),
             Step::AwaitOther => self.await_other_sandbox(id),
+            Step::Read(missing) => self.read_missing(id, missing),
+            Step::Refuse(text) => self.fail_add(id, Failure::NOT_ADMITTED, &text),
             Step::Claim => self.claim_for_add(id, &uid),
             Step::AwaitClaim(claim) => self.await_claim(id, claim),
         }
@@ -263,6 +303,8 @@ impl Agent {
             // The same ADD again, or the same container after its DEL.
             return self.answer_or_wait(attached.place);
         }
+        let asker = self.asker(request);
+        let door = self.door(uid, &asker);
         let mut wait = false;
         let mut other_sandbox = false;
         for place in &pod.places {
@@ -270,7 +312,7 @@ impl Agent {
                 continue;
             };
             match &holding.state {
-                Hold::Unbound if self.suits(*place, request) => {
+                Hold::Unbound if self.suits(*place, request, (&asker, &door)) => {
                     if self.is_answerable(*place) {
                         return Step::Answer(*place);
                     }
@@ -280,7 +322,7 @@ impl Agent {
                 Hold::Attached(other) if other.container != request.attachment.container => {
                     let moves = self.is_releasing(other)
                         && other.interface == request.attachment.interface
-                        && self.suits(*place, request);
+                        && self.suits(*place, request, (&asker, &door));
                     if moves {
                         return self.answer_or_wait(*place);
                     }
@@ -290,12 +332,18 @@ impl Agent {
                 Hold::Attached(_) => {}
                 Hold::Lost => {
                     let container = &request.attachment.container;
-                    if self.lost.is_only_sandbox(container, uid) && self.suits(*place, request) {
+                    // It is bound, if not to this very attachment: that asks no rule.
+                    if self.lost.is_only_sandbox(container, uid) && self.fits(*place, request) {
                         return self.answer_or_wait(*place);
                     }
                     other_sandbox = true;
                 }
             }
+        }
+        match door {
+            Door::Unknown(missing) => return Step::Read(missing),
+            Door::Shut(text) => return Step::Refuse(text),
+            Door::Open { .. } => {}
         }
         if wait {
             Step::Wait
@@ -303,7 +351,7 @@ impl Agent {
             Step::AwaitOther
         } else {
             let mut claims = pod.claims.iter().copied();
-            match claims.find(|claim| self.claim_suits(*claim, request)) {
+            match claims.find(|claim| self.claim_suits(*claim, request, (&asker, &door))) {
                 Some(claim) => Step::AwaitClaim(claim),
                 None => Step::Claim,
             }
@@ -339,13 +387,23 @@ impl Agent {
         }
     }
 
-    fn claim_suits(&self, id: super::ClaimId, request: &AddRequest) -> bool {
+    fn claim_suits(
+        &self,
+        id: super::ClaimId,
+        request: &AddRequest,
+        (asker, door): (&Asker, &Door),
+    ) -> bool {
+        let Door::Open { pools, kept } = door else {
+            return false;
+        };
         self.claims.get(&id).is_some_and(|claim| {
-            let pool = claim.pools.first().and_then(|id| self.pools.get(id));
+            let is_open = pools.contains(&claim.pools[0])
+                || kept
+                    .as_ref()
+                    .is_some_and(|(_, kept)| claim.wanted.as_ref() == Some(kept));
             request.ips.is_empty()
-                && pool.is_some_and(|pool| {
-                    request.pools.is_empty() || request.pools.contains(&pool.name)
-                })
+                && is_open
+                && claim.asker.other_network() == asker.other_network()
                 || claim.request.is_some_and(|other| {
                     self.adds
                         .get(&other)
@@ -354,8 +412,23 @@ impl Agent {
         })
     }
 
-    /// Whether an ordinal is of an admissible pool, and the one asked for, if one is.
-    fn suits(&self, place: Place, request: &AddRequest) -> bool {
+    /// Whether an ordinal may be answered: the door is open for it, it was claimed for the same
+    /// network, and it is the one asked for, if one is. One that an earlier process claimed for a
+    /// network that is not known serves another than the default one only where that network would
+    /// claim from the same pool: what an annotation chose for one network redirects no other.
+    fn suits(&self, place: Place, request: &AddRequest, (asker, door): (&Asker, &Door)) -> bool {
+        let is_of_network = match (self.claimed_for.get(&place), door) {
+            (Some(network), _) => network.as_deref() == asker.other_network(),
+            (None, Door::Open { pools, .. }) => {
+                asker.other_network().is_none() || pools.first() == Some(&place.block.pool)
+            }
+            (None, _) => false,
+        };
+        is_of_network && door.lets_place(place) && self.fits(place, request)
+    }
+
+    /// Whether an ordinal is of a pool that the configuration names, and the one asked for.
+    fn fits(&self, place: Place, request: &AddRequest) -> bool {
         let Some(pool) = self.pools.get(&place.block.pool) else {
             return false;
         };
@@ -392,90 +465,91 @@ impl Agent {
         self.arm_add(id);
     }
 
-    fn claim_for_add(&mut self, id: RequestId, uid: &Uid) {
-        let Some(add) = self.adds.get(&id) else {
+    /// The Pod is read when the watch was given time to show it, its Namespace at once. Either way
+    /// the Pod is touched when the answer is there.
+    fn read_missing(&mut self, id: RequestId, missing: Missing) {
+        let (now, unseen) = (self.now, self.config.policy.pod_unseen);
+        let Some(add) = self.adds.get_mut(&id) else {
             return;
         };
+        let namespace = add.request.pod.namespace.clone();
+        match missing {
+            Missing::Namespace => {
+                add.lacks = ": the labels of the Namespace could not be read";
+                self.need_namespace(&namespace);
+            }
+            Missing::Pod => {
+                add.lacks = ": the Pod could not be read";
+                match add.read_at {
+                    None => {
+                        add.read_at = Some(now + unseen);
+                        self.arm(Timer::Add(id), now + unseen);
+                    }
+                    Some(at) if at <= now => {
+                        // Once: the answer settles it.
+                        add.read_at = Some(BootTime::NEVER);
+                        self.read_pod_of_add(id);
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    fn claim_for_add(&mut self, id: RequestId, uid: &Uid) {
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        add.lacks = "";
         let request = add.request.clone();
         let state = self.pods.get(uid);
         if state.is_some_and(|state| state.claim_not_before > self.now) {
             return;
         }
-        let seen = state.and_then(|state| state.seen.as_ref());
-        let annotated = seen.and_then(|seen| seen.pool.clone());
-        let pools: Vec<PoolId> = if !request.pools.is_empty() {
-            request
-                .pools
-                .iter()
-                .filter_map(|name| self.pool_ids.get(name).copied())
-                .collect()
-        } else if let Some(name) = annotated {
-            self.pool_ids.get(&name).copied().into_iter().collect()
-        } else {
-            let labels = seen.map(|seen| &seen.labels);
-            self.admissible_pools(&request.pod.namespace, labels, Some(&request.network))
+        let asker = self.asker(&request);
+        let door = self.door(uid, &asker);
+        let Door::Open { pools, kept } = &door else {
+            return;
         };
-        let mut usable: Vec<_> = pools
-            .into_iter()
+        let mut usable: Vec<PoolId> = pools
+            .iter()
+            .copied()
             .filter(|id| self.takes_new_claims(*id))
             .collect();
         let name = format!("{}/{}", request.pod.namespace, request.pod.name);
-        let kept = usable
+        let unread = usable
             .iter()
             .find_map(|pool| self.kept_for_unreadable(&name, *pool));
-        if let Some(kept) = kept.map(ToOwned::to_owned) {
+        if let Some(unread) = unread.map(ToOwned::to_owned) {
             usable.retain(|pool| self.kept_for_unreadable(&name, *pool).is_none());
             if usable.is_empty() {
-                let text = format!("AddressReservation {kept} for this Pod cannot be read");
+                let text = format!("AddressReservation {unread} for this Pod cannot be read");
                 self.fail_add(id, Failure::TRY_AGAIN, &text);
                 return;
             }
         }
-        if usable.is_empty() {
-            self.fail_add(
-                id,
-                Failure::TRY_AGAIN,
-                "no approved pool is admissible for this Pod",
-            );
+        let is_kept_usable = kept
+            .as_ref()
+            .is_none_or(|(id, _)| self.takes_new_claims(*id));
+        let kept = kept.clone();
+        if !is_kept_usable || (usable.is_empty() && kept.is_none()) {
+            let text = "no pool that is for this Pod takes new claims: none is approved as it is";
+            self.fail_add(id, Failure::TRY_AGAIN, text);
             return;
         }
         if !request.ips.is_empty() {
-            let Some(wanted) = self.wanted_addresses(&usable, &request) else {
-                let text = "the addresses asked for are no pair of an admissible pool";
-                self.fail_add(id, Failure::ADDRESS_INADMISSIBLE, text);
-                return;
-            };
-            self.new_claim(uid, vec![wanted.block.pool], Some(wanted), Some(id));
-            return;
-        }
-        match self.reserved_for(&name) {
-            Some((pool, wanted)) if usable.contains(&pool) => {
-                self.new_claim(uid, vec![pool], Some(wanted), Some(id));
+            match self.wanted_by(uid, &request, &door, &usable) {
+                Ok(wanted) => {
+                    let pools = vec![wanted.block.pool];
+                    self.new_claim((uid, asker), pools, Some(wanted), Some(id));
+                }
+                Err((code, text)) => self.fail_add(id, code, &text),
             }
-            _ => {
-                self.new_claim(uid, usable, None, Some(id));
-            }
+        } else if let Some((pool, wanted)) = kept {
+            self.new_claim((uid, asker), vec![pool], Some(wanted), Some(id));
+        } else {
+            self.new_claim((uid, asker), usable, None, Some(id));
         }
-    }
-
-    fn wanted_addresses(&self, pools: &[PoolId], request: &AddRequest) -> Option<Wanted> {
-        pools.iter().find_map(|id| {
-            let pool = self.pools.get(id)?.pool.as_ref()?;
-            let ordinal = pool.ordinal_of(*request.ips.first()?)?;
-            let pair = request
-                .ips
-                .iter()
-                .all(|ip| pool.ordinal_of(*ip) == Some(ordinal));
-            let size = u64::from(pool.block_size);
-            pair.then_some(Wanted {
-                block: BlockKey {
-                    pool: *id,
-                    index: ordinal / size,
-                },
-                ordinal: (ordinal % size) as u16,
-                reservation: String::new(),
-            })
-        })
     }
 
     /// Answers an ADD with a place that may be answered, if the epoch covers it and the namespace
@@ -531,7 +605,8 @@ impl Agent {
                     && attached.releasing.is_none()
                     && attached.binding.netns == request.netns
             });
-        if !again {
+        // While the journal takes nothing, what memory holds may never have been written.
+        if !again || !self.journal_ok {
             let binding = Binding {
                 attachment: request.attachment.clone(),
                 netns: request.netns.clone(),
@@ -616,14 +691,5 @@ impl Agent {
             return failed("the block does not say so");
         }
         Response::Done
-    }
-
-    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
-    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
-    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
-        self.journal_ok = false;
-        let why = "it did not take the last entry".to_owned();
-        self.part_found(super::HostPart::Journal, Some(why));
-        self.count("berth_journal_failures_total");
     }
 }

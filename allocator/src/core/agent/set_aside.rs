@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::startup::Watched;
 use super::{Agent, BlockKey, PoolId, PoolState};
 use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
+use crate::core::pool::block_name;
 use crate::core::set_aside::{SetAside, count_by_kind};
 use crate::core::version_went_back;
 
@@ -59,6 +60,11 @@ impl Reservations {
         for name in gone {
             self.remove(&name);
         }
+    }
+
+    /// All of them. Shape: ascending by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &AddressReservation> {
+        self.by_name.values()
     }
 
     /// Those for the Pod of that name. Shape: ascending by name.
@@ -190,6 +196,43 @@ impl Agent {
             self.block_unusable(key, &object.reason);
         }
         Some(index)
+    }
+
+    /// The block cannot be read: it counts as full and as held by others, what is held in it here
+    /// stays held, and it is never written. Somebody may mend it, so it is read again where it
+    /// matters here.
+    pub(super) fn block_unusable(&mut self, key: BlockKey, error: &str) {
+        let now = self.now;
+        let entropy = self.draw();
+        let backoff = self.config.policy.api_retry;
+        let Some(block) = self.blocks.get_mut(&key) else {
+            return;
+        };
+        let is_new = !std::mem::replace(&mut block.unusable, true);
+        // As of now this is its last version.
+        block.stale = false;
+        block.not_before = now + backoff.pause(block.failure_count.max(3), entropy);
+        block.failure_count = block.failure_count.saturating_add(1);
+        let waiting = std::mem::take(&mut block.waiting);
+        for id in waiting {
+            self.requeue(id);
+        }
+        if let Some(pool) = self.pools.get_mut(&key.pool) {
+            pool.open.retain(|(_, index)| *index != key.index);
+            if is_new {
+                let name = block_name(&pool.name, key.index);
+                self.event("BlockRefused", format!("block {name}: {error}"));
+            }
+        }
+        self.touched_blocks.insert(key);
+    }
+
+    /// Whether a block that cannot be read is of more interest than any other of the pool.
+    pub(super) fn concerns(&self, key: BlockKey) -> bool {
+        self.blocks
+            .get(&key)
+            .is_some_and(|block| block.journaled || !block.trusted || block.stale)
+            || self.holdings_of(key).next().is_some()
     }
 
     /// The own machine's object cannot be read.

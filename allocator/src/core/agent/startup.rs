@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::search::{Search, block_selection};
 use super::{Agent, BlockKey, Output, PoolCheck, PoolId, PoolState, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest, WatchId};
-use crate::core::journal::{self, Binding, Entry};
-use crate::core::objects::{AddressPool, Kind, Object, ObjectKey};
+use crate::core::exchange::RequestId;
+use crate::core::journal::{self, Binding, Entry, Replay, State, UnknownVersion};
+use crate::core::objects::{AddressPool, AddressPoolSpec, Kind, Object, ObjectKey};
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
 use crate::ports::{
@@ -98,23 +99,25 @@ impl Agent {
         if self.phase != Phase::Opening {
             return;
         }
-        let entries = match result.map(|bytes| journal::decode(&bytes)) {
-            Ok(Ok(entries)) => entries,
+        let replay = match result.map(|bytes| self.replay_of(&bytes)) {
+            Ok(Ok(replay)) => replay,
             Ok(Err(error)) => {
                 self.event("JournalRefused", error.to_string());
-                self.refuse_all();
+                self.phase = Phase::Refused;
+                self.refuse_early();
                 return;
             }
             Err(error) => {
-                self.event("JournalFailed", error.to_string());
-                self.refuse_all();
+                self.journal_unopened(&error);
                 return;
             }
         };
-        let mut this_boot = false;
-        for entry in entries {
+        self.journal_ok = true;
+        let (mut this_boot, mut said_so) = (false, false);
+        for entry in replay.entries {
             match entry {
                 Entry::Header { boot_id, .. } => this_boot = boot_id == self.config.boot_id,
+                Entry::Lost => said_so = true,
                 Entry::Block { pool, index } => {
                     self.inherited.insert((pool, index));
                 }
@@ -125,24 +128,82 @@ impl Agent {
                 _ => {}
             }
         }
-        // An empty list of replayed entries with a header of this boot is a journal, too.
-        self.lost_candidate(!this_boot);
+        // A header of this boot without entries is a journal, too.
+        self.lost.found(this_boot, said_so, &replay.state);
+        if let State::Damaged(damage) = replay.state {
+            self.journal_damaged(damage);
+        }
         self.phase = Phase::Loading;
         self.loading = Step::ALL.into_iter().collect();
-        self.compact_journal();
+        #[cfg(feature = "mutants")]
+        if self.is_mutant(crate::core::Mutant::HeaderBeforeLost) {
+            self.compact_journal();
+        }
+        // What is on the disk stays as it is until the API says what a journal that is missing or
+        // damaged may have known: a process that dies before leaves its successor no better one.
         for step in Step::ALL {
             self.startup_step(step);
         }
     }
 
-    fn lost_candidate(&mut self, no_journal: bool) {
-        if no_journal || self.replayed.contains(&Entry::Lost) {
-            self.lost.suspect();
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "a mutant reads otherwise")]
+    fn replay_of(&self, bytes: &[u8]) -> Result<Replay, UnknownVersion> {
+        journal::decode(bytes)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn replay_of(&self, bytes: &[u8]) -> Result<Replay, UnknownVersion> {
+        let replay = journal::decode(bytes)?;
+        if let State::Damaged(damage) = replay.state
+            && self.is_mutant(crate::core::Mutant::DamageBelieved)
+        {
+            return journal::decode(bytes.get(..damage.at).unwrap_or_default());
+        }
+        Ok(replay)
+    }
+
+    /// The disk may come back.
+    fn journal_unopened(&mut self, error: &LocalError) {
+        if std::mem::replace(&mut self.journal_ok, false) {
+            self.event("JournalFailed", error.to_string());
+        }
+        self.refuse_early();
+        self.try_journal_later();
+    }
+
+    fn try_journal_later(&mut self) {
+        let entropy = self.draw();
+        let pause = self.config.policy.api_retry.pause(8, entropy);
+        self.arm(Timer::Journal, self.now + pause);
+    }
+
+    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
+    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
+    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
+        self.journal_ok = false;
+        let why = "it did not take the last entry".to_owned();
+        self.part_found(super::HostPart::Journal, Some(why));
+        self.count("berth_journal_failures_total");
+        for key in std::mem::take(&mut self.entering) {
+            if let Some(block) = self.blocks.get_mut(&key) {
+                block.journaled = false;
+            }
+        }
+        self.try_journal_later();
+    }
+
+    /// Opens the journal, or writes it anew, after a failure.
+    pub(super) fn journal_timer(&mut self) {
+        if self.phase == Phase::Opening {
+            self.out.push(Output::OpenJournal);
+        } else if !self.journal_ok && self.is_loaded() {
+            self.journal_ok = true;
+            self.compact_journal();
         }
     }
 
-    fn refuse_all(&mut self) {
-        self.phase = Phase::Refused;
+    fn refuse_early(&mut self) {
         for (request, probe) in std::mem::take(&mut self.early) {
             self.request(request, probe);
         }
@@ -168,16 +229,21 @@ impl Agent {
                 .into_iter()
                 .map(|(pool, index)| Entry::Block { pool, index }),
         );
-        if self.lost.was_entered() {
+        if self.lost.is_marked() {
             entries.push(Entry::Lost);
         }
         entries.extend(self.replayed.iter().cloned());
         entries.extend(self.ended.iter().map(|attachment| Entry::Ended {
             attachment: attachment.clone(),
         }));
-        for (attachment, attached) in &self.attachments {
-            entries.push(Entry::Bound(Box::new(attached.binding.clone())));
-            if let Some(at) = Self::last_del(attached) {
+        let attached = self.attachments.values();
+        let attached = attached.map(|a| (&a.binding, Self::last_del(a)));
+        let poolless = self.poolless.values();
+        let poolless = poolless.map(|(binding, last_del)| (binding, *last_del));
+        for (binding, last_del) in attached.chain(poolless) {
+            let attachment = &binding.attachment;
+            entries.push(Entry::Bound(Box::new(binding.clone())));
+            if let Some(at) = last_del {
                 entries.push(Entry::Releasing {
                     attachment: attachment.clone(),
                     at,
@@ -193,9 +259,8 @@ impl Agent {
                 }),
         );
         self.journal_frames = entries.len();
-        self.out.push(Output::Compact(
-            entries.iter().flat_map(journal::encode).collect(),
-        ));
+        self.out
+            .push(Output::Compact(journal::encode_all(&entries)));
     }
 
     pub(super) fn startup_step(&mut self, step: Step) {
@@ -290,9 +355,7 @@ impl Agent {
     fn begin_settling(&mut self) {
         self.phase = Phase::Settling;
         self.replay();
-        if self.epoch.known_before && self.lost.is_suspected() {
-            self.enter_lost_mode();
-        }
+        self.decide_lost(self.epoch.known_before);
         let listed = std::mem::take(&mut self.epoch.listed_blocks);
         for name in &listed {
             if let Some((pool, index)) = name.rsplit_once('-')
@@ -302,6 +365,7 @@ impl Agent {
             }
         }
         self.epoch.listed_blocks = listed;
+        self.compact_journal();
         self.distrust_inherited();
         let spooled = std::mem::take(&mut self.early_spool);
         self.apply_spool(spooled);
@@ -314,7 +378,7 @@ impl Agent {
     }
 
     /// Fences blocks of earlier processes, those whose pool is known.
-    fn distrust_inherited(&mut self) {
+    pub(super) fn distrust_inherited(&mut self) {
         let known: Vec<_> = self
             .inherited
             .iter()
@@ -358,7 +422,10 @@ impl Agent {
                 | Entry::Lost => {}
             }
         }
-        for (binding, last_del) in bound.into_values() {
+        let mut bound: Vec<_> = bound.into_values().collect();
+        // Where an end is missing two may have had one place: the later one has it.
+        bound.sort_by_key(|(binding, _)| binding.at);
+        for (binding, last_del) in bound {
             self.restore_attachment(binding, last_del);
         }
     }
@@ -369,6 +436,7 @@ impl Agent {
             .blocks
             .values()
             .all(|block| block.trusted || !block.stale)
+            && self.lost.is_surveyed()
         {
             self.begin_serving();
         }
@@ -482,9 +550,13 @@ impl Agent {
         let Some(state) = self.pools.get_mut(&id) else {
             return;
         };
+        state.rules = object.spec.clone();
         let before = state.pool.as_ref().map(|pool| pool.capacity);
         state.paused = parsed.is_none() || object.metadata.deletion_timestamp.is_some();
-        let Some(parsed) = parsed else { return };
+        let Some(parsed) = parsed else {
+            self.touched_pods.extend(self.pods.keys().cloned());
+            return;
+        };
         let grown_from = before
             .filter(|before| *before < parsed.capacity)
             .map(|before| before / u64::from(parsed.block_size));
@@ -503,6 +575,7 @@ impl Agent {
             }
         }
         if self.phase != Phase::Loading {
+            self.restore_poolless();
             self.distrust_inherited();
             self.touched_pods.extend(self.pods.keys().cloned());
             self.touched_pools.insert(id);
@@ -535,7 +608,7 @@ impl Agent {
             .map(|(place, _)| *place)
             .collect();
         for place in unbound {
-            self.let_go(place);
+            self.give_up(place);
         }
     }
 
@@ -702,6 +775,7 @@ impl PoolState {
         Self {
             name: name.to_owned(),
             pool: None,
+            rules: AddressPoolSpec::default(),
             paused: true,
             queue: std::collections::VecDeque::new(),
             open: BTreeSet::new(),

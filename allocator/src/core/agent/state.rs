@@ -44,6 +44,10 @@ pub struct AgentState {
     pub waits_for: Vec<String>,
     /// What was looked at outside the process, ascending by part.
     pub parts: Vec<PartState>,
+    /// The journal of this boot was lost, and not every record is explained yet.
+    pub is_journal_lost: bool,
+    /// Units: attachments whose DEL is long past and that wait for the runtime's word.
+    pub releases_overdue: u64,
 }
 
 impl Agent {
@@ -68,6 +72,8 @@ impl Agent {
             tombstones: self.tombstones.len() as u64,
             calls_in_flight: self.calls.len() as u64,
             parts: self.parts.states().to_vec(),
+            is_journal_lost: self.lost.is_marked(),
+            releases_overdue: self.sweep.overdue_count() as u64,
             ..AgentState::default()
         };
         for holding in self.holdings.values() {

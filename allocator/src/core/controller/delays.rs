@@ -199,7 +199,7 @@ impl Controller {
             Kind::BerthNode => self.machines.get(name).map(|object| &object.metadata),
             Kind::DomainApproval => self.domains.get(name).map(|object| &object.metadata),
             Kind::Node => self.nodes.get(name).map(|object| &object.metadata),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => None,
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => None,
         }
     }
 

@@ -11,17 +11,16 @@ mod delays;
 mod lease;
 mod masks;
 mod status;
+mod survey;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::call::{ApiReply, ApiRequest, CallId, WatchId};
 use super::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Kind, Node, Object,
-    ObjectKey,
+    AddressPool, AddressReservation, BerthNode, DomainApproval, Kind, Node, Object, ObjectKey,
 };
 use super::retry::Backoff;
-use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
 use crate::ports::{
     ApiError, Consistency, ListQuery, Metric, Part, Preconditions, Selection, WatchEvent,
@@ -31,6 +30,7 @@ use crate::ports::{
 use burial::Burials;
 use delays::{Delays, Unread};
 use lease::Leadership;
+use survey::Survey;
 
 /// Who the controller is and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,24 +206,6 @@ enum Purpose {
         subject: ObjectKey,
     },
     Refresh(ObjectKey),
-}
-
-/// All blocks as of one quorum list.
-#[derive(Default)]
-struct Survey {
-    blocks: BTreeMap<String, AddressBlock>,
-    /// Those that cannot be read: full, held by others, never written.
-    unread: BTreeMap<String, SetAside>,
-}
-
-impl Survey {
-    /// Whether some block of the pool cannot be read.
-    fn hides_some_of(&self, pool: &str) -> bool {
-        self.unread.values().any(|block| {
-            let by_name = block.block_place().is_some_and(|(of, _)| of == pool);
-            by_name || block.hint("pool") == Some(pool)
-        })
-    }
 }
 
 /// The controller.
@@ -492,7 +474,7 @@ impl Controller {
                 }
             }
             Object::SetAside(object) => self.set_aside(*object),
-            Object::Lease(_) | Object::Pod(_) => {}
+            Object::Lease(_) | Object::Pod(_) | Object::Namespace(_) => {}
         }
     }
 
@@ -511,7 +493,7 @@ impl Controller {
                     survey.unread.remove(name);
                 }
             }
-            Kind::Lease | Kind::Pod => {}
+            Kind::Lease | Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -525,7 +507,7 @@ impl Controller {
             Kind::BerthNode => self.machines.keys().cloned().collect(),
             Kind::DomainApproval => self.domains.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().cloned().collect(),
-            Kind::AddressBlock | Kind::Lease | Kind::Pod => Vec::new(),
+            Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => Vec::new(),
         };
         let unread = self.unread.objects.keys().filter(|key| key.kind == kind);
         let unread: Vec<String> = unread.map(|key| key.name.clone()).collect();
@@ -553,7 +535,7 @@ impl Controller {
                     Kind::BerthNode => drop(self.machines.remove(&item.metadata().name)),
                     Kind::DomainApproval => drop(self.domains.remove(&item.metadata().name)),
                     Kind::Node => drop(self.nodes.remove(&item.metadata().name)),
-                    Kind::AddressBlock | Kind::Lease | Kind::Pod => {}
+                    Kind::AddressBlock | Kind::Lease | Kind::Pod | Kind::Namespace => {}
                 }
             }
             self.remember(item);
@@ -726,52 +708,6 @@ impl Controller {
     #[cfg(feature = "mutants")]
     fn fails_whole(&self) -> bool {
         self.config.mutant == Some(super::Mutant::AllOrNothingDecode)
-    }
-
-    fn take_survey(&mut self) {
-        self.surveying = Survey::default();
-        self.survey_page(String::new());
-    }
-
-    fn survey_page(&mut self, continue_token: String) {
-        self.busy = true;
-        let query = ListQuery {
-            selection: Self::selection(Kind::AddressBlock),
-            consistency: Consistency::Quorum,
-            limit: self.config.list_page,
-            continue_token,
-        };
-        self.call(Purpose::Survey, ApiRequest::List(query));
-    }
-
-    fn survey_answered(&mut self, result: Result<ApiReply, ApiError>) {
-        self.busy = false;
-        match result {
-            Ok(ApiReply::Page(page)) => {
-                for item in page.items {
-                    let name = item.metadata().name.clone();
-                    match item {
-                        Object::AddressBlock(block) => {
-                            self.surveying.blocks.insert(name, *block);
-                        }
-                        Object::SetAside(block) => {
-                            self.surveying.unread.insert(name, *block);
-                        }
-                        _ => {}
-                    }
-                }
-                if page.continue_token.is_empty() {
-                    self.progress_at = self.now;
-                    let survey = std::mem::take(&mut self.surveying);
-                    self.blocks_surveyed(&survey.unread);
-                    self.survey = Some(survey);
-                } else {
-                    self.survey_page(page.continue_token);
-                }
-            }
-            Ok(_) => {}
-            Err(error) => self.pause(&error),
-        }
     }
 
     /// Takes the first step that is missing.

@@ -55,6 +55,7 @@ async fn created(api: &impl ApiServer) {
         assert_ne!(metadata.resource_version, "");
         let mut expected = object.metadata().clone();
         expected.uid = metadata.uid.clone();
+        expected.generation = metadata.generation;
         expected
             .resource_version
             .clone_from(&metadata.resource_version);

@@ -5,8 +5,11 @@ use core::net::IpAddr;
 use super::{Asked, Costs, Faults, Store, Violation, World};
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
+use crate::core::exchange::{AddRequest, PluginRequest, RequestId, Response, Verb};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
+use crate::ports::InboxEvent;
+use crate::testing::node::{OWN_ASKS, Sandboxed};
 
 impl World {
     /// Pods whose sandbox has an address.
@@ -72,8 +75,29 @@ impl World {
     /// The entries of a node's journal.
     pub fn journal(&self, node: &str) -> Vec<crate::core::journal::Entry> {
         self.with(|inner| {
-            crate::core::journal::decode(&inner.node(node).journal).unwrap_or_default()
+            let replay = crate::core::journal::decode(&inner.node(node).journal);
+            replay.map_or_else(|_| Vec::new(), |replay| replay.entries)
         })
+    }
+
+    /// How often a node's agents asked the runtime for its sandboxes so far.
+    pub fn sandbox_lists(&self, node: &str) -> u64 {
+        self.with(|inner| inner.node(node).list_count)
+    }
+
+    /// Damaged journals that were kept for people.
+    pub fn journals_aside(&self, node: &str) -> Vec<Vec<u8>> {
+        self.with(|inner| inner.node(node).aside.clone())
+    }
+
+    /// How often a node was rebooted.
+    pub fn boot(&self, node: &str) -> u64 {
+        self.with(|inner| inner.node(node).boot)
+    }
+
+    /// The bytes of a node's journal.
+    pub fn journal_bytes(&self, node: &str) -> Vec<u8> {
+        self.with(|inner| inner.node(node).journal.clone())
     }
 
     /// How hostile the world is from now on.
@@ -107,6 +131,34 @@ impl World {
             inner.notify_watches();
             result
         })
+    }
+
+    /// A plugin of the test's own asks the agent of a node, beside the kubelet: for any network,
+    /// interface, pools and addresses. Its namespace stands from now on.
+    pub fn ask(&mut self, node: &str, add: AddRequest) -> RequestId {
+        self.with(|inner| {
+            inner.last_id += 1;
+            let id = RequestId(OWN_ASKS + inner.last_id);
+            let sandbox = Sandboxed {
+                pod: add.pod.uid.clone().unwrap_or_default().to_string(),
+                container: add.attachment.container.clone(),
+                addresses: Vec::new(),
+            };
+            let namespaces = &mut inner.node(node).namespaces;
+            namespaces.entry(add.netns.clone()).or_insert(sandbox);
+            let request = PluginRequest {
+                id,
+                deadline: inner.now + core::time::Duration::from_secs(20),
+                verb: Verb::Add(add),
+            };
+            inner.push(node, InboxEvent::Request(Box::new(request)));
+            id
+        })
+    }
+
+    /// What that plugin was told, if it was.
+    pub fn answer(&self, node: &str, id: RequestId) -> Option<Response> {
+        self.with(|inner| inner.node(node).answers.get(&id).cloned())
     }
 
     /// The addresses of a Pod's live sandboxes.

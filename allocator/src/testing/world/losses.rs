@@ -2,6 +2,7 @@
 
 use super::{Metadata, Node, World};
 use crate::core::naming::{machine_id, machine_name};
+use crate::testing::node::Looks;
 
 impl World {
     /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.
@@ -56,12 +57,15 @@ impl World {
 
     /// The runtime of a node cannot be asked, or can again. What it runs goes on.
     pub fn set_runtime_lost(&mut self, node: &str, lost: bool) {
-        self.with(|inner| inner.node(node).runtime_lost = lost);
+        self.with(|inner| inner.node(node).ailments.runtime_silent = lost);
     }
 
     /// The paths of a node's namespaces cannot be looked at, or can again.
     pub fn set_namespaces_lost(&mut self, node: &str, lost: bool) {
-        self.with(|inner| inner.node(node).namespaces_lost = lost);
+        self.with(|inner| {
+            let looks = if lost { Looks::Unknown } else { Looks::True };
+            inner.node(node).ailments.looks = looks;
+        });
     }
 
     /// Creates a node whose machine is a copy of another's: it has the same ID.

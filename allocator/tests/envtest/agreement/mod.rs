@@ -36,6 +36,7 @@ const STRICTER: &[(&str, &str)] = &[
         "is required",
         "a reservation that lacks a part reserves nothing",
     ),
+    ("Too many", "a pool has at most two families"),
     ("Too long", "names of objects are no longer"),
     (
         "coolDownSeconds",
@@ -202,6 +203,16 @@ fn what_a_real_apiserver_accepts_the_code_reads_and_what_the_code_refuses_it_ref
     let Some(plane) = runtime.block_on(super::cluster()) else {
         return;
     };
+    // The tables are no loopholes: what they excuse is there.
+    let tally = RefCell::new(Tally::default());
+    let crossing = json!({"families": [{"ranges": ["10.0.0.1-10.0.0.9", "10.0.0.5-10.0.0.20"]}]});
+    let damaged = json!({"pool": "p", "poolUid": "u", "index": 0, "size": 16, "first": ["10.0.0.0"],
+                         "records": "0 ?"});
+    for (kind, spec) in [(Kind::AddressPool, crossing), (Kind::AddressBlock, damaged)] {
+        let compared = runtime.block_on(compare(&plane, kind, &spec, &tally));
+        assert_eq!(compared, Ok(()), "{spec}");
+    }
+    assert_eq!(tally.into_inner().unseen, 2);
     agree(&runtime, &plane, Kind::AddressPool, 2000, specs::pools());
     agree(
         &runtime,

@@ -1,6 +1,7 @@
 //! Berth in the simulated cluster: its own core and shell, as tasks on the machines they would run
 //! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
 
+mod journal;
 pub mod objects;
 mod plugins;
 pub mod ports;
@@ -8,6 +9,7 @@ mod processes;
 pub mod records;
 mod requests;
 mod setup;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -407,6 +409,13 @@ impl Ipam for BerthIpam {
                 }
             }
             IpamFault::Bury { node } => self.bury(node, context),
+            IpamFault::Trouble {
+                node,
+                trouble,
+                fault,
+                draw,
+            } => self.trouble(node, trouble, fault, draw),
+            IpamFault::Relief { node, fault } => self.relief(node, fault),
         }
     }
 
@@ -443,10 +452,14 @@ impl Ipam for BerthIpam {
                     self.sleep(posted.process, at, completer, context);
                 }
                 Call::Probe(path, completer) => {
-                    let _ = completer.complete(processes::probe(&path, node, context));
+                    let disk = &self.processes[posted.process].disk;
+                    let look = processes::probe(&path, node, &mut lock(disk), context);
+                    let _ = completer.complete(look);
                 }
                 Call::Sandboxes(completer) => {
-                    let _ = completer.complete(processes::sandboxes(node, context));
+                    let disk = &self.processes[posted.process].disk;
+                    let list = processes::sandboxes(node, &mut lock(disk), context);
+                    let _ = completer.complete(list);
                 }
                 Call::Reply(id, response) => self.reply(id, response, context),
                 call => self.request(posted.process, call, context),

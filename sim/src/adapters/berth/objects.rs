@@ -21,6 +21,7 @@ pub fn custom_kind(kind: Kind) -> Option<CustomKind> {
         Kind::DomainApproval => ("domainapprovals", Shape::Flat),
         Kind::Lease => ("leases", Shape::Flat),
         Kind::Node => ("nodes", Shape::Flat),
+        Kind::Namespace => ("namespaces", Shape::Flat),
         Kind::Pod => return None,
     };
     Some(CustomKind { resource, shape })
@@ -225,6 +226,7 @@ pub fn from_pod(pod: &WorldPod) -> Object {
             finalizers: Vec::new(),
             deletion_timestamp: pod.deletion.is_some().then(|| DELETED.to_owned()),
             owner_references: owner_references.collect(),
+            generation: None,
         },
         spec: PodSpec {
             node_name: pod.node_name.as_deref().unwrap_or_default().to_owned(),

@@ -212,9 +212,7 @@ impl BerthIpam {
         });
         disk.spool.sort_by(|one, other| one.id.cmp(&other.id));
         drop(disk);
-        if let Some(posts) = &process.posts {
-            let _ = posts.spool_changes.send(());
-        }
+        self.tell_of_spool(agent);
     }
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use berth::core::exchange::{Probe, RequestId, Response, Sandbox};
 use berth::core::objects::{Metadata, Object, ObjectKey, Pod};
@@ -17,6 +18,9 @@ use berth::ports::{
 };
 use drydock_engine::{Completer, Completion, Mailbox, Post, Stream, completion, mailbox};
 use drydock_traces::plan::Edge;
+
+use super::journal::JournalFile;
+use super::troubles::{Appended, Listed, Troubles};
 
 /// A port call on its way to the world.
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub enum Call {
     /// Look at a namespace's path.
     Probe(String, Completer<Probe>),
     /// Ask the runtime.
-    Sandboxes(Completer<Vec<Sandbox>>),
+    Sandboxes(Completer<Listed>),
     /// What others than Berth do to Pods, and to the store.
     Act(Act, Completer<Result<(), ApiError>>),
     /// Answer a plugin.
@@ -96,14 +100,16 @@ pub struct ArmedCall {
 /// What survives the process on its machine, and what counts its calls.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// The journal's bytes.
-    pub journal: Vec<u8>,
+    /// The journal.
+    pub journal: JournalFile,
     /// Spooled DELs by file name.
     pub spool: Vec<SpoolEntry>,
     /// Port calls made so far.
     pub calls: u64,
     /// Triggers not yet fired.
     pub armed: Vec<ArmedCall>,
+    /// What is out of order.
+    pub troubles: Troubles,
 }
 
 /// What all processes of a run share with the world.
@@ -226,6 +232,30 @@ impl SimPorts {
             Asked::Answered(answer)
         } else {
             Asked::Never
+        }
+    }
+
+    /// Lets time pass; that is no port call.
+    async fn rest(&self, time: Duration) {
+        if !time.is_zero() {
+            let (completer, answer) = completion();
+            self.post(Call::SleepUntil(self.now() + time, completer));
+            Asked::Answered(answer).or(()).await;
+        }
+    }
+
+    /// Writes the journal, which may take a while, fail, or be the end of the process.
+    async fn write(&self, write: impl FnOnce(&mut Disk) -> Appended) -> Result<(), LocalError> {
+        match self.local(write).result().await {
+            Appended::After(time) => {
+                self.rest(time).await;
+                Ok(())
+            }
+            Appended::Failed => Err(LocalError::new("No space left on device")),
+            Appended::Torn(fault) => {
+                self.post(Call::Triggered { fault, dies: true });
+                std::future::pending().await
+            }
         }
     }
 
@@ -366,29 +396,23 @@ impl Entropy for SimPorts {
 
 impl Journal for SimPorts {
     fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
-        self.local(|disk| Ok(disk.journal.clone())).result()
+        self.local(Disk::open_journal).result()
     }
 
     fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.local(|disk| {
-            disk.journal.extend_from_slice(&bytes);
-            Ok(())
-        })
-        .result()
+        self.write(move |disk| disk.append(&bytes))
     }
 
     fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.local(|disk| {
-            disk.journal = bytes;
-            Ok(())
-        })
-        .result()
+        self.write(move |disk| disk.compact(bytes))
     }
 }
 
 impl Spool for SimPorts {
-    fn list(&self) -> impl Future<Output = Result<Vec<SpoolEntry>, LocalError>> + Send {
-        self.local(|disk| Ok(disk.spool.clone())).result()
+    async fn list(&self) -> Result<Vec<SpoolEntry>, LocalError> {
+        let (takes, entries) = self.local(Disk::list_spool).result().await?;
+        self.rest(takes).await;
+        Ok(entries)
     }
 
     fn remove(&self, id: &SpoolId) -> impl Future<Output = Result<(), LocalError>> + Send {
@@ -425,7 +449,14 @@ impl Namespaces for SimPorts {
 
 impl Sandboxes for SimPorts {
     async fn list(&self) -> Result<Vec<Sandbox>, LocalError> {
-        Ok(self.ask(Call::Sandboxes).or(Vec::new()).await)
+        match self.ask(Call::Sandboxes).or(Listed::Refused).await {
+            Listed::Sandboxes(sandboxes) => Ok(sandboxes),
+            Listed::Refused => Err(LocalError::new("connection refused")),
+            Listed::Silent(patience) => {
+                self.rest(patience).await;
+                Err(LocalError::new("the runtime does not answer"))
+            }
+        }
     }
 }
 

@@ -4,17 +4,19 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth::core::exchange::{MountId, PathState, PluginRequest, Probe, RequestId, Sandbox, Verb};
+use berth::core::exchange::{PluginRequest, Probe, RequestId, Sandbox, Verb};
 use berth::core::objects::Uid;
 use berth::core::time::BootTime;
 use berth::ports::InboxEvent;
 use drydock_engine::{Completer, HostTasks, SimInstant};
+use drydock_models::cni::Trouble;
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, NetnsId, NodeIndex};
 use drydock_models::request::{ClientClass, ClientSpec};
 use drydock_traces::plan::Edge;
 
 use super::ports::{ArmedCall, Disk, Posts, SimPorts, lock};
+use super::troubles::Listed;
 use super::{BerthIpam, Token};
 
 /// Pause between two questions whether a starting agent serves.
@@ -207,6 +209,42 @@ impl BerthIpam {
         lock(&process.disk).armed.push(armed);
     }
 
+    /// Something beside the agent of a machine is out of order.
+    pub(super) fn trouble(&mut self, node: NodeIndex, trouble: Trouble, fault: u32, draw: u64) {
+        let Some(agent) = self.agent_of(node) else {
+            return;
+        };
+        let process = &mut self.processes[agent];
+        if let Trouble::JournalTorn { restart_after } = trouble {
+            process.restart_after.push((fault, restart_after));
+        }
+        lock(&process.disk).trouble(fault, trouble, draw);
+        if trouble == Trouble::SpoolGarbage {
+            self.tell_of_spool(agent);
+        }
+    }
+
+    /// A trouble is over.
+    pub(super) fn relief(&mut self, node: NodeIndex, fault: u32) {
+        let Some(agent) = self.agent_of(node) else {
+            return;
+        };
+        let ended = lock(&self.processes[agent].disk).troubles.end(fault);
+        if ended == Some(Trouble::SpoolLate) {
+            self.tell_of_spool(agent);
+        }
+    }
+
+    /// A notice that the spool changed, if notices come.
+    pub(super) fn tell_of_spool(&self, agent: usize) {
+        let process = &self.processes[agent];
+        if lock(&process.disk).troubles.spool_is_watched()
+            && let Some(posts) = &process.posts
+        {
+            let _ = posts.spool_changes.send(());
+        }
+    }
+
     /// Asks an agent whether it serves.
     pub(super) fn probe_status(&mut self, index: usize, context: &mut Context<'_>) {
         let process = &self.processes[index];
@@ -260,23 +298,14 @@ impl BerthIpam {
 }
 
 /// A look at a namespace's path on a machine.
-pub(super) fn probe(path: &str, node: NodeIndex, context: &Context<'_>) -> Probe {
+pub(super) fn probe(path: &str, node: NodeIndex, disk: &mut Disk, context: &Context<'_>) -> Probe {
     let machine = &context.core.machines[node.index()];
-    let mount = MountId(u64::from(machine.boot));
     let present = NetnsId::from_path(path).is_some_and(|id| machine.namespaces.contains_key(&id));
-    let state = if present {
-        PathState::Present { mount }
-    } else {
-        PathState::Gone { mount }
-    };
-    Probe {
-        state,
-        canary: true,
-    }
+    disk.troubles.look(present, u64::from(machine.boot))
 }
 
 /// What the runtime of a machine lists.
-pub(super) fn sandboxes(node: NodeIndex, context: &Context<'_>) -> Vec<Sandbox> {
+pub(super) fn sandboxes(node: NodeIndex, disk: &mut Disk, context: &Context<'_>) -> Listed {
     let machine = &context.core.machines[node.index()];
     let listed = machine
         .sandboxes
@@ -285,5 +314,5 @@ pub(super) fn sandboxes(node: NodeIndex, context: &Context<'_>) -> Vec<Sandbox> 
             container: container.text(),
             pod_uid: Uid::new(&sandbox.pod.text()),
         });
-    listed.collect()
+    disk.troubles.ask(machine.runtime_up, listed.collect())
 }

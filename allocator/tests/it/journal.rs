@@ -1,0 +1,441 @@
+//! What an agent makes of a journal that is missing, damaged, cut, old or cannot be written: no
+//! address that may be in use is given to another, and what is free is free again in time.
+
+use core::time::Duration;
+
+use berth::core::agent::AgentConfig;
+use berth::core::journal::{Entry, decode, encode};
+use berth::testing::{Ailments, Faults, PodPlan, World};
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn pod(world: &mut World, node: &str, name: &str) {
+    world.create_pod(PodPlan {
+        node,
+        name,
+        sandbox_after: Duration::from_millis(100),
+    });
+}
+
+fn says(world: &World, reason: &str) -> bool {
+    world.events("n0").iter().any(|(said, _)| *said == reason)
+}
+
+type Configure = fn(&mut AgentConfig);
+
+/// Two addresses, two Pods of one node that have them, and another node with none.
+fn world(seed: u64, configure: Configure) -> World {
+    world_of_age(seed, seconds(3), configure)
+}
+
+/// The same; after 20 s the machine's object names the block, too.
+fn world_of_age(seed: u64, age: Duration, configure: Configure) -> World {
+    let mut world = World::new(seed, Faults::default());
+    world.configure(configure);
+    world.add_pool("p", &[&["10.0.0.0/31"]], Some(4));
+    for node in ["n0", "n1"] {
+        world.add_node(node);
+    }
+    world.run_for(seconds(1));
+    pod(&mut world, "n0", "a");
+    pod(&mut world, "n0", "b");
+    world.run_for(age);
+    assert_eq!(world.running_count(), 2);
+    world.kill_agent("n0");
+    world
+}
+
+/// The force-deleted Pod's sandbox lives on for a minute, and another node has a Pod that waits.
+/// Whether nothing was given twice, and the address was free in the end.
+fn holds_what_lives(mut world: World) -> Result<(), String> {
+    pod(&mut world, "n1", "c");
+    world.run_for(seconds(50));
+    if !world.violations().is_empty() || world.held_by() != ["pod-a", "pod-b"] {
+        return Err(format!("{:?} {:?}", world.held_by(), world.violations()));
+    }
+    world.run_for(seconds(150));
+    if !world.violations().is_empty() || world.held_by() != ["pod-b", "pod-c"] {
+        return Err(format!("never free: {:?}", world.held_by()));
+    }
+    Ok(())
+}
+
+/// A lost journal, and so many processes that die before they have read the API.
+fn started_again(seed: u64, deaths: u32, configure: Configure) -> Result<(), String> {
+    let mut world = world(seed, configure);
+    world.lose_journal("n0");
+    world.delete_pod("a", seconds(60), true);
+    for death in 0..deaths {
+        world.start_agent("n0");
+        // The first at once, the others somewhere on their way.
+        world.run_for(Duration::from_millis(u64::from(death) * (seed % 13)));
+        world.kill_agent("n0");
+    }
+    world.start_agent("n0");
+    holds_what_lives(world)
+}
+
+#[test]
+fn a_start_without_a_journal_stays_one_however_often_the_process_dies() {
+    for deaths in [0, 1, 2, 7] {
+        for seed in 0..30 {
+            let held = started_again(seed, deaths, |_| {});
+            assert_eq!(held, Ok(()), "seed {seed}, {deaths} deaths");
+        }
+    }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn two_starts_without_a_journal_catch_the_mutant_that_writes_its_header_first() {
+    let mutant: Configure = |c| c.mutant = Some(berth::core::Mutant::HeaderBeforeLost);
+    assert!((0..30).any(|seed| started_again(seed, 1, mutant).is_err()));
+}
+
+#[test]
+fn a_start_without_a_journal_while_the_apiserver_is_away_stays_one() {
+    let mut world = world(3, |_| {});
+    world.lose_journal("n0");
+    world.delete_pod("a", seconds(60), true);
+    let refuses = Faults {
+        throttled_ppm: 1_000_000,
+        ..Faults::default()
+    };
+    world.set_faults(refuses);
+    for _ in 0..3 {
+        world.start_agent("n0");
+        world.run_for(seconds(2));
+        world.kill_agent("n0");
+    }
+    world.set_faults(Faults::default());
+    world.start_agent("n0");
+    assert_eq!(holds_what_lives(world), Ok(()));
+}
+
+#[test]
+fn a_start_without_a_journal_stays_one_after_it_served_for_a_while() {
+    let mut world = world(4, |_| {});
+    world.lose_journal("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(5));
+    assert!(world.journal("n0").contains(&Entry::Lost), "it says so");
+    world.kill_agent("n0");
+    world.delete_pod("a", seconds(60), true);
+    world.start_agent("n0");
+    assert_eq!(holds_what_lives(world), Ok(()));
+}
+
+#[test]
+fn the_journal_says_that_it_was_lost_until_everything_is_explained() {
+    let mut world = world(5, |_| {});
+    world.lose_journal("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(60));
+    assert!(says(&world, "JournalLost"));
+    assert!(world.journal("n0").contains(&Entry::Lost), "two Pods live");
+    for name in ["a", "b"] {
+        world.delete_pod(name, Duration::ZERO, false);
+    }
+    world.run_for(seconds(120));
+    assert_eq!(world.held_by(), Vec::<String>::new());
+    assert!(!world.journal("n0").contains(&Entry::Lost));
+    assert!(says(&world, "JournalRestored"));
+}
+
+#[test]
+fn a_new_machine_and_a_sound_journal_ask_the_runtime_nothing() {
+    let mut world = World::new(6, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
+    world.add_node("n0");
+    world.run_for(seconds(2));
+    pod(&mut world, "n0", "a");
+    world.run_for(seconds(5));
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(60));
+    assert_eq!(world.sandbox_lists("n0"), 0);
+    world.reboot("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(60));
+    assert_eq!(world.sandbox_lists("n0"), 0, "a new boot");
+    assert!(!says(&world, "JournalLost"));
+    assert_eq!(world.addresses_of("a").len(), 1);
+}
+
+#[test]
+fn a_block_that_only_the_lost_journal_named_is_found_and_its_addresses_are_freed() {
+    let mut world = World::new(7, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
+    world.add_node("n0");
+    world.run_for(seconds(30));
+    // Its block is not in the BerthNode before the next read of that.
+    pod(&mut world, "n0", "a");
+    world.run_for(seconds(3));
+    world.kill_agent("n0");
+    world.lose_journal("n0");
+    world.delete_pod("a", seconds(5), true);
+    world.start_agent("n0");
+    world.run_for(seconds(120));
+    assert_eq!(world.held_by(), Vec::<String>::new());
+}
+
+/// What happens to a journal, by a number.
+fn harm(bytes: &mut Vec<u8>, number: u64, old: &[u8]) {
+    let at = |share: u64| (bytes.len() as u64 * (share % 97) / 97) as usize;
+    let (here, there) = (at(number / 7), at(number / 7 + 20).max(1));
+    match number % 7 {
+        0 => bytes[here] ^= 1,
+        1 => {
+            let end = (here + 100).min(bytes.len());
+            bytes[here..end].fill(0);
+        }
+        2 => bytes.truncate(here),
+        3 => {
+            bytes.splice(here..here, [0xa5; 9]);
+        }
+        4 => bytes.extend([0; 4096]),
+        5 => {
+            let end = there.max(here).min(bytes.len());
+            bytes.drain(here.min(end)..end);
+        }
+        _ => *bytes = old.to_vec(),
+    }
+}
+
+/// The journal is harmed while no agent runs, twice where that is said.
+fn harmed(number: u64, times: u32, configure: Configure) -> Result<(), String> {
+    let mut world = world_of_age(number % 11, seconds(25), configure);
+    // As it was before the two Pods.
+    let whole = world.journal("n0");
+    let old = encode(0, &whole[0]);
+    for _ in 0..times {
+        world.harm_journal("n0", |bytes| harm(bytes, number, &old));
+        world.start_agent("n0");
+        world.run_for(seconds(3));
+        world.kill_agent("n0");
+    }
+    world.start_agent("n0");
+    world.run_for(seconds(1));
+    world.delete_pod("a", seconds(60), true);
+    holds_what_lives(world)
+}
+
+#[test]
+fn no_harm_to_the_journal_frees_what_lives() {
+    for number in 0..7 * 40 {
+        assert_eq!(harmed(number, 1, |_| {}), Ok(()), "harm {number}");
+    }
+    for number in 0..7 * 10 {
+        assert_eq!(harmed(number, 2, |_| {}), Ok(()), "harm {number}, twice");
+    }
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_damaged_byte_catches_the_mutant_that_believes_damage() {
+    let mutant: Configure = |c| c.mutant = Some(berth::core::Mutant::DamageBelieved);
+    assert!((0..40).any(|number| harmed(number * 7, 1, mutant).is_err()));
+}
+
+#[test]
+fn damage_is_said_with_its_place_kept_for_people_and_served_on() {
+    let mut world = world(8, |_| {});
+    world.harm_journal("n0", |bytes| bytes[200] ^= 0x10);
+    let damaged = world.journal_bytes("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(3));
+    let events = world.events("n0");
+    let said = events
+        .iter()
+        .find(|(reason, _)| *reason == "JournalDamaged");
+    let (_, text) = said.expect("it is said");
+    assert!(text.contains("at byte "), "{text}");
+    assert!(says(&world, "JournalLost"));
+    assert_eq!(world.journals_aside("n0"), [damaged]);
+    assert_eq!(world.running_count(), 2, "nobody lost an address");
+    let now = decode(&world.journal_bytes("n0")).unwrap();
+    assert_eq!(now.state, berth::core::journal::State::Whole);
+}
+
+#[test]
+fn a_torn_end_is_no_damage_and_loses_nothing() {
+    let mut world = world(9, |_| {});
+    world.harm_journal("n0", |bytes| {
+        let number = decode(bytes).unwrap().entries.len();
+        let frame = encode(number, &Entry::Lost);
+        bytes.extend(&frame[..frame.len() - 1]);
+    });
+    world.start_agent("n0");
+    world.run_for(seconds(30));
+    assert!(!says(&world, "JournalDamaged") && !says(&world, "JournalLost"));
+    world.delete_pod("a", seconds(60), true);
+    assert_eq!(holds_what_lives(world), Ok(()));
+}
+
+#[test]
+fn a_journal_of_the_release_before_is_taken_over() {
+    let mut world = world(10, |_| {});
+    let mut old = world.journal("n0");
+    let Entry::Header { version, .. } = &mut old[0] else {
+        panic!("a header")
+    };
+    *version = 1;
+    // Version 1 had the header's form for all.
+    let frames = old.iter().flat_map(|entry| encode(0, entry)).collect();
+    world.harm_journal("n0", |bytes| *bytes = frames);
+    world.start_agent("n0");
+    world.run_for(seconds(3));
+    assert!(!says(&world, "JournalLost"));
+    world.delete_pod("a", seconds(60), true);
+    assert_eq!(holds_what_lives(world), Ok(()));
+}
+
+#[test]
+fn what_no_entry_explains_waits_no_longer_for_a_silent_runtime_than_its_patience() {
+    let mut world = world_of_age(11, seconds(25), |_| {});
+    // An old copy that shows no damage, and a runtime that never answers.
+    let header = encode(0, &world.journal("n0")[0]);
+    world.harm_journal("n0", |bytes| *bytes = header);
+    world.set_ailments(
+        "n0",
+        Ailments {
+            runtime_silent: true,
+            ..Ailments::default()
+        },
+    );
+    for name in ["a", "b"] {
+        world.delete_pod(name, Duration::ZERO, false);
+    }
+    world.run_for(seconds(1));
+    world.start_agent("n0");
+    world.run_for(seconds(30));
+    assert_eq!(world.held_by(), ["pod-a", "pod-b"]);
+    world.run_for(seconds(60));
+    assert_eq!(world.held_by(), Vec::<String>::new());
+}
+
+#[test]
+fn a_journal_that_cannot_be_opened_is_opened_when_it_can_be() {
+    let mut world = world(12, |_| {});
+    let broken = Ailments {
+        journal_unreadable: true,
+        ..Ailments::default()
+    };
+    world.set_ailments("n0", broken);
+    world.start_agent("n0");
+    world.run_for(seconds(20));
+    assert!(says(&world, "JournalFailed"));
+    world.set_ailments("n0", Ailments::default());
+    world.run_for(seconds(20));
+    world.delete_pod("a", Duration::ZERO, false);
+    pod(&mut world, "n0", "c");
+    world.run_for(seconds(60));
+    assert_eq!(world.held_by(), ["pod-b", "pod-c"]);
+    assert_eq!(world.addresses_of("c").len(), 1);
+}
+
+/// UIDs of the Pods that the journal says have an address, in order.
+fn bound(world: &World) -> Vec<String> {
+    let mut bound = std::collections::BTreeMap::new();
+    for entry in world.journal("n0") {
+        match entry {
+            Entry::Bound(binding) => {
+                bound.insert(binding.attachment.clone(), binding.pod_uid.to_string());
+            }
+            Entry::Ended { attachment } | Entry::Releasing { attachment, .. } => {
+                bound.remove(&attachment);
+            }
+            _ => {}
+        }
+    }
+    let mut pods: Vec<_> = bound.into_values().collect();
+    pods.sort();
+    pods
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_answered_that_was_not_written_and_dels_are_taken() {
+    let mut world = World::new(13, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
+    world.add_node("n0");
+    world.run_for(seconds(1));
+    for name in ["a", "b"] {
+        pod(&mut world, "n0", name);
+    }
+    world.run_for(seconds(3));
+    let full = Ailments {
+        journal_full: true,
+        ..Ailments::default()
+    };
+    world.set_ailments("n0", full);
+    for name in ["c", "d", "e"] {
+        pod(&mut world, "n0", name);
+    }
+    world.delete_pod("a", Duration::ZERO, false);
+    for _ in 0..30 {
+        world.run_for(seconds(1));
+        for name in ["c", "d", "e"] {
+            assert!(
+                world.addresses_of(name).is_empty(),
+                "not written, not answered"
+            );
+        }
+    }
+    assert!(!world.held_by().contains(&"pod-a".into()), "its DEL counts");
+    // Nobody needs to do anything but make room.
+    world.set_ailments("n0", Ailments::default());
+    world.run_for(seconds(6));
+    assert!(
+        !bound(&world).contains(&"pod-a".into()),
+        "it is written anew"
+    );
+    world.run_for(seconds(60));
+    assert_eq!(world.running_count(), 4);
+    assert_eq!(world.held_by(), ["pod-b", "pod-c", "pod-d", "pod-e"]);
+    assert_eq!(bound(&world), ["pod-b", "pod-c", "pod-d", "pod-e"]);
+}
+
+#[test]
+fn a_journal_that_takes_seconds_delays_adds_and_breaks_nothing() {
+    let mut world = World::new(14, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
+    world.add_node("n0");
+    world.run_for(seconds(1));
+    let slow = Ailments {
+        journal_pause: seconds(3),
+        ..Ailments::default()
+    };
+    world.set_ailments("n0", slow);
+    for name in ["a", "b", "c"] {
+        pod(&mut world, "n0", name);
+    }
+    world.run_for(seconds(120));
+    assert_eq!(world.running_count(), 3);
+    for name in ["a", "b"] {
+        world.delete_pod(name, Duration::ZERO, false);
+    }
+    world.run_for(seconds(120));
+    assert_eq!(world.held_by(), ["pod-c"]);
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_binding_in_a_pool_that_cannot_be_read_stays_in_the_journal() {
+    let mut world = world(15, |_| {});
+    let key =
+        berth::core::objects::ObjectKey::cluster(berth::core::objects::Kind::AddressPool, "p");
+    let pool = world.with_store(|store| {
+        let pool = store.get(&key).unwrap();
+        let mut object = pool.clone();
+        object.metadata_mut().finalizers.clear();
+        let _ = store.replace(object, berth::ports::Part::Main);
+        store.delete(&key, None).unwrap();
+        pool
+    });
+    world.start_agent("n0");
+    world.run_for(seconds(5));
+    assert_eq!(bound(&world), ["pod-a", "pod-b"]);
+    drop(pool);
+}

@@ -1,0 +1,370 @@
+//! What is out of order beside an agent: its journal's file, its view of the namespaces, the spool,
+//! the runtime's list. Here is what each trouble does to a port's answer; when it begins and ends is
+//! the fault plan's, and what Berth makes of it is Berth's.
+
+use std::time::Duration;
+
+use berth::core::exchange::{MountId, PathState, Probe, Sandbox};
+use berth::ports::{LocalError, SpoolEntry, SpoolId};
+use drydock_engine::{Stream, Streams};
+use drydock_models::cni::Trouble;
+
+use super::ports::Disk;
+
+/// The runtime answers a list within this, or counts as silent: `berthd`'s own patience.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A slow write of the journal, or a slow list of the spool, takes from 1 s to this.
+const SLOW_MAX: Duration = Duration::from_secs(4);
+
+/// The troubles of a machine.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    active: Vec<Active>,
+    /// Marks that were made anew in the directory of namespaces, each with another number.
+    canary_count: u64,
+}
+
+/// One that has begun and not ended.
+#[derive(Debug)]
+struct Active {
+    /// Position in the plan.
+    fault: u32,
+    trouble: Trouble,
+    draws: Stream,
+    /// It strikes one look in so many.
+    one_in: u64,
+    /// It has answered a look.
+    was_seen: bool,
+}
+
+/// What an append comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is done, after a while.
+    After(Duration),
+    /// It failed.
+    Failed,
+    /// The process dies in it, by this fault of the plan.
+    Torn(u32),
+}
+
+/// What the runtime does with a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// It answers.
+    Sandboxes(Vec<Sandbox>),
+    /// It refuses.
+    Refused,
+    /// It never answers; who asked gives up after this.
+    Silent(Duration),
+}
+
+impl Troubles {
+    fn find(&mut self, is: impl Fn(Trouble) -> bool) -> Option<&mut Active> {
+        self.active.iter_mut().find(|active| is(active.trouble))
+    }
+
+    /// A trouble begins that lasts; `draw` decides what a plan leaves open.
+    fn begin(&mut self, fault: u32, trouble: Trouble, draw: u64) {
+        let mut draws = Streams::new(draw).stream("trouble", 0, "draws");
+        let one_in = *draws.pick(&[1, 2, 4]);
+        self.active.push(Active {
+            fault,
+            trouble,
+            draws,
+            one_in,
+            was_seen: false,
+        });
+    }
+
+    /// A trouble ends. Answers with what it was.
+    pub fn end(&mut self, fault: u32) -> Option<Trouble> {
+        let place = self
+            .active
+            .iter()
+            .position(|active| active.fault == fault)?;
+        let ended = self.active.remove(place);
+        if ended.trouble == Trouble::CanaryGone {
+            self.canary_count += 1;
+        }
+        Some(ended.trouble)
+    }
+
+    /// Whether notices of a change in the spool come.
+    pub fn spool_is_watched(&self) -> bool {
+        let late = |active: &Active| active.trouble == Trouble::SpoolLate;
+        !self.active.iter().any(late)
+    }
+
+    /// A look at a namespace's path, as it would be without trouble, through a machine's `mount`.
+    pub fn look(&mut self, is_present: bool, mount: u64) -> Probe {
+        if let Some(active) = self.find(|trouble| trouble == Trouble::PathUnknown)
+            && active.draws.chance(1, active.one_in)
+        {
+            return Probe::UNKNOWN;
+        }
+        let canaries = self.canary_count;
+        let marked = |number: u64| MountId(mount | number << 32);
+        if let Some(active) = self.find(|trouble| trouble == Trouble::PathsVanished) {
+            // The agent marks an empty directory as it marked the one before.
+            let (mount, canary) = if std::mem::replace(&mut active.was_seen, true) {
+                (marked(1 << 16 | u64::from(active.fault)), true)
+            } else {
+                (marked(canaries), false)
+            };
+            let state = PathState::Gone { mount };
+            return Probe { state, canary };
+        }
+        let canary = self
+            .find(|trouble| trouble == Trouble::CanaryGone)
+            .is_none();
+        // Without its mark the directory is known by its device alone.
+        let mount = marked(if canary { canaries } else { 1 << 17 });
+        let state = if is_present {
+            PathState::Present { mount }
+        } else {
+            PathState::Gone { mount }
+        };
+        Probe { state, canary }
+    }
+
+    /// The runtime's answer to the agent.
+    pub fn ask(&mut self, runtime_up: bool, sandboxes: Vec<Sandbox>) -> Listed {
+        if let Some(active) = self.find(|trouble| trouble == Trouble::RuntimeUnaskable) {
+            if active.draws.chance(1, 2) {
+                return Listed::Silent(PATIENCE);
+            }
+            return Listed::Refused;
+        }
+        if runtime_up {
+            Listed::Sandboxes(sandboxes)
+        } else {
+            Listed::Refused
+        }
+    }
+}
+
+impl Disk {
+    /// A trouble begins, or happens.
+    pub fn trouble(&mut self, fault: u32, trouble: Trouble, draw: u64) {
+        let mut draws = Streams::new(draw).stream("trouble", 0, "draws");
+        match trouble {
+            Trouble::JournalLost => self.journal.lose(),
+            Trouble::JournalDamaged => self.journal.damage(&mut draws),
+            Trouble::JournalOldCopy => self.journal.restore(&mut draws),
+            Trouble::SpoolGarbage => {
+                for entry in &mut self.spool {
+                    entry.request = None;
+                }
+                self.spool.push(SpoolEntry {
+                    id: SpoolId(format!("garbage-{fault}")),
+                    request: None,
+                });
+                self.spool.sort_by(|one, other| one.id.cmp(&other.id));
+            }
+            lasting => self.troubles.begin(fault, lasting, draw),
+        }
+    }
+
+    /// Reads the journal.
+    /// Errors: it cannot be opened for writing.
+    pub fn open_journal(&mut self) -> Result<Vec<u8>, LocalError> {
+        if self.is_read_only() {
+            return Err(LocalError::new("Read-only file system"));
+        }
+        Ok(self.journal.bytes().to_vec())
+    }
+
+    /// Appends to the journal.
+    pub fn append(&mut self, bytes: &[u8]) -> Appended {
+        let torn = |trouble| matches!(trouble, Trouble::JournalTorn { .. });
+        if let Some(active) = self.troubles.find(torn) {
+            let fault = active.fault;
+            self.journal.append_torn(bytes, &mut active.draws);
+            self.troubles.end(fault);
+            return Appended::Torn(fault);
+        }
+        if self.is_read_only() {
+            return Appended::Failed;
+        }
+        if let Some(active) = self
+            .troubles
+            .find(|trouble| trouble == Trouble::JournalFull)
+        {
+            // Mostly the file is cut back to what it was; sometimes that fails, too.
+            if active.draws.chance(1, 4) {
+                self.journal.append_torn(bytes, &mut active.draws);
+            }
+            return Appended::Failed;
+        }
+        self.journal.append(bytes);
+        Appended::After(self.slowness())
+    }
+
+    /// Replaces the journal.
+    pub fn compact(&mut self, bytes: Vec<u8>) -> Appended {
+        if self.is_read_only() {
+            return Appended::Failed;
+        }
+        self.journal.replace(bytes);
+        Appended::After(self.slowness())
+    }
+
+    fn is_read_only(&mut self) -> bool {
+        let read_only = |trouble| trouble == Trouble::JournalReadOnly;
+        self.troubles.find(read_only).is_some()
+    }
+
+    fn slowness(&mut self) -> Duration {
+        self.troubles
+            .find(|trouble| trouble == Trouble::JournalSlow)
+            .map_or(Duration::ZERO, slow)
+    }
+
+    /// The spool, and how long a list of it takes.
+    /// Errors: it cannot be listed.
+    pub fn list_spool(&mut self) -> Result<(Duration, Vec<SpoolEntry>), LocalError> {
+        let unreadable = |trouble| trouble == Trouble::SpoolUnreadable;
+        if self.troubles.find(unreadable).is_some() {
+            return Err(LocalError::new("Input/output error"));
+        }
+        let late = self.troubles.find(|trouble| trouble == Trouble::SpoolLate);
+        let takes = late.map_or(Duration::ZERO, slow);
+        Ok((takes, self.spool.clone()))
+    }
+}
+
+fn slow(active: &mut Active) -> Duration {
+    active.draws.duration(Duration::from_secs(1)..=SLOW_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> Disk {
+        let mut disk = Disk::default();
+        disk.journal.append(b"whole");
+        disk
+    }
+
+    #[test]
+    fn an_append_is_torn_once_and_names_its_fault() {
+        let mut disk = disk();
+        let before = disk.journal.bytes().to_vec();
+        disk.trouble(
+            3,
+            Trouble::JournalTorn {
+                restart_after: Duration::ZERO,
+            },
+            9,
+        );
+        assert_eq!(disk.append(b"0123456789"), Appended::Torn(3));
+        let torn = disk.journal.bytes().len() - before.len();
+        assert!(torn < 10 && disk.journal.bytes().starts_with(&before));
+        assert_eq!(disk.append(b"ab"), Appended::After(Duration::ZERO));
+        assert!(disk.journal.bytes().ends_with(b"ab"));
+    }
+
+    #[test]
+    fn a_full_disk_refuses_appends_and_a_read_only_one_everything_until_the_end() {
+        let mut disk = disk();
+        disk.trouble(0, Trouble::JournalFull, 1);
+        assert_eq!(disk.append(b"a"), Appended::Failed);
+        assert_eq!(disk.compact(b"b".to_vec()), Appended::After(Duration::ZERO));
+        disk.trouble(1, Trouble::JournalReadOnly, 1);
+        assert_eq!(disk.compact(b"c".to_vec()), Appended::Failed);
+        disk.troubles.end(0);
+        assert_eq!(disk.append(b"d"), Appended::Failed);
+        assert!(disk.open_journal().is_err());
+        disk.troubles.end(1);
+        assert_eq!(disk.append(b"e"), Appended::After(Duration::ZERO));
+        assert_eq!(disk.open_journal().unwrap(), b"be");
+    }
+
+    #[test]
+    fn a_slow_journal_takes_seconds_and_a_late_spool_too() {
+        let mut disk = disk();
+        disk.trouble(0, Trouble::JournalSlow, 1);
+        disk.trouble(1, Trouble::SpoolLate, 1);
+        let seconds = Duration::from_secs(1)..=SLOW_MAX;
+        let Appended::After(took) = disk.append(b"a") else {
+            panic!("it is done")
+        };
+        assert!(seconds.contains(&took));
+        assert!(seconds.contains(&disk.list_spool().unwrap().0));
+        assert!(!disk.troubles.spool_is_watched());
+        assert_eq!(disk.troubles.end(1), Some(Trouble::SpoolLate));
+        assert!(disk.troubles.spool_is_watched());
+    }
+
+    #[test]
+    fn garbage_in_the_spool_is_an_entry_that_cannot_be_read() {
+        let mut disk = disk();
+        disk.trouble(0, Trouble::SpoolGarbage, 1);
+        let (_, entries) = disk.list_spool().unwrap();
+        assert!(entries.len() == 1 && entries[0].request.is_none());
+        disk.trouble(1, Trouble::SpoolUnreadable, 1);
+        assert!(disk.list_spool().is_err());
+    }
+
+    #[test]
+    fn looks_show_nothing_always_or_now_and_then() {
+        let shown = |draw| {
+            let mut troubles = Troubles::default();
+            troubles.begin(0, Trouble::PathUnknown, draw);
+            let looks = (0..100).filter(|_| troubles.look(true, 1).state == PathState::Unknown);
+            looks.count()
+        };
+        let counts: Vec<usize> = (0..30).map(shown).collect();
+        assert!(counts.contains(&100), "{counts:?}");
+        assert!(
+            counts.iter().any(|count| (10..40).contains(count)),
+            "{counts:?}"
+        );
+        assert!(
+            counts.iter().any(|count| (40..70).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_seen_under_one_mark_is_not_gone_under_another() {
+        let mut troubles = Troubles::default();
+        let seen = |probe: Probe| match probe.state {
+            PathState::Present { mount } | PathState::Gone { mount } => (mount, probe.canary),
+            PathState::Unknown => panic!("the path can be told"),
+        };
+        let before = seen(troubles.look(true, 1));
+        assert!(before.1);
+        troubles.begin(0, Trouble::CanaryGone, 0);
+        let without = seen(troubles.look(false, 1));
+        assert!(!without.1);
+        troubles.end(0);
+        let after = seen(troubles.look(false, 1));
+        assert!(after.1 && after.0 != before.0 && after.0 != without.0);
+        troubles.begin(1, Trouble::PathsVanished, 0);
+        for _ in 0..2 {
+            let vanished = troubles.look(true, 1);
+            assert!(matches!(vanished.state, PathState::Gone { .. }));
+            assert!(!vanished.canary || seen(vanished).0 != after.0);
+        }
+        troubles.end(1);
+        assert_eq!(seen(troubles.look(true, 1)), after);
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_be_asked_is_never_an_empty_list() {
+        let mut troubles = Troubles::default();
+        assert_eq!(troubles.ask(false, Vec::new()), Listed::Refused);
+        troubles.begin(0, Trouble::RuntimeUnaskable, 0);
+        let answers: Vec<Listed> = (0..20).map(|_| troubles.ask(true, Vec::new())).collect();
+        assert!(answers.contains(&Listed::Refused));
+        assert!(answers.contains(&Listed::Silent(PATIENCE)));
+        troubles.end(0);
+        assert_eq!(
+            troubles.ask(true, Vec::new()),
+            Listed::Sandboxes(Vec::new())
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Draws the faults of what a node agent of Berth's relies on beside the apiserver: journal, paths
+//! of namespaces, spool, runtime, and DELs that never come. It strikes nothing.
+
+use drydock_engine::{Stream, Streams};
+use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
+
+use super::{NODES, PORT_CALLS, STORM, cni, fault, swarm};
+use crate::faults::roles::strikes_every_allocator;
+
+/// The faults of a seed that a Berth's storm has beside those of every allocator. They come last,
+/// so a storm without one of them is the same as before there were any.
+pub(super) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
+        if strikes_every_allocator(kind) {
+            continue;
+        }
+        let mut draws = streams.stream("storm", index as u64, "faults");
+        let (one_in, most) = swarm(kind);
+        if draws.chance(1, one_in) {
+            let count = draws.between(1..=most);
+            faults.extend((0..count).map(|_| fault(kind, pods, &mut draws)));
+        }
+    }
+    let mut again = streams.stream("storm", 0, "again");
+    let more: Vec<Fault> = faults
+        .iter()
+        .flat_map(|fault| companions(fault, &mut again))
+        .collect();
+    faults.extend(more);
+    faults
+}
+
+/// What makes a fault of these dangerous, in some storms. Who starts with another journal than it
+/// left may die before it has read the API: what it wrote down until then is what the next one
+/// finds. And where a path cannot be told, its link may live on after the DEL, because it could not
+/// be deleted and the next try is held up.
+fn companions(first: &Fault, draws: &mut Stream) -> Vec<Fault> {
+    let (Target::Agent(node), Some(lasts_ns)) = (first.target, first.duration_ns) else {
+        return Vec::new();
+    };
+    let replaced = matches!(
+        first.kind,
+        FaultKind::JournalLost | FaultKind::JournalDamaged | FaultKind::JournalOldCopy
+    );
+    let again = |at, draws: &mut Stream| Fault {
+        kind: FaultKind::AgentKill,
+        target: Target::Agent(node),
+        at,
+        duration_ns: Some(draws.between(0..=4_000_000_000)),
+    };
+    match first.at {
+        Trigger::PortCall { agent, call, .. } if replaced && draws.chance(2, 3) => {
+            let at = Trigger::PortCall {
+                agent,
+                call: call + draws.between(2..=14),
+                edge: *draws.pick(&[Edge::Before, Edge::After]),
+            };
+            vec![again(at, draws)]
+        }
+        Trigger::TimeNs(time_ns) if replaced && draws.chance(2, 3) => {
+            let after_ns = lasts_ns + draws.between(1_000_000..=60_000_000);
+            vec![again(Trigger::TimeNs(time_ns + after_ns), draws)]
+        }
+        Trigger::Cni {
+            node: of,
+            verb: CniVerb::Del,
+            call,
+            edge: Edge::After,
+        } if first.kind == FaultKind::PathUnknown => {
+            let next = |edge| Trigger::Cni {
+                node: of,
+                verb: CniVerb::Del,
+                call: call + 1,
+                edge,
+            };
+            let fault = |kind, at, duration_ns| Fault {
+                kind,
+                target: Target::Node(node),
+                at,
+                duration_ns: Some(duration_ns),
+            };
+            let (retry_ns, cut_ns) = (
+                draws.between(1_000_000_000..=15_000_000_000),
+                draws.between(20_000_000_000..=60_000_000_000),
+            );
+            vec![
+                fault(FaultKind::LinkDeleteFails, next(Edge::Before), retry_ns),
+                fault(FaultKind::NodePartition, next(Edge::After), cut_ns),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// One fault: to whom, when, how long.
+pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Option<u64>) {
+    let node = draws.below(u64::from(NODES)) as u32;
+    let agent = Target::Agent(node);
+    let seconds = |draws: &mut Stream, least: u64, most: u64| {
+        Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
+    };
+    let at = match kind {
+        FaultKind::PathUnknown if draws.chance(1, 2) => Trigger::Cni {
+            node,
+            verb: CniVerb::Del,
+            call: draws.between(1..=8),
+            edge: Edge::After,
+        },
+        _ => when(node, draws),
+    };
+    let (target, duration_ns) = match kind {
+        FaultKind::JournalLost
+        | FaultKind::JournalDamaged
+        | FaultKind::JournalTorn
+        | FaultKind::JournalOldCopy => (agent, Some(draws.between(0..=8_000_000_000))),
+        FaultKind::JournalFull | FaultKind::JournalReadOnly | FaultKind::PathsVanished => {
+            (agent, seconds(draws, 5, 60))
+        }
+        FaultKind::JournalSlow | FaultKind::SpoolUnreadable => (agent, seconds(draws, 2, 40)),
+        FaultKind::PathUnknown => (agent, seconds(draws, 5, 90)),
+        FaultKind::CanaryGone => (agent, seconds(draws, 1, 60)),
+        FaultKind::SpoolLate => (agent, seconds(draws, 10, 60)),
+        FaultKind::RuntimeUnaskable => (agent, seconds(draws, 10, 120)),
+        FaultKind::RuntimeRestart => (Target::Node(node), seconds(draws, 1, 30)),
+        FaultKind::SpoolGarbage => (agent, None),
+        FaultKind::SandboxLost | FaultKind::DelLost => (Target::Node(node), None),
+        _ => unreachable!("{kind:?} strikes every allocator"),
+    };
+    (target, at, duration_ns)
+}
+
+/// At a time, at a port call, or at an ADD or a DEL.
+fn when(node: u32, draws: &mut Stream) -> Trigger {
+    match draws.below(6) {
+        0..=2 => Trigger::TimeNs(draws.below(STORM.as_nanos() as u64)),
+        3..=4 => Trigger::PortCall {
+            agent: node,
+            call: draws.between(1..=PORT_CALLS),
+            edge: *draws.pick(&[Edge::Before, Edge::After]),
+        },
+        _ => cni(node, None, draws),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_nodes_own_things_leaves_the_rest_of_a_storm_as_it_was() {
+        let mut without = 0;
+        for seed in 0..300 {
+            let seed = drydock_traces::seed::Seed(seed);
+            let others = super::super::draw(seed, "berth");
+            let all = super::super::storm(seed, "berth");
+            assert!(all.faults.starts_with(&others.faults), "{seed}");
+            assert_eq!(all.world, others.world);
+            assert_eq!(all.set, others.set);
+            without += usize::from(all.faults.len() == others.faults.len());
+            let added = &all.faults[others.faults.len()..];
+            let own = |fault: &&Fault| !strikes_every_allocator(fault.kind);
+            let deaths = added.len() - added.iter().filter(own).count();
+            assert!(deaths == 0 || added.len() > deaths, "{seed}");
+        }
+        assert!((30..200).contains(&without), "{without} of 300");
+    }
+
+    #[test]
+    fn some_agents_die_again_before_they_can_have_read_the_api() {
+        let pairs = (0..2000)
+            .filter(|seed| {
+                let plan = super::super::storm(drydock_traces::seed::Seed(*seed), "berth");
+                let lost = plan.faults.iter().filter_map(|fault| match fault.at {
+                    Trigger::PortCall { agent, call, .. }
+                        if fault.kind == FaultKind::JournalLost =>
+                    {
+                        Some((agent, call))
+                    }
+                    _ => None,
+                });
+                lost.into_iter().any(|(of, at)| {
+                    plan.faults.iter().any(|fault| {
+                        matches!(fault.at, Trigger::PortCall { agent, call, .. }
+                            if fault.kind == FaultKind::AgentKill
+                                && agent == of
+                                && (at + 2..=at + 14).contains(&call))
+                    })
+                })
+            })
+            .count();
+        assert!(pairs >= 20, "{pairs} of 2000");
+    }
+}

@@ -1,0 +1,124 @@
+//! Strikes what a node agent of Berth's relies on beside the apiserver: its journal, the paths of
+//! namespaces, the spool, the runtime, and DELs. What the trouble does is the adapter's.
+
+use drydock_engine::Streams;
+use drydock_models::cluster::{Action, Injected};
+use drydock_models::cni::{IpamFault, Trouble};
+use drydock_traces::plan::{Fault, FaultKind};
+
+use super::{Hands, Hindrance, Injector, State, duration};
+
+/// Whether the agent dies as the fault strikes.
+pub(super) fn kills(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::AgentKill
+            | FaultKind::JournalLost
+            | FaultKind::JournalDamaged
+            | FaultKind::JournalOldCopy
+    )
+}
+
+/// What is out of order, where it is something of the agent's own.
+fn trouble(fault: &Fault) -> Option<Trouble> {
+    Some(match fault.kind {
+        FaultKind::JournalLost => Trouble::JournalLost,
+        FaultKind::JournalDamaged => Trouble::JournalDamaged,
+        FaultKind::JournalTorn => Trouble::JournalTorn {
+            restart_after: duration(fault),
+        },
+        FaultKind::JournalOldCopy => Trouble::JournalOldCopy,
+        FaultKind::JournalFull => Trouble::JournalFull,
+        FaultKind::JournalReadOnly => Trouble::JournalReadOnly,
+        FaultKind::JournalSlow => Trouble::JournalSlow,
+        FaultKind::PathUnknown => Trouble::PathUnknown,
+        FaultKind::CanaryGone => Trouble::CanaryGone,
+        FaultKind::PathsVanished => Trouble::PathsVanished,
+        FaultKind::SpoolUnreadable => Trouble::SpoolUnreadable,
+        FaultKind::SpoolLate => Trouble::SpoolLate,
+        FaultKind::SpoolGarbage => Trouble::SpoolGarbage,
+        FaultKind::RuntimeUnaskable => Trouble::RuntimeUnaskable,
+        _ => return None,
+    })
+}
+
+impl Injector {
+    /// Strikes a kind that knows Berth's own things, if there are such. Returns whether it did.
+    pub(super) fn strike_own(&mut self, index: usize, hands: &mut Hands<'_>) -> bool {
+        let fault = self.plan.faults[index];
+        let node = self.target_machine(index);
+        if !self.roles.own_things || !hands.is_up(node) {
+            return self.void(index);
+        }
+        let hinders = Hindrance::Node(node);
+        match fault.kind {
+            FaultKind::RuntimeRestart => {
+                let down = duration(&fault);
+                if hands.tell(&Action::StopContainerd { node, down }) == Injected::Nothing {
+                    return self.void(index);
+                }
+                self.begins(index, hinders, hands);
+            }
+            FaultKind::SandboxLost => {
+                let pick = self.draw_of(index);
+                if hands.tell(&Action::LoseSandbox { node, pick }) == Injected::Nothing {
+                    return self.void(index);
+                }
+                self.states[index] = State::Fired;
+            }
+            FaultKind::DelLost => {
+                hands.act(&Action::SkipDel(node));
+                self.states[index] = State::Fired;
+            }
+            FaultKind::SpoolGarbage => {
+                self.begin_trouble(index, hands);
+                self.states[index] = State::Fired;
+            }
+            FaultKind::JournalTorn => {
+                // It fires at the append in which the agent dies.
+                self.begin_trouble(index, hands);
+                self.armed_appends.insert(index);
+            }
+            kind => {
+                if kills(kind) && !hands.cluster.ipam().is_down(node) {
+                    hands.ipam(IpamFault::KillAgent {
+                        node,
+                        restart_after: duration(&fault),
+                    });
+                }
+                self.begin_trouble(index, hands);
+                self.begins(index, hinders, hands);
+            }
+        }
+        true
+    }
+
+    /// Lets the trouble of a fault begin, where it has one.
+    pub(super) fn begin_trouble(&self, index: usize, hands: &mut Hands<'_>) {
+        if let Some(trouble) = trouble(&self.plan.faults[index]) {
+            hands.ipam(IpamFault::Trouble {
+                node: self.target_machine(index),
+                trouble,
+                fault: index as u32,
+                draw: self.draw_of(index),
+            });
+        }
+    }
+
+    /// Ends the trouble of a fault, where it has one.
+    pub(super) fn end_trouble(&self, index: usize, hands: &mut Hands<'_>) {
+        if trouble(&self.plan.faults[index]).is_some() {
+            hands.ipam(IpamFault::Relief {
+                node: self.struck_machine(index),
+                fault: index as u32,
+            });
+        }
+    }
+
+    /// What decides of a fault that its plan does not say; another fault more or less in the plan
+    /// behind it changes nothing.
+    fn draw_of(&self, index: usize) -> u64 {
+        let streams = Streams::new(self.plan.seed.0);
+        streams.stream("storm", index as u64, "trouble").u64()
+    }
+}
