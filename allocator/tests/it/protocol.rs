@@ -8,7 +8,7 @@ use berth::core::agent::Policy;
 use berth::core::holder::decode_records;
 use berth::core::objects::{AddressBlock, BerthNode, Kind, LABEL_ROOM, Object};
 use berth::ports::{Part, Selection, WatchEvent, WatchQuery};
-use berth::testing::{Faults, PodPlan, World};
+use berth::testing::{Ailments, Faults, PodPlan, World};
 
 /// Later than any test ends: the sandbox never comes.
 const NEVER: Duration = Duration::from_hours(1000);
@@ -373,4 +373,61 @@ fn what_ends_without_a_del_is_free_within_ninety_seconds() {
         seconds(&mut world, 90);
         assert_eq!(world.held_by(), ["pod-stays"], "seed {seed}");
     }
+}
+
+#[test]
+fn a_process_that_dies_with_dels_unwritten_leaves_their_ends_to_the_next() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, Faults::default());
+        world.add_pool("p", &[&["10.0.0.0/29"]], Some(8));
+        world.add_node("n0");
+        seconds(&mut world, 3);
+        for name in ["ends", "stays"] {
+            pod(&mut world, "n0", name, SOON);
+        }
+        seconds(&mut world, 5);
+        let full = Ailments {
+            journal_full: true,
+            ..Ailments::default()
+        };
+        world.set_ailments("n0", full);
+        world.delete_pod("ends", Duration::ZERO, false);
+        world.run_for(Duration::from_millis(500));
+        assert_eq!(world.unanswered_dels(), 0, "no plugin tells of it again");
+        world.kill_agent("n0");
+        assert_eq!(world.held_by(), ["pod-ends", "pod-stays"]);
+        world.set_ailments("n0", Ailments::default());
+        world.start_agent("n0");
+        seconds(&mut world, 90);
+        assert_eq!(world.held_by(), ["pod-stays"], "seed {seed}");
+        assert_eq!(world.addresses_of("stays").len(), 1);
+    }
+}
+
+#[test]
+fn a_lost_journal_leaves_a_pod_all_its_addresses_until_it_ends() {
+    let mut world = world(&[&["10.0.0.0/29"]], 8, &["n0"]);
+    pod(&mut world, "n0", "a", SOON);
+    seconds(&mut world, 60);
+    world.kill_agent("n0");
+    world.lose_journal("n0");
+    // It had a second interface.
+    world.with_store(|store| {
+        let Some(Object::AddressBlock(block)) = store.of_kind(Kind::AddressBlock).next() else {
+            panic!("a block")
+        };
+        let mut block = block.clone();
+        let records = block.spec.records.clone();
+        let (_, holder) = records.split_once(' ').unwrap();
+        block.spec.records = format!("{records};7 {holder}");
+        store
+            .replace(Object::AddressBlock(block), Part::Main)
+            .unwrap();
+    });
+    world.start_agent("n0");
+    seconds(&mut world, 300);
+    assert_eq!(world.held_by(), ["pod-a", "pod-a"]);
+    world.delete_pod("a", Duration::ZERO, false);
+    seconds(&mut world, 90);
+    assert_eq!(world.held_by(), [""; 0]);
 }
