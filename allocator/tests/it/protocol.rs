@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth::core::agent::Policy;
 use berth::core::holder::decode_records;
-use berth::core::objects::{AddressBlock, BerthNode, Kind, LABEL_ROOM, Object};
+use berth::core::objects::{
+    AddressBlock, AddressPool, BerthNode, FamilySpec, Kind, LABEL_ROOM, Object,
+};
 use berth::ports::{Part, Selection, WatchEvent, WatchQuery};
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
@@ -430,4 +432,32 @@ fn a_lost_journal_leaves_a_pod_all_its_addresses_until_it_ends() {
     world.delete_pod("a", Duration::ZERO, false);
     seconds(&mut world, 90);
     assert_eq!(world.held_by(), [""; 0]);
+}
+
+#[test]
+fn an_apiserver_that_asks_for_less_is_asked_less() {
+    let asked = |faults| {
+        let mut world = World::new(1, Faults::default());
+        world.start_controller("c");
+        seconds(&mut world, 10);
+        for index in 0..20 {
+            world.with_store(|store| {
+                let mut pool = AddressPool::default();
+                pool.metadata.name = format!("p{index}");
+                pool.spec.families = vec![FamilySpec {
+                    ranges: vec![format!("10.0.{index}.0/24")],
+                    ..FamilySpec::default()
+                }];
+                store.create(pool.into()).unwrap();
+            });
+        }
+        world.set_faults(faults);
+        world.take_costs();
+        seconds(&mut world, 12);
+        world.take_costs().requests()
+    };
+    let (usual, throttled) = (asked(Faults::default()), asked(REFUSES));
+    assert!(usual >= 60, "three writes for each pool: {usual}");
+    // One object after the other would be refused as well.
+    assert!(throttled <= 20, "{throttled}");
 }
