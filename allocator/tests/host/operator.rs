@@ -160,7 +160,7 @@ fn with_cluster(objects: &Objects, ask: impl FnOnce(&dyn Fn(&[&str]) -> Said)) -
                 serve(stream.unwrap(), objects, &written);
             }
         });
-        ask(&|arguments| run(&[arguments, &[&kubeconfig]].concat()));
+        ask(&|arguments| run(&[arguments, &[kubeconfig.as_str()]].concat()));
     });
     written.into_inner().unwrap()
 }
@@ -173,7 +173,7 @@ fn every_command_answers_from_a_cluster_and_check_exits_with_3() {
         let (code, said, error) = ask(&["pools"]);
         assert_eq!(code, 0, "{error}");
         assert!(said.lines().any(|line| line.starts_with("p ")), "{said}");
-        for words in [&["who"][..], &["who", &address], &["who", "ns/a"]] {
+        for words in [&["who"][..], &["who", address.as_str()], &["who", "ns/a"]] {
             let (code, said, error) = ask(words);
             assert_eq!(code, 0, "{words:?}: {error}");
             assert!(said.contains(&address) && said.contains("ns/a"), "{said}");
@@ -224,7 +224,7 @@ fn every_command_answers_from_a_cluster_and_check_exits_with_3() {
         for words in [
             &["pools"][..],
             &["who"],
-            &["release", &address, "--dry-run"],
+            &["release", address.as_str(), "--dry-run"],
         ] {
             let (code, _, error) = ask(words);
             assert!(
@@ -255,7 +255,7 @@ fn an_order_writes_once_and_a_dry_run_nothing() {
     assert_eq!(written, [] as [Value; 0]);
     for (order, annotation) in [
         (&release[..], ANNOTATION_RELEASE),
-        (&["bury", "n0", "--machine-is-off"], ANNOTATION_BURY),
+        (&["bury", "n0", "--machine-is-off"][..], ANNOTATION_BURY),
     ] {
         let written = with_cluster(&objects, |ask| {
             let (code, _, error) = ask(order);
