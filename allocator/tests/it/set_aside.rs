@@ -406,6 +406,32 @@ fn an_address_in_a_reservation_that_cannot_be_read_stops_no_other_pod_of_the_poo
 }
 
 #[test]
+fn a_reservation_whose_pool_cannot_be_read_keeps_its_pod_from_every_pool() {
+    let reservation = |pool: Value| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": pool, "address": "10.2.0.2",
+            "podNamespace": "ns", "podName": "kept"}})
+    };
+    let mut world = World::new(21, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    world.add_pool("b", &[&["10.2.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.start_controller("c");
+    world.put_raw(Kind::AddressReservation, reservation(json!(7)));
+    seconds(&mut world, 3);
+    for name in ["kept", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"] {
+        pod(&mut world, "n0", name);
+    }
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "");
+    let given: Vec<_> = (0..8).map(|i| address(&world, &format!("p{i}"))).collect();
+    assert!(!given.contains(&"10.2.0.2".to_owned()), "{given:?}");
+    assert_eq!(world.running_count(), 7, "all but one of eight: {given:?}");
+    world.put_raw(Kind::AddressReservation, reservation(json!("b")));
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "10.2.0.2", "mended");
+}
+
+#[test]
 fn a_reservation_that_moves_to_another_pod_leaves_the_first() {
     let reservation = |pod: &str| {
         json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": "10.1.0.1",
