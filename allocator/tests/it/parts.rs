@@ -386,6 +386,7 @@ fn however_often_the_runtime_is_wanted_one_question_is_under_way() {
     assert_eq!(asks(&bench.look(HostPart::Spool, None)), 1);
     assert_eq!(asks(&bench.look(HostPart::Spool, None)), 0, "it hangs");
     assert_eq!(asks(&bench.look(HostPart::Spool, None)), 0);
+    assert_eq!(asks(&bench.look(HostPart::Spool, None)), 0);
     let again = bench.look(HostPart::Spool, None);
     assert_eq!(asks(&again), 1, "but not for ever");
     let failed = bench.take(Input::Sandboxes(Err(LocalError::new("refused"))));

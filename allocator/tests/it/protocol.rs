@@ -333,7 +333,9 @@ fn a_new_block_is_listed_in_place_of_the_next_read_of_the_epoch() {
         world.run_for(Duration::from_millis(100));
     }
     pod(&mut world, "n0", "a", NEVER);
-    seconds(&mut world, 22);
+    seconds(&mut world, 2);
+    world.take_costs();
+    seconds(&mut world, 20);
     assert_eq!(machine(&mut world).spec.blocks, ["p-0"]);
     assert_eq!(world.take_costs().gets, 0, "the write showed as much");
 }
@@ -344,9 +346,13 @@ fn beyond_the_bound_an_add_is_told_to_try_again_at_once() {
     assert_eq!(Policy::STANDARD.waiting_adds_max, 1024);
     world.configure(|config| config.policy.waiting_adds_max = 2);
     world.keep_states("n0");
-    // No pool, so every ADD would wait to its deadline, 20 s.
+    world.add_pool("full", &[&["10.1.0.0/31"]], Some(2));
     world.add_node("n0");
+    for name in ["a", "b"] {
+        pod(&mut world, "n0", name, SOON);
+    }
     seconds(&mut world, 5);
+    // The pool is full, so every ADD would wait to its deadline, 20 s.
     for index in 0..5 {
         pod(&mut world, "n0", &format!("p{index}"), SOON);
     }
@@ -359,7 +365,7 @@ fn beyond_the_bound_an_add_is_told_to_try_again_at_once() {
     // The others are served in their turn, when the runtime comes again.
     world.add_pool("p", &[&["10.0.0.0/29"]], Some(8));
     seconds(&mut world, 60);
-    assert_eq!(world.running_count(), 5);
+    assert_eq!(world.running_count(), 7);
 }
 
 #[test]
@@ -461,5 +467,5 @@ fn an_apiserver_that_asks_for_less_is_asked_less() {
     let (usual, throttled) = (asked(Faults::default()), asked(REFUSES));
     assert!(usual >= 60, "three writes for each pool: {usual}");
     // One object after the other would be refused as well.
-    assert!(throttled <= 20, "{throttled}");
+    assert!(throttled * 2 < usual, "{throttled} of {usual}");
 }

@@ -29,6 +29,8 @@ pub(super) struct Delays {
 
 struct Delay {
     until: BootTime,
+    /// Somebody changes the object back: another change of theirs is no reason to write again.
+    outlasts_changes: bool,
     failure_count: u32,
     /// What the apiserver said last; empty when it waits for something else.
     refusal: String,
@@ -48,6 +50,13 @@ impl Delays {
 
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.of_objects.remove(key);
+    }
+
+    fn forget_for_change(&mut self, key: &ObjectKey) {
+        let delay = self.of_objects.get(key);
+        if delay.is_some_and(|delay| !delay.outlasts_changes) {
+            self.of_objects.remove(key);
+        }
     }
 
     /// Units: objects whose last write was refused.
@@ -86,6 +95,7 @@ impl Controller {
         let entropy = self.entropy;
         let delay = self.delays.of_objects.entry(key.clone()).or_insert(Delay {
             until: BootTime::ZERO,
+            outlasts_changes: false,
             failure_count: 0,
             refusal: String::new(),
         });
@@ -113,12 +123,13 @@ impl Controller {
     /// The object waits for something that nobody tells of.
     pub(super) fn look_later(&mut self, key: ObjectKey) {
         let until = self.now + self.config.retry.longest;
-        self.wait_until(key, until);
+        self.wait_until(key, until, false);
     }
 
-    fn wait_until(&mut self, key: ObjectKey, until: BootTime) {
+    fn wait_until(&mut self, key: ObjectKey, until: BootTime, outlasts_changes: bool) {
         let delay = Delay {
             until,
+            outlasts_changes,
             failure_count: 0,
             refusal: String::new(),
         };
@@ -141,7 +152,7 @@ impl Controller {
         let first = times.front().copied().unwrap_or(now);
         if times.len() == CHURN_MAX && now.since(first) < CHURN_WINDOW {
             let text = format!("{key} was written {CHURN_MAX} times and is not as it was written");
-            self.wait_until(key.clone(), first + CHURN_WINDOW);
+            self.wait_until(key.clone(), first + CHURN_WINDOW, true);
             self.tell(key.clone(), "NotAsWritten", text);
         }
     }
@@ -211,7 +222,7 @@ impl Controller {
             .metadata_of(&key)
             .is_none_or(|known| known.resource_version != object.metadata().resource_version);
         if is_new {
-            self.delays.forget(&key);
+            self.delays.forget_for_change(&key);
         }
         let unknown = unknown_fields(object);
         if unknown.is_empty() {
