@@ -795,23 +795,26 @@ fn an_object_that_somebody_changes_back_is_written_sixteen_times_a_minute() {
     world.start_controller("c");
     seconds(&mut world, 10);
     let key = ObjectKey::cluster(Kind::AddressPool, "a");
+    let changed_back = |world: &mut World| {
+        world.with_store(|store| {
+            let Object::AddressPool(mut pool) = store.get(&key).unwrap() else {
+                panic!("a pool")
+            };
+            let was_written = !pool.metadata.finalizers.is_empty();
+            pool.metadata.finalizers.clear();
+            store
+                .replace(Object::AddressPool(pool), Part::Main)
+                .unwrap();
+            was_written
+        })
+    };
+    assert!(changed_back(&mut world));
     let mut minutes = Vec::new();
     for minute in 0..4 {
         let mut count = 0;
         for _ in 0..1200 {
             world.run_for(Duration::from_millis(50));
-            let taken = world.with_store(|store| {
-                let Object::AddressPool(mut pool) = store.get(&key).unwrap() else {
-                    panic!("a pool")
-                };
-                let was_written = !pool.metadata.finalizers.is_empty();
-                pool.metadata.finalizers.clear();
-                store
-                    .replace(Object::AddressPool(pool), Part::Main)
-                    .unwrap();
-                was_written
-            });
-            count += u32::from(taken);
+            count += u32::from(changed_back(&mut world));
         }
         minutes.push(count);
         if minute == 0 {
