@@ -10,6 +10,10 @@ use super::journal::{pod, seconds};
 
 /// One case of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a column of the table"
+)]
 struct Case {
     /// What looks showed when the address was answered.
     at_add: Looks,
