@@ -96,7 +96,10 @@ fn serve(stream: TcpStream, objects: &Objects, written: &Mutex<Vec<Value>>) {
     let mut words = head[0].split(' ');
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
     let path = target.split('?').next().unwrap();
-    let answer = if method == "GET" {
+    let answer = if let Some(name) = path.strip_prefix("/api/v1/namespaces/") {
+        json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "uid": "u", "resourceVersion": "1"}})
+    } else if method == "GET" {
         let items = path
             .rsplit('/')
             .next()
