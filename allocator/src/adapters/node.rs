@@ -318,3 +318,61 @@ impl<A: ApiServer> ControllerPorts for ClusterPorts<A> {
         &self.observer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tokio::sync::mpsc;
+
+    use super::super::events::{EventApi, Reporter};
+    use super::*;
+    use crate::core::exchange::PodReference;
+    use crate::ports::ApiError;
+
+    struct Posted(mpsc::UnboundedSender<Value>);
+
+    impl EventApi for Posted {
+        async fn post(&self, _namespace: &str, event: Value) -> Result<(), ApiError> {
+            self.0.send(event).unwrap();
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_report_is_about_its_pod_or_else_about_what_the_program_stands_for() {
+        for kind in ["Node", "Lease"] {
+            let (sender, mut posted) = mpsc::unbounded_channel();
+            let metrics = Arc::new(Metrics::for_agent());
+            let reporter = Reporter {
+                controller: "c",
+                instance: "i".into(),
+            };
+            let own = Regarding {
+                api_version: "v1",
+                kind,
+                namespace: String::new(),
+                name: "own".into(),
+                uid: String::new(),
+            };
+            let events = EventSink::new(Posted(sender), reporter, metrics.clone());
+            let observer = HostObserver::new(metrics, events, own);
+            let pod = PodReference {
+                namespace: "ns".into(),
+                name: "p".into(),
+                uid: None,
+            };
+            observer.event("PartLost", "x".into());
+            observer.event_about(Subject::Node, "PartBack", "x".into());
+            observer.event_about(Subject::Pod(pod), "AddressTaken", "x".into());
+            for (reason, about) in [
+                ("PartLost", kind),
+                ("PartBack", kind),
+                ("AddressTaken", "Pod"),
+            ] {
+                let event = posted.recv().await.unwrap();
+                let said = (&event["reason"], &event["regarding"]["kind"]);
+                assert_eq!(said, (&Value::from(reason), &Value::from(about)));
+            }
+        }
+    }
+}

@@ -215,6 +215,30 @@ fn machines_pools_and_blocks_out_of_order_are_reported() {
 }
 
 #[test]
+fn a_reservation_outside_its_pool_is_reported() {
+    for (pool, address, is_wrong) in [
+        ("p", "10.0.0.9", false),
+        ("p", "10.0.1.9", true),
+        ("p", "fd00::9", true),
+        ("nowhere", "10.0.0.9", true),
+    ] {
+        let mut snapshot = cluster(&[]);
+        let mut reservation = AddressReservation {
+            metadata: metadata("r", "r"),
+            ..AddressReservation::default()
+        };
+        reservation.spec.pool = pool.into();
+        reservation.spec.address = address.parse().ok();
+        snapshot.reservations.push(reservation);
+        let found = findings(&snapshot);
+        let of_it = found.iter().filter(|f| f.subject == "r");
+        let kinds: Vec<FindingKind> = of_it.map(|f| f.kind).collect();
+        let wanted = [FindingKind::ReservationWithoutPlace];
+        assert_eq!(kinds, wanted[..usize::from(is_wrong)], "{pool} {address}");
+    }
+}
+
+#[test]
 fn a_pod_learns_which_pools_are_for_it_in_order_and_why_others_are_not() {
     let mut snapshot = cluster(&[]);
     snapshot.pools.push(pool("shop", |pool| {

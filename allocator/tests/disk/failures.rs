@@ -93,6 +93,8 @@ fn a_plugin_killed_at_any_system_call_loses_nothing_and_doubles_nothing() {
             let kept = store.prepare(&rig, verb, &config);
             let calls = system_calls(&rig, verb, "dies", &config);
             let renames = calls.iter().any(|(name, _)| name.starts_with("rename"));
+            let syncs = calls.iter().any(|(name, _)| name.contains("sync"));
+            assert!(!syncs, "as host-local: {calls:?}");
             let begins = store == Before::Nothing && verb == "ADD";
             assert_eq!(renames, begins || store == Before::LongLog, "{calls:?}");
             assert_eq!(rig.berth("DEL", "dies", &config).code, Some(0));

@@ -271,6 +271,38 @@ fn rendered(options: &[&str]) -> Option<String> {
 }
 
 #[test]
+fn the_image_is_made_of_static_binaries_and_nothing_else() {
+    let file = text("image/Containerfile");
+    let steps: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(steps[0], "FROM scratch");
+    let copied = steps.iter().filter(|step| step.starts_with("COPY "));
+    let programs: Vec<&str> = copied
+        .map(|step| step.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(programs, ["berth", "berthd"]);
+    // In an image without a linker nothing else would run.
+    assert!(file.contains("RUSTFLAGS='-C target-feature=+crt-static'"));
+    let entry = r#"ENTRYPOINT ["/usr/local/bin/berthd"]"#;
+    assert_eq!(steps.last(), Some(&entry));
+}
+
+#[test]
+fn the_notes_of_the_chart_say_whether_the_policies_are_on() {
+    let condition = |name: &str| {
+        let template = text(&format!("helm/berth/templates/{name}"));
+        let mut lines = template.lines().map(str::trim);
+        let line = lines.find(|line| line.contains("(eq $mode \"auto\")"));
+        line.unwrap_or_else(|| panic!("{name}")).to_owned()
+    };
+    assert_eq!(condition("NOTES.txt"), condition("admission.yaml"));
+    let notes = text("helm/berth/templates/NOTES.txt");
+    let (on, off) = notes.split_once("{{- else }}\n").unwrap();
+    assert!(on.contains("is bound to its own node by admission policies"));
+    assert!(off.starts_with("WARNING: no admission policy binds"));
+    assert!(off.contains("may write the records of all nodes and delete any Pod"));
+}
+
+#[test]
 fn the_base_is_what_the_chart_renders() {
     let policies: &[&str] = &[
         "--show-only=templates/admission.yaml",

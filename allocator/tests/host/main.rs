@@ -9,8 +9,10 @@ mod cluster;
 mod daemon;
 mod dependencies;
 mod deploy;
+mod figures;
 #[path = "../disk/namespaces.rs"]
 mod namespaces;
+mod operator;
 mod parts;
 mod plugin;
 mod runtime;

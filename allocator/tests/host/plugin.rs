@@ -58,11 +58,13 @@ impl Host {
         args: &str,
         stdin: &[u8],
     ) -> Run {
+        if !command.get_envs().any(|(key, _)| key == "CNI_IFNAME") {
+            command.env("CNI_IFNAME", "eth0");
+        }
         let mut child = command
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", container)
-            .env("CNI_IFNAME", "eth0")
             .env("CNI_ARGS", args)
             .env("BERTH_SOCKET", self.path("run/agent.sock"))
             .env("BERTH_SPOOL", self.path("spool"))
@@ -146,6 +148,53 @@ fn add_check_del_go_round_and_the_address_is_free_again() {
     assert!(host.api.records().contains(&uid));
     host.api.remove_pod("p");
     host.await_release(&uid);
+    host.stop_agent();
+}
+
+#[test]
+fn each_interface_of_a_pod_gets_its_own_address() {
+    let mut host = Host::new();
+    let uid = host.api.add_pod("p");
+    host.start_agent();
+    host.begin("c1");
+    let first = host.verb("ADD", "c1", ("p", &uid));
+    let second = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command
+            .env("CNI_NETNS", host.path("netns/c1"))
+            .env("CNI_IFNAME", "net1");
+        let mut config = config();
+        config["name"] = json!("storage");
+        let args = format!("K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_UID={uid}");
+        let run = host.execute(command, verb, "c1", &args, config.to_string().as_bytes());
+        assert_eq!(run.code, 0, "{}", run.stdout);
+        run
+    };
+    let (first, added) = (first.addresses(), second("ADD").addresses());
+    assert_eq!((first.len(), added.len()), (2, 2));
+    assert!(first.iter().all(|address| !added.contains(address)));
+    // The end of one interface is not the end of the other.
+    second("DEL");
+    let again = host.verb("ADD", "c1", ("p", &uid));
+    assert_eq!(again.addresses(), first);
+    host.stop_agent();
+}
+
+#[test]
+fn an_add_whose_path_is_gone_is_refused_and_gives_up_nothing() {
+    let mut host = Host::new();
+    let uid = host.api.add_pod("p");
+    let pod = ("p", uid.as_str());
+    host.start_agent();
+    host.begin("c1");
+    assert_eq!(host.verb("ADD", "c1", pod).code, 0);
+    host.begin("c2");
+    host.end("c2");
+    let late = host.verb("ADD", "c2", pod);
+    assert_eq!((late.code, &late.document()["code"]), (1, &json!(4)));
+    assert!(late.stdout.contains("namespace is gone"), "{}", late.stdout);
+    assert_eq!(host.verb("ADD", "c1", pod).code, 0);
+    assert!(host.api.records().contains(&uid));
     host.stop_agent();
 }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use berth::core::controller::ControllerConfig;
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, BerthNode, EpochState, FamilySpec, Kind, Object, ObjectKey,
+    TAINT_OUT_OF_SERVICE, Taint,
 };
 use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
@@ -253,4 +254,90 @@ fn of_many_machines_without_a_node_object_one_an_hour_is_buried_and_the_others_s
         let held = conditions(&mut world, name) == ["BurialHeld"];
         assert_eq!(held, !dying, "{name}");
     }
+}
+
+#[test]
+fn a_machine_whose_node_is_tainted_out_of_service_is_buried() {
+    let mut world = World::new(10, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/30");
+    world.start_controller("c1");
+    for node in ["n0", "n1"] {
+        world.add_node(node);
+        pod(&mut world, node, &format!("p-{node}"));
+    }
+    world.run_for(Duration::from_secs(5));
+    // Both are cut off; of one an administrator says that it is off.
+    world.kill_agent("n0");
+    world.kill_agent("n1");
+    let key = ObjectKey::cluster(Kind::Node, "n0");
+    world.with_store(|store| {
+        let Object::Node(mut node) = store.get(&key).unwrap() else {
+            panic!("a Node")
+        };
+        node.spec.taints.push(Taint {
+            key: TAINT_OUT_OF_SERVICE.into(),
+            ..Taint::default()
+        });
+        store.replace(Object::Node(node), Part::Main).unwrap();
+    });
+    world.run_for(Duration::from_secs(640));
+    assert_eq!(world.held_by(), ["pod-p-n0", "pod-p-n1"], "the quarantine");
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.held_by(), ["pod-p-n1"]);
+}
+
+#[test]
+fn a_quarantine_of_eleven_minutes_begins_anew_with_a_new_leader() {
+    let mut world = World::new(11, Faults::default());
+    create_pool(&mut world, "a", "10.0.0.0/30");
+    world.start_controller("c1");
+    world.add_node("n0");
+    world.run_for(Duration::from_secs(5));
+    world.kill_agent("n0");
+    bury(&mut world, "machine-n0");
+    world.run_for(Duration::from_secs(600));
+    assert_eq!(state(&mut world, "machine-n0"), EpochState::Dying);
+    world.kill_controller("c1");
+    world.start_controller("c2");
+    world.run_for(Duration::from_secs(650));
+    assert_eq!(state(&mut world, "machine-n0"), EpochState::Dying);
+    world.run_for(Duration::from_secs(50));
+    assert_eq!(state(&mut world, "machine-n0"), EpochState::Dead);
+}
+
+#[test]
+fn displaced_pods_are_kept_where_that_is_wanted() {
+    let mut world = World::new(12, Faults::default());
+    world.configure(|config| config.removes_displaced_pods = false);
+    create_pool(&mut world, "a", "10.0.0.0/32");
+    world.start_controller("c1");
+    world.add_node("n0");
+    world.add_node("n1");
+    pod(&mut world, "n0", "p");
+    world.run_for(Duration::from_secs(5));
+    world.kill_agent("n0");
+    bury(&mut world, "machine-n0");
+    world.run_for(Duration::from_secs(720));
+    pod(&mut world, "n1", "r");
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.held_by(), ["pod-r"]);
+    world.start_agent("n0");
+    world.run_for(Duration::from_secs(300));
+    assert!(exists(&mut world, "p"));
+    let reasons: Vec<_> = world.events("n0").into_iter().map(|e| e.0).collect();
+    assert!(reasons.contains(&"AddressTaken"), "{reasons:?}");
+}
+
+#[test]
+fn a_controller_that_ends_keeps_its_lease_until_it_runs_out() {
+    let mut world = World::new(13, Faults::default());
+    world.start_controller("c1");
+    world.run_for(Duration::from_secs(10));
+    world.kill_controller("c1");
+    world.start_controller("c2");
+    create_pool(&mut world, "a", "10.0.0.0/30");
+    world.run_for(Duration::from_secs(9));
+    assert!(!approved(&mut world, "a"), "its lease may be in use");
+    world.run_for(Duration::from_secs(16));
+    assert!(approved(&mut world, "a"));
 }

@@ -14,6 +14,8 @@ mod looks;
 mod orders;
 mod parts;
 mod pools;
+mod promises;
+mod protocol;
 mod rights;
 mod sequences;
 mod set_aside;

@@ -252,3 +252,58 @@ fn a_reserved_address_returns_to_its_reservation_though_the_agent_began_anew_mea
     assert!(records.contains("2 s kept"), "{records}");
     assert_eq!(world.violations(), []);
 }
+
+#[test]
+fn a_pool_grows_is_disabled_and_goes_only_after_its_last_holder() {
+    let mut world = World::new(7, Faults::default());
+    let mut new = AddressPool::default();
+    new.metadata.name = "a".into();
+    new.spec.is_default = true;
+    new.spec.block_size = Some(4);
+    new.spec.families = vec![FamilySpec {
+        ranges: vec!["10.1.0.0/30".into()],
+        ..FamilySpec::default()
+    }];
+    world.with_store(|store| store.create(new.into()).unwrap());
+    world.start_controller("c");
+    world.add_node("n0");
+    seconds(&mut world, 5);
+    for index in 0..5 {
+        pod(&mut world, "n0", &format!("p{index}"));
+    }
+    seconds(&mut world, 20);
+    assert_eq!(world.running_count(), 4);
+    let before: Vec<_> = (0..5).map(|i| address(&world, &format!("p{i}"))).collect();
+    change_pool(&mut world, "a", |pool| {
+        pool.spec.families[0].ranges.push("10.3.0.0/30".into());
+    });
+    seconds(&mut world, 30);
+    assert_eq!(world.running_count(), 5, "it grew");
+    for (index, address_before) in before.iter().enumerate() {
+        let now = address(&world, &format!("p{index}"));
+        if address_before.is_some() {
+            assert_eq!(now, *address_before, "nobody's address changes");
+        } else {
+            assert!(is_in(now, "10.3."));
+        }
+    }
+    change_pool(&mut world, "a", |pool| pool.spec.disabled = true);
+    seconds(&mut world, 2);
+    pod(&mut world, "n0", "late");
+    seconds(&mut world, 30);
+    assert_eq!(world.running_count(), 5, "a disabled pool drains");
+    let key = ObjectKey::cluster(Kind::AddressPool, "a");
+    world.with_store(|store| store.delete(&key, None).unwrap());
+    for index in 0..5 {
+        seconds(&mut world, 60);
+        assert!(world.with_store(|store| store.get(&key).is_ok()));
+        end(&mut world, &format!("p{index}"));
+    }
+    end(&mut world, "late");
+    seconds(&mut world, 150);
+    assert!(
+        world.with_store(|store| store.get(&key).is_err()),
+        "it goes"
+    );
+    assert_eq!(world.violations(), []);
+}

@@ -406,6 +406,32 @@ fn an_address_in_a_reservation_that_cannot_be_read_stops_no_other_pod_of_the_poo
 }
 
 #[test]
+fn a_reservation_whose_pool_cannot_be_read_keeps_its_pod_from_every_pool() {
+    let reservation = |pool: Value| {
+        json!({"metadata": {"name": "r"}, "spec": {"pool": pool, "address": "10.2.0.2",
+            "podNamespace": "ns", "podName": "kept"}})
+    };
+    let mut world = World::new(21, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    world.add_pool("b", &[&["10.2.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.start_controller("c");
+    world.put_raw(Kind::AddressReservation, reservation(json!(["b"])));
+    seconds(&mut world, 3);
+    for name in ["kept", "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"] {
+        pod(&mut world, "n0", name);
+    }
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "", "{:?}", world.events("n0"));
+    let given: Vec<_> = (0..8).map(|i| address(&world, &format!("p{i}"))).collect();
+    assert!(!given.contains(&"10.2.0.2".to_owned()), "{given:?}");
+    assert_eq!(world.running_count(), 7, "all but one of eight: {given:?}");
+    world.put_raw(Kind::AddressReservation, reservation(json!("b")));
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "10.2.0.2", "mended");
+}
+
+#[test]
 fn a_reservation_that_moves_to_another_pod_leaves_the_first() {
     let reservation = |pod: &str| {
         json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": "10.1.0.1",
@@ -699,7 +725,7 @@ fn a_new_list_keeps_what_it_shows_unreadable_and_forgets_what_it_does_not_show()
         pod(&mut world, "n0", &format!("p{index}"));
     }
     seconds(&mut world, 60);
-    assert_eq!(address(&world, "kept"), "");
+    assert_eq!(address(&world, "kept"), "", "{:?}", world.events("n0"));
     let given: Vec<_> = (0..8).map(|i| address(&world, &format!("p{i}"))).collect();
     assert!(!given.contains(&"10.1.0.2".to_owned()), "kept: {given:?}");
     world.with_store(|store| {
@@ -713,6 +739,115 @@ fn a_new_list_keeps_what_it_shows_unreadable_and_forgets_what_it_does_not_show()
     assert_eq!(world.controller_state("c").set_aside, [].into());
     assert_eq!(address(&world, "kept"), "10.1.0.2");
     assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_pod_that_cannot_be_read_is_as_it_was_last_seen() {
+    let mut world = World::new(18, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/29"]], Some(8));
+    world.keep_states("n0");
+    world.add_node("n0");
+    pod(&mut world, "n0", "runs");
+    world.create_pod(PodPlan {
+        node: "n0",
+        name: "reserved",
+        sandbox_after: Duration::from_secs(30),
+    });
+    seconds(&mut world, 5);
+    let held = ["pod-reserved", "pod-runs"];
+    assert_eq!(world.held_by(), held);
+    for name in ["runs", "reserved"] {
+        let key = ObjectKey {
+            kind: Kind::Pod,
+            namespace: "ns".into(),
+            name: name.into(),
+        };
+        let object = world.with_store(|store| store.get(&key).unwrap());
+        let mut bad = serde_json::to_value(object).unwrap();
+        // Could the rest be believed, it would need no address.
+        bad["spec"]["hostNetwork"] = json!(true);
+        bad["status"]["phase"] = json!(["Succeeded"]);
+        world.put_raw(Kind::Pod, bad);
+    }
+    seconds(&mut world, 10);
+    assert_eq!(world.agent_state("n0").set_aside, [(Kind::Pod, 2)].into());
+    seconds(&mut world, 60);
+    assert_eq!(world.held_by(), held);
+    assert_ne!(address(&world, "reserved"), "", "its ADD is answered");
+    for name in ["runs", "reserved"] {
+        delete(&mut world, Kind::Pod, name);
+        world.end_silently(name);
+    }
+    seconds(&mut world, 5);
+    assert_eq!(world.agent_state("n0").set_aside, [].into());
+}
+
+#[test]
+fn an_object_that_somebody_changes_back_is_written_sixteen_times_a_minute() {
+    let mut world = World::new(19, Faults::default());
+    create_pool(&mut world, "a", "10.1.0.0/29");
+    world.start_controller("c");
+    seconds(&mut world, 10);
+    let key = ObjectKey::cluster(Kind::AddressPool, "a");
+    let changed_back = |world: &mut World| {
+        world.with_store(|store| {
+            let Object::AddressPool(mut pool) = store.get(&key).unwrap() else {
+                panic!("a pool")
+            };
+            let was_written = !pool.metadata.finalizers.is_empty();
+            pool.metadata.finalizers.clear();
+            store
+                .replace(Object::AddressPool(pool), Part::Main)
+                .unwrap();
+            was_written
+        })
+    };
+    assert!(changed_back(&mut world));
+    let mut minutes = Vec::new();
+    for minute in 0..4 {
+        let mut count = 0;
+        for _ in 0..1200 {
+            world.run_for(Duration::from_millis(50));
+            count += u32::from(changed_back(&mut world));
+        }
+        minutes.push(count);
+        if minute == 0 {
+            assert_eq!(told(&world, "c", "NotAsWritten", "AddressPool a"), 1);
+        }
+    }
+    assert!(minutes.iter().all(|count| *count <= 16), "{minutes:?}");
+    assert!(minutes[0] >= 10, "and not given up at once: {minutes:?}");
+    // Nobody else waits for it.
+    create_pool(&mut world, "b", "10.2.0.0/29");
+    seconds(&mut world, 2);
+    assert!(approved(&mut world, "b"));
+}
+
+#[test]
+fn an_unreadable_pool_in_use_keeps_its_finalizer_and_goes_when_it_is_mended() {
+    let mut world = World::new(20, Faults::default());
+    create_pool(&mut world, "a", "10.1.0.0/29");
+    world.start_controller("c");
+    world.add_node("n0");
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    let good = json_of(&mut world, Kind::AddressPool, "a");
+    let mut bad = good.clone();
+    bad["spec"]["dns"] = json!(["ns.example"]);
+    world.put_raw(Kind::AddressPool, bad);
+    world.delete_pod("p", Duration::from_millis(100), false);
+    seconds(&mut world, 40);
+    delete(&mut world, Kind::AddressPool, "a");
+    seconds(&mut world, 120);
+    let leaving = read(&mut world, Kind::AddressPool, "a");
+    assert_eq!(leaving.metadata().finalizers, ["berth.dev/in-use"]);
+    world.put_raw(Kind::AddressPool, good);
+    seconds(&mut world, 120);
+    let key = ObjectKey::cluster(Kind::AddressPool, "a");
+    assert!(
+        world.with_store(|store| store.get(&key)).is_err(),
+        "it goes"
+    );
 }
 
 #[test]

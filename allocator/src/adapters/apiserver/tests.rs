@@ -7,6 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::adapters::bucket::Rate;
+use crate::adapters::metered::MeteredApi;
+use crate::adapters::metrics::Metrics;
 use crate::core::objects::{AddressBlock, Pod};
 use crate::ports::Selection;
 
@@ -116,4 +119,41 @@ async fn a_watch_delivers_lines_and_ends_with_its_stream() {
     assert_eq!(watch.next().await, WatchEvent::Added(pod.into()));
     assert_eq!(watch.next().await, WatchEvent::Bookmark("9".into()));
     assert_eq!(watch.next().await, WatchEvent::Closed);
+}
+
+#[tokio::test]
+async fn a_watch_that_is_silent_too_long_is_closed() {
+    let watch = |heard| KubeWatch {
+        kind: Kind::Pod,
+        stream: Box::pin(futures::stream::pending()),
+        buffer: BytesMut::new(),
+        scanned: 0,
+        heard,
+    };
+    let long_ago = Instant::now().checked_sub(WATCH_SILENCE).unwrap();
+    assert_eq!(watch(long_ago).next().await, WatchEvent::Closed);
+    let mut fresh = watch(Instant::now());
+    let waits = timeout(Duration::from_millis(20), fresh.next()).await;
+    assert!(waits.is_err(), "it may still speak");
+}
+
+#[tokio::test]
+async fn a_request_that_would_wait_too_long_is_not_sent_and_counts_as_refused() {
+    let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    let (api, requests) = server(answer, false).await;
+    let rate = Rate {
+        per_second: 1,
+        burst: 1,
+    };
+    let patience = Duration::from_millis(10);
+    let api = MeteredApi::new(api, rate, patience, Arc::new(Metrics::for_agent()));
+    let sent = api.replace(block(), Part::Main).await;
+    assert_eq!(sent, Err(ApiError::NotFound));
+    let refused = api.replace(block(), Part::Main).await;
+    let retry_after = match refused {
+        Err(ApiError::TooManyRequests { retry_after }) => retry_after,
+        other => panic!("{other:?}"),
+    };
+    assert!(retry_after > Some(patience), "{retry_after:?}");
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
 }

@@ -656,3 +656,26 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::agent::Policy;
+
+    #[test]
+    fn at_the_bound_the_oldest_end_is_forgotten() {
+        let count_max = Policy::STANDARD.ended_count_max;
+        let mut ended = Ended::new(count_max);
+        let of = |index: usize| Attachment {
+            container: format!("c{index}"),
+            interface: "eth0".into(),
+        };
+        for index in 0..=count_max {
+            ended.insert(of(index));
+            ended.insert(of(index));
+        }
+        assert_eq!(ended.iter().count(), count_max);
+        assert!(!ended.contains(&of(0)));
+        assert!((1..=count_max).all(|index| ended.contains(&of(index))));
+    }
+}

@@ -92,7 +92,7 @@ fn pod_of(reservation: &AddressReservation) -> (String, String) {
 #[derive(Default)]
 pub(super) struct Kept {
     is_stale: bool,
-    /// Addresses by pool: nobody is given them.
+    /// Addresses by pool: nobody is given them. Of a pool without a name: wherever they are.
     addresses: BTreeSet<(String, IpAddr)>,
     /// Addresses by pool of reservations that can be read: for their Pods alone, also before the
     /// controller has marked them.
@@ -279,10 +279,9 @@ impl Agent {
         {
             let last = self.reservations.by_name.get(&key.name);
             let pool = object.hint("pool").map(ToOwned::to_owned);
-            if let (Some(pool), Some(Ok(address))) =
-                (&pool, object.hint("address").map(str::parse::<IpAddr>))
-            {
-                kept.addresses.insert((pool.clone(), address));
+            if let Some(Ok(address)) = object.hint("address").map(str::parse::<IpAddr>) {
+                kept.addresses
+                    .insert((pool.clone().unwrap_or_default(), address));
             }
             let mut keep = |pod: (String, String), pool: Option<String>| {
                 let pools = kept.pods.entry(pod).or_default();
@@ -325,7 +324,7 @@ impl Agent {
         let here = |addresses: &BTreeSet<(String, IpAddr)>| {
             addresses
                 .iter()
-                .filter(|(name, _)| *name == pool.name)
+                .filter(|(name, _)| *name == pool.name || name.is_empty())
                 .filter_map(|(_, address)| pool.ordinal_of(*address))
                 .filter(|ordinal| ordinal / size == key.index)
                 .map(|ordinal| (ordinal % size) as u16)

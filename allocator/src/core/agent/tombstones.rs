@@ -48,3 +48,30 @@ impl Tombstones {
         self.order.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::agent::Policy;
+
+    #[test]
+    fn at_the_bound_the_oldest_tombstone_is_forgotten() {
+        let count_max = Policy::STANDARD.tombstone_count_max;
+        let mut tombstones = Tombstones::new(count_max);
+        let of = |index: usize| Attachment {
+            container: format!("c{index}"),
+            interface: "eth0".into(),
+        };
+        for index in 0..=count_max {
+            assert!(tombstones.insert(&of(index), "/run/netns/x"));
+            assert!(!tombstones.insert(&of(index), "/run/netns/x"), "once");
+        }
+        assert_eq!(tombstones.len(), count_max);
+        assert!(!tombstones.contains(&of(0), "/run/netns/x"));
+        assert!((1..=count_max).all(|i| tombstones.contains(&of(i), "/run/netns/x")));
+        assert!(
+            !tombstones.contains(&of(1), "/run/netns/y"),
+            "another namespace"
+        );
+    }
+}

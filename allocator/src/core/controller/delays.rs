@@ -3,7 +3,7 @@
 //! and it is told by name.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Controller;
 use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
@@ -14,20 +14,23 @@ use crate::ports::ApiError;
 
 /// A delay is forgotten so long after its end: its object was deleted meanwhile.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
-/// An object that is written so often within [`CHURN_WINDOW`] is not as it was written: somebody
-/// changes it back, or the apiserver drops a field.
-const CHURN_MAX: u32 = 16;
+/// An object that was written so often within [`CHURN_WINDOW`] is not as it was written: somebody
+/// changes it back, or the apiserver drops a field. It waits for the window's end.
+const CHURN_MAX: usize = 16;
 const CHURN_WINDOW: Duration = Duration::from_secs(60);
 
 /// What waits.
 #[derive(Default)]
 pub(super) struct Delays {
     of_objects: BTreeMap<ObjectKey, Delay>,
-    written: BTreeMap<ObjectKey, (BootTime, u32)>,
+    /// When each object was written last, at most [`CHURN_MAX`] times.
+    written: BTreeMap<ObjectKey, VecDeque<BootTime>>,
 }
 
 struct Delay {
     until: BootTime,
+    /// Somebody changes the object back: another change of theirs is no reason to write again.
+    outlasts_changes: bool,
     failure_count: u32,
     /// What the apiserver said last; empty when it waits for something else.
     refusal: String,
@@ -47,6 +50,13 @@ impl Delays {
 
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.of_objects.remove(key);
+    }
+
+    fn forget_for_change(&mut self, key: &ObjectKey) {
+        let delay = self.of_objects.get(key);
+        if delay.is_some_and(|delay| !delay.outlasts_changes) {
+            self.of_objects.remove(key);
+        }
     }
 
     /// Units: objects whose last write was refused.
@@ -85,6 +95,7 @@ impl Controller {
         let entropy = self.entropy;
         let delay = self.delays.of_objects.entry(key.clone()).or_insert(Delay {
             until: BootTime::ZERO,
+            outlasts_changes: false,
             failure_count: 0,
             refusal: String::new(),
         });
@@ -112,8 +123,13 @@ impl Controller {
     /// The object waits for something that nobody tells of.
     pub(super) fn look_later(&mut self, key: ObjectKey) {
         let until = self.now + self.config.retry.longest;
+        self.wait_until(key, until, false);
+    }
+
+    fn wait_until(&mut self, key: ObjectKey, until: BootTime, outlasts_changes: bool) {
         let delay = Delay {
             until,
+            outlasts_changes,
             failure_count: 0,
             refusal: String::new(),
         };
@@ -128,14 +144,15 @@ impl Controller {
             return;
         }
         let now = self.now;
-        let (since, count) = self.delays.written.entry(key.clone()).or_insert((now, 0));
-        if now.since(*since) > CHURN_WINDOW {
-            (*since, *count) = (now, 0);
+        let times = self.delays.written.entry(key.clone()).or_default();
+        times.push_back(now);
+        if times.len() > CHURN_MAX {
+            times.pop_front();
         }
-        *count += 1;
-        if *count > CHURN_MAX {
+        let first = times.front().copied().unwrap_or(now);
+        if times.len() == CHURN_MAX && now.since(first) < CHURN_WINDOW {
             let text = format!("{key} was written {CHURN_MAX} times and is not as it was written");
-            self.look_later(key.clone());
+            self.wait_until(key.clone(), first + CHURN_WINDOW, true);
             self.tell(key.clone(), "NotAsWritten", text);
         }
     }
@@ -147,7 +164,8 @@ impl Controller {
         self.delays
             .of_objects
             .retain(|_, delay| is_live(delay.until));
-        self.delays.written.retain(|_, (since, _)| is_live(*since));
+        let written = &mut self.delays.written;
+        written.retain(|_, times| times.back().is_some_and(|at| is_live(*at)));
     }
 
     /// A version of an object that cannot be read. Its last readable version is kept for what it
@@ -204,7 +222,7 @@ impl Controller {
             .metadata_of(&key)
             .is_none_or(|known| known.resource_version != object.metadata().resource_version);
         if is_new {
-            self.delays.forget(&key);
+            self.delays.forget_for_change(&key);
         }
         let unknown = unknown_fields(object);
         if unknown.is_empty() {

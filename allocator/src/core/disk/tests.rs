@@ -177,6 +177,28 @@ fn a_whole_v6_network_is_searched_without_a_walk_through_it() {
 }
 
 #[test]
+fn of_a_huge_range_the_first_addresses_that_can_be_counted_are_used() {
+    let sets = [set(
+        "fd00::/48",
+        "fd00::",
+        "fd00:0:0:ffff:ffff:ffff:ffff:fffe",
+    )];
+    let mut log = Log::new();
+    assert_eq!(log.add("a", &sets, &[]).unwrap(), ["fd00::/48"]);
+    for beyond in [
+        "fd00::ffff:ffff:ffff:ffff",
+        "fd00:0:0:1::7",
+        "fd00:0:0:ffff::1",
+    ] {
+        let refused = log.add("b", &sets, &[beyond]).unwrap_err();
+        assert_eq!(refused.code, Failure::ADDRESS_INADMISSIBLE, "{beyond}");
+    }
+    let far = "fd00::ffff:ffff:ffff:fffe";
+    let last = log.add("b", &sets, &[far]).unwrap();
+    assert_eq!(last, [format!("{far}/48")]);
+}
+
+#[test]
 fn a_log_cut_at_any_byte_states_exactly_the_whole_lines() {
     let mut log = Log::new();
     for round in 0..3 {

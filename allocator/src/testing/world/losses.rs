@@ -36,6 +36,25 @@ impl World {
         });
     }
 
+    /// A DEL for a Pod's sandbox, which lives on with its interface: an administrator unplugs it, or
+    /// its link cannot be deleted.
+    pub fn unplug(&mut self, pod: &str) {
+        let uid = format!("pod-{pod}");
+        self.with(|inner| {
+            let kubelet = inner.pods.get(&uid).cloned();
+            let sandbox = kubelet.as_ref().and_then(|pod| pod.sandbox.clone());
+            if let (Some(pod), Some((container, path))) = (kubelet, sandbox) {
+                inner.del(&pod.node, &container, &path);
+            }
+        });
+        self.poll_agents();
+    }
+
+    /// DELs that plugins wait for.
+    pub fn unanswered_dels(&self) -> usize {
+        self.with(|inner| inner.dels.len())
+    }
+
     /// The runtime of a node cannot be asked, or can again. What it runs goes on.
     pub fn set_runtime_lost(&mut self, node: &str, lost: bool) {
         self.with(|inner| inner.node(node).ailments.runtime_silent = lost);
