@@ -499,7 +499,7 @@ mod tests {
                 object.spec.routes = vec![Route {
                     dst: "0.0.0.0/0".parse().unwrap(),
                     gw: gw.parse().ok(),
-                    other: Default::default(),
+                    other: crate::core::objects::Fields::new(),
                 }];
             })
         };

@@ -64,10 +64,6 @@ pub enum Looks {
 
 /// What a node has besides the agent: it survives the agent.
 #[derive(Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is something else that can be wrong with a node"
-)]
 pub(super) struct NodeState {
     pub(super) journal: Vec<u8>,
     pub(super) boot: u64,

@@ -280,7 +280,7 @@ impl Sandboxes for NodePorts {
         core::future::ready(self.with_node(|node| {
             node.list_count += 1;
             if node.ailments.runtime_silent {
-                return Err(LocalError::new("the runtime does not answer"));
+                return Err(LocalError::new("connection refused"));
             }
             let sandboxes = node.namespaces.values().map(|sandbox| Sandbox {
                 container: sandbox.container.clone(),

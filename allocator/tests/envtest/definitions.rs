@@ -168,7 +168,7 @@ async fn nodes(plane: &ControlPlane) {
     .await;
 }
 
-fn two_families(first: Value, second: Value) -> Value {
+fn two_families(first: &Value, second: &Value) -> Value {
     json!({"families": [first, second]})
 }
 
@@ -221,7 +221,7 @@ fn mistyped() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (pool(&["10.0.0.0/24", "fd00::/64"]), "all of one family"),
         (
-            two_families(family(&["10.0.0.0/24"]), family(&["10.1.0.0/24"])),
+            two_families(&family(&["10.0.0.0/24"]), &family(&["10.1.0.0/24"])),
             "one IPv4 family",
         ),
         (pool(&["10.0.0.0/33"]), "families[0].ranges[0]"),

@@ -752,3 +752,26 @@ fn a_watch_that_ends_again_and_again_at_one_version_is_opened_from_a_new_list() 
     }
     assert!((3..40).contains(&lists), "{lists} lists");
 }
+
+#[test]
+fn a_reserved_address_is_given_to_no_other_before_the_controller_has_marked_it() {
+    // No controller runs: nobody marks.
+    let mut world = World::new(5, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.put_raw(
+        Kind::AddressReservation,
+        json!({"metadata": {"name": "r"}, "spec": {"pool": "a", "address": "10.1.0.0",
+            "podNamespace": "ns", "podName": "kept"}}),
+    );
+    seconds(&mut world, 3);
+    for name in ["p0", "p1", "p2", "p3"] {
+        pod(&mut world, "n0", name);
+    }
+    seconds(&mut world, 60);
+    assert_eq!(world.running_count(), 3, "{:?}", world.held_by());
+    pod(&mut world, "n0", "kept");
+    seconds(&mut world, 60);
+    assert_eq!(address(&world, "kept"), "10.1.0.0");
+    assert_eq!(world.violations(), []);
+}

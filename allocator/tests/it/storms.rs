@@ -282,6 +282,7 @@ fn storms_with_reboots_leave_neither_duplicates_nor_leaks_after_the_quarantine()
 }
 
 /// Units: seeds. `BERTH_STORMS` takes more.
+#[expect(clippy::disallowed_methods, reason = "how long, never what")]
 fn storm_count(standard: u64) -> u64 {
     let text = std::env::var("BERTH_STORMS").ok();
     text.and_then(|text| text.parse().ok()).unwrap_or(standard)

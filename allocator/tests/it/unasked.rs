@@ -257,7 +257,7 @@ fn an_agent_that_claims_for_foreign_pods_is_noticed() {
         let mut world = World::new(1, Faults::default());
         if mutant {
             world.configure(|config| {
-                config.mutant = Some(berth::core::Mutant::ClaimsForForeignPods)
+                config.mutant = Some(berth::core::Mutant::ClaimsForForeignPods);
             });
         }
         world.add_pool("p", &[&["10.7.0.0/31"]], Some(2));

@@ -81,10 +81,8 @@ fn merge_constants(map: &mut Map<String, Value>) {
     for variant in variants {
         let value = variant["const"].clone();
         let said = variant["description"].as_str().unwrap_or_default();
-        text.push_str(&format!(
-            "\n\n{}: {said}",
-            value.as_str().unwrap_or_default()
-        ));
+        let name = value.as_str().unwrap_or_default();
+        text.extend(["\n\n", name, ": ", said]);
         values.push(value);
     }
     map.insert("type".into(), json!("string"));
@@ -105,7 +103,7 @@ fn plain(text: &str) -> String {
     for piece in pieces {
         let (link, rest) = piece.split_once("`]").unwrap_or((piece, ""));
         let name = link.rsplit("::").next().unwrap_or(link);
-        out.push_str(&format!("`{name}`{rest}"));
+        out.extend(["`", name, "`", rest]);
     }
     out
 }

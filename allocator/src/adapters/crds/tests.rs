@@ -45,7 +45,7 @@ fn full() -> Vec<Object> {
     pool.spec.routes = vec![Route {
         dst: "0.0.0.0/0".parse().unwrap(),
         gw: "10.0.0.1".parse().ok(),
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     pool.spec.dns = vec!["10.0.0.2".parse().unwrap()];
     pool.status.conditions = vec![condition()];
@@ -59,7 +59,7 @@ fn full() -> Vec<Object> {
     node.spec.former = vec![FormerEpoch {
         epoch: 1,
         state: EpochState::Dead,
-        other: Default::default(),
+        other: crate::core::objects::Fields::new(),
     }];
     node.spec.blocks = vec!["p-0".into()];
     node.spec.conditions = vec![condition()];

@@ -5,11 +5,11 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::ClaimAt;
+use super::plan::Plan;
 use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolId, Purpose, Timer};
 use crate::core::block::Block;
 use crate::core::call::{ApiReply, ApiRequest};
-use crate::core::hash::mix;
-use crate::core::holder::{Holder, HolderState, Record};
+use crate::core::holder::Record;
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
 use crate::core::pool::block_name;
@@ -58,6 +58,8 @@ pub(super) struct BlockState {
     pub(super) failure_count: u32,
     /// Ordinals that a reservation that cannot be read keeps.
     pub(super) withheld: BTreeSet<u16>,
+    /// Ordinals that a reservation keeps, marked or not: only claims for just them may have them.
+    pub(super) reserved: BTreeSet<u16>,
 }
 
 /// Which cooling ordinals are left alone.
@@ -74,18 +76,6 @@ pub(super) struct Flight {
     pub(super) since: BootTime,
     /// For a write: what the block will be, and the claims inside.
     pub(super) write: Option<(Block, Vec<(ClaimId, u16)>)>,
-}
-
-/// What the next write of a block would be.
-struct Plan {
-    next: Block,
-    claims: Vec<(ClaimId, u16)>,
-    unserved: Vec<ClaimId>,
-    /// Claims that the door does not let in any more.
-    shut: Vec<ClaimId>,
-    must_write: bool,
-    frees: bool,
-    left_free: bool,
 }
 
 impl BlockState {
@@ -108,6 +98,7 @@ impl BlockState {
             conflict_count: 0,
             failure_count: 0,
             withheld: BTreeSet::new(),
+            reserved: BTreeSet::new(),
         }
     }
 
@@ -125,7 +116,8 @@ impl BlockState {
     /// How many more claims the block could take, if none of its ordinals had to rest.
     pub(super) fn room(&self) -> usize {
         let next = self.expected();
-        let withheld = self.withheld.iter().filter(|o| next.is_available(**o));
+        let withheld = self.withheld.union(&self.reserved);
+        let withheld = withheld.filter(|ordinal| next.is_available(**ordinal));
         (next.available_count() - withheld.count()).saturating_sub(self.waiting.len())
     }
 
@@ -137,12 +129,17 @@ impl BlockState {
         let next = self.expected();
         let resting = next
             .available()
-            .filter(|o| self.rests(next, *o, rest) && !self.withheld.contains(o));
+            .filter(|o| self.rests(next, *o, rest) && !self.is_kept(*o));
         self.room().saturating_sub(resting.count())
     }
 
+    /// Whether a reservation keeps the ordinal from claims for any.
+    pub(super) fn is_kept(&self, ordinal: u16) -> bool {
+        self.withheld.contains(&ordinal) || self.reserved.contains(&ordinal)
+    }
+
     /// Whether the ordinal of the block-to-be has not cooled down yet.
-    fn rests(&self, next: &Block, ordinal: u16, rest: Rest) -> bool {
+    pub(super) fn rests(&self, next: &Block, ordinal: u16, rest: Rest) -> bool {
         let Some(Record::Cooling(stamp)) = next.get(ordinal) else {
             return false;
         };
@@ -215,39 +212,6 @@ impl Agent {
         self.holdings.range(at(0)..=at(u16::MAX))
     }
 
-    /// The record of a holding that takes the place of `before`.
-    fn record_of(&self, holding: &Holding, before: Option<&Record>) -> Option<Record> {
-        // The journal does not tell which reservation an attachment satisfies; its record does.
-        let stated = before
-            .and_then(Record::holder)
-            .filter(|holder| holder.pod_uid == holding.pod)
-            .map_or("", |holder| holder.reservation.as_str());
-        let reservation = match holding.reservation.as_str() {
-            "" => stated,
-            known => known,
-        };
-        let (state, container) = match &holding.state {
-            Hold::Unbound => (HolderState::Unbound, String::new()),
-            Hold::Lost => (HolderState::Bound, String::new()),
-            Hold::Attached(attachment) => (
-                if self.is_releasing(attachment) {
-                    HolderState::Releasing
-                } else {
-                    HolderState::Bound
-                },
-                attachment.container.clone(),
-            ),
-        };
-        Some(Record::Pod(Holder {
-            epoch: self.epoch.id()?.clone(),
-            pod_uid: holding.pod.clone(),
-            state,
-            pod_name: holding.pod_name.clone(),
-            container,
-            reservation: reservation.to_owned(),
-        }))
-    }
-
     /// Which cooling ordinals of the pool are left alone now.
     pub(super) fn rest(&self, id: PoolId) -> Rest {
         let Some(pool) = self.pools.get(&id) else {
@@ -260,123 +224,6 @@ impl Agent {
         let cool_down = Duration::from_secs(seconds.into());
         let seen_by = self.now.since_boot().saturating_sub(cool_down);
         Rest::SinceBefore(BootTime::new(seen_by))
-    }
-
-    /// What to write: this agent's holdings as they are, its records without a holding freed, and
-    /// the waiting claims on top.
-    fn plan(&mut self, key: BlockKey) -> Option<Plan> {
-        let own = self.epoch.id()?.clone();
-        let block = self.blocks.get(&key)?;
-        let pool = self.pools.get(&key.pool)?;
-        let exhausted = pool.search.is_exhausted();
-        let cools = pool.pool.as_ref()?.spec.cool_down_seconds > 0;
-        let rest = self.rest(key.pool);
-        let mut leave = pool.leave_next_freed;
-        let mut plan = Plan {
-            next: block.base.clone(),
-            claims: Vec::new(),
-            unserved: Vec::new(),
-            shut: Vec::new(),
-            must_write: !block.trusted,
-            frees: false,
-            left_free: false,
-        };
-        let mut left_free = Vec::new();
-        // Same for all that one write frees: it tells one rest of an ordinal from its next.
-        let stamp = mix(self.entropy, u64::MAX) as u32;
-        for (ordinal, record) in block.base.iter() {
-            let Some(holder) = record.holder().filter(|holder| holder.epoch == own) else {
-                continue;
-            };
-            if self.holdings.contains_key(&Place {
-                block: key,
-                ordinal,
-            }) {
-                continue;
-            }
-            let freed = match holder.reservation.as_str() {
-                "" if cools => Some(Record::Cooling(stamp)),
-                "" => None,
-                name => Some(Record::Reserved(name.to_owned())),
-            };
-            plan.next.set(ordinal, freed);
-            plan.frees = true;
-            if exhausted {
-                if leave {
-                    left_free.push(ordinal);
-                }
-                leave = !leave;
-            }
-        }
-        for (place, holding) in self.holdings_of(key) {
-            let before = block.base.get(place.ordinal);
-            let Some(record) = self.record_of(holding, before) else {
-                continue;
-            };
-            let agrees = before
-                .and_then(Record::holder)
-                .is_some_and(|holder| holder.epoch == own && holder.pod_uid == holding.pod);
-            let may_take = before.and_then(Record::holder).map_or_else(
-                || plan.next.is_available(place.ordinal) || before_is(before, &holding.reservation),
-                |holder| holder.epoch.machine() == own.machine(),
-            );
-            if agrees || may_take {
-                // A record that agrees is brought up to date, but is no reason to write.
-                plan.must_write |= !agrees;
-                plan.next.set(place.ordinal, Some(record));
-            }
-        }
-        let waiting = block.waiting.clone();
-        for id in waiting {
-            if !self.is_admitted(id, key.pool) {
-                plan.shut.push(id);
-                continue;
-            }
-            match self.choose_ordinal(key, id, &plan.next, (&left_free, rest)) {
-                Some((ordinal, record)) => {
-                    plan.next.set(ordinal, Some(record));
-                    plan.claims.push((id, ordinal));
-                    plan.must_write = true;
-                }
-                None => plan.unserved.push(id),
-            }
-        }
-        plan.left_free = !left_free.is_empty();
-        if let Some(pool) = self.pools.get_mut(&key.pool) {
-            pool.leave_next_freed = leave;
-        }
-        Some(plan)
-    }
-
-    fn choose_ordinal(
-        &self,
-        key: BlockKey,
-        id: ClaimId,
-        next: &Block,
-        (left_free, rest): (&[u16], Rest),
-    ) -> Option<(u16, Record)> {
-        let claim = self.claims.get(&id)?;
-        let ordinal = if let Some(wanted) = &claim.wanted {
-            let here = wanted.place(key)?;
-            let kept = matches!(next.get(here), Some(Record::Reserved(name))
-                if *name == wanted.reservation);
-            let withheld = self.blocks.get(&key)?.withheld.contains(&here);
-            (kept || next.is_available(here) && !withheld).then_some(here)?
-        } else {
-            let block = self.blocks.get(&key)?;
-            next.available().find(|ordinal| {
-                !left_free.contains(ordinal)
-                    && !block.rests(next, *ordinal, rest)
-                    && !block.withheld.contains(ordinal)
-            })?
-        };
-        let holding = Holding {
-            pod: claim.pod.clone(),
-            pod_name: claim.pod_name.clone(),
-            state: Hold::Unbound,
-            reservation: claim.reservation().to_owned(),
-        };
-        Some((ordinal, self.record_of(&holding, None)?))
     }
 
     /// Sends the block's next request, if one is due and none is in flight.
@@ -829,8 +676,4 @@ impl Agent {
             .as_ref()
             .is_some_and(|flight| self.now.since(flight.since) >= self.config.policy.write_hung)
     }
-}
-
-fn before_is(before: Option<&Record>, reservation: &str) -> bool {
-    matches!(before, Some(Record::Reserved(name)) if name == reservation)
 }

@@ -185,7 +185,7 @@ impl Agent {
         next.spec.writer = self.writer();
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
-        self.parts.state_in(&mut next);
+        self.parts.state_in(&mut next, self.wall);
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;

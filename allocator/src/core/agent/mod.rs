@@ -19,6 +19,7 @@ mod lost;
 mod namespaces;
 mod orders;
 mod parts;
+mod plan;
 mod pods;
 mod policy;
 mod pool_check;

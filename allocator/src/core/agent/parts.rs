@@ -4,9 +4,10 @@
 //! part is lost: what cannot be asked has not said "no".
 
 use super::{Agent, Output};
+use crate::core::condition::state_condition;
 use crate::core::exchange::Sandbox;
 use crate::core::objects::{BerthNode, Condition};
-use crate::core::time::BootTime;
+use crate::core::time::{BootTime, WallTime};
 use crate::ports::LocalError;
 
 /// Condition of a `BerthNode`: something that its agent depends on is lost.
@@ -160,13 +161,8 @@ impl Parts {
             (HostPart::Plugin, 1) => "PluginLost",
             _ => "PartsLost",
         };
-        Some(Condition {
-            kind: CONDITION_LOST.to_owned(),
-            status: "True".to_owned(),
-            reason: reason.to_owned(),
-            message: texts.join("; "),
-            ..Condition::default()
-        })
+        let message = texts.join("; ");
+        Some(Condition::new(CONDITION_LOST, "True", reason, message))
     }
 
     /// Whether the object says something else than is known now. The words may differ: they change
@@ -187,10 +183,15 @@ impl Parts {
     }
 
     /// States in an object that is about to be written what is lost.
-    pub(super) fn state_in(&self, object: &mut BerthNode) {
+    pub(super) fn state_in(&self, object: &mut BerthNode, wall: WallTime) {
         let conditions = &mut object.spec.conditions;
-        conditions.retain(|condition| condition.kind != CONDITION_LOST);
-        conditions.extend(self.condition());
+        match self.condition() {
+            Some(condition) => {
+                let condition = condition.observed(object.metadata.generation);
+                state_condition(conditions, condition, wall);
+            }
+            None => conditions.retain(|condition| condition.kind != CONDITION_LOST),
+        }
     }
 }
 

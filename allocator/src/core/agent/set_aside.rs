@@ -94,6 +94,9 @@ pub(super) struct Kept {
     is_stale: bool,
     /// Addresses by pool: nobody is given them.
     addresses: BTreeSet<(String, IpAddr)>,
+    /// Addresses by pool of reservations that can be read: for their Pods alone, also before the
+    /// controller has marked them.
+    reserved: BTreeSet<(String, IpAddr)>,
     /// By namespace and name of a Pod: (pool, reservation); no pool: any. The Pod is given nothing
     /// there.
     pods: BTreeMap<PodName, BTreeSet<(Option<String>, String)>>,
@@ -258,13 +261,13 @@ impl Agent {
             .map(|(uid, _)| uid.clone())
     }
 
-    /// What reservations that cannot be read keep is another set now: found out once per input,
+    /// What reservations keep is another set now: found out once per input,
     /// since a list may hold thousands.
     pub(super) fn reservations_changed(&mut self) {
         self.kept.is_stale = true;
     }
 
-    /// What reservations that cannot be read keep, anew.
+    /// What reservations keep, anew.
     pub(super) fn refresh_kept(&mut self) {
         if !self.kept.is_stale {
             return;
@@ -297,6 +300,10 @@ impl Agent {
                 }
             }
         }
+        let readable = self.reservations.iter();
+        kept.reserved = readable
+            .filter_map(|r| Some((r.spec.pool.clone(), r.spec.address?)))
+            .collect();
         self.kept = kept;
         for key in self.blocks.keys().copied().collect::<Vec<_>>() {
             self.withhold(key);
@@ -315,15 +322,17 @@ impl Agent {
             return;
         };
         let size = u64::from(pool.block_size);
-        block.withheld = self
-            .kept
-            .addresses
-            .iter()
-            .filter(|(name, _)| *name == pool.name)
-            .filter_map(|(_, address)| pool.ordinal_of(*address))
-            .filter(|ordinal| ordinal / size == key.index)
-            .map(|ordinal| (ordinal % size) as u16)
-            .collect();
+        let here = |addresses: &BTreeSet<(String, IpAddr)>| {
+            addresses
+                .iter()
+                .filter(|(name, _)| *name == pool.name)
+                .filter_map(|(_, address)| pool.ordinal_of(*address))
+                .filter(|ordinal| ordinal / size == key.index)
+                .map(|ordinal| (ordinal % size) as u16)
+                .collect()
+        };
+        block.withheld = here(&self.kept.addresses);
+        block.reserved = here(&self.kept.reserved);
     }
 
     /// The reservation that cannot be read and may be the Pod's in that pool: nothing else of the

@@ -474,6 +474,7 @@ impl Agent {
                 // Of one that cannot be read now, the last version still counts.
                 let names = items.iter().map(|item| item.metadata().name.clone());
                 self.reservations.retain(&names.collect());
+                self.reservations_changed();
             }
             Watched::Pods => self.pods_listed(&items),
             Watched::BerthNodes => {
@@ -498,6 +499,7 @@ impl Agent {
             (Watched::Pools, Object::AddressPool(pool)) => self.pool_seen(pool),
             (Watched::Reservations, Object::AddressReservation(reservation)) => {
                 self.reservations.insert((**reservation).clone());
+                self.reservations_changed();
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, false),
             (Watched::Pods, Object::Pod(pod)) => self.pod_seen(pod),
@@ -515,6 +517,7 @@ impl Agent {
             (Watched::Pools, _) => self.pool_gone(&metadata.name),
             (Watched::Reservations, _) => {
                 self.reservations.remove(&metadata.name);
+                self.reservations_changed();
                 self.touched_pods.extend(self.pods.keys().cloned());
             }
             (Watched::BerthNodes, Object::BerthNode(node)) => self.berth_node_seen(node, true),

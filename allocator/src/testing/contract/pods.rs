@@ -49,6 +49,7 @@ async fn shapes<B: Bench>(bench: &mut B) {
     };
     let mut expected = asked;
     expected.metadata.uid = read.metadata.uid.clone();
+    expected.metadata.generation = read.metadata.generation;
     expected
         .metadata
         .resource_version
