@@ -102,10 +102,10 @@ mod tests {
     const POD: PodUid = PodUid(1);
     const BOUNDS: Bounds = Bounds {
         release: Duration::from_secs(90),
-        release_former_boot: Duration::from_secs(900),
-        unbound: Duration::from_secs(60),
+        release_former_boot: Duration::from_mins(15),
+        unbound: Duration::from_mins(1),
         unasked: Duration::from_secs(700),
-        converge: Duration::from_secs(1200),
+        converge: Duration::from_mins(20),
     };
 
     /// Whether the record of a Pod that never asks stands too long after so many seconds.
@@ -141,7 +141,7 @@ mod tests {
         for fact in &facts {
             assert!(!enter(SimInstant::ZERO, fact));
         }
-        let middle = SimInstant::ZERO + Duration::from_secs(60);
+        let middle = SimInstant::ZERO + Duration::from_mins(1);
         for fact in between {
             assert!(!enter(middle, fact));
         }

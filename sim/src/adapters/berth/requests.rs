@@ -132,8 +132,8 @@ impl BerthIpam {
         let response = response.map_err(api_error);
         // A completion that nobody awaits any more belongs to a process that was killed.
         match waiting.done {
-            Done::Object(done) => drop(done.complete(response.and_then(object))),
-            Done::Page(done) => drop(done.complete(response.and_then(page))),
+            Done::Object(done) => drop(done.complete(response.map(object))),
+            Done::Page(done) => drop(done.complete(response.map(page))),
             Done::Metadata(done) => drop(done.complete(response.map(metadata))),
             Done::Nothing(done) => drop(done.complete(response.map(|_| ()))),
         }
@@ -410,10 +410,10 @@ fn api_error(error: WorldError) -> ApiError {
     }
 }
 
-fn object(answer: Answer) -> Result<Object, ApiError> {
+fn object(answer: Answer) -> Object {
     match answer {
-        Answer::Pod(pod) => Ok(from_pod(&pod)),
-        Answer::Custom(custom) => Ok(from_custom(&custom)),
+        Answer::Pod(pod) => from_pod(&pod),
+        Answer::Custom(custom) => from_custom(&custom),
         other => unreachable!("a GET is not answered with {other:?}"),
     }
 }
@@ -425,22 +425,22 @@ fn metadata(answer: Answer) -> Metadata {
     }
 }
 
-fn page(answer: Answer) -> Result<ListPage, ApiError> {
+fn page(answer: Answer) -> ListPage {
     match answer {
         Answer::Pods(pods, revision) => {
             let mut items: Vec<Object> = pods.iter().map(|pod| from_pod(pod)).collect();
             items.sort_by_key(Object::key);
-            Ok(ListPage {
+            ListPage {
                 items,
                 resource_version: revision.to_string(),
                 continue_token: String::new(),
-            })
+            }
         }
-        Answer::Customs(customs, revision, next) => Ok(ListPage {
+        Answer::Customs(customs, revision, next) => ListPage {
             items: customs.iter().map(|custom| from_custom(custom)).collect(),
             resource_version: revision.to_string(),
             continue_token: next.map(|name| name.to_string()).unwrap_or_default(),
-        }),
+        },
         other => unreachable!("a LIST is not answered with {other:?}"),
     }
 }
