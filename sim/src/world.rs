@@ -215,10 +215,6 @@ impl World {
         for notice in injector.notices() {
             let (whom, begins) = match notice {
                 Notice::Hinders { whom, begins } => (whom, begins),
-                Notice::Blinded(node) => {
-                    listeners.enter(at, &Fact::Blinded(node));
-                    continue;
-                }
                 Notice::Replaced { old, new } => {
                     listeners.enter(at, &Fact::Replaced { old, new });
                     continue;

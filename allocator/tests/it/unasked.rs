@@ -154,6 +154,32 @@ fn a_reservation_whose_sandbox_never_comes_ends_and_its_add_still_gets_an_addres
     assert_eq!(world.addresses_of("late").len(), 1);
 }
 
+/// As after an older copy of the journal was put back: the agent knows of the reservation alone.
+#[test]
+fn what_a_pods_status_reports_is_neither_given_back_nor_taken_over() {
+    let mut world = world("10.7.0.0/31");
+    for name in ["runs", "idle"] {
+        pod(&mut world, name, NEVER);
+    }
+    seconds(&mut world, 3);
+    change_pod(&mut world, "runs", Part::Status, |pod| {
+        let ips = ["10.7.0.0", "10.7.0.1"].map(str::to_owned);
+        pod.status.pod_ips = ips.map(|ip| PodIp { ip }).into();
+    });
+    seconds(&mut world, 3);
+    for name in ["wants", "waits"] {
+        pod(&mut world, name, Duration::from_millis(500));
+    }
+    seconds(&mut world, 20);
+    let held = world.held_by();
+    assert!(held.contains(&"pod-runs".to_owned()), "{held:?}");
+    assert!(!held.contains(&"pod-idle".to_owned()), "{held:?}");
+    seconds(&mut world, 12 * 60);
+    let held = world.held_by();
+    assert!(held.contains(&"pod-runs".to_owned()), "{held:?}");
+    assert_eq!(world.violations(), []);
+}
+
 #[test]
 fn a_waiting_add_takes_over_an_unbound_ordinal_of_its_node() {
     let mut world = world("10.7.0.0/31");

@@ -41,8 +41,6 @@ pub enum Notice {
         /// It begins, or ends.
         begins: bool,
     },
-    /// What a machine's agent answered until now has a path that cannot be told any more.
-    Blinded(NodeIndex),
     /// A machine joined under the node name of another one.
     Replaced {
         /// The machine that had the name.
@@ -611,11 +609,6 @@ impl Injector {
                 let node = self.struck_machine(index);
                 hands.evacuate(node);
                 hands.ipam(IpamFault::Bury { node });
-            }
-            FaultKind::PathUnknown | FaultKind::CanaryGone => {
-                self.end_trouble(index, hands);
-                let node = self.struck_machine(index);
-                self.notices.push(Notice::Blinded(node));
             }
             _ => self.end_trouble(index, hands),
         }

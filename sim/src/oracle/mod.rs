@@ -129,9 +129,6 @@ pub enum Fact<'a> {
     Hindered(NodeIndex),
     /// It can act again.
     Unhindered(NodeIndex),
-    /// From now on no look of this machine's agent can tell the end of a namespace whose ADD was
-    /// answered until now: it is held until its DEL.
-    Blinded(NodeIndex),
     /// A machine joined under the node name of another one.
     Replaced {
         /// The machine that had the name.

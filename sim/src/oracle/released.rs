@@ -1,9 +1,9 @@
 //! R. Claim: from the end of a namespace, with its agent able to act, its addresses are free (or
 //! another's) within the published bound; the same for a reservation whose Pod ended without a
 //! namespace. Watches: ends of namespaces and Pods, records, hindrances. Suspended: while the
-//! agent of the machine is down or cut off or lacks what it relies on, while the Pod is still wanted
-//! there (its next sandbox gets the same address), and where a sandbox's end cannot be told from its
-//! path: then the address is held until the DEL.
+//! agent of the machine is down or cut off or lacks what it relies on, and while the Pod is still
+//! wanted there (its next sandbox gets the same address). Where an end cannot be told from a path, the
+//! runtime's word tells it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -72,7 +72,6 @@ impl Pending {
             | Fact::Executed(_)
             | Fact::Exited(_)
             | Fact::Healed
-            | Fact::Blinded(_)
             | Fact::Bound { .. }
             | Fact::NeverAsks { .. }
             | Fact::Replaced { .. } => {}
@@ -133,11 +132,10 @@ impl Pending {
     }
 }
 
-/// The Pod is over, no interface has the address, and the holder's agent can act and can tell.
+/// The Pod is over, no interface has the address, and the holder's agent can act.
 fn is_owed(truth: &Truth, address: IpAddr, holder: &Holder) -> bool {
     let over = |pod: PodUid| truth.ended(pod).is_some();
-    let able =
-        |node: NodeIndex| !truth.hindered.contains_key(&node) && !truth.is_untold(node, holder.pod);
+    let able = |node: NodeIndex| !truth.hindered.contains_key(&node);
     over(holder.pod) && !truth.by_address.contains_key(&address) && holder.node.is_some_and(able)
 }
 
@@ -196,23 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_whose_end_no_look_can_tell_is_owed_from_its_del_on() {
-        let deleted = Observation::IpamDelEnded {
-            node: NODE,
-            container: ContainerId(7),
-            pod: POD,
-            with_netns: false,
-            ok: true,
-        };
-        let blinded = [Fact::Blinded(NODE)];
-        let elsewhere = [Fact::Blinded(NodeIndex(1))];
+    fn an_address_is_owed_from_the_end_of_its_namespace_while_its_agent_can_act() {
         assert!(is_overdue(&[], &[]));
-        assert!(is_overdue(&elsewhere, &[]));
-        assert!(!is_overdue(&blinded, &[]));
-        let freed = [Fact::World(&deleted), Fact::Unhindered(NODE)];
-        assert!(is_overdue(
-            &[Fact::Hindered(NODE), Fact::Blinded(NODE)],
-            &freed
-        ));
+        assert!(!is_overdue(&[Fact::Hindered(NODE)], &[]));
+        assert!(is_overdue(&[Fact::Hindered(NodeIndex(1))], &[]));
+        let returned = [Fact::Unhindered(NODE)];
+        assert!(is_overdue(&[Fact::Hindered(NODE)], &returned));
     }
 }

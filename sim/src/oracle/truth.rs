@@ -74,10 +74,6 @@ pub struct Truth {
     pub has_records: bool,
     /// Pods for which an ADD was ever answered, with the machine.
     pub answered: BTreeSet<(NodeIndex, PodUid)>,
-    /// Sandboxes whose ADD was answered and whose DEL has not come, with machine and Pod.
-    pub undeleted: BTreeMap<ContainerId, (NodeIndex, PodUid)>,
-    /// Those of them whose end no look at a path can tell: by rule held until their DEL.
-    pub untold: BTreeMap<ContainerId, (NodeIndex, PodUid)>,
     /// Machines whose agent cannot act, with the count of reasons.
     pub hindered: BTreeMap<NodeIndex, u32>,
     /// When the agent of each machine could last act again.
@@ -132,11 +128,6 @@ impl Truth {
                     self.unhindered_at.insert(*node, at);
                 }
             }
-            Fact::Blinded(node) => {
-                let of_node = self.undeleted.iter().filter(|(_, (of, _))| of == node);
-                self.untold
-                    .extend(of_node.map(|(sandbox, of)| (*sandbox, *of)));
-            }
             Fact::Replaced { old, new } => {
                 let place = self.place(*old);
                 self.places.insert(*new, place);
@@ -170,15 +161,10 @@ impl Truth {
             Observation::IpamAddEnded {
                 node,
                 pod,
-                container,
                 result: Ok(_),
+                ..
             } => {
                 self.answered.insert((*node, *pod));
-                self.undeleted.insert(*container, (*node, *pod));
-            }
-            Observation::IpamDelEnded { container, .. } => {
-                self.undeleted.remove(container);
-                self.untold.remove(container);
             }
             Observation::AddressUp {
                 node,
@@ -226,8 +212,6 @@ impl Truth {
             }
             Observation::MachineDown { node } => {
                 self.namespaces.retain(|(of, _), _| of != node);
-                self.undeleted.retain(|_, (of, _)| of != node);
-                self.untold.retain(|_, (of, _)| of != node);
                 self.executing
                     .retain(|_, execution| execution.node != *node);
                 let dead = self
@@ -260,11 +244,6 @@ impl Truth {
     pub fn is_of_former_boot(&self, address: IpAddr, holder: &Holder) -> bool {
         let booted = holder.node.and_then(|node| self.booted_at.get(&node));
         booted.is_some_and(|booted| self.recorded_at.get(&address).is_some_and(|at| at < booted))
-    }
-
-    /// No look at a path can tell the end of a sandbox that the Pod had on a machine.
-    pub fn is_untold(&self, node: NodeIndex, pod: PodUid) -> bool {
-        self.untold.values().any(|of| *of == (node, pod))
     }
 
     /// The node that a machine stands for: the first machine of its name.

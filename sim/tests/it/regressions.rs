@@ -75,3 +75,68 @@ fn what_the_agent_relies_on_may_be_lost_damaged_old_or_untold() {
         assert_eq!(struck, 1, "{name}: {:?}", record.faults);
     }
 }
+
+/// Plans in which others spoil objects, name pools or run Pods of their own, each with the mutant
+/// that it shows.
+const OTHERS: [(&str, &str); 4] = [
+    (
+        "all-or-nothing-decode",
+        include_str!("../../../traces/corpus/regressions/typo-that-nobody-mends.toml"),
+    ),
+    (
+        "rights-only-on-ordinary-path",
+        include_str!(
+            "../../../traces/corpus/regressions/tenant-names-a-pool-that-is-not-for-it.toml"
+        ),
+    ),
+    (
+        "claims-for-foreign-pods",
+        include_str!("../../../traces/corpus/regressions/pods-of-another-cni.toml"),
+    ),
+    (
+        "lost-runtime-taken-for-empty",
+        include_str!(
+            "../../../traces/corpus/regressions/journal-lost-while-the-runtime-is-silent.toml"
+        ),
+    ),
+];
+
+#[test]
+fn what_others_do_is_survived_and_shows_the_mistake_that_it_was_made_for() {
+    for (mutant, text) in OTHERS {
+        let record = replay(text, None);
+        assert_eq!(record.violations, [], "{mutant}");
+        assert!(
+            record
+                .faults
+                .values()
+                .all(|count| count.fired == count.drawn)
+        );
+        let fallen = replay(text, Some(mutant));
+        assert!(!fallen.violations.is_empty(), "{mutant}");
+    }
+}
+
+/// Plans in which the agent of that day gave a live address away, or failed a DEL.
+const MENDED: [(&str, &str); 2] = [
+    (
+        "older-journal-and-ten-minutes",
+        include_str!("../../../traces/corpus/regressions/older-journal-and-ten-minutes.toml"),
+    ),
+    (
+        "del-while-the-journal-cannot-be-opened",
+        include_str!(
+            "../../../traces/corpus/regressions/del-while-the-journal-cannot-be-opened.toml"
+        ),
+    ),
+];
+
+#[test]
+fn an_older_journal_frees_no_live_address_and_one_that_stays_shut_fails_no_del() {
+    for (name, text) in MENDED {
+        let record = replay(text, None);
+        assert_eq!(record.violations, [], "{name}");
+        let fired: u64 = record.faults.values().map(|count| count.fired).sum();
+        assert_eq!(fired, 3, "{name}: {:?}", record.faults);
+    }
+}

@@ -444,6 +444,7 @@ impl Agent {
                 holding.state == Hold::Unbound
                     && holding.reservation.is_empty()
                     && !self.lost.doubts(**place)
+                    && !self.is_reported(**place, &holding.pod)
                     && self.is_answerable(**place)
                     && self
                         .blocks

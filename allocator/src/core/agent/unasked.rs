@@ -42,14 +42,14 @@ impl Agent {
         !reported.is_empty() && !pod.places.iter().any(is_own)
     }
 
-    /// Whether the Pod's status reports an address of an ordinal that it has here.
-    fn has_own_address(&self, pod: &PodState) -> bool {
-        let reported = pod.seen.as_ref().map_or(&[][..], |seen| &seen.addresses);
-        pod.places.iter().any(|place| {
-            let allocation = self.allocation_of(*place);
-            let mut own = allocation.iter().flat_map(|own| &own.addresses);
-            own.any(|own| reported.contains(&own.address.addr()))
-        })
+    /// Whether the status of the Pod that has an ordinal reports it. Then it is in use, or was until a
+    /// reboot, whatever a journal that was put back knows of it: nobody else gets it.
+    pub(super) fn is_reported(&self, place: Place, uid: &Uid) -> bool {
+        let seen = self.pods.get(uid).and_then(|pod| pod.seen.as_ref());
+        let reported = seen.map_or(&[][..], |seen| &seen.addresses);
+        let allocation = self.allocation_of(place);
+        let mut own = allocation.iter().flat_map(|own| &own.addresses);
+        own.any(|own| reported.contains(&own.address.addr()))
     }
 
     /// Gives back what was reserved for a Pod that will not ask, or has not asked for too long. Its
@@ -83,8 +83,8 @@ impl Agent {
         }
         let since = pod.unasked_since.unwrap_or(self.now);
         let until = since + self.config.policy.reservation_unasked;
-        // What its status reports is in use, whatever a journal that was put back knows of it.
-        let is_late = self.now >= until && !self.has_own_address(pod);
+        let is_reported = |place: &Place| self.is_reported(*place, uid);
+        let is_late = self.now >= until && !pod.places.iter().any(is_reported);
         let of_no_use = !self.is_expected_to_ask(pod) || is_late;
         if let Some(pod) = self.pods.get_mut(uid) {
             pod.unasked_since = Some(since);
