@@ -136,7 +136,12 @@ fn an_older_journal_frees_no_live_address_and_one_that_stays_shut_fails_no_del()
     for (name, text) in MENDED {
         let record = replay(text, None);
         assert_eq!(record.violations, [], "{name}");
-        let fired: u64 = record.faults.values().map(|count| count.fired).sum();
-        assert_eq!(fired, 3, "{name}: {:?}", record.faults);
+        let journal = |(kind, _): &(&String, _)| kind.starts_with("journal-");
+        let mut struck = record.faults.iter().filter(journal);
+        assert!(
+            struck.all(|(_, count)| count.fired == 1),
+            "{name}: {:?}",
+            record.faults
+        );
     }
 }
