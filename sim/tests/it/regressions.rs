@@ -93,7 +93,6 @@ const OTHERS: [(&str, &str); 3] = [
         "claims-for-foreign-pods",
         include_str!("../../../traces/corpus/regressions/pods-of-another-cni.toml"),
     ),
-    ("lost-runtime-taken-for-empty",),
 ];
 
 #[test]
