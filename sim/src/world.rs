@@ -243,7 +243,7 @@ impl World {
             if let Some(pod) = self.cluster.api().pod(uid) {
                 let name = (pod.namespace.clone(), pod.name.clone());
                 self.names.insert(uid, name);
-                if let Some(by_another) = adapters::berth::objects::never_asks(pod) {
+                if let Some(by_another) = adapters::never_asks(pod) {
                     let fact = Fact::NeverAsks {
                         pod: uid,
                         by_another,
@@ -549,7 +549,7 @@ fn allowed(scenario: &Scenario) -> Allowed {
     }
     Allowed {
         usable,
-        fenced: Some(adapters::berth::FENCED),
+        fenced: Some(adapters::FENCED),
     }
 }
 

@@ -17,6 +17,8 @@ use drydock_models::peers::whereabouts::Whereabouts;
 use drydock_traces::workload::{AddressPool, FamilyPool};
 
 use self::berth::BerthIpam;
+pub use self::berth::FENCED;
+pub use self::berth::objects::never_asks;
 use self::berth::records::Records;
 use crate::cli::Allocator;
 use crate::oracle::Fact;

@@ -11,21 +11,13 @@ use drydock_traces::run_record::{ExitClass, RunRecord};
 
 use crate::program::{output, scenario, stderr, stdout};
 
-/// Mutants, each with a range of seeds in which it falls. The rare ones have ranges that begin late:
-/// `read-settles-unknown` needs an unknown outcome that is settled both ways, and
-/// `unknown-taken-for-gone` a path that cannot be told while its link lives on.
-const FALLS_WITHIN: [(&str, SeedRange); 12] = [
+/// Mutants, each with a range of seeds in which it falls. `unknown-taken-for-gone` is the rare one: it
+/// needs a path that cannot be told while its link lives on, so its range begins late.
+const FALLS_WITHIN: [(&str, SeedRange); 11] = [
     ("no-resource-version", SeedRange { first: 0, end: 40 }),
     ("release-on-pod-absent", SeedRange { first: 0, end: 40 }),
     ("free-at-del", SeedRange { first: 0, end: 80 }),
     ("node-name-identity", SeedRange { first: 0, end: 160 }),
-    (
-        "read-settles-unknown",
-        SeedRange {
-            first: 600,
-            end: 1000,
-        },
-    ),
     ("claims-for-foreign-pods", SeedRange { first: 0, end: 120 }),
     (
         "all-or-nothing-decode",
@@ -42,7 +34,13 @@ const FALLS_WITHIN: [(&str, SeedRange); 12] = [
         "rights-only-on-ordinary-path",
         SeedRange { first: 0, end: 80 },
     ),
-    ("header-before-lost", SeedRange { first: 0, end: 120 }),
+    (
+        "header-before-lost",
+        SeedRange {
+            first: 60,
+            end: 200,
+        },
+    ),
     ("damage-believed", SeedRange { first: 0, end: 40 }),
     (
         "unknown-taken-for-gone",
@@ -52,6 +50,13 @@ const FALLS_WITHIN: [(&str, SeedRange); 12] = [
         },
     ),
 ];
+
+/// Mutants that no storm shows now, with where they fall. `read-settles-unknown` survives the first
+/// 3000 seeds.
+const FALLS_ELSEWHERE: [(&str, &str); 1] = [(
+    "read-settles-unknown",
+    "the order U1 of the crate `berth`, tests/it/sequences.rs",
+)];
 
 fn subject(mutant: Option<&str>) -> Subject {
     Subject {
@@ -88,7 +93,8 @@ fn berth_survives_sixty_storms() {
 
 #[test]
 fn each_mutant_falls_within_its_range_of_seeds() {
-    let named = FALLS_WITHIN.map(|(mutant, _)| mutant.to_owned());
+    let mut named: Vec<String> = FALLS_WITHIN.map(|(mutant, _)| mutant.to_owned()).to_vec();
+    named.extend(FALLS_ELSEWHERE.map(|(mutant, _)| mutant.to_owned()));
     assert!(
         mutants().iter().all(|mutant| named.contains(mutant)),
         "a mutant without a range"
