@@ -338,3 +338,47 @@ fn what_ended_untold_is_free_within_the_published_bound() {
     world.run_for(Duration::from_secs(90));
     assert_eq!(world.held_by(), Vec::<String>::new(), "all together, too");
 }
+
+#[test]
+fn a_sandbox_that_ends_by_itself_leaves_its_address_to_the_next_one_of_its_pod() {
+    // As many addresses as Pods: there is no other.
+    let mut world = World::new(27, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/31"]], Some(2));
+    world.add_node("n0");
+    world.run_for(seconds(1));
+    for name in ["a", "b"] {
+        pod(&mut world, "n0", name);
+    }
+    world.run_for(seconds(20));
+    let before = world.addresses_of("a");
+    for _ in 0..3 {
+        world.lose_sandbox("a", seconds(1));
+        world.run_for(seconds(20));
+        assert_eq!(world.addresses_of("a"), before);
+        assert_eq!(world.held_by(), ["pod-a", "pod-b"]);
+    }
+    assert_eq!(world.violations(), []);
+}
+
+#[test]
+fn a_second_address_of_a_pod_ends_with_the_sandbox_that_had_the_first() {
+    let mut world = World::new(28, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/30"]], Some(4));
+    world.add_node("n0");
+    world.run_for(seconds(1));
+    pod(&mut world, "n0", "a");
+    world.run_for(seconds(20));
+    // While the runtime cannot be asked, the next sandbox takes another address.
+    let silent = Ailments {
+        runtime_silent: true,
+        ..Ailments::default()
+    };
+    world.set_ailments("n0", silent);
+    world.lose_sandbox("a", seconds(1));
+    world.run_for(seconds(20));
+    assert_eq!(world.held_by(), ["pod-a", "pod-a"]);
+    world.set_ailments("n0", Ailments::default());
+    world.run_for(seconds(60));
+    assert_eq!(world.held_by(), ["pod-a"]);
+    assert_eq!(world.violations(), []);
+}

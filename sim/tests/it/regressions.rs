@@ -24,12 +24,6 @@ fn a_late_release_under_an_answer_is_fenced() {
 }
 
 #[test]
-fn a_late_release_under_an_answer_kills_the_mutant_for_which_a_read_settles() {
-    let record = replay(LATE_RELEASE, Some("read-settles-unknown"));
-    assert!(!record.violations.is_empty());
-}
-
-#[test]
 fn an_address_is_held_while_its_link_lives_on_after_del() {
     let record = replay(LINK_LIVES_ON, None);
     assert_eq!(record.violations, []);

@@ -404,7 +404,25 @@ impl Agent {
         attached.releasing.is_none()
             && (self.sweep.unlisted.contains(attachment)
                 || self.sweep.unsure.contains(attachment)
-                || self.has_no_pod(attached))
+                || self.has_no_pod(attached)
+                || self.has_rival(attachment, attached))
+    }
+
+    /// Whether another sandbox of the Pod has, or wants, an address on the same interface: one that
+    /// ended by itself is followed by the next, and nobody need have sent its DEL.
+    fn has_rival(&self, attachment: &Attachment, attached: &Attached) -> bool {
+        let Some(pod) = self.pods.get(&attached.binding.pod_uid) else {
+            return false;
+        };
+        let is_rival = |other: &Attachment| {
+            other.interface == attachment.interface && other.container != attachment.container
+        };
+        let has = |place: &Place| match self.holdings.get(place).map(|holding| &holding.state) {
+            Some(Hold::Attached(other)) => is_rival(other),
+            _ => false,
+        };
+        let mut adds = pod.adds.iter().filter_map(|id| self.adds.get(id));
+        pod.places.iter().any(has) || adds.any(|add| is_rival(add.attachment()))
     }
 
     fn has_no_pod(&self, attached: &Attached) -> bool {
@@ -561,8 +579,9 @@ impl Agent {
             return;
         }
         let (place, has_pod) = (attached.place, !self.has_no_pod(attached));
+        let has_rival = self.has_rival(attachment, attached);
         self.end_attachment(attachment);
-        if has_pod {
+        if has_pod && !has_rival {
             // The DEL may have come to a process whose entries are lost, and with them those of the
             // Pod's next sandbox, which has the same address.
             self.doubt(place);

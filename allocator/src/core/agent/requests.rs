@@ -45,6 +45,10 @@ enum Step {
 }
 
 impl PendingAdd {
+    pub(super) fn attachment(&self) -> &Attachment {
+        &self.request.attachment
+    }
+
     pub(super) fn is_of(&self, container: &str) -> bool {
         self.request.attachment.container == container
     }
@@ -457,6 +461,11 @@ impl Agent {
             return;
         }
         add.second_until = Some(until);
+        // It may have ended by itself: then its address is this one's.
+        self.arm(Timer::Sweep, self.now);
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
         let text =
             "another sandbox of this Pod keeps its address; this one waits, then gets another";
         if let Some(uid) = add.pod_uid.clone() {

@@ -1,7 +1,9 @@
 //! What goes wrong on a node itself: its disk, its directories, its runtime, and ends that nobody
 //! tells of.
 
-use super::World;
+use core::time::Duration;
+
+use super::{Arrival, World};
 use crate::testing::node::Ailments;
 
 impl World {
@@ -50,6 +52,22 @@ impl World {
             {
                 inner.end_namespace(&pod.node, path);
             }
+        });
+    }
+
+    /// A Pod's sandbox ends by itself, and the kubelet makes the next one without a DEL.
+    pub fn lose_sandbox(&mut self, pod: &str, next_after: Duration) {
+        let uid = format!("pod-{pod}");
+        self.with(|inner| {
+            let Some(kubelet) = inner.pods.get_mut(&uid) else {
+                return;
+            };
+            let (node, sandbox) = (kubelet.node.clone(), kubelet.sandbox.take());
+            if let Some((_, path)) = sandbox {
+                inner.end_namespace(&node, &path);
+            }
+            let at = inner.now + next_after;
+            inner.schedule(at, Arrival::StartSandbox(uid));
         });
     }
 
