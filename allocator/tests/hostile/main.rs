@@ -325,7 +325,8 @@ fn no_journal_breaks_its_reader() {
         journal::encode_all(&journal(journal::VERSION)),
         old.collect(),
     ];
-    let sound = journal(journal::VERSION);
+    // A frame that stands twice, a header too, says nothing that was not written.
+    let sound = [journal(journal::VERSION), journal(1)].concat();
     bombard_bytes("journal", &seeds, |bytes| match journal::decode(bytes) {
         Ok(replay) => {
             assert!(replay.entries.len() <= bytes.len());
