@@ -485,7 +485,7 @@ impl Agent {
             })
             .collect();
         for place in excluded {
-            self.let_go(place);
+            self.give_up(place);
             self.count("berth_reservations_excluded_total");
         }
         for id in shut {

@@ -108,7 +108,7 @@ impl Agent {
             self.drop_claim(id);
         }
         for place in places {
-            self.let_go(place);
+            self.give_up(place);
             self.count("berth_reservations_unasked_total");
         }
     }

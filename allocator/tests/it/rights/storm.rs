@@ -11,7 +11,7 @@ use berth::core::objects::{ANNOTATION_POOL, AddressPoolSpec};
 use berth::testing::{PodPlan, World};
 
 use super::{SHUT, annotated, change_pod, change_pool};
-use crate::storms::HOSTILE;
+use crate::storms::{HOSTILE, nothing_outlives_its_pod};
 
 struct Draw(u64);
 
@@ -111,13 +111,12 @@ fn storm(seed: u64, configure: fn(&mut AgentConfig)) -> Result<(), String> {
     if let Some(violation) = world.violations().first() {
         return Err(format!("seed {seed}: {violation:?}"));
     }
-    let mut expected: Vec<String> = alive.iter().map(|name| format!("pod-{name}")).collect();
-    expected.sort();
-    if world.running_count() != alive.len() || world.held_by() != expected {
+    if world.running_count() != alive.len() {
         let held = world.held_by();
         return Err(format!("seed {seed}: alive {alive:?}, held {held:?}"));
     }
-    Ok(())
+    // A rule that shuts a pool in the middle of a claim may leave a Pod an address too many.
+    nothing_outlives_its_pod(seed, world, &alive)
 }
 
 #[test]
