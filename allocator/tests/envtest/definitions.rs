@@ -548,7 +548,7 @@ async fn samples(plane: &ControlPlane) {
         "/deploy/samples/pools.yaml"
     ));
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text.unwrap()).unwrap();
-    assert_eq!(documents.len(), 3);
+    assert_eq!(documents.len(), 4);
     for document in documents {
         let plural = match document["kind"].as_str().unwrap() {
             "AddressPool" => "addresspools",
