@@ -101,7 +101,7 @@ fn an_agent_does_all_that_the_protocol_asks_with_the_rights_of_its_own_node() {
 
     let pods: Vec<_> = (0..6).map(|i| rig.pod(&node, &format!("p{i}"))).collect();
     for pod in &pods {
-        node.begin(&pod.name);
+        node.begin(pod);
     }
     let before: Vec<String> = pods.iter().map(|pod| add(&node, pod).address()).collect();
     assert_distinct(&before);

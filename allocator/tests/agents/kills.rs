@@ -71,7 +71,7 @@ fn an_agent_killed_at_two_hundred_random_points_neither_loses_nor_doubles_an_add
             .map(|(pod, _)| pod)
             .collect();
         for pod in &new {
-            node.begin(&pod.name);
+            node.begin(pod);
         }
         // An ADD takes some milliseconds, a start and what follows it a few hundred.
         let latest_us = if round % 2 == 0 { 12_000 } else { 120_000 };
@@ -157,7 +157,7 @@ fn a_successor_waits_for_its_predecessor_and_no_plugin_notices() {
                 let hands = hands.clone();
                 scope.spawn(move || {
                     wait(Duration::from_millis(index as u64 * 20));
-                    hands.begin(&pod.name);
+                    hands.begin(pod);
                     hands.plugin("ADD", &pod.name, pod, DEADLINE)
                 })
             })

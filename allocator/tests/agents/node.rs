@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use berth::adapters::clock::boot_time;
@@ -16,14 +17,19 @@ use berth::core::time::BootTime;
 use serde_json::{Value, json};
 
 use crate::rig::Pod;
+use crate::runtime::FakeRuntime;
 
 /// An agent that does not serve by then is broken, however busy the machine.
 const START: Duration = Duration::from_secs(120);
 
-/// A node's directories: all that a runtime's plugins need of it.
+/// Below the node's directory.
+const RUNTIME_SOCKET: &str = "rt/s";
+
+/// A node's directories and its runtime: all that outlives its agent.
 #[derive(Clone)]
 pub struct Hands {
     directory: PathBuf,
+    runtime: Arc<Mutex<FakeRuntime>>,
 }
 
 /// One node.
@@ -65,9 +71,13 @@ impl Node {
     pub fn new(name: &str, directory: PathBuf, kubeconfig: &Path) -> Self {
         fs::create_dir_all(directory.join("ns")).unwrap();
         fs::write(directory.join("machine-id"), format!("machine-{name}\n")).unwrap();
+        let runtime = FakeRuntime::started(&directory.join(RUNTIME_SOCKET));
         Self {
             name: name.to_owned(),
-            hands: Hands { directory },
+            hands: Hands {
+                directory,
+                runtime: Arc::new(Mutex::new(runtime)),
+            },
             kubeconfig: kubeconfig.to_owned(),
             agent: None,
             start_count: 0,
@@ -110,7 +120,7 @@ impl Node {
             .arg("--netns-directory")
             .arg(self.path("ns"))
             .arg("--runtime-socket")
-            .arg(self.runtime_socket())
+            .arg(self.path(RUNTIME_SOCKET))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
@@ -198,9 +208,9 @@ impl Hands {
         self.directory.join(name)
     }
 
-    /// Where its runtime is asked; most nodes have none.
-    pub fn runtime_socket(&self) -> PathBuf {
-        self.path("rt/s")
+    /// Its runtime, to be ill-treated.
+    pub fn runtime(&self) -> MutexGuard<'_, FakeRuntime> {
+        self.runtime.lock().unwrap()
     }
 
     /// An ADD without a process around it; what it answered with.
@@ -224,14 +234,16 @@ impl Hands {
         ask(&self.path("run/s"), &Verb::Add(add), deadline)
     }
 
-    /// The namespace of a sandbox begins.
-    pub fn begin(&self, container: &str) {
-        fs::write(self.path("ns").join(container), b"").unwrap();
+    /// The Pod's sandbox begins: its container is named as the Pod.
+    pub fn begin(&self, pod: &Pod) {
+        self.runtime().begin(&pod.name, &pod.uid);
+        fs::write(self.path("ns").join(&pod.name), b"").unwrap();
     }
 
-    /// The namespace of a sandbox ends.
+    /// A sandbox ends.
     pub fn end(&self, container: &str) {
         fs::remove_file(self.path("ns").join(container)).unwrap();
+        self.runtime().end(container);
     }
 
     /// One execution of the plugin, as a runtime would.
@@ -272,7 +284,7 @@ impl Hands {
         }
     }
 
-    /// DEL, and then the end of the namespace, as a runtime does it.
+    /// DEL, and then the end of the sandbox, as a runtime does it.
     pub fn tear_down(&self, container: &str, pod: &Pod) {
         let run = self.plugin("DEL", container, pod, Duration::from_secs(60));
         assert_eq!((run.code, run.stdout.as_str()), (0, ""), "DEL never fails");

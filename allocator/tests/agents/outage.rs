@@ -27,7 +27,7 @@ fn without_an_apiserver_every_plugin_is_answered_in_time_and_nothing_is_lost() {
     let all: Vec<_> = old.iter().chain(&reserved).cloned().collect();
     rig.await_holders(&all, Duration::from_secs(60));
     let add = |pod: &Pod, within| {
-        node.begin(&pod.name);
+        node.begin(pod);
         node.plugin("ADD", &pod.name, pod, within)
     };
     let first: Vec<_> = old.iter().map(|pod| add(pod, LONG).address()).collect();
@@ -60,7 +60,7 @@ fn without_an_apiserver_every_plugin_is_answered_in_time_and_nothing_is_lost() {
         .map(|pod| node.plugin("ADD", &pod.name, pod, LONG))
         .collect();
     let late = rig.pod(&node, "late");
-    node.begin(&late.name);
+    node.begin(&late);
     let late_run = node.plugin("ADD", &late.name, &late, LONG);
     let mut live: Vec<_> = first[5..].to_vec();
     live.extend(after.iter().map(Run::address));

@@ -334,7 +334,7 @@ fn serve(
     };
     while !enough.load(Ordering::Relaxed) {
         let pod = rig.pod(node, &format!("{}-r{}", node.name, times.len()));
-        node.begin(&pod.name);
+        node.begin(&pod);
         let run = node.plugin("ADD", &pod.name, &pod, Duration::from_secs(60));
         let log = || node.log_text();
         assert_eq!(run.code, 0, "{} {}\n{}", pod.name, run.stdout, log());

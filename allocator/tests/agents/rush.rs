@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 /// All ADDs at once, each a process of its own.
 fn add_all(work: &[(&Node, &Pod)]) -> Vec<Run> {
     for (node, pod) in work {
-        node.begin(&pod.name);
+        node.begin(pod);
     }
     std::thread::scope(|scope| {
         let plugins: Vec<_> = work
@@ -96,7 +96,7 @@ fn ten_agents_share_a_pool_of_exactly_as_many_addresses_as_pods() {
 /// All ADDs at once, without a process around each; when each was answered, and with what.
 fn rush(work: &[(&Node, &Pod)]) -> (Vec<Duration>, Vec<String>) {
     for (node, pod) in work {
-        node.begin(&pod.name);
+        node.begin(pod);
     }
     let began = boot_time();
     let ask = |node: &Node, pod: &Pod| match node.ask(pod, DEADLINE) {

@@ -14,7 +14,7 @@ use berth::core::time::BootTime;
 use crate::figures::{Requests, print};
 use crate::node::{Hands, Node, Run, wait};
 use crate::rig::{Pod, Rig};
-use crate::runtime::{FakeRuntime, Manner};
+use crate::runtime::Manner;
 
 const SEED: u64 = 0x6265_7274_6802;
 const NODES: u64 = 10;
@@ -61,12 +61,11 @@ struct Tally {
     untold_count: u64,
 }
 
-/// One node's runtime and what it runs.
+/// What one node runs.
 struct Worker<'f> {
     field: &'f Field,
     node: String,
     hands: Hands,
-    runtime: &'f Mutex<FakeRuntime>,
     who: u64,
     alive: Vec<(Pod, String)>,
 }
@@ -75,8 +74,7 @@ impl Worker<'_> {
     /// A Pod's sandbox begins.
     fn begin(&mut self, name: &str) {
         let pod = self.field.rig.read().unwrap().pod_on(&self.node, name);
-        self.hands.begin(name);
-        self.runtime.lock().unwrap().begin(name, &pod.uid);
+        self.hands.begin(&pod);
         let run = self.hands.plugin("ADD", name, &pod, DEADLINE);
         assert!(run.took < DEADLINE + MARGIN, "{run:?}");
         if run.code != 0 {
@@ -110,7 +108,6 @@ impl Worker<'_> {
             self.field.in_use.lock().unwrap().remove(address);
         }
         self.hands.end(&pod.name);
-        self.runtime.lock().unwrap().end(&pod.name);
         self.field.rig.read().unwrap().remove(pod);
     }
 
@@ -148,7 +145,7 @@ struct Chaos {
 fn rage(
     field: &Field,
     nodes: &[Mutex<Node>],
-    runtimes: &[Mutex<FakeRuntime>],
+    hands: &[Hands],
     (begin, until): (BootTime, BootTime),
 ) -> Chaos {
     let mut chaos = Chaos::default();
@@ -170,16 +167,16 @@ fn rage(
                 chaos.agents_killed += 1;
             }
             3 => {
-                runtimes[which].lock().unwrap().stop();
+                hands[which].runtime().stop();
                 wait(Duration::from_millis(draw(99, round, 3, 3000)));
-                runtimes[which].lock().unwrap().start();
+                hands[which].runtime().start();
                 chaos.runtimes_restarted += 1;
             }
             _ => {
                 let manner = [Manner::Hangs, Manner::Fails][draw(99, round, 4, 2) as usize];
-                runtimes[which].lock().unwrap().set_manner(manner);
+                hands[which].runtime().set_manner(manner);
                 wait(Duration::from_millis(draw(99, round, 3, 3000)));
-                runtimes[which].lock().unwrap().set_manner(Manner::Lists);
+                hands[which].runtime().set_manner(Manner::Lists);
                 chaos.runtimes_hung += 1;
             }
         }
@@ -211,9 +208,9 @@ fn a_soak_under_kills_and_restarts_fails_no_add_and_leaves_nothing() {
     let nodes: Vec<_> = (0..NODES)
         .map(|i| Mutex::new(rig.node(&format!("n{i}"))))
         .collect();
-    let runtimes: Vec<_> = nodes
+    let hands: Vec<_> = nodes
         .iter()
-        .map(|node| Mutex::new(FakeRuntime::started(&node.lock().unwrap().runtime_socket())))
+        .map(|node| node.lock().unwrap().hands())
         .collect();
     for node in &nodes {
         node.lock().unwrap().start();
@@ -234,8 +231,7 @@ fn a_soak_under_kills_and_restarts_fails_no_add_and_leaves_nothing() {
                 let mut worker = Worker {
                     field: &field,
                     node: format!("n{i}"),
-                    hands: nodes[i].lock().unwrap().hands(),
-                    runtime: &runtimes[i],
+                    hands: hands[i].clone(),
                     who: i as u64,
                     alive: Vec::new(),
                 };
@@ -245,7 +241,7 @@ fn a_soak_under_kills_and_restarts_fails_no_add_and_leaves_nothing() {
                 })
             })
             .collect();
-        let chaos = rage(&field, &nodes, &runtimes, (begin, begin + length()));
+        let chaos = rage(&field, &nodes, &hands, (begin, begin + length()));
         field.is_over.store(true, Ordering::Relaxed);
         let workers: Vec<_> = workers.into_iter().map(|w| w.join().unwrap()).collect();
         (chaos, workers)
@@ -280,8 +276,8 @@ fn a_soak_under_kills_and_restarts_fails_no_add_and_leaves_nothing() {
     );
     print("soak", tally.times, Requests::default());
     assert!(tally.failures.is_empty(), "{:?}", tally.failures);
-    for runtime in &runtimes {
-        assert!(runtime.lock().unwrap().asked_count() > 0);
+    for hands in &hands {
+        assert!(hands.runtime().asked_count() > 0);
     }
     assert_eq!(resident.len(), NODES as usize);
     assert!(

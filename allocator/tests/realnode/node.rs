@@ -269,9 +269,10 @@ fn kubelet_config(place: &Place, plane: &ControlPlane, directory: &Path, rate: R
 fn import_image(directory: &Path) {
     let image = directory.join("image");
     fs::create_dir_all(image.join("layer")).unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/realnode/pause.c");
+    let source = text(&image.join("pause.c"));
+    fs::write(&source, include_str!("pause.c")).unwrap();
     let program = text(&image.join("layer/pause"));
-    run("cc", &["-static", "-O2", "-o", &program, source]);
+    run("cc", &["-static", "-O2", "-o", &program, &source]);
     let layer = text(&image.join("layer.tar"));
     let content = text(&image.join("layer"));
     run(

@@ -13,6 +13,7 @@
 //!   the list of them may be lost, too. It ends, and the journal stops saying so, when all is
 //!   explained: until then every start is one without a journal.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agent, Hold, Place, Purpose, Timer};
@@ -230,13 +231,19 @@ impl Agent {
         if !self.awaits_sandboxes() {
             return;
         }
-        let at = self.now + self.config.policy.sweep;
-        self.arm(Timer::Sandboxes, at);
         let Some(list) = list else {
+            self.arm(Timer::Sandboxes, self.now + self.config.policy.sweep);
             self.runtime_is_silent();
             return;
         };
         self.note_list(list);
+        // Addresses wait for the second list, and perhaps ADDs for them: it is asked for as soon as
+        // it counts.
+        let rest = match self.lost.before {
+            None => self.lists_apart(),
+            Some(_) => self.config.policy.sweep,
+        };
+        self.arm(Timer::Sandboxes, self.now + rest);
         if self.lost.before.is_none() || !self.is_settled() {
             return;
         }
@@ -248,6 +255,13 @@ impl Agent {
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
         self.unbind_lost(Lost::is_unbound);
         self.end_lost_mode();
+    }
+
+    /// Two lists count as two from so far apart on: a sandbox is listed only when its network is
+    /// complete, so one that had its address of an earlier process may be in neither of two in a
+    /// hurry.
+    fn lists_apart(&self) -> Duration {
+        self.config.policy.sweep / 2
     }
 
     fn note_list(&mut self, list: &[Sandbox]) {
@@ -274,7 +288,7 @@ impl Agent {
             .filter(|sandbox| first.contains(&sandbox.container) || !is_known(&sandbox.container))
             .map(|sandbox| sandbox.pod_uid.clone())
             .collect();
-        let apart = self.config.policy.sweep / 2;
+        let apart = self.lists_apart();
         match &mut self.lost.last {
             // Others ask, too: two lists at once are one.
             Some((at, pods)) if self.now.since(*at) < apart => pods.extend(with),
