@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rights::FIRST_INTERFACE;
 use super::{Agent, Hold, Place, Purpose, Timer};
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
@@ -269,9 +270,22 @@ impl Agent {
                 next.is_some_and(|(attachment, _)| attachment.container == *container);
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
+        // So has one that asked this process for its first interface: the others came after it.
+        let began_here = |container: &String| {
+            let first_interface = Attachment {
+                container: container.clone(),
+                interface: FIRST_INTERFACE.to_owned(),
+            };
+            self.attachments
+                .get(&first_interface)
+                .is_some_and(|attached| attached.answered_here)
+        };
+        let is_explained = |container: &String| {
+            is_known(container) && (!first.contains(container) || began_here(container))
+        };
         let with: BTreeSet<Uid> = list
             .iter()
-            .filter(|sandbox| first.contains(&sandbox.container) || !is_known(&sandbox.container))
+            .filter(|sandbox| !is_explained(&sandbox.container))
             .map(|sandbox| sandbox.pod_uid.clone())
             .collect();
         let apart = self.config.policy.sweep / 2;
@@ -464,6 +478,7 @@ impl Agent {
             binding: binding.clone(),
             place,
             releasing: None,
+            answered_here: false,
         };
         self.attachments.insert(attachment.clone(), attached);
         self.journal(&Entry::Bound(Box::new(binding)));
