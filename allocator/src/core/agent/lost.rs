@@ -347,7 +347,10 @@ impl Agent {
         if !is_fenced {
             return;
         }
-        self.lost.active = false;
+        if std::mem::replace(&mut self.lost.active, false) {
+            // Surplus that was unbound meanwhile is to go now: see `release_surplus`.
+            self.touched_pods.extend(self.pods.keys().cloned());
+        }
         if !self.has_lost() {
             self.lost.marked = false;
             self.compact_journal();
