@@ -105,6 +105,9 @@ pub enum AllocatedTo {
     Sandbox(ContainerId),
     /// A Pod: its next sandbox gets the same address.
     Pod(PodUid),
+    /// A Pod, to its end: which of its sandboxes has the address, or whether one has, is not known
+    /// any more.
+    PodToItsEnd(PodUid),
     /// Whatever Pod has this namespace and name, from its creation on.
     PodName(Rc<str>, Rc<str>),
     /// A workload object, which keeps it for its next Pod.

@@ -114,6 +114,11 @@ pub enum NodeEvent {
         /// Which life of the kubelet.
         life: u32,
     },
+    /// A pass over what runs that finds Pods which no worker knows.
+    Housekeeping {
+        /// Which life of the kubelet.
+        life: u32,
+    },
     /// The workload in a Pod's container ends by itself.
     WorkloadEnds {
         /// Its sandbox.

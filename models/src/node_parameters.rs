@@ -105,6 +105,8 @@ parameter_group! {
         stop_timeout: Duration,
         /// Period of container garbage collection.
         gc_period: Duration,
+        /// Period of the looks for Pods that run and are unknown.
+        housekeeping: Duration,
         /// The workload ends at once on SIGTERM.
         stops_on_sigterm: bool,
         /// One image pull.

@@ -144,6 +144,7 @@ impl Nodes {
             NodeEvent::RuntimeStart { life } => this.runtime_started(life, context),
             NodeEvent::StatusTick { life } => this.status_tick(life, context),
             NodeEvent::GarbageCollection { life } => this.collect_garbage(life, context),
+            NodeEvent::Housekeeping { life } => this.housekeep(life, context),
             NodeEvent::WorkloadEnds { container } => this.workload_ended(container),
             NodeEvent::Boot { boot } => {
                 let machine = context.core.machine(node);

@@ -4,6 +4,7 @@
 
 pub mod events;
 pub mod gc;
+pub mod housekeeping;
 pub mod pleg;
 pub mod pod_worker;
 pub mod status_manager;
@@ -160,6 +161,7 @@ impl Node {
         for uid in missing {
             self.pod_gone(uid, context);
         }
+        self.housekeeping_due(context);
     }
 
     fn list_later(&mut self, context: &mut Context<'_>) {

@@ -281,6 +281,24 @@ fn a_force_deleted_pod_keeps_its_address_until_the_kubelet_killed_it() {
 }
 
 #[test]
+fn a_pod_that_went_while_the_kubelet_was_away_is_killed_by_its_housekeeping() {
+    let mut world = World::new("measured", &["kubelet.stops_on_sigterm=false"], 1);
+    let (pod, other) = (world.create("pod", 0), world.create("other", 0));
+    world.run_until_seen(60, running(pod));
+    world.run_until_seen(60, running(other));
+    world.act(|nodes, context| nodes.restart_kubelet(NODE, context));
+    world.delete(pod, Some(0));
+    let back = world.queue.now();
+    let down = world.run_until_seen(60, |o| matches!(o, Observation::AddressDown { .. }));
+    // The kubelet's downtime, a pass, and a second of grace.
+    let waited = (down - back).as_secs();
+    assert!((2..=20).contains(&waited), "{waited} s");
+    world.run_for(120);
+    assert_eq!(world.ipam.inner.taken_count(), 1);
+    assert_eq!(world.machines[0].sandboxes.len(), 1);
+}
+
+#[test]
 fn a_reboot_loses_namespaces_and_makes_new_sandboxes_with_the_next_attempt() {
     let mut world = World::new("measured", &[], 1);
     let pods: Vec<PodUid> = (0..5)

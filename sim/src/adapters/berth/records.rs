@@ -121,7 +121,12 @@ pub fn allocated(pools: &[AddressPool], api: &ApiServers) -> Vec<Allocated> {
                 && let Some(pod) = PodUid::from_text(held.pod_uid.as_str())
             {
                 let addresses = pool.addresses(base + u64::from(ordinal)).into_iter();
-                let holder = AllocatedTo::Pod(pod);
+                // No ADD is answered so: an agent that lost its journal took it for answered.
+                let is_guess = held.state == HolderState::Bound && held.container.is_empty();
+                let holder = match is_guess {
+                    true => AllocatedTo::PodToItsEnd(pod),
+                    false => AllocatedTo::Pod(pod),
+                };
                 allocated.extend(addresses.map(|address| Allocated {
                     address,
                     holder: holder.clone(),
