@@ -9,6 +9,7 @@
 //! - [`objects`], [`request`]: the Kubernetes objects and the API calls on them.
 //! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
 //! - [`machine`], [`kubelet`], [`containerd`], [`multus`], [`macvlan`]: a node.
+//! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`peers`]: the boundary to an IPAM, and the IPAMs modelled here.
 //! - [`observation`]: what the world tells the record and the ledger.
 #![cfg_attr(not(madsim), allow(unused))]
@@ -41,3 +42,4 @@ mod testing;
 mod cni_exec;
 mod macvlan;
 mod multus;
+mod process;

@@ -6,8 +6,6 @@ pub mod cilium;
 mod harness;
 pub mod instant;
 pub mod kube_ovn;
-mod process;
-mod queueing;
 pub mod spiderpool;
 pub mod whereabouts;
 

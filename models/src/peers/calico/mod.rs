@@ -43,6 +43,8 @@ use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use crate::parameters::Parameters;
+use crate::process::queueing::Semaphore;
+use crate::process::{NewProcess, ProcessId, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Request, Response, WatchOwner, WatchTarget};
 
 use self::collector::View;
@@ -55,8 +57,6 @@ use self::object::{
 use self::parameters::CalicoParameters;
 
 use super::Pool;
-use super::process::{NewProcess, ProcessId, Processes};
-use super::queueing::Semaphore;
 
 /// What happened, in numbers.
 #[derive(Clone, Copy, Debug, Default)]

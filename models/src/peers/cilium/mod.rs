@@ -39,6 +39,7 @@ use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::parameters::{Millicores, Parameters};
+use crate::process::{NewProcess, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget};
 
 use self::agent::{Agent, IDENTITIES};
@@ -46,7 +47,6 @@ use self::parameters::CiliumParameters;
 use self::pod_cidr::Operator;
 
 use super::Pool;
-use super::process::{NewProcess, Processes};
 
 /// What happened, in numbers.
 #[derive(Clone, Copy, Debug, Default)]

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::peers::cilium::limiter::{Limiter, Settings};
 use crate::peers::harness::World;
-use crate::peers::process::{NewProcess, Processes};
+use crate::process::{NewProcess, Processes};
 use crate::request::{Change, Response};
 
 const PODS: usize = 100;

@@ -1,4 +1,4 @@
-//! What processes of one peer queue for: a lock with an order of wake-up, and a weighted semaphore.
+//! What processes of one owner queue for: a lock with an order of wake-up, and a weighted semaphore.
 //! Held by guards: a process that ends or is killed gives back what it held and leaves the queue.
 
 use std::cell::{Cell, RefCell};
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use drydock_engine::stream::Stream;
 use drydock_engine::time::SimInstant;
 
-use super::process::{Port, ProcessId};
+use super::{Port, ProcessId};
 
 /// One process in the queue.
 struct Claim {

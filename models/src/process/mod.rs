@@ -1,11 +1,13 @@
-//! A process of a peer as one straight-line `async` function: the compiler makes the state machine
-//! that other models write by hand. Its owner polls it, from events of the queue alone: there is no
+//! A process as one straight-line `async` function: the compiler makes the state machine that other
+//! models write by hand. It knows no peer. Its owner polls it, from events of the queue alone: there is no
 //! executor, no task, no waker and no clock in here.
 //!
 //! A process waits for CPU, an API call, a time or another process; what it changes in passing
 //! (its stage, its exit, a child) takes effect in order, before that wait begins. Dropping a
-//! process kills it where it stands: what it holds ([`super::queueing`]) is given back, what it
-//! asked of the apiserver goes on there.
+//! process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of the
+//! apiserver goes on there.
+
+pub(crate) mod queueing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -90,7 +92,7 @@ pub(crate) struct NewProcess {
     pub(crate) script: Box<dyn FnOnce(Port) -> Script>,
 }
 
-/// What all processes of a peer share.
+/// What all processes of one owner share.
 #[derive(Clone)]
 struct Shared {
     now: Rc<Cell<SimInstant>>,
