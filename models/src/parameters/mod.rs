@@ -30,28 +30,28 @@ use crate::peers::whereabouts::WhereaboutsParameters;
 /// The built-in parameter files of the control plane, one line a file; those of a node stand in
 /// [`node_parameters::FILES`].
 const BUILT_IN: &[(&str, &str)] = &[
-    ("api.toml", include_str!("../parameters/api.toml")),
+    ("api.toml", include_str!("../../parameters/api.toml")),
     (
         "controllers.toml",
-        include_str!("../parameters/controllers.toml"),
+        include_str!("../../parameters/controllers.toml"),
     ),
-    ("cost.toml", include_str!("../parameters/cost.toml")),
+    ("cost.toml", include_str!("../../parameters/cost.toml")),
     crate::peers::spiderpool::FILE,
     (
         "peers/whereabouts.toml",
-        include_str!("../parameters/peers/whereabouts.toml"),
+        include_str!("../../parameters/peers/whereabouts.toml"),
     ),
     (
         "peers/kube_ovn.toml",
-        include_str!("../parameters/peers/kube_ovn.toml"),
+        include_str!("../../parameters/peers/kube_ovn.toml"),
     ),
     (
         "peers/calico.toml",
-        include_str!("../parameters/peers/calico.toml"),
+        include_str!("../../parameters/peers/calico.toml"),
     ),
     (
         "peers/cilium.toml",
-        include_str!("../parameters/peers/cilium.toml"),
+        include_str!("../../parameters/peers/cilium.toml"),
     ),
 ];
 
@@ -61,31 +61,31 @@ const PROFILES: &[(&str, &str)] = &[
     ("measured", ""),
     (
         "event-model-check",
-        include_str!("../parameters/profiles/event-model-check.toml"),
+        include_str!("../../parameters/profiles/event-model-check.toml"),
     ),
     (
         "real-node",
-        include_str!("../parameters/profiles/real-node.toml"),
+        include_str!("../../parameters/profiles/real-node.toml"),
     ),
     (
         "serial-pull",
-        include_str!("../parameters/profiles/serial-pull.toml"),
+        include_str!("../../parameters/profiles/serial-pull.toml"),
     ),
     (
         "node-cpu",
-        include_str!("../parameters/profiles/node-cpu.toml"),
+        include_str!("../../parameters/profiles/node-cpu.toml"),
     ),
     (
         "slow-api",
-        include_str!("../parameters/profiles/slow-api.toml"),
+        include_str!("../../parameters/profiles/slow-api.toml"),
     ),
     (
         "master-cpu",
-        include_str!("../parameters/profiles/master-cpu.toml"),
+        include_str!("../../parameters/profiles/master-cpu.toml"),
     ),
     (
         "slow-disk",
-        include_str!("../parameters/profiles/slow-disk.toml"),
+        include_str!("../../parameters/profiles/slow-disk.toml"),
     ),
 ];
 
