@@ -8,7 +8,7 @@
 //! - [`parameters`]: every constant, with unit, source and kind.
 //! - [`objects`], [`request`]: the Kubernetes objects and the API calls on them.
 //! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
-//! - [`machine`], [`kubelet`], [`containerd`], [`multus`], [`macvlan`]: a node.
+//! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`peers`]: the boundary to an IPAM, and the IPAMs modelled here.
 //! - [`observation`]: what the world tells the record and the ledger.
@@ -20,26 +20,21 @@ pub mod apiserver;
 pub mod client_go;
 pub mod cluster;
 pub mod cni;
-pub mod containerd;
 pub mod context;
 pub mod controllers;
 pub mod driver;
 pub mod event;
 pub mod ids;
-pub mod kubelet;
 pub mod machine;
+pub mod node;
 pub mod node_event;
 pub mod node_parameters;
-pub mod node_side;
 pub mod objects;
 pub mod observation;
 pub mod parameters;
 pub mod peers;
 pub mod request;
+
+mod process;
 #[cfg(test)]
 mod testing;
-
-mod cni_exec;
-mod macvlan;
-mod multus;
-mod process;

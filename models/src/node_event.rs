@@ -1,5 +1,5 @@
 //! Events and continuations of a node: what its timers, CPU jobs and API calls come back to.
-//! Small values; the state that they refer to lives in [`crate::node_side`].
+//! Small values; the state that they refer to lives in [`crate::node`].
 //!
 //! Every wait of an actor has a ticket, unique on its node. A continuation whose ticket is not the
 //! one that the actor waits for is stale (the process was killed, the wait was given up) and does

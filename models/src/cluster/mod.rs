@@ -24,7 +24,7 @@ use crate::driver::{Churn, Driver};
 use crate::event::{CpuToken, Event};
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::machine::Machine;
-use crate::node_side::Nodes;
+use crate::node::Nodes;
 use crate::observation::Observation;
 use crate::parameters::Parameters;
 use crate::request::{Change, ReplyTo, Response, WatchOwner};

@@ -15,7 +15,7 @@ use crate::context::{Context, Core};
 use crate::event::{CpuToken, Event};
 use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
 use crate::machine::Machine;
-use crate::node_side::Nodes;
+use crate::node::Nodes;
 use crate::objects::PodSpec;
 use crate::observation::Observation;
 use crate::parameters::{Parameters, Table};

@@ -5,7 +5,7 @@
 use crate::cni::Verb;
 use crate::context::Context;
 use crate::ids::ContainerId;
-use crate::node_side::Node;
+use crate::node::Node;
 
 use super::{CriError, CriKind, CriStep, SandboxState};
 

@@ -9,8 +9,8 @@ use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
 use crate::ids::PodUid;
+use crate::node::Node;
 use crate::node_event::NodeToken;
-use crate::node_side::Node;
 
 /// Where the generator stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use crate::context::Context;
 use crate::event::Event;
 use crate::ids::{ContainerId, NetnsId, PodUid};
 use crate::machine::{ListedSandbox, Namespace};
+use crate::node::{Node, Signal, killed};
 use crate::node_event::{NodeEvent, NodeToken};
-use crate::node_side::{Node, Signal, killed};
 use crate::objects::Pod;
 use crate::observation::{Observation, PodStage};
 

@@ -5,10 +5,10 @@
 
 use std::rc::Rc;
 
-use crate::containerd::{ContainerState, CriKind, CriResult};
 use crate::context::Context;
 use crate::ids::PodUid;
-use crate::node_side::Node;
+use crate::node::Node;
+use crate::node::containerd::{ContainerState, CriKind, CriResult};
 
 use super::pod_worker::Step;
 

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::containerd::{CriKind, SandboxState};
 use crate::context::Context;
 use crate::ids::ContainerId;
+use crate::node::containerd::{CriKind, SandboxState};
+use crate::node::{Node, Signal};
 use crate::node_event::{NodeEvent, NodeToken};
-use crate::node_side::{Node, Signal};
 
 /// The collector.
 #[derive(Debug, Default)]

@@ -1,6 +1,17 @@
 //! All machines' kubelet, runtime and plugins: routes each event, answer and completion to the
 //! actor that waits for it, and applies what happens to whole machines and processes.
 
+pub mod containerd;
+pub mod kubelet;
+
+mod cni_exec;
+#[cfg(test)]
+mod harness;
+mod macvlan;
+mod multus;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,19 +21,20 @@ use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
 use crate::cni::{CniError, IpamAnswer, NodeChange};
-use crate::containerd::{CriResult, Runtime};
 use crate::context::Context;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid, WatchId};
-use crate::kubelet::Kubelet;
-use crate::macvlan::Macvlan;
-use crate::multus::Multus;
 use crate::node_event::{NodeEvent, NodeToken};
 use crate::node_parameters::NodeSideParameters;
 use crate::objects::Pod;
 use crate::observation::{Observation, PodStage};
 use crate::parameters::Span;
 use crate::request::{Change, ReplyTo, Request, Response};
+
+use self::containerd::{CriResult, Runtime};
+use self::kubelet::Kubelet;
+use self::macvlan::Macvlan;
+use self::multus::Multus;
 
 /// Low bits of an identity that count on its node; the node stands above them.
 const NODE_SHIFT: u32 = 20;
@@ -638,6 +650,3 @@ fn identity(node: NodeIndex, count: u32) -> u32 {
     );
     node.0 << NODE_SHIFT | count
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,7 +12,7 @@ use crate::cni::{CniError, Verb};
 use crate::context::Context;
 use crate::event::Event;
 use crate::ids::{ContainerId, NetnsId};
-use crate::node_side::Node;
+use crate::node::Node;
 use crate::objects::Pod;
 use crate::observation::Observation;
 

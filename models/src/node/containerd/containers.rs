@@ -3,8 +3,8 @@
 
 use crate::context::Context;
 use crate::ids::ContainerId;
+use crate::node::Node;
 use crate::node_event::NodeEvent;
-use crate::node_side::Node;
 use crate::observation::PodStage;
 
 use super::{ContainerState, CriError, CriKind, CriStep, SandboxState};

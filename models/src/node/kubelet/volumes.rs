@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::ids::PodUid;
+use crate::node::{Node, Signal};
 use crate::node_event::NodeToken;
-use crate::node_side::{Node, Signal};
 use crate::observation::PodStage;
 use crate::request::Request;
 

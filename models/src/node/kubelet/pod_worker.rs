@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use crate::containerd::{ContainerState, CriKind, CriResult};
 use crate::context::Context;
 use crate::ids::{ContainerId, PodUid};
+use crate::node::containerd::{ContainerState, CriKind, CriResult};
+use crate::node::{Node, Signal};
 use crate::node_event::NodeToken;
-use crate::node_side::{Node, Signal};
 use crate::objects::{Phase, Pod, PodStatus};
 use crate::observation::{Observation, PodStage};
 

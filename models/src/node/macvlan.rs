@@ -11,12 +11,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
-use crate::cni_exec::{CniResult, Execution, Parent};
 use crate::context::Context;
 use crate::event::Event;
 use crate::ids::IpamCallId;
+use crate::node::Node;
+use crate::node::cni_exec::{CniResult, Execution, Parent};
 use crate::node_event::NodeToken;
-use crate::node_side::Node;
 use crate::observation::{Observation, PodStage};
 
 /// CNI code of a plugin's own failure.

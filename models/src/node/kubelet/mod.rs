@@ -19,8 +19,8 @@ use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
 use crate::ids::{ClientId, PodUid, WatchId};
+use crate::node::{Node, Signal};
 use crate::node_event::{NodeEvent, NodeToken};
-use crate::node_side::{Node, Signal};
 use crate::objects::{Phase, Pod, PodStatus};
 use crate::request::{
     Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Request, WatchOwner,

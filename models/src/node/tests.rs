@@ -1,13 +1,10 @@
 //! What a node does, seen through what the world observes.
 
-#[path = "harness.rs"]
-mod harness;
-
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use self::harness::World;
+use super::harness::World;
 use crate::cni::Verb;
 use crate::ids::{NodeIndex, PodUid};
 use crate::observation::Observation;
