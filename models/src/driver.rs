@@ -18,10 +18,9 @@ use crate::context::Context;
 use crate::controllers::{Controllers, PodTemplate};
 use crate::event::Event;
 use crate::ids::{ClientId, NodeIndex, PodUid};
-use crate::objects::{Phase, PodSpec};
+use crate::objects::{Phase, PodSpec, WorkloadObject};
 use crate::request::{
-    ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadObject,
-    WorkloadWrite,
+    ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadWrite,
 };
 
 crate::parameter_group! {

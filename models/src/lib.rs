@@ -27,7 +27,6 @@ pub mod event;
 pub mod ids;
 pub mod machine;
 pub mod node;
-pub mod node_event;
 pub mod node_parameters;
 pub mod objects;
 pub mod observation;

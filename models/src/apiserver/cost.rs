@@ -253,10 +253,11 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
 }
 
 fn workload_name(
-    object: crate::request::WorkloadObject,
+    object: crate::objects::WorkloadObject,
     write: crate::request::WorkloadWrite,
 ) -> (&'static str, &'static str) {
-    use crate::request::{WorkloadObject as O, WorkloadWrite as W};
+    use crate::objects::WorkloadObject as O;
+    use crate::request::WorkloadWrite as W;
     let create = write == W::Create;
     match (object, create) {
         (O::Deployment(_), true) => ("POST", "deployments"),

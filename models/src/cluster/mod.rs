@@ -15,13 +15,13 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 use drydock_traces::workload::Workload;
 
-use crate::apiserver::{ApiEvent, ApiServers, Delivery};
+use crate::apiserver::{ApiServers, Delivery};
 use crate::cni::{Ipam, IpamAnswer};
 use crate::context::{Context, Core};
+use crate::controllers::Controllers;
 use crate::controllers::scheduler::Scheduler;
-use crate::controllers::{ControlEvent, ControlToken, Controllers, Recorder, Role};
 use crate::driver::{Churn, Driver};
-use crate::event::{CpuToken, Event};
+use crate::event::{ApiEvent, ControlEvent, ControlToken, CpuToken, Event, Recorder, Role};
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::machine::Machine;
 use crate::node::Nodes;

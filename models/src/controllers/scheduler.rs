@@ -17,7 +17,7 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
-use crate::event::{CpuToken, Event};
+use crate::event::{ControlEvent, CpuToken, Event, Recorder, Role};
 use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod};
 use crate::parameters::{Parameters, Rate};
@@ -27,7 +27,6 @@ use crate::request::{
 };
 
 use super::event_sink::EventSink;
-use super::{ControlEvent, Recorder, Role};
 
 crate::parameter_group! {
     /// kube-scheduler.

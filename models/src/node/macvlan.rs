@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
 use crate::context::Context;
 use crate::event::Event;
+use crate::event::NodeToken;
 use crate::ids::IpamCallId;
 use crate::node::Node;
 use crate::node::cni_exec::{CniResult, Execution, Parent};
-use crate::node_event::NodeToken;
 use crate::observation::{Observation, PodStage};
 
 /// CNI code of a plugin's own failure.

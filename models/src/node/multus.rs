@@ -13,10 +13,10 @@ use drydock_engine::time::SimInstant;
 use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
 use crate::context::Context;
 use crate::event::Event;
+use crate::event::NodeToken;
 use crate::ids::{ClientId, IpamCallId};
 use crate::node::cni_exec::{CniResult, Execution, Parent};
 use crate::node::{Node, Signal};
-use crate::node_event::NodeToken;
 use crate::observation::PodStage;
 use crate::request::{
     Answer, ApiError, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response,

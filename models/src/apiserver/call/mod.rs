@@ -11,15 +11,15 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::context::Core;
-use crate::event::{CpuToken, Event};
+use crate::event::{ApiEvent, CpuToken, Event};
 use crate::ids::{CallId, ClientId, NodeIndex};
 use crate::observation::{ApiCallKind, Observation};
-use crate::request::{Answer, ApiError, ClientClass, ReplyTo, Request, Response};
+use crate::request::{Answer, ApiError, ClientClass, ReplyTo, Request, Response, matches};
 
 use super::cost::{self, describe};
 use super::fault::CallEffect;
 use super::flow_control::{Admission, Level};
-use super::{ApiEvent, ApiServers, Delivery};
+use super::{ApiServers, Delivery};
 
 /// Where a call is on the server's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -729,7 +729,7 @@ impl ApiServers {
                 }
                 // A full page has a token while anything follows, whatever selects it.
                 let last = found.last().map(|object| object.name.clone());
-                found.retain(|object| super::watch::matches(selectors, object));
+                found.retain(|object| matches(selectors, object));
                 let mut next = None;
                 if *limit > 0 && found.len() >= *limit as usize {
                     found.truncate(*limit as usize);

@@ -20,13 +20,11 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use self::pods::merged;
-use super::watch::matches;
 use crate::ids::{NodeIndex, PodUid};
-use crate::objects::{Pod, ResourceVersion};
+use crate::objects::{Pod, ResourceVersion, WorkloadObject};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, Part, Request, Response, Selector, WorkloadObject,
-    WorkloadWrite,
+    Answer, ApiError, Custom, CustomKind, Part, Request, Response, Selector, WorkloadWrite, matches,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.

@@ -2,9 +2,9 @@
 //! Source: containerd v1.7.2 `pkg/cri/server/container_{create,start,stop}.go`.
 
 use crate::context::Context;
+use crate::event::NodeEvent;
 use crate::ids::ContainerId;
 use crate::node::Node;
-use crate::node_event::NodeEvent;
 use crate::observation::PodStage;
 
 use super::{ContainerState, CriError, CriKind, CriStep, SandboxState};

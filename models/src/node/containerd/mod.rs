@@ -17,10 +17,10 @@ use drydock_engine::time::SimInstant;
 use crate::cni::{CniError, NodeChange, Verb};
 use crate::context::Context;
 use crate::event::Event;
+use crate::event::{NodeEvent, NodeToken};
 use crate::ids::{ContainerId, NetnsId, PodUid};
 use crate::machine::{ListedSandbox, Namespace};
 use crate::node::{Node, Signal, killed};
-use crate::node_event::{NodeEvent, NodeToken};
 use crate::objects::Pod;
 use crate::observation::{Observation, PodStage};
 

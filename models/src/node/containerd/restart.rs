@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::event::NodeEvent;
 use crate::node::{Node, Signal};
-use crate::node_event::NodeEvent;
 
 use super::{ContainerState, CriCall, CriError, CriKind, CriStep, Sandbox, SandboxState};
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use crate::cni::{CniError, Verb};
 use crate::context::Context;
+use crate::event::{NodeEvent, NodeToken};
 use crate::node::{Node, Signal};
-use crate::node_event::{NodeEvent, NodeToken};
 use crate::objects::Pod;
 use crate::observation::PodStage;
 

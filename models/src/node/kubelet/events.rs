@@ -3,8 +3,8 @@
 //! Source: client-go `tools/record/event.go:300-317`, kubernetes v1.26.5 `cmd/kubelet/app/server.go:593`.
 
 use crate::context::Context;
+use crate::event::NodeToken;
 use crate::node::Node;
-use crate::node_event::NodeToken;
 use crate::request::{ReplyTo, Request};
 
 /// Events that the broadcaster's queue holds: a constant of client-go.

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::event::{NodeEvent, NodeToken};
 use crate::ids::ContainerId;
 use crate::node::containerd::{CriKind, SandboxState};
 use crate::node::{Node, Signal};
-use crate::node_event::{NodeEvent, NodeToken};
 
 /// The collector.
 #[derive(Debug, Default)]

@@ -18,9 +18,9 @@ use drydock_engine::server::FifoServer;
 use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
+use crate::event::{NodeEvent, NodeToken};
 use crate::ids::{ClientId, PodUid, WatchId};
 use crate::node::{Node, Signal};
-use crate::node_event::{NodeEvent, NodeToken};
 use crate::objects::{Phase, Pod, PodStatus};
 use crate::request::{
     Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Request, WatchOwner,

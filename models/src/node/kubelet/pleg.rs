@@ -8,9 +8,9 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
+use crate::event::NodeToken;
 use crate::ids::PodUid;
 use crate::node::Node;
-use crate::node_event::NodeToken;
 
 /// Where the generator stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

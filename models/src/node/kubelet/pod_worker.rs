@@ -10,10 +10,10 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
+use crate::event::NodeToken;
 use crate::ids::{ContainerId, PodUid};
 use crate::node::containerd::{ContainerState, CriKind, CriResult};
 use crate::node::{Node, Signal};
-use crate::node_event::NodeToken;
 use crate::objects::{Phase, Pod, PodStatus};
 use crate::observation::{Observation, PodStage};
 

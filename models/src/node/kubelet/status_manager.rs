@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::event::{NodeEvent, NodeToken};
 use crate::ids::PodUid;
 use crate::node::{Node, Signal};
-use crate::node_event::{NodeEvent, NodeToken};
 use crate::objects::{Phase, PodStatus};
 use crate::observation::{Observation, PodStage};
 use crate::request::{Answer, Consistency, Request, Response};

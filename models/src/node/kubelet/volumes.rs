@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::event::NodeToken;
 use crate::ids::PodUid;
 use crate::node::{Node, Signal};
-use crate::node_event::NodeToken;
 use crate::observation::PodStage;
 use crate::request::Request;
 

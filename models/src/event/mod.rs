@@ -1,5 +1,10 @@
 //! The closed set of events in the queue. A component schedules only events of its own part;
-//! [`crate::cluster::Cluster`] routes them. Serialised as they are into the event log.
+//! [`crate::cluster::Cluster`] routes them. Serialised as they are into the event log. What an event
+//! leads to is not known here: events name identities and values alone.
+
+mod api;
+mod control;
+mod node;
 
 use drydock_engine::queue::{Event as QueueEvent, Lane};
 use serde::Serialize;
@@ -7,9 +12,11 @@ use serde::Serialize;
 use crate::cni::{IpamCall, NodeChange};
 use crate::ids::{CallId, IpamCallId, NodeIndex};
 
-pub use crate::apiserver::ApiEvent;
-pub use crate::controllers::{ControlEvent, ControlToken};
-pub use crate::node_event::{NodeEvent, NodeToken};
+pub use self::api::ApiEvent;
+pub use self::control::{
+    ControlEvent, ControlToken, DeploymentStep, Recorder, ReplicasStep, Role, StatefulSetStep,
+};
+pub use self::node::{NodeEvent, NodeToken};
 
 /// One event of the world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
