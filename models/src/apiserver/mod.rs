@@ -36,7 +36,7 @@ use drydock_engine::server::TokenBucket;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
-use crate::context::Core;
+use crate::core::Core;
 use crate::event::{ApiEvent, Event};
 use crate::ids::{CallId, ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{Pod, ResourceVersion};

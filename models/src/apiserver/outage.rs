@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::context::Core;
+use crate::core::Core;
 use crate::event::{ApiEvent, Event};
 use crate::ids::NodeIndex;
 use crate::request::ApiError;

@@ -2,7 +2,7 @@
 
 use drydock_engine::time::SimInstant;
 
-use crate::context::Core;
+use crate::core::Core;
 use crate::event::{ApiEvent, CpuToken, Event};
 use crate::ids::{ClientId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;

@@ -16,13 +16,15 @@ use drydock_engine::time::SimInstant;
 use drydock_traces::workload::Workload;
 
 use crate::apiserver::{ApiServers, Delivery};
-use crate::cni::{Ipam, IpamAnswer};
-use crate::context::{Context, Core};
+use crate::cni::IpamAnswer;
+use crate::context::Context;
 use crate::controllers::Controllers;
 use crate::controllers::scheduler::Scheduler;
+use crate::core::Core;
 use crate::driver::{Churn, Driver};
 use crate::event::{ApiEvent, ControlEvent, ControlToken, CpuToken, Event, Recorder, Role};
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::Ipam;
 use crate::machine::Machine;
 use crate::node::Nodes;
 use crate::observation::Observation;

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use drydock_engine::stream::Stream;
 
-use crate::context::{Context, Core};
+use crate::context::Context;
+use crate::core::Core;
 use crate::event::{ControlEvent, ControlToken, Event, Recorder, Role};
 use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod, PodSpec, WorkloadObject};

@@ -10,10 +10,12 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::{ApiServers, Delivery};
-use crate::cni::{CniError, Ipam, IpamCall, Verb};
-use crate::context::{Context, Core};
+use crate::cni::{CniError, IpamCall, Verb};
+use crate::context::Context;
+use crate::core::Core;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
+use crate::ipam::Ipam;
 use crate::machine::Machine;
 use crate::node::Nodes;
 use crate::objects::PodSpec;

@@ -1,7 +1,7 @@
 //! The macvlan plugin: ADD makes the link, executes the IPAM, configures the address; DEL executes
 //! the IPAM, then deletes the link. No duplicate address detection for IPv4.
 //!
-//! An IPAM that is the network plugin itself ([`crate::cni::Ipam::is_network_plugin`]) passes
+//! An IPAM that is the network plugin itself ([`crate::ipam::Ipam::is_network_plugin`]) passes
 //! through here as well, because the link and its address are the world's truth; but it pays no
 //! macvlan, detects nothing that it does not say itself, and dies with its process.
 //! Source: containernetworking/plugins `plugins/main/macvlan/macvlan.go:202-429`,

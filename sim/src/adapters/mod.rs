@@ -5,7 +5,7 @@ pub mod berth;
 use std::net::IpAddr;
 
 use drydock_engine::Tasks;
-use drydock_models::cni::Ipam;
+use drydock_models::ipam::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
 use drydock_models::peers::calico::Calico;

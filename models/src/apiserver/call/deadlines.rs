@@ -4,7 +4,7 @@ use drydock_engine::time::SimInstant;
 
 use super::Stage;
 use crate::apiserver::ApiServers;
-use crate::context::Core;
+use crate::core::Core;
 use crate::event::{ApiEvent, Event};
 use crate::ids::CallId;
 

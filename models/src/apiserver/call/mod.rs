@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use crate::context::Core;
+use crate::core::Core;
 use crate::event::{ApiEvent, CpuToken, Event};
 use crate::ids::{CallId, ClientId, NodeIndex};
 use crate::observation::{ApiCallKind, Observation};

@@ -39,9 +39,10 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::parameters::Parameters;
 use crate::process::queueing::Semaphore;
 use crate::process::{NewProcess, ProcessId, Processes};

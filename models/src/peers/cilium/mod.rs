@@ -34,10 +34,11 @@ use std::time::Duration;
 use drydock_engine::stream::Streams;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::parameters::{Millicores, Parameters};
 use crate::process::{NewProcess, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget};

@@ -57,10 +57,11 @@ use self::subnet::Subnet;
 use self::switch::SwitchStep;
 use super::Pool;
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::request::{
     Change, ClientClass, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };

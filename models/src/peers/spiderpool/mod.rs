@@ -48,10 +48,11 @@ use std::time::Duration;
 use drydock_engine::stream::Stream;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, IpamStage, NodeChange};
+use crate::cni::{IpamCall, IpamStage, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::request::{Change, Request, Response};
 
 use super::Pool;

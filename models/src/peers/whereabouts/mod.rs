@@ -37,9 +37,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::objects::ResourceVersion;
 use crate::request::{Change, Custom, Request, Response};
 

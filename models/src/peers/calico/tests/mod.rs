@@ -11,8 +11,9 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use super::Calico;
-use crate::cni::{Ipam, NodeChange, Verb};
+use crate::cni::{NodeChange, Verb};
 use crate::ids::{NodeIndex, PodUid};
+use crate::ipam::Ipam;
 use crate::peers::Pool;
 use crate::peers::harness::{World, dual_pool, pool};
 

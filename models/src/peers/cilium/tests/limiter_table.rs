@@ -13,9 +13,10 @@ use drydock_engine::time::SimInstant;
 
 use super::settings;
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, Assigned, CniError, Ipam, IpamCall, NodeChange, Verb};
+use crate::cni::{Assigned, CniError, IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, Ipam};
 use crate::peers::cilium::limiter::{Limiter, Settings};
 use crate::peers::harness::World;
 use crate::process::{NewProcess, Processes};

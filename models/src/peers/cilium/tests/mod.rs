@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::Cilium;
 use super::limiter::Settings;
-use crate::cni::{Ipam, NodeChange, Verb};
+use crate::cni::{NodeChange, Verb};
 use crate::ids::{NodeIndex, PodUid};
+use crate::ipam::Ipam;
 use crate::parameters::Parameters;
 use crate::peers::Pool;
 use crate::peers::harness::{World, dual_pool, pool};

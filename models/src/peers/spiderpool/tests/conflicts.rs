@@ -14,9 +14,10 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, Ipam, IpamCall, NodeChange, Verb};
+use crate::cni::{IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, Ipam};
 use crate::parameters::{Parameters, Span, Table};
 use crate::peers::harness::{World, dual_pool, pool};
 use crate::peers::spiderpool::{Spiderpool, Wait};
