@@ -32,7 +32,6 @@ pub mod ids;
 pub mod ipam;
 pub mod machine;
 pub mod node;
-pub mod node_parameters;
 pub mod objects;
 pub mod observation;
 pub mod parameters;

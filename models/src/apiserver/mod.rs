@@ -25,7 +25,6 @@ pub mod store;
 mod call;
 mod etcd;
 mod outage;
-mod parameters;
 mod watch;
 mod watching;
 
@@ -45,9 +44,7 @@ use crate::request::{
     WatchOwner,
 };
 
-pub use self::cost::CostParameters;
 pub use self::fault::{CallEffect, CallFault, CallSelector, FaultId, FiredFault};
-pub use self::parameters::{ApiParameters, EtcdParameters, NetParameters};
 
 use self::call::Calls;
 use self::etcd::Etcd;

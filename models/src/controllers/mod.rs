@@ -30,48 +30,16 @@ use crate::core::Core;
 use crate::event::{ControlEvent, ControlToken, Event, Recorder, Role};
 use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod, PodSpec, WorkloadObject};
-use crate::parameters::{Rate, Span};
+use crate::parameters::{KcmParameters, Span};
 use crate::request::{
     Answer, Change, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response, WatchOwner,
     WatchTarget,
 };
 
-pub use self::scheduler::SchedParameters;
-
 use self::deployment::Deployments;
 use self::node_lifecycle::NodeLifecycle;
 use self::replicas::{Replicas, Wanted};
 use self::stateful_set::StatefulSets;
-
-crate::parameter_group! {
-    /// kube-controller-manager.
-    KcmParameters = "kcm" {
-        /// Rate of each controller's client.
-        qps: Rate,
-        /// Its burst.
-        burst: u64,
-        /// Workers of each controller.
-        workers: u64,
-        /// Pods of the first batch.
-        slow_start_initial: u64,
-        /// Pods of one sync.
-        burst_replicas: u64,
-        /// First wait of a key that failed.
-        retry_base: Duration,
-        /// Longest wait of a key that failed.
-        retry_max: Duration,
-        /// CPU of the process per Pod created.
-        cpu_per_pod: Duration,
-        /// Time after which a silent leader is replaced.
-        lease: Duration,
-        /// How often a candidate looks.
-        lease_retry: Span,
-        /// Silence after which a node is not ready.
-        node_grace: Duration,
-        /// How long Pods stay on a node that is not ready.
-        node_toleration: Duration,
-    }
-}
 
 /// What the Pods of a workload object look like.
 #[derive(Clone, Debug, PartialEq, Eq)]

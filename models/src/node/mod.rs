@@ -25,10 +25,9 @@ use crate::context::Context;
 use crate::event::{CpuToken, Event};
 use crate::event::{NodeEvent, NodeToken};
 use crate::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid, WatchId};
-use crate::node_parameters::NodeSideParameters;
 use crate::objects::Pod;
 use crate::observation::{Observation, PodStage};
-use crate::parameters::Span;
+use crate::parameters::{NodeSideParameters, Span};
 use crate::request::{Change, ReplyTo, Request, Response};
 
 use self::containerd::{CriResult, Runtime};

@@ -66,7 +66,7 @@ impl<I: Ipam> World<I> {
         settings: &[&str],
         workers: u32,
         seed: u64,
-        make: impl FnOnce(&Parameters) -> I,
+        make: impl FnOnce(&Table) -> I,
     ) -> Self {
         let mut table = Table::profile(profile).unwrap();
         for setting in settings {
@@ -85,7 +85,7 @@ impl<I: Ipam> World<I> {
         for (index, machine) in machines.iter().enumerate() {
             api.set_node(Rc::clone(&machine.node_name), NodeIndex(index as u32));
         }
-        let ipam = make(&parameters);
+        let ipam = make(&table);
         let mut world = World {
             queue: Queue::new(TieBreak::Fifo),
             streams,

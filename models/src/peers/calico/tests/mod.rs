@@ -34,8 +34,8 @@ fn world(pool: &Pool, workers: u32, more: &[&str]) -> World<Calico> {
         .chain(more)
         .copied()
         .collect();
-    World::new("event-model-check", &settings, workers, 7, |parameters| {
-        Calico::new(pool, parameters)
+    World::new("event-model-check", &settings, workers, 7, |table| {
+        Calico::new(pool, table).unwrap()
     })
 }
 

@@ -8,21 +8,23 @@ use std::time::Duration;
 
 use super::Cilium;
 use super::limiter::Settings;
+use super::parameters::CiliumParameters;
 use crate::cni::{NodeChange, Verb};
 use crate::ids::{NodeIndex, PodUid};
 use crate::ipam::Ipam;
-use crate::parameters::Parameters;
+use crate::parameters::Table;
 use crate::peers::Pool;
 use crate::peers::harness::{World, dual_pool, pool};
 
 /// The limiter of endpoint creation as released.
 pub(super) fn settings() -> Settings {
-    super::agent::create_settings(&Parameters::profile("measured").unwrap().cilium)
+    let parameters = CiliumParameters::read(&Table::released()).unwrap();
+    super::agent::create_settings(&parameters)
 }
 
 fn world(pool: &Pool, workers: u32, more: &[&str]) -> World<Cilium> {
-    let mut world = World::new("measured", more, workers, 7, |parameters| {
-        Cilium::new(pool.clone(), parameters)
+    let mut world = World::new("measured", more, workers, 7, |table| {
+        Cilium::new(pool.clone(), table).unwrap()
     });
     world.pass(Duration::from_secs(1));
     world

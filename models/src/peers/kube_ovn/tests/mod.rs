@@ -63,7 +63,8 @@ impl Bench {
             IpAddr::from(last.to_be_bytes()),
         );
         let pool = Pool::new(vec![vec![range]]).expect("one range");
-        let (mut cluster, mut queue) = Cluster::new(spec, Box::new(KubeOvn::new(pool)));
+        let ipam = KubeOvn::new(pool, &table).expect("readable constants");
+        let (mut cluster, mut queue) = Cluster::new(spec, Box::new(ipam));
         let seen: Seen = Rc::default();
         let sink = seen.clone();
         cluster.observe(Box::new(move |at, observation| {

@@ -55,7 +55,7 @@ impl World {
             table.set(assignment).unwrap();
         }
         let parameters = Parameters::read(&table).unwrap();
-        let ipam = Spiderpool::new(pool, Vec::new(), parameters.spiderpool.coordinator);
+        let ipam = Spiderpool::new(pool, Vec::new(), &table).unwrap();
         let spec = ClusterSpec {
             node_names: ClusterSpec::node_names(nodes),
             masters: ClusterSpec::masters(nodes),

@@ -44,8 +44,8 @@ fn v6(count: u128) -> Vec<(IpAddr, IpAddr)> {
 impl Bench {
     fn new(families: Vec<Vec<(IpAddr, IpAddr)>>, settings: &[&str]) -> Bench {
         let pool = Pool::new(families).unwrap();
-        let mut bench = Bench(World::new("measured", settings, 2, 11, |_| {
-            Whereabouts::new(&pool)
+        let mut bench = Bench(World::new("measured", settings, 2, 11, |table| {
+            Whereabouts::new(&pool, table).unwrap()
         }));
         bench.pass(Duration::from_secs(5));
         bench.answered.clear();
@@ -324,7 +324,7 @@ fn a_full_pool_refuses_and_the_refusal_does_not_change_it() {
 fn an_add_and_a_del_end_at_their_limits_and_only_the_add_says_so() {
     // Somebody else holds a Lease that does not expire within the limits.
     let mut bench = used(vec![v4(100)], &[]);
-    bench.parameters.whereabouts.lease_duration = Duration::from_secs(1000);
+    bench.ipam.parameters.lease_duration = Duration::from_secs(1000);
     let holder = bench.exec(Verb::Add, "holder", 9, 1);
     while !bench.lease_is_held() {
         bench.step();

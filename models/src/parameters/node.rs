@@ -3,22 +3,9 @@
 
 use std::time::Duration;
 
+use super::table::{ParameterError, Table};
+use super::value::{Millicores, Rate, Span};
 use crate::parameter_group;
-use crate::parameters::{Millicores, ParameterError, Rate, Span, Table};
-
-/// The built-in parameter files of the node side.
-pub const FILES: &[(&str, &str)] = &[
-    ("node.toml", include_str!("../parameters/node.toml")),
-    ("kubelet.toml", include_str!("../parameters/kubelet.toml")),
-    (
-        "containerd.toml",
-        include_str!("../parameters/containerd.toml"),
-    ),
-    ("cni.toml", include_str!("../parameters/cni.toml")),
-    ("macvlan.toml", include_str!("../parameters/macvlan.toml")),
-    ("multus.toml", include_str!("../parameters/multus.toml")),
-    ("check.toml", include_str!("../parameters/check.toml")),
-];
 
 parameter_group! {
     /// A machine.
