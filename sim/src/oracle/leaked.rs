@@ -21,13 +21,13 @@
 //! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a machine
 //! that is off. Affinities, podCIDRs and a node's own addresses are no records of this kind.
 //!
-//! [`Ipam::allocated`]: drydock_models::cni::Ipam::allocated
+//! [`Ipam::allocated`]: drydock_models::ipam::Ipam::allocated
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use drydock_models::cni::{Allocated, AllocatedTo};
 use drydock_models::ids::{ContainerId, PodUid};
+use drydock_models::ipam::{Allocated, AllocatedTo};
 
 use super::Truth;
 

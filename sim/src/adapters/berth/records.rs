@@ -7,8 +7,8 @@ use berth::core::holder::{HolderState, Record, decode_records};
 use berth::core::objects::{AddressPool, Kind, Object};
 use berth::core::pool::Pool;
 use drydock_models::apiserver::ApiServers;
-use drydock_models::cni::{Allocated, AllocatedTo};
 use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::ipam::{Allocated, AllocatedTo};
 use drydock_models::observation::Observation;
 use drydock_models::request::Custom;
 

@@ -4,8 +4,8 @@
 
 use drydock_engine::Streams;
 use drydock_models::cluster::{Action, Injected};
-use drydock_models::cni::{IpamFault, Trouble};
 use drydock_models::ids::NodeIndex;
+use drydock_models::ipam::{IpamFault, Trouble};
 use drydock_traces::plan::{Fault, FaultKind};
 
 use super::{Hands, Hindrance, Injector, State, duration};
