@@ -128,6 +128,9 @@ impl Agent {
             return;
         };
         let queued: Vec<_> = pool.queue.iter().copied().collect();
+        for claim_id in &queued {
+            self.widen(*claim_id);
+        }
         let ids: Vec<_> = self.pools.keys().copied().collect();
         let paused: Vec<_> = ids
             .into_iter()
@@ -162,6 +165,30 @@ impl Agent {
             }
             self.touched_pools.extend([id, next]);
             self.count("berth_pool_fallbacks_total");
+        }
+    }
+
+    /// Pools that opened since the claim was made are tried next, before any a second time.
+    fn widen(&mut self, id: ClaimId) {
+        let Some(claim) = self.claims.get(&id).filter(|claim| claim.wanted.is_none()) else {
+            return;
+        };
+        let opened = self.opened_since(claim);
+        let Some(claim) = self.claims.get_mut(&id).filter(|_| !opened.is_empty()) else {
+            return;
+        };
+        claim.vain_pool_count = claim.pools.len() - 1;
+        claim.pools.splice(1..1, opened);
+    }
+
+    /// A pool opened, or its rules are others: claims that wait in a full one may go there.
+    pub(super) fn leave_full_pools(&mut self) {
+        let full: Vec<_> = (self.pools.iter())
+            .filter(|(_, pool)| pool.search.is_exhausted())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in full {
+            self.fall_back(id, false);
         }
     }
 

@@ -629,7 +629,9 @@ impl Agent {
                 at: now,
             };
             self.disarm(&Timer::Release(request.attachment.clone()));
+            let known = self.attachments.get(&request.attachment);
             let attached = Attached {
+                answered_here: known.is_none_or(|known| known.answered_here),
                 binding: binding.clone(),
                 place,
                 releasing: None,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::claims::{ClaimAt, ClaimId, Wanted};
+use super::claims::{Claim, ClaimAt, ClaimId, Wanted};
 use super::{Agent, Hold, Place, PoolId, Purpose};
 use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::choice::{self, Choice, Interface, NamespaceFacts, PodNames, Undecided};
@@ -19,6 +19,9 @@ use crate::ports::{ApiError, Consistency};
 const TOLD_BYTES_MAX: usize = 512;
 /// Units: bytes. Of one reason.
 const REASON_BYTES_MAX: usize = 240;
+
+/// The interface that every runtime makes first.
+pub(super) const FIRST_INTERFACE: &str = "eth0";
 
 /// What rules look at in a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,10 +122,10 @@ impl Agent {
     }
 
     /// The interface of an ADD. Where the agent was not told which network is the default one, it is
-    /// that of `eth0`, the interface that every runtime makes first.
+    /// that of the first interface.
     pub(super) fn asker(&self, request: &AddRequest) -> Asker {
         let is_default = match self.config.default_network.as_str() {
-            "" => request.attachment.interface == "eth0",
+            "" => request.attachment.interface == FIRST_INTERFACE,
             name => request.network == name,
         };
         Asker {
@@ -325,6 +328,19 @@ impl Agent {
         let is_anothers =
             wanted.is_some_and(|wanted| self.kept_for_another(wanted, &claim.pod_name).is_some());
         !is_anothers && self.door(&claim.pod, &claim.asker).lets(pool, ordinal)
+    }
+
+    /// The pools that are open for a claim now and were not when it was made, in order.
+    pub(super) fn opened_since(&self, claim: &Claim) -> Vec<PoolId> {
+        let Door::Open { mut pools, .. } = self.door(&claim.pod, &claim.asker) else {
+            return Vec::new();
+        };
+        pools.retain(|pool| {
+            !claim.pools.contains(pool)
+                && self.takes_new_claims(*pool)
+                && self.kept_for_unreadable(&claim.pod_name, *pool).is_none()
+        });
+        pools
     }
 
     /// The reservation that keeps an ordinal for another Pod than this one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth::core::exchange::{MountId, PathState, Probe, Sandbox};
 use berth::ports::{LocalError, SpoolEntry, SpoolId};
 use drydock_engine::{Stream, Streams};
-use drydock_models::cni::Trouble;
+use drydock_models::ipam::Trouble;
 
 use super::ports::Disk;
 
