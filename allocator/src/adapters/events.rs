@@ -13,8 +13,8 @@ use super::bucket::{Rate, TokenBucket};
 use super::clock::{boot_time, wall_time};
 use super::line::one_line;
 use super::metrics::Metrics;
+use crate::core::api::ApiError;
 use crate::core::time::{BootTime, WallTime};
-use crate::ports::ApiError;
 
 /// A report that was posted is not posted again for so long.
 const FOLDED_FOR: Duration = Duration::from_mins(10);
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(event["type"], "Warning");
         assert_eq!(event["reportingInstance"], "n1");
         let name = event["metadata"]["name"].as_str().unwrap();
-        assert!(crate::cni::names::is_object_name(name), "{name}");
+        assert!(crate::core::names::is_object_name(name), "{name}");
     }
 
     #[tokio::test]

@@ -2,8 +2,8 @@
 //! here waits, logs, reads a clock or knows of sockets and files.
 
 pub mod agent;
+pub mod api;
 pub mod block;
-pub mod call;
 pub mod choice;
 pub mod condition;
 pub mod controller;
@@ -16,11 +16,13 @@ pub mod journal;
 pub mod labels;
 #[cfg(feature = "mutants")]
 mod mutant;
+pub mod names;
 pub mod naming;
 pub mod objects;
 pub mod ordinal;
 pub mod plugin;
 pub mod pool;
+pub mod report;
 pub mod retry;
 pub mod selection;
 pub mod set_aside;

@@ -107,8 +107,8 @@ pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
 
 /// What one object that cannot be read made of a whole answer, once.
 #[cfg(feature = "mutants")]
-pub(crate) fn whole_answer_unreadable() -> crate::ports::ApiError {
-    crate::ports::ApiError::Invalid {
+pub(crate) fn whole_answer_unreadable() -> super::api::ApiError {
+    super::api::ApiError::Invalid {
         message: "the answer cannot be read".to_owned(),
     }
 }

@@ -8,12 +8,11 @@ use futures::stream::FuturesUnordered;
 
 use super::{carry, next_of, ready_events};
 use crate::core::agent::{Agent, Finding, Input, Output};
-use crate::core::call::{ApiRequest, WatchId};
-use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
+use crate::core::api::{ApiError, ApiRequest, Applied, WatchEvent, WatchId};
+use crate::core::exchange::{Failure, InboxEvent, PluginRequest, Response, Verb};
 use crate::core::time::BootTime;
 use crate::ports::{
-    AgentPorts, ApiError, ApiServer, Applied, Clock, Entropy, Inbox, InboxEvent, Journal,
-    Namespaces, Observer, Sandboxes, Spool, WatchEvent,
+    AgentPorts, ApiServer, Clock, Entropy, Inbox, Journal, Namespaces, Observer, Sandboxes, Spool,
 };
 
 type WatchOf<P> = <<P as AgentPorts>::Api as ApiServer>::Watch;
@@ -181,7 +180,7 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
         self.run(async move { next.await.unwrap_or(Done::Nothing) });
     }
 
-    fn open_watch(&mut self, id: WatchId, query: crate::ports::WatchQuery) {
+    fn open_watch(&mut self, id: WatchId, query: crate::core::api::WatchQuery) {
         let ports = self.ports;
         let (handle, registration) = AbortHandle::new_pair();
         self.watches.insert(id, handle);

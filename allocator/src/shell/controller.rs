@@ -7,10 +7,10 @@ use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 
 use super::{carry, next_of, ready_events};
-use crate::core::call::WatchId;
+use crate::core::api::{ApiError, WatchEvent, WatchId};
 use crate::core::controller::{Controller, Input, Output};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, ApiServer, Clock, ControllerPorts, Entropy, Observer, WatchEvent};
+use crate::ports::{ApiServer, Clock, ControllerPorts, Entropy, Observer};
 
 type WatchOf<P> = <<P as ControllerPorts>::Api as ApiServer>::Watch;
 

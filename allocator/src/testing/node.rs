@@ -9,8 +9,8 @@ use futures::channel::oneshot;
 use super::world::{Inner, Shared};
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{RequestId, Response};
-use crate::ports::{InboxEvent, Metric, SpoolEntry};
+use crate::core::exchange::{InboxEvent, RequestId, Response, SpoolEntry};
+use crate::core::report::Metric;
 
 /// Requests with IDs from here are of a test's own plugins.
 pub(super) const OWN_ASKS: u64 = 1 << 62;

@@ -6,15 +6,20 @@ use futures::{FutureExt as _, StreamExt as _};
 use super::node::{Looks, NodePorts, OWN_ASKS, lock};
 use super::world::{Arrival, Inner, Pending, Shared, Wait};
 use crate::core::agent::AgentState;
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{
+    ApiError, ApiReply, ApiRequest, Applied, Consistency, ListPage, ListQuery, Part, Preconditions,
+    WatchEvent, WatchQuery,
+};
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{MountId, PathState, Probe, RequestId, Response, Sandbox};
+use crate::core::exchange::{
+    InboxEvent, MountId, PathState, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId,
+};
 use crate::core::objects::{Metadata, Object, ObjectKey, Uid};
+use crate::core::report::{LocalError, Metric};
 use crate::core::time::{BootTime, WallTime};
 use crate::ports::{
-    AgentPorts, ApiError, ApiServer, Applied, Clock, Consistency, ControllerPorts, Entropy, Inbox,
-    InboxEvent, Journal, ListPage, ListQuery, LocalError, Metric, Namespaces, Observer, Part,
-    Preconditions, Sandboxes, Spool, SpoolEntry, SpoolId, Watch, WatchEvent, WatchQuery,
+    AgentPorts, ApiServer, Clock, ControllerPorts, Entropy, Inbox, Journal, Namespaces, Observer,
+    Sandboxes, Spool, Watch,
 };
 
 /// The mount of `/run/netns` on every node.

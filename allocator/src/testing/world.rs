@@ -19,18 +19,16 @@ use super::node::{NodePorts, NodeState, Sandboxed, lock};
 use super::ports::carry_out;
 use super::store::Store;
 use crate::core::agent::{Agent, AgentConfig};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Applied, Part, WatchEvent, WatchQuery};
 use crate::core::controller::{Controller, ControllerConfig};
 use crate::core::exchange::{
-    AddRequest, Attachment, DelRequest, PluginRequest, PodReference, RequestId, Response, Verb,
+    AddRequest, Attachment, DelRequest, InboxEvent, PluginRequest, PodReference, RequestId,
+    Response, SpoolEntry, SpoolId, Verb,
 };
 use crate::core::hash::mix;
 use crate::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, ObjectKey, Pod, Uid};
 use crate::core::pool::{Pool, approval, fingerprint};
 use crate::core::time::BootTime;
-use crate::ports::{
-    ApiError, Applied, InboxEvent, Part, SpoolEntry, SpoolId, WatchEvent, WatchQuery,
-};
 use crate::shell::{run_agent, run_controller};
 
 /// The default network of every node.

@@ -18,12 +18,13 @@ use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::events::EventApi;
-use crate::cni::names::is_object_name;
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
-use crate::ports::{
-    ApiError, ApiServer, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, Watch,
-    WatchEvent, WatchQuery,
+use crate::core::api::{
+    ApiError, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent,
+    WatchQuery,
 };
+use crate::core::names::is_object_name;
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
+use crate::ports::{ApiServer, Watch};
 
 pub use answers::unnamed_count;
 pub use paths::{api_version, plural};

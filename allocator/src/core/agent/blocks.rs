@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::claims::ClaimAt;
 use super::plan::Plan;
 use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolId, Purpose, Timer};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Applied, Consistency, Part};
 use crate::core::block::Block;
-use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::holder::Record;
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
-use crate::ports::{ApiError, Applied, Consistency, Part};
 
 /// A block as this agent sees it.
 #[expect(

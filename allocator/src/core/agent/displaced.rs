@@ -4,9 +4,8 @@
 //! deletes its own Pod. The kubelet then ends the sandbox, and the Pod's owner makes another.
 
 use super::{Agent, Place, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Preconditions};
 use crate::core::objects::{Kind, ObjectKey, Uid};
-use crate::ports::{ApiError, Preconditions};
 
 impl Agent {
     /// The last version of the block says that the place is another machine's, while an attachment

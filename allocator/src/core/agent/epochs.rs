@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{Agent, HostPart, Purpose, Timer};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::block::Block;
-use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
@@ -16,7 +16,6 @@ use crate::core::objects::{
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, Part};
 
 /// Condition of a `BerthNode`: an incarnation of the same boot was buried.
 const CONDITION_REVIVED: &str = "BuriedWhileAlive";

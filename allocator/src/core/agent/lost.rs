@@ -17,13 +17,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agent, Hold, Place, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
 use crate::core::holder::{Holder, decode_records};
 use crate::core::journal::{Binding, Damage, Entry, State};
 use crate::core::objects::{AddressBlock, Kind, Object, Uid};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
 /// What is known of what the journal does not say.
 #[derive(Default)]

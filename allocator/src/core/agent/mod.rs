@@ -39,7 +39,6 @@ pub use parts::{Finding, HostPart, PartState};
 pub use policy::Policy;
 pub use state::AgentState;
 
-use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
 use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
 use super::hash::mix;
 use super::journal::{self, Entry};
@@ -47,9 +46,9 @@ use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
 use super::pool::Pool;
 use super::set_aside::SetAside;
 use super::time::{BootTime, WallTime};
-use crate::ports::{
-    ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
-};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, CallId, WatchEvent, WatchId, WatchQuery};
+use crate::core::exchange::{ProbeId, SpoolEntry, SpoolId};
+use crate::core::report::{LocalError, Metric, Subject};
 
 use blocks::BlockState;
 use claims::{Claim, ClaimId};

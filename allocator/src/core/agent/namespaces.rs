@@ -4,11 +4,10 @@
 //! only while Pods come.
 
 use super::{Agent, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::choice::NamespaceFacts;
 use crate::core::objects::{Kind, Object, ObjectKey};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency};
 
 /// What is known of a Namespace.
 #[derive(Default)]

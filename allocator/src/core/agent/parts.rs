@@ -7,8 +7,8 @@ use super::{Agent, Output};
 use crate::core::condition::state_condition;
 use crate::core::exchange::Sandbox;
 use crate::core::objects::{BerthNode, Condition};
+use crate::core::report::LocalError;
 use crate::core::time::{BootTime, WallTime};
-use crate::ports::LocalError;
 
 /// Condition of a `BerthNode`: something that its agent depends on is lost.
 pub(super) const CONDITION_LOST: &str = "PartLost";

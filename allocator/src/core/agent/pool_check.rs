@@ -2,10 +2,9 @@
 //! out anything of it.
 
 use super::{Agent, BlockKey, PoolCheck, PoolId, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::objects::{Kind, Object, ObjectKey};
 use crate::core::pool::fingerprint;
-use crate::ports::{ApiError, Consistency};
 
 impl Agent {
     /// Reads the pool, so that nothing of a block just created is handed out for a pool that was

@@ -26,10 +26,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{Agent, BlockKey, Hold, Output, Phase, Place, ProbePurpose, Timer};
 use crate::core::exchange::{
     Attachment, DelRequest, Failure, GcRequest, PathState, Probe, RequestId, Response, Sandbox,
+    SpoolEntry,
 };
 use crate::core::journal::{Binding, Entry};
+use crate::core::report::LocalError;
 use crate::core::time::BootTime;
-use crate::ports::{LocalError, SpoolEntry};
 
 /// An answered ADD.
 pub(super) struct Attached {

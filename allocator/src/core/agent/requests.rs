@@ -3,15 +3,14 @@
 use super::claims::ClaimAt;
 use super::rights::{Asker, Door, Missing, PodFacts};
 use super::{Agent, Attached, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest, ProbeId};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::exchange::{
-    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
-    Response, Verb,
+    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, ProbeId,
+    RequestId, Response, Verb,
 };
 use crate::core::journal::{Binding, Entry};
 use crate::core::objects::{Kind, Object, ObjectKey, Uid};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency};
 
 /// An ADD that is not answered.
 pub(super) struct PendingAdd {

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 
 use super::claims::{ClaimAt, ClaimId, Wanted};
 use super::{Agent, Hold, Place, PoolId, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::choice::{self, Choice, Interface, NamespaceFacts, PodNames, Undecided};
 use crate::core::exchange::{AddRequest, Failure};
 use crate::core::objects::{AddressReservation, Kind, Object, ObjectKey, Pod, Uid};
 use crate::core::selection::{self, Candidate, Refusal};
-use crate::ports::{ApiError, Consistency};
 
 /// Units: bytes. A refusal goes to a plugin, a runtime and an Event: of a cluster with many pools
 /// not every rule is told.

@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 
 use super::startup::Watched;
 use super::{Agent, BlockKey, PoolId, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::{AddressBlock, Kind, LABEL_POOL, LABEL_ROOM, Object};
 use crate::core::version_went_back;
-use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
 /// Missing blocks are looked for among so many indexes at most, drawn by hash in larger pools.
 const MISSING_WINDOW: u64 = 4096;

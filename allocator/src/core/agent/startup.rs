@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::search::{Search, block_selection};
 use super::{Agent, BlockKey, Output, PoolCheck, PoolId, PoolState, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest, WatchId};
+use crate::core::api::{
+    ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection, WatchEvent, WatchId,
+    WatchQuery,
+};
 use crate::core::exchange::RequestId;
 use crate::core::journal::{self, Binding, Entry, Replay, State, UnknownVersion};
 use crate::core::objects::{AddressPool, AddressPoolSpec, Kind, Object, ObjectKey};
 use crate::core::pool::{Pool, approved_block_size};
+use crate::core::report::LocalError;
 use crate::core::time::BootTime;
-use crate::ports::{
-    ApiError, Consistency, ListQuery, LocalError, Selection, WatchEvent, WatchQuery,
-};
 
 /// How far the agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

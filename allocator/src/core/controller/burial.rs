@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Controller;
+use crate::core::api::Part;
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
 use crate::core::holder::{Record, decode_records};
@@ -15,7 +16,6 @@ use crate::core::objects::{
 };
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
-use crate::ports::Part;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CLEARED: &str = "RecordsCleared";

@@ -2,10 +2,9 @@
 //! duration on the observer's own clock.
 
 use super::{Controller, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::objects::{Kind, Lease, LeaseSpec, Metadata, Object, ObjectKey};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, Part};
 
 /// Where this process stands.
 #[derive(Default)]

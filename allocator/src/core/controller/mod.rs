@@ -16,16 +16,16 @@ mod survey;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::call::{ApiReply, ApiRequest, CallId, WatchId};
 use super::objects::{
     AddressPool, AddressReservation, BerthNode, DomainApproval, Kind, Node, Object, ObjectKey,
 };
 use super::retry::Backoff;
 use super::time::{BootTime, WallTime};
-use crate::ports::{
-    ApiError, Consistency, ListQuery, Metric, Part, Preconditions, Selection, WatchEvent,
-    WatchQuery,
+use crate::core::api::{
+    ApiError, ApiReply, ApiRequest, CallId, Consistency, ListQuery, Part, Preconditions, Selection,
+    WatchEvent, WatchId, WatchQuery,
 };
+use crate::core::report::Metric;
 
 use burial::Burials;
 use delays::{Delays, Unread};

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::{Controller, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery};
 use crate::core::objects::{AddressBlock, Kind, Object};
 use crate::core::set_aside::SetAside;
-use crate::ports::{ApiError, Consistency, ListQuery};
 
 /// All blocks as of one quorum list.
 #[derive(Default)]

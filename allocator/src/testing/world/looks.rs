@@ -5,10 +5,9 @@ use core::net::IpAddr;
 use super::{Asked, Costs, Faults, Store, Violation, World};
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{AddRequest, PluginRequest, RequestId, Response, Verb};
+use crate::core::exchange::{AddRequest, InboxEvent, PluginRequest, RequestId, Response, Verb};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
-use crate::ports::InboxEvent;
 use crate::testing::node::{OWN_ASKS, Sandboxed};
 
 impl World {
