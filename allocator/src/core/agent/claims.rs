@@ -1,41 +1,14 @@
 //! Claims: an ordinal is wanted for a Pod. Which block it is asked of, and what becomes of it.
 
-use super::blocks::{BlockState, Rest};
+use super::Agent;
+use super::block_state::{BlockState, Rest};
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Holding, Place, PoolId, Wanted};
 use super::rights::Asker;
-use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
+use super::timers::Timer;
 use crate::core::exchange::{Failure, RequestId};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::Uid;
 use crate::core::time::BootTime;
-
-/// Names a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ClaimId(pub(super) u64);
-
-/// Where a claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClaimAt {
-    /// In its pool's queue.
-    Queue,
-    /// Waits for the next write of a block.
-    Block(BlockKey),
-    /// Inside a write; pinned there when its outcome is unknown.
-    Place(Place),
-}
-
-/// One certain ordinal is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) block: BlockKey,
-    pub(super) ordinal: u16,
-    pub(super) reservation: String,
-}
-
-impl Wanted {
-    pub(super) fn place(&self, block: BlockKey) -> Option<u16> {
-        (block == self.block).then_some(self.ordinal)
-    }
-}
 
 /// An ordinal is wanted for a Pod.
 #[derive(Clone, Debug)]
@@ -474,7 +447,7 @@ impl Agent {
             };
             claim.at = ClaimAt::Place(place);
             let network = claim.asker.other_network().map(str::to_owned);
-            let holding = super::Holding {
+            let holding = Holding {
                 pod: claim.pod.clone(),
                 pod_name: claim.pod_name.clone(),
                 state: Hold::Unbound,

@@ -3,7 +3,10 @@
 //! records must go: the agent says so and, where it is certain that its own incarnation was buried,
 //! deletes its own Pod. The kubelet then ends the sandbox, and the Pod's owner makes another.
 
-use super::{Agent, Place, Purpose, Timer};
+use super::Agent;
+use super::errands::Purpose;
+use super::memory::Place;
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Preconditions};
 use crate::core::objects::{Kind, ObjectKey, Uid};
 

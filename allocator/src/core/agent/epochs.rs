@@ -3,7 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, HostPart, Purpose, Timer};
+use super::Agent;
+use super::errands::{Purpose, StartStep};
+use super::host::HostPart;
+use super::pods::PodState;
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
@@ -144,7 +148,7 @@ impl Agent {
         let waiting = !self.adds.is_empty()
             || !self.claims.is_empty()
             || self.epoch.blocks_missing
-            || self.pods.values().any(super::pods::PodState::awaits_add);
+            || self.pods.values().any(PodState::awaits_add);
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
@@ -457,7 +461,7 @@ impl Agent {
             if had_one {
                 self.distrust_all();
             } else {
-                self.startup_done(super::startup::Step::Epoch);
+                self.startup_done(StartStep::Epoch);
             }
         }
         let pods: Vec<_> = self

@@ -3,7 +3,8 @@
 //! this agent was acknowledged. That write is what makes the earlier one dead; a read settles
 //! nothing, because the earlier write may still be carried out after it.
 
-use super::{Agent, BlockKey};
+use super::Agent;
+use super::memory::BlockKey;
 use crate::core::journal::Entry;
 
 impl Agent {

@@ -1,7 +1,9 @@
 //! What memory says that this agent holds: to enter it, to end it, to have it compared with the
 //! blocks. The write that follows is `blocks`' business.
 
-use super::{Agent, Holding, Place, Timer};
+use super::Agent;
+use super::memory::{Holding, Place};
+use super::timers::Timer;
 
 impl Agent {
     pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {

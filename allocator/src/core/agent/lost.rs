@@ -16,7 +16,12 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Agent, Hold, Place, Purpose, Timer};
+use super::Agent;
+use super::boundary::Output;
+use super::errands::Purpose;
+use super::memory::{BlockKey, Hold, Holding, Place};
+use super::releases::Attached;
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
 use crate::core::holder::{Holder, decode_records};
@@ -122,7 +127,7 @@ impl Agent {
     pub(super) fn journal_damaged(&mut self, damage: Damage) {
         self.count("berth_journal_damaged_total");
         self.event("JournalDamaged", format!("{damage}; it is kept aside"));
-        self.out.push(super::Output::SetJournalAside);
+        self.out.push(Output::SetJournalAside);
     }
 
     /// Whether the journal of this boot is lost; `known_before`: this machine was at work in this
@@ -148,7 +153,7 @@ impl Agent {
     /// the place is nobody else's. If it was only claimed, by a write that got no answer: that write
     /// did not do it.
     pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
-        let is_claim = |holding: &super::Holding| holding.state == Hold::Unbound;
+        let is_claim = |holding: &Holding| holding.state == Hold::Unbound;
         if self.holdings.get(&place).is_some_and(is_claim) {
             self.holding_vanished(place);
             self.lost.withdraw(place);
@@ -160,7 +165,7 @@ impl Agent {
         self.remove_holding(place);
         self.put_holding(
             place,
-            super::Holding {
+            Holding {
                 pod: holder.pod_uid.clone(),
                 pod_name: holder.pod_name.clone(),
                 state: Hold::Lost,
@@ -412,7 +417,7 @@ impl Agent {
 
     fn is_journaled(&self, (pool, index): &(String, u64)) -> bool {
         self.pool_ids.get(pool).is_some_and(|id| {
-            let key = super::BlockKey {
+            let key = BlockKey {
                 pool: *id,
                 index: *index,
             };
@@ -473,7 +478,7 @@ impl Agent {
             answer,
             at: now,
         };
-        let attached = super::Attached {
+        let attached = Attached {
             binding: binding.clone(),
             place,
             releasing: None,

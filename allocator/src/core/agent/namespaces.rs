@@ -3,7 +3,9 @@
 //! while an agent needs those of its own Pods, at most once in the time that they are believed, and
 //! only while Pods come.
 
-use super::{Agent, Purpose, Timer};
+use super::Agent;
+use super::errands::Purpose;
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::choice::NamespaceFacts;
 use crate::core::objects::{Kind, Object, ObjectKey};

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Agent, Hold, ProbePurpose};
+use super::Agent;
+use super::errands::ProbePurpose;
+use super::memory::Hold;
 use crate::core::exchange::{Attachment, PathState, Probe, Sandbox};
 use crate::core::objects::{ANNOTATION_RELEASE, BerthNode, Uid};
 use crate::core::report::LocalError;

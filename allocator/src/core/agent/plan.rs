@@ -1,8 +1,9 @@
 //! What the next write of a block would be: worked out from what is held and what waits, and not
 //! yet done. `blocks` writes it.
 
-use super::blocks::Rest;
-use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place};
+use super::Agent;
+use super::block_state::Rest;
+use super::memory::{BlockKey, ClaimId, Hold, Holding, Place};
 use crate::core::block::Block;
 use crate::core::hash::mix;
 use crate::core::holder::{Holder, HolderState, Record};

@@ -2,9 +2,10 @@
 
 use core::net::IpAddr;
 
-use super::claims::{ClaimAt, ClaimId, Wanted};
+use super::Agent;
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Holding, Place, PoolId, Wanted};
 use super::rights::{Door, Missing, PodFacts};
-use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
+use super::timers::Timer;
 use crate::core::exchange::RequestId;
 use crate::core::objects::{AddressReservation, Object, Pod, Uid};
 use crate::core::time::BootTime;
@@ -257,13 +258,6 @@ impl Agent {
         } else if !pools.is_empty() {
             self.new_claim((uid, asker), pools, None, None);
         }
-    }
-
-    /// Whether the pool is approved as it is and not being deleted.
-    pub(super) fn takes_new_claims(&self, id: PoolId) -> bool {
-        self.pools
-            .get(&id)
-            .is_some_and(|pool| pool.pool.is_some() && !pool.paused)
     }
 
     /// At most one ordinal of a Pod may wait for an ADD.

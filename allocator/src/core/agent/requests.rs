@@ -1,12 +1,16 @@
 //! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
 
-use super::claims::ClaimAt;
+use super::Agent;
+use super::errands::{ProbePurpose, Purpose};
+use super::memory::{ClaimAt, ClaimId, Hold, Place, PoolId};
+use super::releases::Attached;
 use super::rights::{Asker, Door, Missing, PodFacts};
-use super::{Agent, Attached, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
+use super::startup::Phase;
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::exchange::{
-    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, ProbeId,
-    RequestId, Response, Verb,
+    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
+    Response, Verb,
 };
 use crate::core::journal::{Binding, Entry};
 use crate::core::objects::{Kind, Object, ObjectKey, Uid};
@@ -29,7 +33,7 @@ pub(super) struct PendingAdd {
 }
 
 /// What to do next about an ADD.
-enum Step {
+enum AddStep {
     Wait,
     Answer(Place),
     /// A second address for the Pod, because another sandbox keeps the first.
@@ -40,7 +44,7 @@ enum Step {
     Refuse(String),
     Claim,
     /// A claim that was made before the ADD is on its way.
-    AwaitClaim(super::ClaimId),
+    AwaitClaim(ClaimId),
 }
 
 impl PendingAdd {
@@ -99,7 +103,8 @@ impl Agent {
     }
 
     fn add(&mut self, id: RequestId, deadline: BootTime, add: AddRequest, probe: Option<Probe>) {
-        let refusal = if self.tombstones.contains(&add.attachment, &add.netns) {
+        let place = (add.attachment.clone(), add.netns.clone());
+        let refusal = if self.tombstones.contains(&place) {
             Some((Failure::TRY_AGAIN, "the DEL of this container came first"))
         } else if self.adds.len() >= self.config.policy.waiting_adds_max {
             Some((Failure::TRY_AGAIN, "too many requests wait"))
@@ -284,19 +289,19 @@ impl Agent {
             return;
         }
         match self.next_step(id, &uid) {
-            Step::Wait => {}
-            Step::Answer(place) => self.answer(id, place),
-            Step::AwaitOther => self.await_other_sandbox(id),
-            Step::Read(missing) => self.read_missing(id, missing),
-            Step::Refuse(text) => self.fail_add(id, Failure::NOT_ADMITTED, &text),
-            Step::Claim => self.claim_for_add(id, &uid),
-            Step::AwaitClaim(claim) => self.await_claim(id, claim),
+            AddStep::Wait => {}
+            AddStep::Answer(place) => self.answer(id, place),
+            AddStep::AwaitOther => self.await_other_sandbox(id),
+            AddStep::Read(missing) => self.read_missing(id, missing),
+            AddStep::Refuse(text) => self.fail_add(id, Failure::NOT_ADMITTED, &text),
+            AddStep::Claim => self.claim_for_add(id, &uid),
+            AddStep::AwaitClaim(claim) => self.await_claim(id, claim),
         }
     }
 
-    fn next_step(&self, id: RequestId, uid: &Uid) -> Step {
+    fn next_step(&self, id: RequestId, uid: &Uid) -> AddStep {
         let (Some(add), Some(pod)) = (self.adds.get(&id), self.pods.get(uid)) else {
-            return Step::Wait;
+            return AddStep::Wait;
         };
         let request = &add.request;
         if let Some(attached) = self.attachments.get(&request.attachment)
@@ -317,7 +322,7 @@ impl Agent {
             match &holding.state {
                 Hold::Unbound if self.suits(*place, request, (&asker, &door)) => {
                     if self.is_answerable(*place) {
-                        return Step::Answer(*place);
+                        return AddStep::Answer(*place);
                     }
                     wait = true;
                 }
@@ -344,26 +349,26 @@ impl Agent {
             }
         }
         match door {
-            Door::Unknown(missing) => return Step::Read(missing),
-            Door::Shut(text) => return Step::Refuse(text),
+            Door::Unknown(missing) => return AddStep::Read(missing),
+            Door::Shut(text) => return AddStep::Refuse(text),
             Door::Open { .. } => {}
         }
         if wait {
-            Step::Wait
+            AddStep::Wait
         } else if other_sandbox && add.second_until.is_none_or(|until| self.now < until) {
-            Step::AwaitOther
+            AddStep::AwaitOther
         } else {
             let mut claims = pod.claims.iter().copied();
             match claims.find(|claim| self.claim_suits(*claim, request, (&asker, &door))) {
-                Some(claim) => Step::AwaitClaim(claim),
-                None => Step::Claim,
+                Some(claim) => AddStep::AwaitClaim(claim),
+                None => AddStep::Claim,
             }
         }
     }
 
     /// An ADD waits for a claim that the watch made: from now on it is the ADD's, goes before those
     /// that nobody waits for, and may take over what they hold.
-    fn await_claim(&mut self, id: RequestId, claim: super::ClaimId) {
+    fn await_claim(&mut self, id: RequestId, claim: ClaimId) {
         let Some(waited_for) = self.claims.get_mut(&claim) else {
             return;
         };
@@ -382,17 +387,17 @@ impl Agent {
         self.touched_pools.insert(first);
     }
 
-    fn answer_or_wait(&self, place: Place) -> Step {
+    fn answer_or_wait(&self, place: Place) -> AddStep {
         if self.is_answerable(place) {
-            Step::Answer(place)
+            AddStep::Answer(place)
         } else {
-            Step::Wait
+            AddStep::Wait
         }
     }
 
     fn claim_suits(
         &self,
-        id: super::ClaimId,
+        id: ClaimId,
         request: &AddRequest,
         (asker, door): (&Asker, &Door),
     ) -> bool {
@@ -651,23 +656,15 @@ impl Agent {
         pool.allocation(place.block.index * size + u64::from(place.ordinal))
     }
 
-    pub(super) fn probed(&mut self, probe: ProbeId, result: Probe) {
-        match self.probes.remove(&probe) {
-            Some(ProbePurpose::BeforeReply(id)) => {
-                let now = self.now;
-                let Some(add) = self.adds.get_mut(&id) else {
-                    return;
-                };
-                add.probe = Some((result, now));
-                add.probing = false;
-                if let Some(uid) = add.pod_uid.clone() {
-                    self.touched_pods.insert(uid);
-                }
-            }
-            Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
-            Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
-            Some(ProbePurpose::Order(attachment)) => self.order_probed(&attachment, result),
-            None => {}
+    pub(super) fn probed_before_reply(&mut self, id: RequestId, result: Probe) {
+        let now = self.now;
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        add.probe = Some((result, now));
+        add.probing = false;
+        if let Some(uid) = add.pod_uid.clone() {
+            self.touched_pods.insert(uid);
         }
     }
 

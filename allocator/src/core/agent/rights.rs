@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use super::claims::{ClaimAt, ClaimId, Wanted};
-use super::{Agent, Hold, Place, PoolId, Purpose};
+use super::Agent;
+use super::errands::Purpose;
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Place, PoolId, Wanted};
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
-use crate::core::choice::{self, Choice, Interface, NamespaceFacts, PodNames, Undecided};
+use crate::core::choice::{Choice, Interface, NamespaceFacts, PodNames, Undecided};
 use crate::core::exchange::{AddRequest, Failure};
 use crate::core::objects::{AddressReservation, Kind, Object, ObjectKey, Pod, Uid};
-use crate::core::selection::{self, Candidate, Refusal};
+use crate::core::selection::{Candidate, Refusal};
+use crate::core::{choice, selection};
 
 /// Units: bytes. A refusal goes to a plugin, a runtime and an Event: of a cluster with many pools
 /// not every rule is told.
@@ -375,7 +377,7 @@ impl Agent {
                 .iter()
                 .all(|ip| geometry.ordinal_of(*ip) == Some(ordinal));
             let size = u64::from(geometry.block_size);
-            let block = super::BlockKey {
+            let block = BlockKey {
                 pool: id,
                 index: ordinal / size,
             };

@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use super::startup::Watched;
-use super::{Agent, BlockKey, PoolId, Purpose, Timer};
+use super::Agent;
+use super::errands::{Purpose, Watched};
+use super::memory::{BlockKey, PoolId};
+use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::{AddressBlock, Kind, LABEL_POOL, LABEL_ROOM, Object};

@@ -8,8 +8,9 @@
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::startup::Watched;
-use super::{Agent, BlockKey, PoolId, PoolState};
+use super::Agent;
+use super::errands::Watched;
+use super::memory::{BlockKey, PoolId};
 use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
 use crate::core::pool::block_name;
 use crate::core::set_aside::{SetAside, count_by_kind};
@@ -166,17 +167,7 @@ impl Agent {
 
     fn pool_set_aside(&mut self, object: &SetAside) {
         let name = &object.metadata.name;
-        let known = self.pool_ids.get(name).copied().filter(|id| {
-            let pool = self.pools.get(id).and_then(|state| state.pool.as_ref());
-            pool.is_none_or(|pool| pool.uid == object.metadata.uid)
-        });
-        let id = known.unwrap_or_else(|| {
-            self.pool_gone(name);
-            let id = PoolId(self.next_id() as u32);
-            self.pool_ids.insert(name.clone(), id);
-            self.pools.insert(id, PoolState::new(name));
-            id
-        });
+        let id = self.pool_entry(name, &object.metadata.uid);
         if let Some(state) = self.pools.get_mut(&id) {
             state.paused = true;
         }

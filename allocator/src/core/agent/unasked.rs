@@ -1,8 +1,10 @@
 //! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved ordinal
 //! will be of no use. An ordinal that an ADD was told of is not this file's business.
 
+use super::Agent;
+use super::memory::{Hold, Place};
 use super::pods::PodState;
-use super::{Agent, Hold, Place, Timer};
+use super::timers::Timer;
 use crate::core::objects::{ANNOTATION_MULTUS_DEFAULT, Pod, Uid};
 
 impl Agent {
