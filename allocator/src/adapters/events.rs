@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::apiserver::KubeApi;
 use super::bucket::{Rate, TokenBucket};
 use super::clock::{boot_time, wall_time};
 use super::line::one_line;
@@ -75,6 +76,12 @@ pub trait EventApi: Send + Sync + 'static {
         namespace: &str,
         event: Value,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+impl EventApi for KubeApi {
+    async fn post(&self, namespace: &str, event: Value) -> Result<(), ApiError> {
+        self.post_event(namespace, &event).await
+    }
 }
 
 /// Takes reports without ever waiting.

@@ -1,10 +1,13 @@
 //! The port traits over the fake world.
 
+use std::sync::MutexGuard;
+
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::node::{Looks, NodePorts, OWN_ASKS, lock};
-use super::world::{Arrival, Inner, Pending, Shared, Wait};
+use super::state::nodes::{Looks, NodeState, OWN_ASKS, Wait};
+use super::state::queue::Arrival;
+use super::state::{Inner, Shared, lock};
 use crate::core::agent::AgentState;
 use crate::core::api::{
     ApiError, ApiReply, ApiRequest, Applied, Consistency, ListPage, ListQuery, Part, Preconditions,
@@ -26,6 +29,23 @@ use crate::ports::{
 const MOUNT: MountId = MountId(7);
 /// What was mounted over it.
 const OTHER_MOUNT: MountId = MountId(8);
+
+/// The ports of one agent process.
+pub struct NodePorts {
+    pub(super) shared: Shared,
+    pub(super) name: String,
+    pub(super) incarnation: u64,
+}
+
+impl NodePorts {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.shared)
+    }
+
+    pub(super) fn with_node<T>(&self, f: impl FnOnce(&mut NodeState) -> T) -> T {
+        f(self.lock().node(&self.name))
+    }
+}
 
 async fn answer<T>(receiver: oneshot::Receiver<T>) -> T {
     match receiver.await {
@@ -182,7 +202,7 @@ impl NodePorts {
         }
     }
 
-    fn wait(&self, slot: fn(&mut super::node::NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
+    fn wait(&self, slot: fn(&mut NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.with_node(|node| *slot(node) = Some(sender));
         receiver
@@ -401,19 +421,5 @@ impl ControllerPorts for NodePorts {
     }
     fn observer(&self) -> &Self {
         self
-    }
-}
-
-/// Carries a request out at the store.
-pub(super) fn carry_out(inner: &mut Inner, pending: &Pending) -> Result<ApiReply, ApiError> {
-    let store = &mut inner.store;
-    match pending.request.clone() {
-        ApiRequest::Get(key, _) => store.get(&key).map(ApiReply::Object),
-        ApiRequest::List(query) => store.list(&query).map(ApiReply::Page),
-        ApiRequest::Create(object) => store.create(object).map(ApiReply::Written),
-        ApiRequest::Replace(object, part) => store.replace(object, part).map(ApiReply::Written),
-        ApiRequest::Delete(key, preconditions) => store
-            .delete(&key, Some(&preconditions))
-            .map(|()| ApiReply::Deleted),
     }
 }

@@ -17,7 +17,6 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::events::EventApi;
 use crate::core::api::{
     ApiError, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent,
     WatchQuery,
@@ -136,8 +135,13 @@ impl KubeApi {
     }
 }
 
-impl EventApi for KubeApi {
-    async fn post(&self, namespace: &str, event: serde_json::Value) -> Result<(), ApiError> {
+impl KubeApi {
+    /// Creates an Event in that namespace.
+    pub(super) async fn post_event(
+        &self,
+        namespace: &str,
+        event: &serde_json::Value,
+    ) -> Result<(), ApiError> {
         let path = is_object_name(namespace)
             .then(|| format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
         let body = event.to_string().into_bytes();

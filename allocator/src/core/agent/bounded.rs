@@ -25,11 +25,12 @@ impl<T: Clone + Ord> BoundedSet<T> {
             return false;
         }
         self.order.push_back(member);
-        while self.order.len() > self.count_max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.set.remove(&oldest);
-            }
+        if self.order.len() > self.count_max {
+            let oldest = self.order.pop_front().expect("it has just got a member");
+            assert!(self.set.remove(&oldest), "what is in order is in the set");
         }
+        assert_eq!(self.order.len(), self.set.len(), "order and set agree");
+        assert!(self.set.len() <= self.count_max, "the bound holds");
         true
     }
 
@@ -51,19 +52,25 @@ mod tests {
     use super::*;
     use crate::core::agent::Policy;
 
-    #[test]
-    fn at_the_bound_the_oldest_is_forgotten() {
-        let policy = Policy::STANDARD;
-        for count_max in [policy.tombstone_count_max, policy.ended_count_max] {
-            let mut set = BoundedSet::new(count_max);
-            for member in 0..=count_max {
-                assert!(set.insert(member));
-                assert!(!set.insert(member), "once");
-            }
-            assert_eq!(set.len(), count_max);
-            assert!(!set.contains(&0));
-            assert!((1..=count_max).all(|member| set.contains(&member)));
-            assert!(set.iter().copied().eq(1..=count_max), "in order");
+    fn check(count_max: usize) {
+        let mut set = BoundedSet::new(count_max);
+        for member in 0..=count_max {
+            assert!(set.insert(member));
+            assert!(!set.insert(member), "once");
         }
+        assert_eq!(set.len(), count_max);
+        assert!(!set.contains(&0));
+        assert!((1..=count_max).all(|member| set.contains(&member)));
+        assert!(set.iter().copied().eq(1..=count_max), "in order");
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_tombstone_is_forgotten() {
+        check(Policy::STANDARD.tombstone_count_max);
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_end_is_forgotten() {
+        check(Policy::STANDARD.ended_count_max);
     }
 }

@@ -66,8 +66,7 @@ use super::api::{CallId, WatchId};
 use super::exchange::{Attachment, PluginRequest, Probe, ProbeId, RequestId, Response, SpoolEntry};
 use super::hash::mix;
 use super::journal;
-use super::objects::{ObjectKey, Uid};
-use super::set_aside::SetAside;
+use super::objects::{ObjectKey, SetAside, Uid};
 use super::time::{BootTime, WallTime};
 
 use block_state::BlockState;

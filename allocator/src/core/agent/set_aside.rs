@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Agent;
 use super::errands::Watched;
 use super::memory::{BlockKey, PoolId};
-use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
+use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, SetAside, Uid};
 use crate::core::pool::block_name;
-use crate::core::set_aside::{SetAside, count_by_kind};
+use crate::core::set_aside::count_by_kind;
 use crate::core::version_went_back;
 
 /// Namespace and name.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::Controller;
 use crate::core::api::ApiError;
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
-use crate::core::set_aside::{SetAside, unknown_fields};
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey, SetAside};
+use crate::core::set_aside::unknown_fields;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
 

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Controller, Purpose};
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery};
-use crate::core::objects::{AddressBlock, Kind, Object};
-use crate::core::set_aside::SetAside;
+use crate::core::objects::{AddressBlock, Kind, Object, SetAside};
 
 /// All blocks as of one quorum list.
 #[derive(Default)]
