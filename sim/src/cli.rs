@@ -51,6 +51,18 @@ pub enum Command {
     Sensitivity(SensitivityArgs),
     /// Find which values of which inferred constants would give the published time of a cell.
     Gap(GapArgs),
+    /// Run the stored runs again and compare their certificates: same seed, same bytes.
+    ///
+    /// The list in traces/corpus/certificates/runs.toml holds, for each stored run, how many events
+    /// it has and the hash over them: the benchmark for every allocator, manifests with
+    /// StatefulSets and Jobs, storms, the plans of regressions. The same sources give the same list
+    /// on any machine and in any build. Whoever means to change a run rewrites its line with
+    /// --write and says why; the reason stands in CHANGES.md beside the list. Run it in the
+    /// project's root.
+    ///
+    /// Exit code 4: a certificate differs, a run is not listed, a line has no run, or the changelog
+    /// does not tell of a change.
+    Certify(CertifyArgs),
     /// Regenerate the result blocks and plots of the README and the peers' pages from runs.
     Readme(ReadmeArgs),
 }
@@ -424,6 +436,26 @@ impl std::fmt::Display for CellName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.addresses, self.stack)
     }
+}
+
+/// `certify`.
+#[derive(Debug, Args)]
+pub struct CertifyArgs {
+    /// Only runs whose name contains one of these, such as `spiderpool` or `storm-berth`.
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
+    /// Rewrite the lines that differ, and add an entry to the changelog.
+    #[arg(long, requires = "commit", requires = "why")]
+    pub write: bool,
+    /// With --write: the subject of the commit that changes these runs.
+    #[arg(long, value_name = "SUBJECT", requires = "write")]
+    pub commit: Option<String>,
+    /// With --write: why the runs changed, in a sentence or two.
+    #[arg(long, value_name = "REASON", requires = "write")]
+    pub why: Option<String>,
+    /// Runs at a time. [default: the number of cores]
+    #[arg(long)]
+    pub jobs: Option<u32>,
 }
 
 /// `readme`.

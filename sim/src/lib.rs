@@ -9,7 +9,7 @@
 //! - [`oracle`]: the ledger and its invariants; [`recorder`]: what is measured.
 //! - [`attribution`]: what the start of each Pod waits for.
 //! - [`faults`]: storms, drawn and injected; [`sweep`]: many worlds at a time; [`variants`]: one
-//!   cell under many overrides.
+//!   cell under many overrides; [`certificates`]: the stored runs, whose events must stay.
 //! - [`decimal`]: what a search over a constant halves.
 //! - [`host`]: the machine that the simulator runs on, kept out of every simulation.
 
@@ -18,6 +18,7 @@ compile_error!("drydock simulates: run it with `cargo sim`, which sets --cfg mad
 
 pub mod adapters;
 pub mod attribution;
+pub mod certificates;
 pub mod cli;
 pub mod command;
 pub mod decimal;

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             Command::Ablate(args) => command::ablate::main(args),
             Command::Sensitivity(args) => command::sensitivity::main(args),
             Command::Gap(args) => command::gap::main(args),
+            Command::Certify(args) => command::certify::main(args),
             Command::Readme(args) => command::readme::main(args),
         };
         done.unwrap_or_else(|error| {

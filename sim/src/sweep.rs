@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum as _;
-use drydock_traces::plan::{Plan, Trigger};
+use drydock_traces::plan::{Plan, PlanError, Trigger};
 use drydock_traces::run_record::{EndReason, ExitClass, FaultCount, RunRecord};
 use drydock_traces::seed::Seed;
 
@@ -42,6 +42,26 @@ pub fn subject(name: &str) -> Option<(Allocator, Option<String>)> {
     };
     let allocator = *(Allocator::value_variants().iter()).find(|a| a.name() == allocator)?;
     Some((allocator, mutant))
+}
+
+/// A plan from the text of a file, and its scenario: what `replay` runs.
+/// Errors: a plan that is wrong, or that names an allocator which does not exist.
+pub fn planned(file: &str, text: &str) -> Result<(Plan, Scenario), ScenarioError> {
+    let wrong = |error| ScenarioError::Plan {
+        file: file.to_owned(),
+        error,
+    };
+    let plan = Plan::from_toml(text).map_err(wrong)?;
+    let (allocator, mutant) = subject(&plan.allocator).ok_or_else(|| {
+        let known = Allocator::value_variants().iter().map(|a| a.name());
+        wrong(PlanError::Value {
+            key: "allocator".to_owned(),
+            found: plan.allocator.clone(),
+            allowed: known.collect::<Vec<_>>().join(", "),
+        })
+    })?;
+    let scenario = Scenario::from_plan(&plan, allocator, mutant)?;
+    Ok((plan, scenario))
 }
 
 /// Something that a released version is known for, and that no allocator should do.
@@ -143,6 +163,8 @@ pub struct Swept {
     pub failure: Option<(Seed, RunRecord)>,
     /// The lowest seed in which the testbed itself failed.
     pub broken: Option<(Seed, RunError)>,
+    /// The record of the seed, when one alone was asked for and it violated nothing.
+    pub only: Option<RunRecord>,
     /// It was interrupted.
     pub interrupted: bool,
 }
@@ -158,7 +180,7 @@ pub fn sweep(
     let next = AtomicU64::new(seeds.first);
     // Seeds from here on need not be run: a lower one has failed.
     let bound = AtomicU64::new(seeds.end);
-    let results: Mutex<(Tally, Results)> = Mutex::default();
+    let results: Mutex<(Tally, Results, Option<RunRecord>)> = Mutex::default();
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -177,11 +199,12 @@ pub fn sweep(
                     if failed {
                         bound.fetch_min(seed, Ordering::Relaxed);
                         results.1.insert(seed, result);
-                    } else if let Ok(record) = &result
+                    } else if let Ok(record) = result
                         && record.outcome.exit_class != ExitClass::Interrupted
                     {
                         // A storm that was cut short has shown nothing.
-                        results.0.add(record);
+                        results.0.add(&record);
+                        results.2 = (seeds.count() == 1).then_some(record);
                     }
                     drop(results);
                     on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
@@ -189,7 +212,7 @@ pub fn sweep(
             });
         }
     });
-    let (tally, mut failed) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (tally, mut failed, only) = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (mut failure, mut broken) = (None, None);
     match failed.pop_first() {
         Some((seed, Ok(record))) => failure = Some((Seed(seed), record)),
@@ -200,8 +223,16 @@ pub fn sweep(
         tally,
         failure,
         broken,
+        only,
         interrupted: interrupt.load(Ordering::Relaxed),
     }
+}
+
+/// The scenario of one seed's storm.
+/// Errors: none for a storm as it is drawn.
+pub fn stormy(subject: &Subject, seed: Seed) -> Result<Scenario, ScenarioError> {
+    let plan = storm(seed, &subject.to_string());
+    Scenario::from_plan(&plan, subject.allocator, subject.mutant.clone())
 }
 
 /// Runs the storm of one seed.
@@ -211,8 +242,7 @@ pub fn one(
     seed: Seed,
     interrupt: &Arc<AtomicBool>,
 ) -> Result<RunRecord, RunError> {
-    let plan = storm(seed, &subject.to_string());
-    let scenario = Scenario::from_plan(&plan, subject.allocator, subject.mutant.clone())?;
+    let scenario = stormy(subject, seed)?;
     let options = RunOptions {
         interrupt: interrupt.clone(),
         ..RunOptions::default()

@@ -5,7 +5,8 @@
 //! - [`plan`]: a small world and the faults that happen in it, as TOML that replays.
 //! - [`run_record`]: everything that one run has to say, as JSON with a committed schema.
 //! - [`seed`]: the number that a run is drawn from.
-//! - [`corpus`]: the benchmark, the burst and the measured curve, embedded.
+//! - [`corpus`]: the benchmark, the burst and the measured curve, embedded; the certificates of
+//!   stored runs and their changelog.
 
 pub mod corpus;
 pub mod manifest;

@@ -22,10 +22,20 @@ type Row = (&'static str, &'static [(&'static str, &'static str)]);
 const ATTACKS: [Row; 10] = [
     (
         "another's address or pool",
-        &[(
-            "host/attacks/calls.rs",
-            "an_address_asked_for_is_given_only_if_it_is_free_and_a_pools",
-        )],
+        &[
+            (
+                "host/attacks/calls.rs",
+                "an_address_asked_for_is_given_only_if_it_is_free_and_a_pools",
+            ),
+            (
+                "host/attacks/calls.rs",
+                "a_pool_for_others_is_opened_by_no_annotation_list_or_address",
+            ),
+            (
+                "host/attacks/calls.rs",
+                "an_address_kept_for_another_pod_is_refused_however_long_ago_it_was_kept",
+            ),
+        ],
     ),
     (
         "past the address manager",

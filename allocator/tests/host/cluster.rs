@@ -12,7 +12,10 @@ use berth::core::agent::{Agent, AgentConfig, Policy};
 use berth::core::api::{
     ApiError, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent, WatchQuery,
 };
-use berth::core::objects::{AddressPool, FamilySpec, Kind, Metadata, Node, Object, ObjectKey, Pod};
+use berth::core::objects::{
+    AddressPool, AddressPoolSpec, AddressReservation, FamilySpec, Kind, Metadata, Namespace, Node,
+    Object, ObjectKey, Pod,
+};
 use berth::core::pool::{approval, fingerprint};
 use berth::ports::{ApiServer, Watch};
 use berth::shell::run_agent;
@@ -57,8 +60,12 @@ impl MemoryApi {
                 ..FamilySpec::default()
             })
             .into();
+        let namespace = Namespace {
+            metadata: named("ns"),
+        };
         api.with(|store| {
             store.create(node.into()).unwrap();
+            store.create(namespace.into()).unwrap();
             pool.metadata = store.create(pool.clone().into()).unwrap();
             pool.status.approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), 64);
             store.replace(pool.into(), Part::Status).unwrap();
@@ -99,15 +106,34 @@ impl MemoryApi {
 
     /// One more pool, approved, that nobody gets by default.
     pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
-        let mut pool = AddressPool::default();
+        let mut spec = AddressPoolSpec::default();
+        spec.block_size = Some(64);
+        spec.families = families;
+        self.add_pool_of(name, spec);
+    }
+
+    /// The same with rules of its own.
+    pub fn add_pool_of(&self, name: &str, spec: AddressPoolSpec) {
+        let mut pool = AddressPool {
+            spec,
+            ..AddressPool::default()
+        };
         name.clone_into(&mut pool.metadata.name);
-        pool.spec.block_size = Some(64);
-        pool.spec.families = families;
         self.with(|store| {
             pool.metadata = store.create(pool.clone().into()).unwrap();
             pool.status.approved = approval(&fingerprint(&pool.metadata.uid, &pool.spec), 64);
             store.replace(pool.into(), Part::Status).unwrap();
         });
+    }
+
+    /// An administrator keeps an address of the pool for a Pod.
+    pub fn reserve(&self, name: &str, address: &str, pod: &str) {
+        let mut kept = AddressReservation::default();
+        name.clone_into(&mut kept.metadata.name);
+        kept.spec.pool = "pool".to_owned();
+        kept.spec.address = address.parse().ok();
+        (kept.spec.pod_namespace, kept.spec.pod_name) = ("ns".to_owned(), pod.to_owned());
+        self.with(|store| store.create(kept.into())).unwrap();
     }
 
     /// The Pod's object is gone.

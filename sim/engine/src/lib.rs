@@ -2,7 +2,8 @@
 //!
 //! The engine owns the [`queue`](Queue) of events and the time in it; models are synchronous state
 //! machines that [`drive`] feeds from it, and everything they do is in the [`EventLog`], under one
-//! hash. Costs come from [`server`]s, chance from [`Streams`], the network from [`link`]s.
+//! hash. Costs come from [`server`]s, chance from [`Streams`]. There is no network here: the models
+//! hold their own ways.
 //! Asynchronous code runs as madsim [`tasks`], whose ports complete through the queue, so a clock
 //! of madsim times no event and its random scheduler orders nothing.
 //!
@@ -20,8 +21,6 @@ compile_error!("drydock-engine simulates: build it with `cargo sim` or `cargo si
 pub mod completion;
 #[cfg(madsim)]
 pub mod drive;
-#[cfg(madsim)]
-pub mod link;
 #[cfg(madsim)]
 pub mod log;
 #[cfg(madsim)]
@@ -50,7 +49,6 @@ mod hash;
 pub use crate::{
     completion::{Abandoned, Completer, Completion, Mailbox, Post, completion, mailbox},
     drive::{Limits, StopReason, World, drive},
-    link::{HostId, Links},
     log::{Checkpoint, Digest, EventLog},
     progress::{Progress, Snapshot, Stalled, Watch, run_watched},
     queue::{Event, Lane, Queue, TieBreak},

@@ -88,6 +88,13 @@ fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<E
         } else {
             ExitClass::Ok
         };
+        if let Some(record) = &swept.only {
+            let certificate = &record.certificate;
+            print(&format!(
+                "certificate {} over {} events\n",
+                certificate.event_log_hash, certificate.event_count
+            ))?;
+        }
         // The one seed that was asked for may be that of a finding.
         if args.seeds.count() == 1 {
             write_plan(subject, Seed(args.seeds.first), args)?;

@@ -2,6 +2,7 @@
 
 pub mod ablate;
 pub mod bench;
+pub mod certify;
 pub mod compare;
 pub mod fit;
 pub mod gap;

@@ -2,30 +2,21 @@
 
 use anyhow::Context as _;
 use drydock_reports::summary;
-use drydock_traces::plan::Plan;
 use drydock_traces::run_record::ExitClass;
 
 use crate::cli::ReplayArgs;
 use crate::command::run::with_progress;
-use crate::command::{UsageError, create, interrupt_flag, print};
+use crate::command::{create, interrupt_flag, print};
 use crate::runner::RunOptions;
-use crate::scenario::{Scenario, ScenarioError};
-use crate::sweep::findings;
+use crate::sweep::{findings, planned};
 
 /// Runs the command.
 /// Errors: usage, files, a plan that is wrong.
 pub fn main(args: &ReplayArgs) -> anyhow::Result<ExitClass> {
     let file = args.plan.display().to_string();
     let text = std::fs::read_to_string(&args.plan).context(format!("cannot read {file}"))?;
-    let plan = Plan::from_toml(&text).map_err(|error| ScenarioError::Plan { file, error })?;
-    let (allocator, mutant) = crate::sweep::subject(&plan.allocator).ok_or_else(|| {
-        UsageError(format!(
-            "unknown allocator `{}` in the plan",
-            plan.allocator
-        ))
-    })?;
+    let (plan, scenario) = planned(&file, &text)?;
     print(&format!("{plan}\n"))?;
-    let scenario = Scenario::from_plan(&plan, allocator, mutant)?;
     let trace = args.trace.as_deref().map(create).transpose()?;
     let options = RunOptions {
         trace,

@@ -148,6 +148,7 @@ fn every_command_explains_itself() {
         "ablate",
         "sensitivity",
         "gap",
+        "certify",
         "readme",
     ];
     let all = output(&["--help"]);

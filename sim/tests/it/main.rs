@@ -10,6 +10,7 @@
 )]
 
 mod berth;
+mod certificates;
 mod command_line;
 mod compare;
 mod contract;

@@ -1,6 +1,9 @@
 //! The workloads and curves that ship with Drydock, embedded so that a binary needs no files. The
-//! manifests are written by [`generate`]; a test compares the stored files with it.
+//! manifests are written by [`generate`]; a test compares the stored files with it. Certificates
+//! are read from the folder, where a run may find them changed.
 
+pub mod certificates;
+pub mod changelog;
 mod curve;
 pub mod generate;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use berth::adapters::clock::boot_time;
 use berth::adapters::socket;
 use berth::core::exchange::{AddRequest, Attachment, DelRequest, PodReference, Response, Verb};
+use berth::core::labels::LabelSelector;
+use berth::core::objects::{ANNOTATION_POOL, ANNOTATION_POOLS, AddressPoolSpec, FamilySpec};
 use berth::core::plugin::PluginInput;
 use serde_json::json;
 
@@ -45,6 +47,94 @@ fn an_address_asked_for_is_given_only_if_it_is_free_and_a_pools() {
             .iter()
             .any(|ip| ip.starts_with(&format!("{held}/")))
     );
+    site.end();
+}
+
+#[test]
+fn a_pool_for_others_is_opened_by_no_annotation_list_or_address() {
+    let site = Site::new();
+    let team = LabelSelector {
+        match_labels: [("team".to_owned(), "bank".to_owned())].into(),
+        ..LabelSelector::default()
+    };
+    let rules: [(&str, fn(&mut AddressPoolSpec, LabelSelector)); 4] = [
+        ("by-namespace", |spec, _| {
+            spec.namespaces = vec!["bank".into()];
+        }),
+        ("by-namespaces-label", |spec, team| {
+            spec.namespace_selector = Some(team);
+        }),
+        ("by-pods-label", |spec, team| {
+            spec.pod_selector = team.match_labels;
+        }),
+        ("by-network", |spec, _| spec.networks = vec!["bank".into()]),
+    ];
+    for (index, (name, rule)) in rules.into_iter().enumerate() {
+        let mut spec = AddressPoolSpec {
+            block_size: Some(64),
+            families: ["10.7", "fd07:"]
+                .map(|net| match net.contains(':') {
+                    true => format!("{net}{index}::/64"),
+                    false => format!("{net}.{index}.0/24"),
+                })
+                .map(|range| FamilySpec {
+                    ranges: vec![range],
+                    ..FamilySpec::default()
+                })
+                .into(),
+            ..AddressPoolSpec::default()
+        };
+        rule(&mut spec, team.clone());
+        site.host.api.add_pool_of(name, spec);
+        for annotation in [ANNOTATION_POOL, ANNOTATION_POOLS] {
+            let pod = format!("{name}-{}", annotation.len());
+            let uid = site.host.api.add_pod(&pod);
+            let value = match annotation {
+                ANNOTATION_POOLS => format!("net={name}"),
+                _ => name.to_owned(),
+            };
+            site.host.api.annotate_pod(&pod, annotation, &value);
+            let run = site.call("ADD", (&pod, &uid), &config(), "");
+            assert_eq!(code(&run), 104, "{annotation}: {}", run.stdout);
+            assert!(!site.host.api.records().contains(&uid), "nothing is held");
+        }
+        let pod = format!("{name}-asks");
+        let uid = site.host.api.add_pod(&pod);
+        let mut listed = config();
+        listed["ipam"]["pools"] = json!([name]);
+        let run = site.call("ADD", (&pod, &uid), &listed, "");
+        assert_eq!(code(&run), 104, "a list: {}", run.stdout);
+        let run = site.call(
+            "ADD",
+            (&pod, &uid),
+            &config(),
+            &format!(";IP=10.7.{index}.9"),
+        );
+        assert_eq!(code(&run), 102, "an address: {}", run.stdout);
+        // Named by nobody, it is not what the Pod gets.
+        let run = site.call("ADD", (&pod, &uid), &config(), "");
+        assert!(run.addresses()[0].starts_with("10.9.0."), "{}", run.stdout);
+    }
+    site.end();
+}
+
+#[test]
+fn an_address_kept_for_another_pod_is_refused_however_long_ago_it_was_kept() {
+    let mut site = Site::new();
+    site.host.api.reserve("kept-late", "10.9.0.77", "owner");
+    site.host.stop_agent();
+    site.host.api.reserve("kept-unseen", "10.9.0.78", "owner");
+    site.host.start_agent();
+    let thief = site.host.api.add_pod("thief");
+    let owner = site.host.api.add_pod("owner");
+    for (name, ip) in [("kept-late", "10.9.0.77"), ("kept-unseen", "10.9.0.78")] {
+        let run = site.call("ADD", ("thief", &thief), &config(), &format!(";IP={ip}"));
+        assert_eq!(code(&run), 101, "{}", run.stdout);
+        assert!(run.stdout.contains(name), "says by what: {}", run.stdout);
+    }
+    let own = site.call("ADD", ("owner", &owner), &config(), ";IP=10.9.0.78");
+    assert_eq!(own.code, 0, "{}", own.stdout);
+    assert!(own.addresses()[0].starts_with("10.9.0.78/"));
     site.end();
 }
 
