@@ -6,11 +6,13 @@ use core::time::Duration;
 use super::Agent;
 use super::block_state::{BlockState, Flight, Rest};
 use super::errands::Purpose;
+use super::known;
 use super::memory::{BlockKey, ClaimAt, Hold, Holding, Place, PoolId};
-use super::plan::Plan;
+use super::plan::{Asking, Held, Plan, Situation};
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Applied, Consistency, Part};
 use crate::core::block::Block;
+use crate::core::hash::mix;
 use crate::core::holder::Record;
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
@@ -63,9 +65,7 @@ impl Agent {
 
     /// Which cooling ordinals of the pool are left alone now.
     pub(super) fn rest(&self, id: PoolId) -> Rest {
-        let Some(pool) = self.pools.get(&id) else {
-            return Rest::None;
-        };
+        let pool = self.pools.get(&id).expect(known::POOL);
         let seconds = pool.pool.as_ref().map_or(0, |p| p.spec.cool_down_seconds);
         if seconds == 0 || pool.search.is_exhausted() || self.now < pool.rest_waived_until {
             return Rest::None;
@@ -75,7 +75,8 @@ impl Agent {
         Rest::SinceBefore(BootTime::new(seen_by))
     }
 
-    /// Sends the block's next request, if one is due and none is in flight.
+    /// Sends the block's next request, if one is due and none is in flight. A journal may name
+    /// blocks that the pool does not have: nothing is known of them, and nothing is done.
     pub(super) fn flush(&mut self, key: BlockKey) {
         let Some(block) = self.blocks.get(&key) else {
             return;
@@ -95,19 +96,21 @@ impl Agent {
             self.read_block(key);
             return;
         }
-        let exists = block.stored.is_some();
-        let (fencing, free_by) = (!block.trusted, block.free_by);
-        let Some(plan) = self.plan(key) else { return };
+        let free_by = block.free_by;
+        let plan = self.plan(key);
         for id in &plan.unserved {
             self.requeue(*id);
         }
         for id in &plan.shut {
             self.drop_claim(*id);
         }
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.known_block_mut(key);
         block.waiting.retain(|id| !plan.unserved.contains(id));
+        assert_eq!(
+            block.waiting.len(),
+            plan.claims.len(),
+            "who still waits for a block is served by its next write"
+        );
         let due = plan.must_write || (plan.frees && free_by <= self.now);
         if !due {
             if plan.frees && free_by != BootTime::NEVER {
@@ -115,8 +118,55 @@ impl Agent {
             }
             return;
         }
-        debug_assert!(exists || fencing || plan.must_write || plan.frees);
         self.write_block(key, plan);
+    }
+
+    /// What the next write of the block would be. Its pool is approved, and the own epoch stands.
+    fn plan(&mut self, key: BlockKey) -> Plan {
+        let block = self.known_block(key);
+        let pool = self.known_pool(key.pool);
+        let own = self
+            .epoch
+            .id()
+            .expect("nothing is planned without an epoch");
+        let held = self.holdings_of(key).map(|(place, holding)| Held {
+            ordinal: place.ordinal,
+            holding,
+            is_releasing: match &holding.state {
+                Hold::Attached(attachment) => self.is_releasing(attachment),
+                Hold::Unbound | Hold::Lost => false,
+            },
+        });
+        let waiting = block.waiting.iter().map(|id| {
+            let claim = self.known_claim(*id);
+            assert_eq!(
+                claim.at,
+                ClaimAt::Block(key),
+                "a claim waits where it says that it does"
+            );
+            Asking {
+                id: *id,
+                pod: &claim.pod,
+                pod_name: &claim.pod_name,
+                wanted: claim.wanted.as_ref(),
+                is_admitted: self.is_admitted(*id, key.pool),
+            }
+        });
+        let situation = Situation {
+            key,
+            own,
+            block,
+            held: held.collect(),
+            waiting: waiting.collect(),
+            rest: self.rest(key.pool),
+            stamp: mix(self.entropy, u64::MAX) as u32,
+            cools: self.geometry(key.pool).spec.cool_down_seconds > 0,
+            is_exhausted: pool.search.is_exhausted(),
+            leave_next_freed: pool.leave_next_freed,
+        };
+        let plan = situation.plan();
+        self.known_pool_mut(key.pool).leave_next_freed = plan.leave_next_freed;
+        plan
     }
 
     fn write_block(&mut self, key: BlockKey, plan: Plan) {
@@ -131,44 +181,37 @@ impl Agent {
                 self.is_admitted(*id, key.pool),
                 "no claim is written past the door"
             );
-            let Some(claim) = self.claims.get_mut(id) else {
-                continue;
-            };
-            claim.at = ClaimAt::Place(place);
-            let network = claim.asker.other_network().map(str::to_owned);
-            let holding = Holding {
-                pod: claim.pod.clone(),
-                pod_name: claim.pod_name.clone(),
-                state: Hold::Unbound,
-                reservation: claim.reservation().to_owned(),
-            };
-            self.put_holding(place, holding);
-            self.claimed_for.insert(place, network);
+            assert!(
+                !self.holdings.contains_key(&place),
+                "no claim is written over a holding"
+            );
+            self.pin_claim(*id, place);
         }
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let yield_until = now + self.config.policy.leave_to_others;
+        let block = self.known_block_mut(key);
+        assert!(
+            block.flight.is_none(),
+            "one request about a block at a time"
+        );
+        assert!(
+            !block.stale && !block.unusable,
+            "a write is on top of the last version seen, which was read"
+        );
         block.waiting.clear();
         block.free_by = BootTime::NEVER;
         if plan.left_free {
-            block.yield_until = now + self.config.policy.leave_to_others;
+            block.yield_until = yield_until;
         }
         let metadata = block.stored.clone().unwrap_or_default();
         let exists = block.stored.is_some();
+        let first_time = !std::mem::replace(&mut block.journaled, true);
+        let pool = self.geometry(key.pool);
         let object = plan.next.write(pool, key.index, metadata, writer);
-        block.flight = Some(Flight {
+        let pool = pool.name.clone();
+        self.known_block_mut(key).flight = Some(Flight {
             since: now,
             write: Some((plan.next, plan.claims)),
         });
-        let first_time = !std::mem::replace(&mut block.journaled, true);
-        let pool = pool.name.clone();
         if first_time {
             self.entering.push(key);
             self.journal(&Entry::Block {
@@ -188,13 +231,9 @@ impl Agent {
     }
 
     fn read_block(&mut self, key: BlockKey) {
-        let Some(pool) = self.pools.get(&key.pool) else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
         let name = block_name(&pool.name, key.index);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         block.flight = Some(Flight {
             since: self.now,
             write: None,
@@ -207,10 +246,9 @@ impl Agent {
     }
 
     pub(super) fn block_read(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        block.flight = None;
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+        let flight = block.flight.take().expect("what was answered was asked");
+        assert!(flight.write.is_none(), "a read was answered as one");
         match result {
             Ok(ApiReply::Object(Object::AddressBlock(object))) => self.absorb(key, &object),
             Ok(ApiReply::Object(Object::SetAside(object))) => {
@@ -232,9 +270,7 @@ impl Agent {
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
         let now = self.now;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let pause = match error {
             Some(ApiError::TooManyRequests {
                 retry_after: Some(pause),
@@ -247,17 +283,10 @@ impl Agent {
     }
 
     fn block_is_absent(&mut self, key: BlockKey) {
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
         let base = Block::empty(pool, key.index);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         block.stored = None;
         block.base = base;
         block.stale = false;
@@ -272,18 +301,11 @@ impl Agent {
 
     /// Takes in a version of the block that was read, listed or watched.
     pub(super) fn absorb(&mut self, key: BlockKey, object: &AddressBlock) {
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
         let now = self.now;
         let read = Block::read(object, pool);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let went_back = block.stored.as_ref().is_some_and(|stored| {
             version_went_back(&stored.resource_version, &object.metadata.resource_version)
         });
@@ -325,9 +347,7 @@ impl Agent {
         let Some(own) = self.epoch.id().cloned() else {
             return;
         };
-        let Some(block) = self.blocks.get(&key) else {
-            return;
-        };
+        let block = self.blocks.get(&key).expect(known::BLOCK);
         let mut unknown = Vec::new();
         for (ordinal, record) in block.base.iter() {
             let Some(holder) = record.holder() else {
@@ -385,9 +405,7 @@ impl Agent {
     }
 
     pub(super) fn holding_vanished(&mut self, place: Place) {
-        let Some(holding) = self.remove_holding(place) else {
-            return;
-        };
+        let holding = self.remove_holding(place).expect("it was held until now");
         let claim = self.pods.get(&holding.pod).and_then(|pod| {
             pod.claims.iter().copied().find(|id| {
                 self.claims
@@ -402,16 +420,9 @@ impl Agent {
     }
 
     pub(super) fn block_written(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let Some(Flight {
-            write: Some((next, claims)),
-            ..
-        }) = block.flight.take()
-        else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+        let flight = block.flight.take().expect("what was answered was asked");
+        let (next, claims) = flight.write.expect("a write was answered as one");
         let created = block.stored.is_none();
         let now = self.now;
         match result {
@@ -466,9 +477,7 @@ impl Agent {
         let entropy = self.draw();
         let backoff = self.config.policy.conflict_retry;
         let now = self.now;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         // What was to be freed is still to be freed.
         block.free_by = now;
         match error {

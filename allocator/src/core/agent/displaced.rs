@@ -14,9 +14,7 @@ impl Agent {
     /// The last version of the block says that the place is another machine's, while an attachment
     /// of this node stands on it.
     pub(super) fn address_taken(&mut self, place: Place) {
-        let Some(holding) = self.holdings.get(&place) else {
-            return;
-        };
+        let holding = self.holdings.get(&place).expect("it stands on a hold");
         let (uid, name) = (holding.pod.clone(), holding.pod_name.clone());
         let is_known = self.pods.get(&uid).is_some_and(|pod| pod.is_displaced);
         if is_known {

@@ -92,6 +92,16 @@ impl EpochView {
         BootTime::new(self.valid_until.since_boot().saturating_sub(valid))
     }
 
+    /// Whether the object was seen with this incarnation in it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// Whether a request about the object is out.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
     /// The incarnation, once it stands in the object.
     pub(super) fn id(&self) -> Option<&EpochId> {
         self.id.as_ref()
@@ -189,6 +199,10 @@ impl Agent {
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
         self.parts.state_in(&mut next, self.wall);
+        assert!(
+            !self.epoch.in_flight,
+            "one request about the own object at a time"
+        );
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -270,6 +284,7 @@ impl Agent {
         planned: Option<Box<BerthNode>>,
         result: Result<ApiReply, ApiError>,
     ) {
+        assert!(self.epoch.in_flight, "what was answered was asked");
         self.epoch.in_flight = false;
         match (result, planned) {
             (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {

@@ -20,6 +20,7 @@ impl Agent {
     /// grown long, is written anew from memory.
     pub(super) fn journal(&mut self, entry: &Entry) {
         let number = self.journal_frames;
+        assert!(number > 0, "every entry stands behind the header");
         let live = self.attachments.len() + self.blocks.len();
         if self.journal_ok && number < 1024 + 4 * live {
             self.journal_frames += 1;

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Agent;
 use super::boundary::Output;
 use super::errands::Purpose;
+use super::known;
 use super::memory::{BlockKey, Hold, Holding, Place};
 use super::releases::Attached;
 use super::timers::Timer;
@@ -206,9 +207,13 @@ impl Agent {
 
     /// Ends an unbound hold, unless it is in doubt: then the runtime has the word.
     pub(super) fn give_up(&mut self, place: Place) {
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
+        let holding = self.holdings.get_mut(&place);
+        let holding = holding.expect("what is given up is held");
+        assert_eq!(
+            holding.state,
+            Hold::Unbound,
+            "what is bound is not given up"
+        );
         if self.lost.doubtful.contains(&place) {
             holding.state = Hold::Lost;
             self.list_sandboxes();
@@ -454,17 +459,18 @@ impl Agent {
 
     fn attach_lost(&mut self, place: Place, attachment: &Attachment, netns: &str) {
         let now = self.now;
-        let Some(pool) = self.pools.get(&place.block.pool) else {
-            return;
-        };
+        let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         let Some(geometry) = &pool.pool else { return };
         let ordinal = place.block.index * u64::from(geometry.block_size) + u64::from(place.ordinal);
         let Some(answer) = geometry.allocation(ordinal) else {
             return;
         };
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
+        let holding = self.holdings.get_mut(&place).expect("it was just found");
+        assert_eq!(
+            holding.state,
+            Hold::Lost,
+            "only what is lost is found again"
+        );
         holding.state = Hold::Attached(attachment.clone());
         let binding = Binding {
             attachment: attachment.clone(),

@@ -18,6 +18,8 @@
 //! | [`requests`], [`releases`], [`orders`] | what plugins ask, and how attachments end |
 //! | [`parts`], [`host`] | what is lost on the host, and what waits for it |
 //!
+//! What must hold between any two inputs is in [`invariants`].
+//!
 //! The absence of a [`Holding`](memory::Holding) from memory is what frees a record: the difference
 //! between holdings and records is written, never a list of operations.
 
@@ -32,7 +34,9 @@ mod errands;
 mod fencing;
 mod holdings;
 mod host;
+mod invariants;
 mod journaling;
+mod known;
 mod lost;
 mod memory;
 mod namespaces;
@@ -226,6 +230,7 @@ impl Agent {
         }
         self.dispatch(input);
         self.settle();
+        self.assert_settled();
         let next = self.timers.first().map_or(BootTime::NEVER, |(at, _)| *at);
         if next != self.wake {
             self.wake = next;

@@ -49,10 +49,9 @@ impl Agent {
         let entropy = self.draw();
         let now = self.now;
         let backoff = self.config.policy.api_retry;
-        let Some(view) = self.namespaces.get_mut(name) else {
-            return;
-        };
-        let sent = view.asked.take().unwrap_or(now);
+        let view = self.namespaces.get_mut(name);
+        let view = view.expect("a Namespace is not forgotten while it is read");
+        let sent = view.asked.take().expect("what was answered was asked");
         if let Ok(ApiReply::Object(Object::Namespace(namespace))) = result {
             view.read = Some((NamespaceFacts::read(&namespace.metadata), sent));
             view.failure_count = 0;

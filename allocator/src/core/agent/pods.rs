@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::Agent;
+use super::known;
 use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Holding, Place, PoolId, Wanted};
 use super::rights::{Door, Missing, PodFacts};
 use super::timers::Timer;
@@ -147,11 +148,13 @@ impl Agent {
 
     /// Brings a Pod's ordinals in line with what is known of it, then lets its ADDs go on.
     pub(super) fn settle_pod(&mut self, uid: &Uid) {
+        // What was touched may be gone: the last of what was here of it went.
+        if !self.pods.contains_key(uid) {
+            return;
+        }
         self.finish_claims(uid);
         self.follow_rules(uid);
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let keep = state.is_wanted() || !state.adds.is_empty();
         if !keep {
             for place in state.places.clone() {
@@ -194,9 +197,7 @@ impl Agent {
 
     /// Claims end when a version of their block shows the holder.
     fn finish_claims(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let done: Vec<_> = state
             .claims
             .iter()
@@ -224,9 +225,7 @@ impl Agent {
 
     /// A wanted Pod without an ordinal gets a claim, if its pool is certain.
     fn reserve(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let Some(seen) = &state.seen else { return };
         if !seen.wanted || !state.places.is_empty() || !state.claims.is_empty() {
             return;
@@ -262,9 +261,7 @@ impl Agent {
 
     /// At most one ordinal of a Pod may wait for an ADD.
     fn release_surplus(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         if !state.adds.is_empty() || self.lost.is_active() {
             return;
         }

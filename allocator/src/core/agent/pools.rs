@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Agent;
 use super::errands::Purpose;
+use super::known;
 use super::memory::{BlockKey, ClaimId, Hold, PoolId};
 use super::search::Search;
 use super::startup::Phase;
@@ -71,9 +72,7 @@ impl Agent {
         let approved = approved_block_size(object);
         let parsed = approved.and_then(|size| Pool::parse(object, Some(size)).ok());
         let id = self.pool_entry(name, &object.metadata.uid);
-        let Some(state) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let state = self.pools.get_mut(&id).expect(known::POOL);
         state.rules = object.spec.clone();
         let before = state.pool.as_ref().map(|pool| pool.capacity);
         state.paused = parsed.is_none() || object.metadata.deletion_timestamp.is_some();
@@ -130,9 +129,7 @@ impl Agent {
 
     /// No claim is made in the pool any more; what is bound stays bound.
     pub(super) fn retire_pool(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         pool.paused = true;
         let queued: Vec<_> = pool.queue.iter().copied().collect();
         for claim in queued {
@@ -166,9 +163,7 @@ impl Agent {
     /// Reads the pool, so that nothing of a block just created is handed out for a pool that was
     /// deleted in the meantime. One read serves all blocks created before it is sent.
     pub(super) fn check_pool(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         if matches!(pool.check, PoolCheck::InFlight { .. }) {
             pool.check = PoolCheck::InFlight { again: true };
             return;
@@ -184,11 +179,9 @@ impl Agent {
     pub(super) fn pool_checked(&mut self, id: PoolId, result: &Result<ApiReply, ApiError>) {
         let now = self.now;
         let entropy = self.draw();
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         let PoolCheck::InFlight { again } = pool.check else {
-            return;
+            unreachable!("what was answered was asked");
         };
         pool.check = PoolCheck::Idle;
         let usable = match result {

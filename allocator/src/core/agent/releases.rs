@@ -37,6 +37,9 @@ use crate::core::journal::{Binding, Entry};
 use crate::core::report::LocalError;
 use crate::core::time::BootTime;
 
+const ATTACHED: &str = "only an attachment's end ends the wait for it";
+const RELEASING: &str = "an end is awaited after a DEL";
+
 /// An answered ADD.
 pub(super) struct Attached {
     pub(super) binding: Binding,
@@ -77,6 +80,11 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
+    /// How many looks are still out.
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// How many wait for the runtime's word, their DEL long past.
     pub(super) fn overdue_count(&self) -> usize {
         self.overdue.len()
@@ -192,12 +200,8 @@ impl Agent {
 
     fn await_end(&mut self, attachment: &Attachment) {
         let entropy = self.draw();
-        let Some(attached) = self.attachments.get(attachment) else {
-            return;
-        };
-        let Some(by) = self.released_by(attached) else {
-            return;
-        };
+        let attached = self.attachments.get(attachment).expect(ATTACHED);
+        let by = self.released_by(attached).expect(RELEASING);
         let count = attached
             .releasing
             .as_ref()
@@ -209,12 +213,8 @@ impl Agent {
     }
 
     pub(super) fn release_timer(&mut self, attachment: &Attachment) {
-        let Some(attached) = self.attachments.get(attachment) else {
-            return;
-        };
-        let Some(by) = self.released_by(attached) else {
-            return;
-        };
+        let attached = self.attachments.get(attachment).expect(ATTACHED);
+        let by = self.released_by(attached).expect(RELEASING);
         #[cfg(feature = "mutants")]
         if by <= self.now
             && self.is_mutant(crate::core::Mutant::UnknownTakenForGone)
@@ -230,13 +230,10 @@ impl Agent {
             self.sweep.overdue.insert(attachment.clone());
             self.list_sandboxes();
         }
-        if let Some(attached) = self.attachments.get_mut(attachment)
-            && let Some(releasing) = &mut attached.releasing
-        {
-            releasing.probe_count += 1;
-            let path = attached.binding.netns.clone();
-            self.probe(ProbePurpose::Release(attachment.clone()), &path);
-        }
+        let attached = self.attachments.get_mut(attachment).expect(ATTACHED);
+        attached.releasing.as_mut().expect(RELEASING).probe_count += 1;
+        let path = attached.binding.netns.clone();
+        self.probe(ProbePurpose::Release(attachment.clone()), &path);
         self.await_end(attachment);
     }
 
@@ -429,9 +426,10 @@ impl Agent {
     }
 
     pub(super) fn sweep_probed(&mut self, attachment: &Attachment, probe: Probe) {
-        if !self.sweep.pending.remove(attachment) {
-            return;
-        }
+        assert!(
+            self.sweep.pending.remove(attachment),
+            "each look of a sweep is awaited"
+        );
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
             self.sweep.unsure.remove(attachment);

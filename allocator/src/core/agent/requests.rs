@@ -2,6 +2,7 @@
 
 use super::Agent;
 use super::errands::{ProbePurpose, Purpose};
+use super::known;
 use super::memory::{ClaimAt, ClaimId, Hold, Place, PoolId};
 use super::releases::Attached;
 use super::rights::{Asker, Door, Missing, PodFacts};
@@ -140,9 +141,7 @@ impl Agent {
     }
 
     fn arm_add(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let margin = self.config.policy.reply_margin;
         let last = BootTime::new(add.deadline.since_boot().saturating_sub(margin));
         let at = match add.second_until {
@@ -153,9 +152,7 @@ impl Agent {
     }
 
     pub(super) fn add_timer(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let late = self.now + self.config.policy.reply_margin >= add.deadline;
         let lacks = add.lacks;
         match add.pod_uid.clone() {
@@ -173,9 +170,7 @@ impl Agent {
 
     /// The arguments have no UID: the watch may show an earlier Pod of the same name, so ask.
     fn read_pod_of_add(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let pod = &add.request.pod;
         let key = ObjectKey {
             kind: Kind::Pod,
@@ -275,12 +270,9 @@ impl Agent {
         if self.phase != Phase::Serving {
             return;
         }
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
-        let Some(uid) = add.pod_uid.clone() else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
+        let uid = add.pod_uid.clone();
+        let uid = uid.expect("an ADD is a Pod's once its Pod is known");
         if let Some((probe, _)) = add.probe
             && matches!(probe.state, PathState::Gone { .. })
         {
@@ -300,9 +292,7 @@ impl Agent {
     }
 
     fn next_step(&self, id: RequestId, uid: &Uid) -> AddStep {
-        let (Some(add), Some(pod)) = (self.adds.get(&id), self.pods.get(uid)) else {
-            return AddStep::Wait;
-        };
+        let (add, pod) = (self.known_add(id), self.known_pod(uid));
         let request = &add.request;
         if let Some(attached) = self.attachments.get(&request.attachment)
             && attached.binding.pod_uid == *uid
@@ -316,9 +306,7 @@ impl Agent {
         let mut wait = false;
         let mut other_sandbox = false;
         for place in &pod.places {
-            let Some(holding) = self.holdings.get(place) else {
-                continue;
-            };
+            let holding = self.holdings.get(place).expect("a Pod's place is held");
             match &holding.state {
                 Hold::Unbound if self.suits(*place, request, (&asker, &door)) => {
                     if self.is_answerable(*place) {
@@ -369,9 +357,7 @@ impl Agent {
     /// An ADD waits for a claim that the watch made: from now on it is the ADD's, goes before those
     /// that nobody waits for, and may take over what they hold.
     fn await_claim(&mut self, id: RequestId, claim: ClaimId) {
-        let Some(waited_for) = self.claims.get_mut(&claim) else {
-            return;
-        };
+        let waited_for = self.claims.get_mut(&claim).expect(known::CLAIM);
         if waited_for.request.is_some() {
             return;
         }
@@ -437,9 +423,7 @@ impl Agent {
 
     /// Whether an ordinal is of a pool that the configuration names, and the one asked for.
     fn fits(&self, place: Place, request: &AddRequest) -> bool {
-        let Some(pool) = self.pools.get(&place.block.pool) else {
-            return false;
-        };
+        let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         if !request.pools.is_empty() && !request.pools.contains(&pool.name) {
             return false;
         }
@@ -458,18 +442,14 @@ impl Agent {
     /// moment for that, then takes another.
     fn await_other_sandbox(&mut self, id: RequestId) {
         let until = self.now + self.config.policy.second_sandbox_wait;
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         if add.second_until.is_some() {
             return;
         }
         add.second_until = Some(until);
         // It may have ended by itself: then its address is this one's.
         self.arm(Timer::Sweep, self.now);
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         let text =
             "another sandbox of this Pod keeps its address; this one waits, then gets another";
         if let Some(uid) = add.pod_uid.clone() {
@@ -482,9 +462,7 @@ impl Agent {
     /// the Pod is touched when the answer is there.
     fn read_missing(&mut self, id: RequestId, missing: Missing) {
         let (now, unseen) = (self.now, self.config.policy.pod_unseen);
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         let namespace = add.request.pod.namespace.clone();
         match missing {
             Missing::Namespace => {
@@ -510,9 +488,7 @@ impl Agent {
     }
 
     fn claim_for_add(&mut self, id: RequestId, uid: &Uid) {
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         add.lacks = "";
         let request = add.request.clone();
         let state = self.pods.get(uid);
@@ -522,7 +498,7 @@ impl Agent {
         let asker = self.asker(&request);
         let door = self.door(uid, &asker);
         let Door::Open { pools, kept } = &door else {
-            return;
+            unreachable!("nothing is claimed at a shut door");
         };
         let mut usable: Vec<PoolId> = pools
             .iter()
@@ -573,9 +549,7 @@ impl Agent {
             return;
         }
         let now = self.now;
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         if add.probe.is_none_or(|(_, at)| at < now) && !add.request.netns.is_empty() {
             if !std::mem::replace(&mut add.probing, true) {
                 let path = add.request.netns.clone();
@@ -594,12 +568,18 @@ impl Agent {
             )) => Some(mount),
             _ => None,
         };
+        // A block may state a hold beyond the pool's capacity, which has no address.
         let Some(answer) = self.allocation_of(place) else {
             return;
         };
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
+        assert!(
+            self.is_answerable(place),
+            "nothing is answered that the block does not state"
+        );
+        let holding = self
+            .holdings
+            .get_mut(&place)
+            .expect("what is answered is held");
         let before = std::mem::replace(
             &mut holding.state,
             Hold::Attached(request.attachment.clone()),
@@ -642,9 +622,12 @@ impl Agent {
                 .insert(request.attachment.clone(), attached);
             self.journal(&Entry::Bound(Box::new(binding)));
         }
-        let Some(attached) = self.attachments.get(&request.attachment) else {
-            return;
-        };
+        let attached = self.attachments.get(&request.attachment);
+        let attached = attached.expect("it was entered, now or before");
+        assert_eq!(
+            attached.place, place,
+            "what is answered is where it is held"
+        );
         let answer = attached.binding.answer.clone();
         self.reply(id, Response::Added(answer));
         self.forget_add(id);

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Agent;
 use super::errands::Watched;
+use super::known;
 use super::memory::{BlockKey, PoolId};
 use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, SetAside, Uid};
 use crate::core::pool::block_name;
@@ -199,9 +200,7 @@ impl Agent {
         let now = self.now;
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let is_new = !std::mem::replace(&mut block.unusable, true);
         // As of now this is its last version.
         block.stale = false;
@@ -304,13 +303,9 @@ impl Agent {
 
     /// Notes in a block which of its ordinals nobody is given.
     pub(super) fn withhold(&mut self, key: BlockKey) {
-        let pool = self
-            .pools
-            .get(&key.pool)
-            .and_then(|state| state.pool.as_ref());
-        let (Some(pool), Some(block)) = (pool, self.blocks.get_mut(&key)) else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let size = u64::from(pool.block_size);
         let here = |addresses: &BTreeSet<(String, IpAddr)>| {
             addresses

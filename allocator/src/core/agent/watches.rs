@@ -24,6 +24,13 @@ pub(super) struct Subscription {
     failure_count: u32,
 }
 
+impl Subscription {
+    /// The open watch; `None`: it is to be opened.
+    pub(super) fn id(&self) -> Option<WatchId> {
+        self.id
+    }
+}
+
 impl Agent {
     pub(super) fn subscribe(&mut self, watched: Watched, version: String) {
         self.unsubscribe(watched);
@@ -44,13 +51,13 @@ impl Agent {
         }
     }
 
-    fn selection(&self, watched: Watched) -> Option<Selection> {
+    fn selection(&self, watched: Watched) -> Selection {
         let of = |kind| Selection {
             kind,
             labels: Vec::new(),
             node_name: None,
         };
-        Some(match watched {
+        match watched {
             Watched::Pools => of(Kind::AddressPool),
             Watched::Reservations => of(Kind::AddressReservation),
             Watched::BerthNodes => of(Kind::BerthNode),
@@ -58,22 +65,17 @@ impl Agent {
                 node_name: Some(self.config.node_name.clone()),
                 ..of(Kind::Pod)
             },
-            Watched::Room(id) => block_selection(&self.pools.get(&id)?.name, true),
-        })
+            Watched::Room(id) => block_selection(&self.known_pool(id).name, true),
+        }
     }
 
     /// Opens the watch from the last version seen.
     pub(super) fn reopen(&mut self, watched: Watched) {
-        let Some(selection) = self.selection(watched) else {
-            return;
-        };
+        let selection = self.selection(watched);
         let id = WatchId(self.next_id());
-        let Some(subscription) = self.watched.get_mut(&watched) else {
-            return;
-        };
-        if subscription.id.is_some() {
-            return;
-        }
+        let subscription = self.watched.get_mut(&watched);
+        let subscription = subscription.expect("what is opened is to be watched");
+        assert!(subscription.id.is_none(), "a watch is open once");
         subscription.id = Some(id);
         let resource_version = subscription.version.clone();
         self.watches.insert(id, watched);
@@ -91,9 +93,9 @@ impl Agent {
             return;
         };
         let entropy = self.draw();
-        let Some(subscription) = self.watched.get_mut(&watched) else {
-            return;
-        };
+        let subscription = self.watched.get_mut(&watched);
+        let subscription = subscription.expect("an open watch is somebody's");
+        assert_eq!(subscription.id, Some(id), "an open watch is somebody's");
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 subscription
@@ -141,9 +143,7 @@ impl Agent {
     }
 
     fn relist(&mut self, watched: Watched) {
-        let Some(selection) = self.selection(watched) else {
-            return;
-        };
+        let selection = self.selection(watched);
         let consistency = if watched == Watched::Pods {
             Consistency::Cache
         } else {

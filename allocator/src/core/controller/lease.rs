@@ -30,6 +30,11 @@ impl Leadership {
         self.answered_at
     }
 
+    /// Whether a request about the lease is out.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
     pub(super) fn next_due(&self) -> BootTime {
         self.due
     }
@@ -62,6 +67,7 @@ impl Controller {
     }
 
     fn read_lease(&mut self) {
+        assert!(!self.lease.in_flight, "one request about the Lease at a time");
         self.lease.in_flight = true;
         let key = self.lease_key();
         self.call(
@@ -103,6 +109,7 @@ impl Controller {
         } else {
             ApiRequest::Replace(object, Part::Main)
         };
+        assert!(!self.lease.in_flight, "one request about the Lease at a time");
         self.lease.in_flight = true;
         self.lease.sent = self.now;
         self.call(
@@ -118,6 +125,7 @@ impl Controller {
         planned: Option<Box<Lease>>,
         result: Result<ApiReply, ApiError>,
     ) {
+        assert!(self.lease.in_flight, "what was answered was asked");
         self.lease.in_flight = false;
         if result.is_ok() {
             self.lease.answered_at = self.now;

@@ -32,18 +32,17 @@ impl Controller {
     }
 
     fn survey_page(&mut self, continue_token: String) {
-        self.busy = true;
         let query = ListQuery {
             selection: Self::selection(Kind::AddressBlock),
             consistency: Consistency::Quorum,
             limit: self.config.list_page,
             continue_token,
         };
-        self.call(Purpose::Survey, ApiRequest::List(query));
+        self.begin_step(Purpose::Survey, ApiRequest::List(query));
     }
 
     pub(super) fn survey_answered(&mut self, result: Result<ApiReply, ApiError>) {
-        self.busy = false;
+        self.end_step();
         match result {
             Ok(ApiReply::Page(page)) => {
                 for item in page.items {
