@@ -1,38 +1,17 @@
-//! What a component may touch while it handles an event: time, queue, streams, parameters, the
-//! machines' truth, the API. Components never hold references to one another.
+//! What a component may touch while it handles an event: what an apiserver may ([`Core`]), and the
+//! API. Components never hold references to one another.
 
 use std::time::Duration;
 
-use drydock_engine::queue::Queue;
-use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
 use crate::cni::{IpamAnswer, IpamCall, IpamStage, Verb};
+use crate::core::Core;
 use crate::event::{CpuToken, Event};
 use crate::ids::{CallId, ClientId, IpamCallId, NodeIndex, WatchId};
-use crate::machine::Machine;
 use crate::observation::Observation;
-use crate::parameters::Parameters;
 use crate::request::{ClientSpec, ReplyTo, Request, WatchOwner, WatchTarget};
-
-/// Everything but the API: what the apiservers themselves may touch.
-pub struct Core<'a> {
-    /// Time of the event being handled.
-    pub now: SimInstant,
-    /// The queue.
-    pub queue: &'a mut Queue<Event>,
-    /// Keyed random streams.
-    pub streams: &'a Streams,
-    /// Constants.
-    pub parameters: &'a Parameters,
-    /// Machines by [`NodeIndex`].
-    pub machines: &'a mut Vec<Machine>,
-    /// Facts observed while handling this event, in order.
-    pub observed: &'a mut Vec<Observation>,
-    /// Answers of IPAM processes on their way to exit.
-    pub ipam_answers: &'a mut std::collections::BTreeMap<IpamCallId, IpamAnswer>,
-}
 
 /// What every component but the apiservers gets.
 pub struct Context<'a> {
@@ -40,40 +19,6 @@ pub struct Context<'a> {
     pub core: Core<'a>,
     /// The API.
     pub api: &'a mut ApiServers,
-}
-
-impl Core<'_> {
-    /// Schedules an event after a delay.
-    pub fn after(&mut self, delay: Duration, event: Event) {
-        self.queue.after(delay, event);
-    }
-
-    /// Records a fact.
-    pub fn observe(&mut self, observation: Observation) {
-        self.observed.push(observation);
-    }
-
-    /// Asks a machine's cores for CPU time; `token` is served when it was used.
-    /// Units: `demand` is CPU time on one core. A demand of zero is served at once, as an event.
-    pub fn cpu(&mut self, node: NodeIndex, demand: Duration, token: CpuToken) {
-        let wake = self.machines[node.index()]
-            .cpu
-            .submit(self.now, demand, token);
-        if let Some(wake) = wake {
-            self.queue.at(
-                wake.at,
-                Event::Cpu {
-                    node,
-                    generation: wake.generation,
-                },
-            );
-        }
-    }
-
-    /// The machine at an index.
-    pub fn machine(&mut self, node: NodeIndex) -> &mut Machine {
-        &mut self.machines[node.index()]
-    }
 }
 
 impl Context<'_> {

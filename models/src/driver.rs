@@ -18,23 +18,10 @@ use crate::context::Context;
 use crate::controllers::{Controllers, PodTemplate};
 use crate::event::Event;
 use crate::ids::{ClientId, NodeIndex, PodUid};
-use crate::objects::{Phase, PodSpec};
+use crate::objects::{Phase, PodSpec, WorkloadObject};
 use crate::request::{
-    ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadObject,
-    WorkloadWrite,
+    ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadWrite,
 };
-
-crate::parameter_group! {
-    /// The user.
-    DriverParameters = "driver" {
-        /// Between the answer to one POST and the next POST.
-        create_gap: Duration,
-        /// Nothing is created earlier: the cluster and the IPAM have been up for a while.
-        warm_up: Duration,
-        /// Bare Pods are in the store from the start.
-        preload_pods: bool,
-    }
-}
 
 /// How often the driver looks whether the IPAM is ready.
 const READY_POLL: Duration = Duration::from_millis(10);

@@ -1,15 +1,19 @@
 //! The simulated cluster: kube-apiserver with etcd, controller-manager, scheduler, kubelet,
 //! containerd, multus, macvlan and node CPU, each a synchronous state machine on the event queue.
-//! It knows no allocator: an IPAM plugs in through [`cni::Ipam`].
+//! It knows no allocator: an IPAM plugs in through [`ipam::Ipam`].
 //!
 //! Code map, in reading order:
 //! - [`cluster`]: the world; owns every component and routes each event to one of them.
-//! - [`event`]: the closed set of events; [`context`]: what a component may touch while it runs.
+//! - [`event`]: the closed set of events; [`context`], [`core`](mod@core): what a component may touch
+//!   while it runs, and what an apiserver may.
 //! - [`parameters`]: every constant, with unit, source and kind.
-//! - [`objects`], [`request`]: the Kubernetes objects and the API calls on them.
+//! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects and the API calls on them.
 //! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
-//! - [`machine`], [`kubelet`], [`containerd`], [`multus`], [`macvlan`]: a node.
-//! - [`cni`], [`peers`]: the boundary to an IPAM, and the IPAMs modelled here.
+//! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
+//! - `process`: a process as a straight-line script, and what such processes queue for.
+//! - [`cni`], [`ipam`], [`peers`]: what a plugin is asked, the boundary to an IPAM, and the IPAMs
+//!   modelled here.
+//! - [`driver`]: the user: creates and deletes the workload.
 //! - [`observation`]: what the world tells the record and the ledger.
 #![cfg_attr(not(madsim), allow(unused))]
 #[cfg(not(madsim))]
@@ -19,25 +23,21 @@ pub mod apiserver;
 pub mod client_go;
 pub mod cluster;
 pub mod cni;
-pub mod containerd;
 pub mod context;
 pub mod controllers;
+pub mod core;
 pub mod driver;
 pub mod event;
 pub mod ids;
-pub mod kubelet;
+pub mod ipam;
 pub mod machine;
-pub mod node_event;
-pub mod node_parameters;
-pub mod node_side;
+pub mod node;
 pub mod objects;
 pub mod observation;
 pub mod parameters;
 pub mod peers;
 pub mod request;
+
+mod process;
 #[cfg(test)]
 mod testing;
-
-mod cni_exec;
-mod macvlan;
-mod multus;

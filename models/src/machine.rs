@@ -10,8 +10,7 @@ use drydock_engine::server::{FifoServer, ProcessorSharing};
 
 use crate::event::CpuToken;
 use crate::ids::{ContainerId, NetnsId, PodUid};
-use crate::node_parameters::NodeParameters;
-use crate::parameters::Millicores;
+use crate::parameters::{Millicores, NodeParameters};
 
 /// One machine.
 pub struct Machine {

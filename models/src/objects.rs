@@ -39,6 +39,19 @@ pub enum OwnerKind {
     Job,
 }
 
+/// A workload object, by kind and index in the controller's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum WorkloadObject {
+    /// apps/v1 Deployment.
+    Deployment(u32),
+    /// apps/v1 ReplicaSet.
+    ReplicaSet(u32),
+    /// apps/v1 StatefulSet.
+    StatefulSet(u32),
+    /// batch/v1 Job.
+    Job(u32),
+}
+
 /// What a Pod asks for; never changes after creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PodSpec {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 use serde::Serialize;
 
+use crate::event::{ControlToken, NodeToken};
 use crate::ids::{CallId, NodeIndex, PodUid};
-use crate::objects::{Entity, Owner, Pod, PodSpec, PodStatus, ResourceVersion};
+use crate::objects::{Entity, Owner, Pod, PodSpec, PodStatus, ResourceVersion, WorkloadObject};
 
 /// A kind that the apiserver stores as JSON without interpreting it (CRDs, Leases, Nodes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,6 +82,22 @@ pub enum Selector {
     Is(String, String),
     /// The label is absent.
     Not(String),
+}
+
+/// Whether an object has the labels that all selectors ask for.
+pub fn matches(selectors: &[Selector], object: &Custom) -> bool {
+    let value = |key: &str| {
+        object
+            .labels
+            .iter()
+            .find(|(label, _)| label == key)
+            .map(|(_, value)| value.as_str())
+    };
+    selectors.iter().all(|selector| match selector {
+        Selector::Has(key) => value(key).is_some(),
+        Selector::Is(key, wanted) => value(key) == Some(wanted),
+        Selector::Not(key) => value(key).is_none(),
+    })
 }
 
 /// Which copy a read is answered from.
@@ -255,19 +272,6 @@ pub struct NewPod {
     pub spec: Rc<PodSpec>,
 }
 
-/// A workload object, by kind and index in the controller's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum WorkloadObject {
-    /// apps/v1 Deployment.
-    Deployment(u32),
-    /// apps/v1 ReplicaSet.
-    ReplicaSet(u32),
-    /// apps/v1 StatefulSet.
-    StatefulSet(u32),
-    /// batch/v1 Job.
-    Job(u32),
-}
-
 /// What is written on a workload object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum WorkloadWrite {
@@ -330,12 +334,12 @@ pub enum ReplyTo {
         /// Machine.
         node: NodeIndex,
         /// Meaning known to the node side.
-        token: crate::event::NodeToken,
+        token: NodeToken,
     },
     /// The controller-manager.
     Controllers {
         /// Meaning known to the controllers.
-        token: crate::event::ControlToken,
+        token: ControlToken,
     },
     /// The scheduler.
     Scheduler {

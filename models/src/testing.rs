@@ -17,10 +17,11 @@ use drydock_traces::workload::{
 
 use crate::apiserver::ApiServers;
 use crate::cluster::{Action, Cluster, ClusterSpec, Injected};
-use crate::cni::{Allocated, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::Event;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, Ipam};
 use crate::objects::{Phase, PodStatus};
 use crate::observation::Observation;
 use crate::parameters::{Parameters, Table};

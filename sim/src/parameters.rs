@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use drydock_models::parameters::{ParameterError, Parameters, Table};
+use drydock_models::peers;
 
 drydock_models::parameter_group! {
     /// What Berth's processes cost on a node.
@@ -20,7 +21,7 @@ drydock_models::parameter_group! {
 /// All parameters of a run, with the table that they came from.
 #[derive(Clone, Debug)]
 pub struct RunParameters {
-    /// Every entry, for `params` and for records.
+    /// Every entry, for `params`, for records, and for the peers, which read their own.
     pub table: Table,
     /// Name of the set.
     pub profile: String,
@@ -38,7 +39,14 @@ impl RunParameters {
         for assignment in set {
             table.set(assignment)?;
         }
+        Self::read(table, profile)
+    }
+
+    /// Reads all of a table: the world's, Berth's, and, as a check, those of every peer.
+    /// Errors: a missing or unreadable entry, values that contradict each other.
+    fn read(table: Table, profile: &str) -> Result<RunParameters, ParameterError> {
         let world = Parameters::read(&table)?;
+        peers::check_constants(&table)?;
         let costs = Costs::read(&table)?;
         Ok(RunParameters {
             table,
@@ -65,6 +73,32 @@ impl RunParameters {
                 table.entries.extend(own.entries);
                 Ok(table)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ParameterError, RunParameters, Table};
+
+    #[test]
+    fn every_profile_is_complete_and_consistent() {
+        for name in Table::profile_names() {
+            if let Err(error) = RunParameters::load(name, &[]) {
+                panic!("{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_is_read_by_the_program() {
+        let whole = RunParameters::base("measured").expect("a built-in profile");
+        for key in whole.entries.keys() {
+            let mut table = whole.clone();
+            table.entries.remove(key);
+            let expected = ParameterError::Missing { key: key.clone() };
+            let read = RunParameters::read(table, "measured").map(drop);
+            assert_eq!(read, Err(expected), "nobody reads {key}");
         }
     }
 }

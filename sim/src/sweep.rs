@@ -82,13 +82,24 @@ pub fn findings(record: &RunRecord) -> Vec<(&'static str, u64)> {
         EndReason::NotConverged => record.outcome.waiting.len() as u64,
         _ => 0,
     };
+    let kept = probe("addresses_kept");
     let all = [
         ("addresses leaked after healing", probe("addresses_leaked")),
         (
             "addresses in use without a record",
             probe("addresses_unrecorded"),
         ),
-        ("Pods that wait 20 min after healing", stuck),
+        (
+            "addresses kept to the end of a Pod, for want of a journal",
+            kept,
+        ),
+        (
+            match kept {
+                0 => "Pods that wait 20 min after healing",
+                _ => "Pods that wait for an address that is kept so",
+            },
+            stuck,
+        ),
     ];
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }

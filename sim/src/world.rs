@@ -457,6 +457,10 @@ impl World {
         probes.insert("addresses_unrecorded".to_owned(), unrecorded.count() as u64);
         probes.insert("addresses_allocated".to_owned(), records.len() as u64);
         probes.insert("addresses_leaked".to_owned(), leaked);
+        let kept = leaked::kept(truth, &self.names, &records) as u64;
+        if kept > 0 {
+            probes.insert("addresses_kept".to_owned(), kept);
+        }
         let longest = listeners.ledger.longest_release().as_nanos() as u64;
         probes.insert("longest-release-ns".to_owned(), longest);
         probes.insert("peak-addresses-in-use".to_owned(), truth.peak_in_use as u64);

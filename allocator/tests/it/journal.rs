@@ -181,6 +181,50 @@ fn a_block_that_only_the_lost_journal_named_is_found_and_its_addresses_are_freed
     assert_eq!(world.held_by(), Vec::<String>::new());
 }
 
+/// A reservation that the lost journal does not explain, of a Pod whose sandbox asked before the
+/// runtime could be asked: whose sandbox it is, the process that answered it knows. One that was
+/// answered by a process before has to be taken at its Pod's word, which is its end.
+#[test]
+fn an_address_that_a_sandbox_got_instead_of_a_lost_one_ends_the_doubt_about_that() {
+    for again in [false, true] {
+        let mut world = World::new(9, Faults::default());
+        world.add_pool("p", &[&["10.0.0.0/30"]], Some(4));
+        world.add_node("n0");
+        world.run_for(seconds(1));
+        world.create_pod(PodPlan {
+            node: "n0",
+            name: "a",
+            sandbox_after: seconds(3),
+        });
+        world.run_for(seconds(1));
+        assert_eq!(world.held_by(), ["pod-a"], "reserved");
+        world.kill_agent("n0");
+        world.lose_journal("n0");
+        let silent = |runtime_silent| Ailments {
+            runtime_silent,
+            ..Ailments::default()
+        };
+        world.set_ailments("n0", silent(true));
+        world.start_agent("n0");
+        world.run_for(seconds(15));
+        assert_eq!(world.running_count(), 1);
+        assert_eq!(world.held_by(), ["pod-a", "pod-a"], "both may be in use");
+        if again {
+            world.kill_agent("n0");
+            world.start_agent("n0");
+        }
+        world.set_ailments("n0", silent(false));
+        world.run_for(seconds(60));
+        let held = if again { 2 } else { 1 };
+        assert_eq!(world.held_by().len(), held, "again: {again}");
+        assert_eq!(world.addresses_of("a").len(), 1);
+        world.delete_pod("a", Duration::ZERO, false);
+        world.run_for(seconds(90));
+        assert_eq!(world.held_by(), Vec::<String>::new(), "again: {again}");
+        assert_eq!(world.violations(), []);
+    }
+}
+
 /// What happens to a journal, by a number.
 fn harm(bytes: &mut Vec<u8>, number: u64, old: &[u8]) {
     let at = |share: u64| (bytes.len() as u64 * (share % 97) / 97) as usize;

@@ -55,6 +55,41 @@ fn seconds(world: &mut World, seconds: u64) {
 }
 
 #[test]
+fn a_pod_that_waits_in_a_full_pool_takes_an_address_of_a_pool_that_is_added_then() {
+    for pools_before in [1_u32, 2] {
+        let mut world = World::new(1, Faults::default());
+        for pool in 1..=pools_before {
+            let range = format!("10.{pool}.0.0/31");
+            world.add_pool(&format!("a{pool}"), &[&[range.as_str()]], Some(2));
+        }
+        world.add_node("n0");
+        seconds(&mut world, 1);
+        for index in 0..2 * pools_before {
+            pod(&mut world, "n0", &format!("has-{index}"));
+        }
+        seconds(&mut world, 5);
+        pod(&mut world, "n0", "asks");
+        // Reserved for by the watch, before its ADD.
+        world.create_pod(PodPlan {
+            node: "n0",
+            name: "is-about-to-ask",
+            sandbox_after: Duration::from_secs(40),
+        });
+        seconds(&mut world, 20);
+        assert_eq!(address(&world, "asks"), None);
+        world.add_pool("b", &[&["10.9.0.0/31"]], Some(2));
+        seconds(&mut world, 3);
+        assert!(is_in(address(&world, "asks"), "10.9."), "{pools_before}");
+        let holders = world.held_by();
+        assert!(
+            holders.contains(&"pod-is-about-to-ask".into()),
+            "{holders:?}"
+        );
+        assert_eq!(world.violations(), []);
+    }
+}
+
+#[test]
 fn a_full_pool_is_followed_by_the_next_admissible_one_in_order() {
     let mut world = World::new(1, Faults::default());
     world.add_pool("a", &[&["10.1.0.0/31"]], Some(2));

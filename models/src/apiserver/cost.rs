@@ -10,68 +10,10 @@
 use std::time::Duration;
 
 use crate::observation::ApiCallKind;
-use crate::parameters::{Factor, Price, Prices};
+use crate::parameters::{CostParameters, Factor, Price};
 use crate::request::{Consistency, Custom, Request, Shape};
 
 use super::store::Store;
-
-crate::parameter_group! {
-    /// Prices of requests.
-    CostParameters = "cost" {
-        /// GET of a Pod.
-        get_pod: Prices,
-        /// GET of an object without records.
-        get_flat: Prices,
-        /// GET of a small object that a CNI plugin reads.
-        get_small: Prices,
-        /// A new TLS connection.
-        tls: Prices,
-        /// PUT of an object without records.
-        put_flat: Prices,
-        /// POST of a small object.
-        post_flat: Prices,
-        /// DELETE.
-        delete: Prices,
-        /// POST of a Pod.
-        post_pod: Prices,
-        /// POST of a binding.
-        bind_pod: Prices,
-        /// PATCH of a Pod's status.
-        patch_pod_status: Prices,
-        /// PUT of a Pod's status with the network-status annotation.
-        put_network_status: Prices,
-        /// PATCH of a Pod's annotations.
-        patch_pod_annotations: Prices,
-        /// TokenRequest.
-        create_token: Prices,
-        /// A write of a controller on its own object.
-        write_workload: Prices,
-        /// Each further object of a list.
-        list_item: Prices,
-        /// GET of a map tracked per key.
-        get_granular_map: Prices,
-        /// Write of a map tracked per key.
-        write_granular_map: Prices,
-        /// GET of one string.
-        get_one_string: Prices,
-        /// Write of one string.
-        write_one_string: Prices,
-        /// GET of an atomic list or map.
-        get_atomic: Prices,
-        /// Write of an atomic list.
-        write_atomic_list: Prices,
-        /// Write of an atomic map.
-        write_atomic_map: Prices,
-        /// Write of a list of objects that each hold a map.
-        write_list_of_maps: Prices,
-        /// Disk time inside the latency of a write.
-        bench_fsync: Duration,
-        /// Piece in which background CPU is spent.
-        background_lump: Duration,
-        /// What every price of CPU is multiplied by.
-        cpu_factor: Factor,
-    }
-}
 
 /// CPU of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,10 +195,11 @@ pub fn describe(request: &Request) -> (ApiCallKind, bool) {
 }
 
 fn workload_name(
-    object: crate::request::WorkloadObject,
+    object: crate::objects::WorkloadObject,
     write: crate::request::WorkloadWrite,
 ) -> (&'static str, &'static str) {
-    use crate::request::{WorkloadObject as O, WorkloadWrite as W};
+    use crate::objects::WorkloadObject as O;
+    use crate::request::WorkloadWrite as W;
     let create = write == W::Create;
     match (object, create) {
         (O::Deployment(_), true) => ("POST", "deployments"),

@@ -25,21 +25,18 @@ pub mod store;
 mod call;
 mod etcd;
 mod outage;
-mod parameters;
 mod watch;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use drydock_engine::queue::Lane;
 use drydock_engine::server::TokenBucket;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
-use serde::Serialize;
 
-use crate::context::Core;
-use crate::event::Event;
+use crate::core::Core;
+use crate::event::{ApiEvent, Event};
 use crate::ids::{CallId, ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{Pod, ResourceVersion};
 use crate::request::{
@@ -47,9 +44,7 @@ use crate::request::{
     WatchOwner,
 };
 
-pub use self::cost::CostParameters;
 pub use self::fault::{CallEffect, CallFault, CallSelector, FaultId, FiredFault};
-pub use self::parameters::{ApiParameters, EtcdParameters, NetParameters};
 
 use self::call::Calls;
 use self::etcd::Etcd;
@@ -57,77 +52,6 @@ use self::fault::ArmedFaults;
 use self::flow_control::{FlowControl, Size};
 use self::store::{Limits, SERVERS_MAX, Store};
 use self::watch::Watches;
-
-/// Events of the API path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum ApiEvent {
-    /// A request reaches its apiserver.
-    Arrive {
-        /// Which call.
-        call: CallId,
-    },
-    /// A request waited long enough beside its CPU.
-    Served {
-        /// Which call.
-        call: CallId,
-    },
-    /// A held write goes on to etcd.
-    Release {
-        /// Which call.
-        call: CallId,
-    },
-    /// A batch of etcd's log is durable.
-    Fsync {
-        /// Which batch.
-        generation: u64,
-    },
-    /// The client learns the outcome.
-    Answer {
-        /// Which call.
-        call: CallId,
-    },
-    /// Changes reach a watcher.
-    Watch {
-        /// Which watch.
-        watch: WatchId,
-    },
-    /// The earliest deadline of a waiting call passes.
-    Sweep,
-    /// Bookmarks are sent.
-    Bookmark,
-    /// An apiserver serves again.
-    Ready {
-        /// Which apiserver.
-        server: u32,
-        /// Which outage ended.
-        outage: u32,
-    },
-    /// HTTP/2 finds that a machine's connections are dead.
-    ConnectionsDead {
-        /// Machine.
-        node: NodeIndex,
-        /// Which cut.
-        cut: u32,
-    },
-}
-
-impl ApiEvent {
-    /// The sequential actor that the event belongs to.
-    pub fn lane(&self) -> Lane {
-        match self {
-            ApiEvent::Watch { watch } => Lane::new("watch", u64::from(watch.0)),
-            ApiEvent::Fsync { .. } => Lane::new("etcd", 0),
-            ApiEvent::Arrive { call }
-            | ApiEvent::Served { call }
-            | ApiEvent::Release { call }
-            | ApiEvent::Answer { call } => Lane::new("call", u64::from(call.0)),
-            ApiEvent::Ready { server, .. } => Lane::new("apiserver", u64::from(*server)),
-            ApiEvent::Sweep | ApiEvent::Bookmark | ApiEvent::ConnectionsDead { .. } => {
-                Lane::new("api", 0)
-            }
-        }
-    }
-}
 
 /// What an event of the API path brings to a component.
 #[derive(Clone, Debug, PartialEq, Eq)]

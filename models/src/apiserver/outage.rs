@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crate::context::Core;
-use crate::event::Event;
+use crate::core::Core;
+use crate::event::{ApiEvent, Event};
 use crate::ids::NodeIndex;
 use crate::request::ApiError;
 
+use super::ApiServers;
 use super::call::Stage;
-use super::{ApiEvent, ApiServers};
 
 impl ApiServers {
     /// An apiserver process ends: its connections break, watches close. Writes that etcd has go

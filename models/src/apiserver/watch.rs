@@ -16,7 +16,7 @@ use drydock_engine::time::SimInstant;
 
 use crate::ids::{ClientId, NodeIndex, WatchId};
 use crate::objects::Pod;
-use crate::request::{ApiError, Change, Custom, Selector, WatchOwner, WatchTarget};
+use crate::request::{ApiError, Change, Custom, Selector, WatchOwner, WatchTarget, matches};
 
 use super::store::{Entry, SERVERS_MAX, Stored};
 
@@ -197,20 +197,4 @@ fn selects(selectors: &[Selector], name: Option<&Rc<str>>, object: &Custom) -> b
 /// The change that ends a watch.
 pub(super) fn closed(error: ApiError) -> Change {
     Change::Closed(error)
-}
-
-/// Whether an object has the labels that all selectors ask for.
-pub fn matches(selectors: &[Selector], object: &Custom) -> bool {
-    let value = |key: &str| {
-        object
-            .labels
-            .iter()
-            .find(|(label, _)| label == key)
-            .map(|(_, value)| value.as_str())
-    };
-    selectors.iter().all(|selector| match selector {
-        Selector::Has(key) => value(key).is_some(),
-        Selector::Is(key, wanted) => value(key) == Some(wanted),
-        Selector::Not(key) => value(key).is_none(),
-    })
 }

@@ -2,8 +2,8 @@
 
 use drydock_engine::time::SimInstant;
 
-use crate::context::Core;
-use crate::event::{CpuToken, Event};
+use crate::core::Core;
+use crate::event::{ApiEvent, CpuToken, Event};
 use crate::ids::{ClientId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
 use crate::observation::{ApiCallKind, Observation};
@@ -11,7 +11,7 @@ use crate::request::{ApiError, Change, WatchOwner, WatchTarget};
 
 use super::store::SERVERS_MAX;
 use super::watch::{Watcher, change_for, closed};
-use super::{ApiEvent, ApiServers, Delivery};
+use super::{ApiServers, Delivery};
 
 impl ApiServers {
     /// Opens a watch; see [`crate::context::Context::watch`].

@@ -12,20 +12,6 @@ pub mod leader_election;
 
 use std::time::Duration;
 
-use crate::parameters::Span;
-
-crate::parameter_group! {
-    /// Constants of every client.
-    ClientParameters = "client" {
-        /// Silence after which a connection counts as dead.
-        h2_dead: Duration,
-        /// Retries of one call.
-        max_retries: u64,
-        /// First wait of a reflector before it watches again.
-        reflector_backoff: Span,
-    }
-}
-
 /// `retry.DefaultRetry`, for conflicts on an object (client-go/util/retry/util.go:28-33).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryOnConflict;

@@ -9,10 +9,8 @@ use drydock_engine::queue::Queue;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::{CallFault, FaultId};
-use crate::controllers::{ControlEvent, Role};
-use crate::event::Event;
+use crate::event::{ControlEvent, Event, NodeEvent, Role};
 use crate::ids::{NodeIndex, PodUid};
-use crate::node_event::NodeEvent;
 
 use super::{Cluster, election_time, machine};
 

@@ -7,26 +7,14 @@
 //! Source: kubernetes v1.26.5 pkg/controller/deployment/sync.go:216-223,280-288, progress.go:117.
 
 use crate::context::Context;
-use crate::event::Event;
+use crate::event::{ControlEvent, ControlToken, DeploymentStep, Event, Recorder};
 use crate::ids::ClientId;
-use crate::request::{ApiError, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
+use crate::objects::WorkloadObject;
+use crate::request::{ApiError, ReplyTo, Request, Response, WorkloadWrite};
 
 use super::event_sink::EventSink;
+use super::informer_delay;
 use super::work_queue::WorkQueue;
-use super::{ControlEvent, ControlToken, Recorder, informer_delay};
-
-/// Which sub-step of a sync a response belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum DeploymentStep {
-    /// The ReplicaSet was posted.
-    ReplicaSetCreated,
-    /// Revision and Progressing were written.
-    Progressing,
-    /// The write from the stale object came back.
-    StaleWrite,
-    /// The status was written from a fresh object.
-    StatusWritten,
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Deployment {

@@ -5,11 +5,10 @@
 //! pkg/controller/replicaset/replica_set.go:195.
 
 use crate::context::Context;
+use crate::event::{ControlToken, Recorder};
 use crate::ids::ClientId;
 use crate::objects::OwnerKind;
 use crate::request::{ReplyTo, Request};
-
-use super::{ControlToken, Recorder};
 
 /// Events that wait; the real broadcaster drops what exceeds its channel.
 const CHANNEL: u32 = 1000;

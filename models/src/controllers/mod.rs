@@ -23,186 +23,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::queue::Lane;
 use drydock_engine::stream::Stream;
-use serde::Serialize;
 
-use crate::context::{Context, Core};
-use crate::event::Event;
+use crate::context::Context;
+use crate::core::Core;
+use crate::event::{ControlEvent, ControlToken, Event, Recorder, Role};
 use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
-use crate::objects::{OwnerKind, Pod, PodSpec};
-use crate::parameters::{Rate, Span};
+use crate::objects::{OwnerKind, Pod, PodSpec, WorkloadObject};
+use crate::parameters::{KcmParameters, Span};
 use crate::request::{
     Answer, Change, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response, WatchOwner,
-    WatchTarget, WorkloadObject,
+    WatchTarget,
 };
-
-pub use self::deployment::DeploymentStep;
-pub use self::replicas::ReplicasStep;
-pub use self::scheduler::SchedParameters;
-pub use self::stateful_set::StatefulSetStep;
 
 use self::deployment::Deployments;
 use self::node_lifecycle::NodeLifecycle;
 use self::replicas::{Replicas, Wanted};
 use self::stateful_set::StatefulSets;
-
-crate::parameter_group! {
-    /// kube-controller-manager.
-    KcmParameters = "kcm" {
-        /// Rate of each controller's client.
-        qps: Rate,
-        /// Its burst.
-        burst: u64,
-        /// Workers of each controller.
-        workers: u64,
-        /// Pods of the first batch.
-        slow_start_initial: u64,
-        /// Pods of one sync.
-        burst_replicas: u64,
-        /// First wait of a key that failed.
-        retry_base: Duration,
-        /// Longest wait of a key that failed.
-        retry_max: Duration,
-        /// CPU of the process per Pod created.
-        cpu_per_pod: Duration,
-        /// Time after which a silent leader is replaced.
-        lease: Duration,
-        /// How often a candidate looks.
-        lease_retry: Span,
-        /// Silence after which a node is not ready.
-        node_grace: Duration,
-        /// How long Pods stay on a node that is not ready.
-        node_toleration: Duration,
-    }
-}
-
-/// Who records events here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Recorder {
-    /// The deployment controller.
-    Deployment,
-    /// The controller of a kind of owner.
-    Owner(OwnerKind),
-    /// The scheduler.
-    Scheduler,
-}
-
-/// Meaning of a response to a call of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum ControlToken {
-    /// A step of a Deployment's sync.
-    Deployment {
-        /// Which Deployment.
-        index: u32,
-        /// Which step.
-        step: DeploymentStep,
-    },
-    /// A step of a ReplicaSet's or Job's sync.
-    Replicas {
-        /// Which of the two.
-        kind: OwnerKind,
-        /// Which object.
-        index: u32,
-        /// Which step.
-        step: ReplicasStep,
-    },
-    /// A step of a StatefulSet's sync.
-    StatefulSet {
-        /// Which StatefulSet.
-        index: u32,
-        /// Which step.
-        step: StatefulSetStep,
-    },
-    /// An event was recorded.
-    Event(Recorder),
-    /// The reflector's list of Pods.
-    Listed {
-        /// Which life of the process.
-        life: u32,
-    },
-    /// A Pod of a lost node was deleted.
-    Evicted {
-        /// The Pod.
-        pod: PodUid,
-    },
-}
-
-/// One process of the control plane that runs on one master at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Role {
-    /// kube-controller-manager.
-    Controllers,
-    /// kube-scheduler.
-    Scheduler,
-}
-
-/// Events of controller-manager and scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum ControlEvent {
-    /// The informer shows a change of an object, or its back-off is over.
-    Changed(WorkloadObject),
-    /// The scheduler's cycle for a Pod ends.
-    Cycle {
-        /// The Pod.
-        pod: PodUid,
-        /// Which life of the scheduler.
-        life: u32,
-    },
-    /// A Pod's back-off in the scheduler is over.
-    BackedOff {
-        /// The Pod.
-        pod: PodUid,
-        /// Which life of the scheduler.
-        life: u32,
-    },
-    /// A lease has run out.
-    Elect {
-        /// Of whom.
-        role: Role,
-        /// Which loss of the leader.
-        loss: u32,
-    },
-    /// A reflector lists again.
-    WatchAgain {
-        /// Whose.
-        role: Role,
-        /// Which life.
-        life: u32,
-    },
-    /// A node was silent for its grace period.
-    NodeSilent {
-        /// Machine.
-        node: NodeIndex,
-        /// Which silence.
-        silence: u32,
-    },
-    /// A node's Pods have tolerated the taint long enough.
-    NodeEvicts {
-        /// Machine.
-        node: NodeIndex,
-        /// Which silence.
-        silence: u32,
-    },
-}
-
-impl ControlEvent {
-    /// The sequential actor that the event belongs to.
-    pub fn lane(&self) -> Lane {
-        match self {
-            ControlEvent::Changed(object) => match object {
-                WorkloadObject::Deployment(index) => Lane::new("deployment", u64::from(*index)),
-                WorkloadObject::ReplicaSet(index) => Lane::new("replica set", u64::from(*index)),
-                WorkloadObject::StatefulSet(index) => Lane::new("stateful set", u64::from(*index)),
-                WorkloadObject::Job(index) => Lane::new("job", u64::from(*index)),
-            },
-            ControlEvent::Cycle { .. } | ControlEvent::BackedOff { .. } => {
-                Lane::new("scheduler", 0)
-            }
-            _ => Lane::new("control", 0),
-        }
-    }
-}
 
 /// What the Pods of a workload object look like.
 #[derive(Clone, Debug, PartialEq, Eq)]

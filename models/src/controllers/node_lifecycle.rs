@@ -12,12 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::context::Context;
-use crate::event::Event;
+use crate::event::{ControlEvent, ControlToken, Event};
 use crate::ids::{ClientId, NodeIndex, PodUid};
 use crate::objects::Pod;
 use crate::request::{ApiError, ReplyTo, Request, Response};
-
-use super::{ControlEvent, ControlToken};
 
 #[derive(Clone, Debug)]
 struct Node {

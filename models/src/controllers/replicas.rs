@@ -15,14 +15,14 @@ use std::rc::Rc;
 use drydock_engine::stream::Stream;
 
 use crate::context::Context;
-use crate::event::{CpuToken, Event};
+use crate::event::{ControlEvent, ControlToken, CpuToken, Event, ReplicasStep};
 use crate::ids::{ClientId, NodeIndex, PodUid};
-use crate::objects::{Owner, OwnerKind, Phase, Pod};
-use crate::request::{Change, NewPod, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
+use crate::objects::{Owner, OwnerKind, Phase, Pod, WorkloadObject};
+use crate::request::{Change, NewPod, ReplyTo, Request, Response, WorkloadWrite};
 
 use super::event_sink::EventSink;
 use super::work_queue::WorkQueue;
-use super::{ControlEvent, ControlToken, PodTemplate, informer_delay, random_suffix};
+use super::{PodTemplate, informer_delay, random_suffix};
 
 /// What one object wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +36,6 @@ pub enum Wanted {
         /// Successes that end it; without, the first success ends it.
         completions: Option<u32>,
     },
-}
-
-/// Which sub-step of a sync a response belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum ReplicasStep {
-    /// A Pod was posted.
-    PodCreated,
-    /// A surplus Pod was deleted.
-    PodDeleted,
-    /// The status was written.
-    StatusWritten,
 }
 
 #[derive(Clone, Copy, Debug)]

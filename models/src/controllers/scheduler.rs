@@ -12,44 +12,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
 use crate::context::Context;
-use crate::event::{CpuToken, Event};
+use crate::event::{ControlEvent, CpuToken, Event, Recorder, Role};
 use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{OwnerKind, Pod};
-use crate::parameters::{Parameters, Rate};
+use crate::parameters::Parameters;
 use crate::request::{
     Answer, Change, ClientClass, ClientSpec, Consistency, ReplyTo, Request, Response, WatchOwner,
     WatchTarget,
 };
 
 use super::event_sink::EventSink;
-use super::{ControlEvent, Recorder, Role};
-
-crate::parameter_group! {
-    /// kube-scheduler.
-    SchedParameters = "sched" {
-        /// Rate of each of its two clients.
-        qps: Rate,
-        /// Burst of each of its two clients.
-        burst: u64,
-        /// One cycle.
-        cycle: Duration,
-        /// CPU of the process per Pod.
-        cpu_per_pod: Duration,
-        /// First back-off.
-        backoff_initial: Duration,
-        /// Longest back-off.
-        backoff_max: Duration,
-        /// maxSkew of the default constraint.
-        max_skew: u64,
-        /// Memory of a node in MiB.
-        node_memory: u64,
-    }
-}
 
 /// Weight of PodTopologySpread (pkg/scheduler/apis/config/v1/default_plugins.go:48).
 const SPREAD_WEIGHT: u64 = 2;

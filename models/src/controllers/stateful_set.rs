@@ -8,28 +8,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::context::Context;
-use crate::event::{CpuToken, Event};
+use crate::event::{ControlEvent, ControlToken, CpuToken, Event, StatefulSetStep};
 use crate::ids::{ClientId, NodeIndex, PodUid};
-use crate::objects::{Owner, OwnerKind};
-use crate::request::{ApiError, Change, ReplyTo, Request, Response, WorkloadObject, WorkloadWrite};
+use crate::objects::{Owner, OwnerKind, WorkloadObject};
+use crate::request::{ApiError, Change, ReplyTo, Request, Response, WorkloadWrite};
 
+use super::PodTemplate;
 use super::event_sink::EventSink;
 use super::work_queue::WorkQueue;
-use super::{ControlEvent, ControlToken, PodTemplate};
-
-/// Which sub-step of a sync a response belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub enum StatefulSetStep {
-    /// The Pod of an ordinal was posted.
-    PodCreated {
-        /// Ordinal.
-        ordinal: u32,
-    },
-    /// A terminal Pod was deleted so that its name becomes free.
-    PodDeleted,
-    /// The status was written.
-    StatusWritten,
-}
 
 /// What the controller knows of an ordinal.
 #[derive(Clone, Copy, Debug, Default)]

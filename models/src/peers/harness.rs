@@ -10,10 +10,12 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::{ApiServers, Delivery};
-use crate::cni::{Ipam, IpamAnswer, IpamCall, Verb};
-use crate::context::{Context, Core};
+use crate::cni::{IpamAnswer, IpamCall, Verb};
+use crate::context::Context;
+use crate::core::Core;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, PodUid};
+use crate::ipam::Ipam;
 use crate::machine::Machine;
 use crate::objects::PodSpec;
 use crate::observation::Observation;
@@ -64,7 +66,7 @@ impl<I: Ipam> World<I> {
         settings: &[&str],
         workers: u32,
         seed: u64,
-        make: impl FnOnce(&Parameters) -> I,
+        make: impl FnOnce(&Table) -> I,
     ) -> Self {
         let mut table = Table::profile(profile).unwrap();
         for setting in settings {
@@ -83,7 +85,7 @@ impl<I: Ipam> World<I> {
         for (index, machine) in machines.iter().enumerate() {
             api.set_node(Rc::clone(&machine.node_name), NodeIndex(index as u32));
         }
-        let ipam = make(&parameters);
+        let ipam = make(&table);
         let mut world = World {
             queue: Queue::new(TieBreak::Fifo),
             streams,

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use drydock_engine::server::FifoServer;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{
-    Allocated, AllocatedTo, Assigned, CniError, Ipam, IpamAnswer, IpamCall, NodeChange, Verb,
-};
+use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::request::{Change, Response};
 
 use super::Pool;

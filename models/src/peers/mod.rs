@@ -6,12 +6,22 @@ pub mod cilium;
 mod harness;
 pub mod instant;
 pub mod kube_ovn;
-mod process;
-mod queueing;
 pub mod spiderpool;
 pub mod whereabouts;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::parameters::{ParameterError, Table};
+
+/// Whether each peer finds its own constants in a table, whichever of them will run.
+/// Errors: a constant that is missing, of a wrong unit, or unreadable.
+pub fn check_constants(table: &Table) -> Result<(), ParameterError> {
+    calico::Calico::check_constants(table)?;
+    cilium::Cilium::check_constants(table)?;
+    kube_ovn::KubeOvn::check_constants(table)?;
+    spiderpool::Spiderpool::check_constants(table)?;
+    whereabouts::Whereabouts::check_constants(table)
+}
 
 /// Addresses to give out, in order: ordinal `n` is the `n`-th address of each family, so that a
 /// dual-stack Pod gets a pair.

@@ -5,7 +5,7 @@ pub mod berth;
 use std::net::IpAddr;
 
 use drydock_engine::Tasks;
-use drydock_models::cni::Ipam;
+use drydock_models::ipam::Ipam;
 use drydock_models::observation::Observation;
 use drydock_models::peers;
 use drydock_models::peers::calico::Calico;
@@ -44,34 +44,34 @@ impl Watcher {
 }
 
 /// The allocator of a scenario, and who reads its records.
-/// Errors: a pool that it refuses, an unknown mutant.
+/// Errors: a pool that it refuses, an unreadable constant, an unknown mutant.
 pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watcher), ScenarioError> {
+    let table = &scenario.parameters.table;
     match scenario.allocator {
         Allocator::Instant => {
             let instant = Instant::new(peer_pool(scenario)?);
             Ok((Box::new(instant), Watcher::Nothing))
         }
         Allocator::Calico => {
-            let calico = Calico::new(&peer_pool(scenario)?, &scenario.parameters.world);
+            let calico = Calico::new(&peer_pool(scenario)?, table)?;
             Ok((Box::new(calico), Watcher::Nothing))
         }
         Allocator::Cilium => {
-            let cilium = Cilium::new(peer_pool(scenario)?, &scenario.parameters.world);
+            let cilium = Cilium::new(peer_pool(scenario)?, table)?;
             Ok((Box::new(cilium), Watcher::Nothing))
         }
         Allocator::Spiderpool => {
-            let coordinator = scenario.parameters.world.spiderpool.coordinator;
             let groups = peer_groups(scenario);
-            let ipam = Spiderpool::new(peer_pool(scenario)?, groups, coordinator);
+            let ipam = Spiderpool::new(peer_pool(scenario)?, groups, table)?;
             Ok((Box::new(ipam), Watcher::Nothing))
         }
-        Allocator::Whereabouts => Ok((
-            Box::new(Whereabouts::new(&peer_pool(scenario)?)),
-            Watcher::Nothing,
-        )),
+        Allocator::Whereabouts => {
+            let whereabouts = Whereabouts::new(&peer_pool(scenario)?, table)?;
+            Ok((Box::new(whereabouts), Watcher::Nothing))
+        }
         Allocator::KubeOvn => {
-            let pool = peer_pool(scenario)?;
-            Ok((Box::new(KubeOvn::new(pool)), Watcher::Nothing))
+            let kube_ovn = KubeOvn::new(peer_pool(scenario)?, table)?;
+            Ok((Box::new(kube_ovn), Watcher::Nothing))
         }
         Allocator::Berth => {
             let setup = berth::setup(scenario)?;

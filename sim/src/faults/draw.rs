@@ -131,6 +131,7 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
         FaultKind::PodDelete | FaultKind::PodForceDelete => (2, 6),
         FaultKind::LinkDeleteFails => (3, 4),
         FaultKind::UnknownRelease => (3, 4),
+        FaultKind::LeavingRelease => (6, 4),
         FaultKind::MachineReplaced => (8, 1),
         FaultKind::NodeReboot | FaultKind::KubeletRestart => (6, 2),
         FaultKind::PowerOffAndBury => (10, 1),

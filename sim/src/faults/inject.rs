@@ -9,10 +9,11 @@ use std::time::Duration;
 use drydock_engine::{EventLog, Queue, SimInstant, Stream};
 use drydock_models::apiserver::{CallEffect, CallFault, CallSelector, FaultId};
 use drydock_models::cluster::{Action, Cluster, Injected};
-use drydock_models::cni::{Ipam, IpamFault, Verb};
+use drydock_models::cni::Verb;
 use drydock_models::context::Context;
 use drydock_models::event::Event;
 use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::ipam::{Ipam, IpamFault};
 use drydock_models::request::ClientClass;
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Plan, Target, Trigger};
 use drydock_traces::run_record::FaultCount;
@@ -504,21 +505,7 @@ impl Injector {
                 self.states[index] = State::Fired;
             }
             (FaultKind::UnknownRelease, _) => {
-                let Some(pod) = self.pod_of_call else {
-                    return self.void(index);
-                };
-                let selector = self.writes(fault.kind, node);
-                let effect = CallEffect::Hold(duration(&fault));
-                hands.act(&Action::DeletePod {
-                    pod,
-                    grace: Some(Duration::ZERO),
-                });
-                hands.arm(CallFault {
-                    selector,
-                    nth: 1,
-                    effect,
-                });
-                self.begins(index, Hindrance::Node(node), hands);
+                return self.release(index, Some(Duration::ZERO), hands);
             }
             (FaultKind::MachineReplaced, Target::Node(place)) => {
                 if hands.cluster.api().cut_off(node) || !hands.is_up(node) {
@@ -557,6 +544,23 @@ impl Injector {
             }
             (kind, target) => unreachable!("{kind:?} of {target:?} passes no check of a plan"),
         }
+        true
+    }
+
+    /// Deletes the Pod whose ADD begins, and holds up the next write of its node.
+    fn release(&mut self, index: usize, grace: Option<Duration>, hands: &mut Hands<'_>) -> bool {
+        let Some(pod) = self.pod_of_call else {
+            return self.void(index);
+        };
+        let fault = self.plan.faults[index];
+        let node = self.target_machine(index);
+        hands.act(&Action::DeletePod { pod, grace });
+        hands.arm(CallFault {
+            selector: self.writes(fault.kind, node),
+            nth: 1,
+            effect: CallEffect::Hold(duration(&fault)),
+        });
+        self.begins(index, Hindrance::Node(node), hands);
         true
     }
 

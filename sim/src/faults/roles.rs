@@ -38,7 +38,7 @@ pub struct Roles {
 }
 
 /// Whether a kind strikes whatever allocator there is; the others strike what Berth's agent relies
-/// on, and the storms of others have none of them.
+/// on or what its rules are about, and the storms of others have none of them.
 pub fn strikes_every_allocator(kind: FaultKind) -> bool {
     matches!(
         kind,

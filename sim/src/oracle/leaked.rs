@@ -12,6 +12,8 @@
 //! - By Pod ([`AllocatedTo::Pod`]): the Pod exists, is not terminal and is bound, or a namespace of it
 //!   exists, and no interface of it is up: its next ADD is answered with this address. Of several
 //!   records of one Pod in one family, that holds for the first.
+//! - By Pod to its end ([`AllocatedTo::PodToItsEnd`]): the Pod exists, or a namespace of it does. Those
+//!   that no interface has are counted apart ([`kept`]).
 //! - By name ([`AllocatedTo::PodName`]): the same of any Pod of the name, bound or not, since its
 //!   address is chosen before it is bound.
 //! - A workload object keeps it ([`AllocatedTo::Workload`]).
@@ -19,13 +21,13 @@
 //! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a machine
 //! that is off. Affinities, podCIDRs and a node's own addresses are no records of this kind.
 //!
-//! [`Ipam::allocated`]: drydock_models::cni::Ipam::allocated
+//! [`Ipam::allocated`]: drydock_models::ipam::Ipam::allocated
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use drydock_models::cni::{Allocated, AllocatedTo};
 use drydock_models::ids::{ContainerId, PodUid};
+use drydock_models::ipam::{Allocated, AllocatedTo};
 
 use super::Truth;
 
@@ -45,6 +47,8 @@ struct Claims<'a> {
     names_at_work: BTreeSet<&'a (Rc<str>, Rc<str>)>,
     /// Pods that have their one claim to a record already, by family.
     served: BTreeSet<(PodUid, bool)>,
+    /// Pods that exist, or of whom a namespace does.
+    there: BTreeSet<PodUid>,
 }
 
 impl<'a> Claims<'a> {
@@ -65,11 +69,16 @@ impl<'a> Claims<'a> {
             pods: (bound.map(|(pod, _)| *pod).chain(with_namespace()))
                 .filter(waits)
                 .collect(),
-            names: named.filter(waits).filter_map(|p| names.get(&p)).collect(),
+            names: named
+                .clone()
+                .filter(waits)
+                .filter_map(|p| names.get(&p))
+                .collect(),
             sandboxes_at_work: at_work().map(|call| call.container).collect(),
             pods_at_work: at_work().map(|call| call.pod).collect(),
             names_at_work: at_work().filter_map(|c| names.get(&c.pod)).collect(),
             served: BTreeSet::new(),
+            there: named.collect(),
         }
     }
 
@@ -86,6 +95,7 @@ impl<'a> Claims<'a> {
                 let waits = self.pods.contains(pod) && self.served.insert((*pod, family));
                 waits || self.pods_at_work.contains(pod)
             }
+            AllocatedTo::PodToItsEnd(pod) => self.there.contains(pod),
             AllocatedTo::PodName(namespace, name) => {
                 let name = (namespace.clone(), name.clone());
                 self.names.contains(&name) || self.names_at_work.contains(&name)
@@ -101,6 +111,17 @@ pub fn leaked(truth: &Truth, names: &Names, records: &[Allocated]) -> Vec<Alloca
     let mut claims = Claims::new(truth, names);
     let unclaimed = |record: &&Allocated| !claims.of(record);
     records.iter().filter(unclaimed).cloned().collect()
+}
+
+/// How many addresses no interface has, and a record keeps to the end of its Pod.
+pub fn kept(truth: &Truth, names: &Names, records: &[Allocated]) -> usize {
+    let mut claims = Claims::new(truth, names);
+    let is_kept = |record: &&Allocated| {
+        matches!(record.holder, AllocatedTo::PodToItsEnd(_))
+            && !truth.by_address.contains_key(&record.address)
+            && claims.of(record)
+    };
+    records.iter().filter(is_kept).count()
 }
 
 #[cfg(test)]
@@ -198,6 +219,28 @@ mod tests {
             Observation::PodGone { pod: POD },
         ]);
         assert_eq!(count(&facts, &held), 2);
+    }
+
+    #[test]
+    fn what_is_kept_to_the_end_of_a_pod_is_counted_apart_until_then() {
+        let held = Allocated {
+            address: ip(1),
+            holder: AllocatedTo::PodToItsEnd(POD),
+        };
+        let names = Names::new();
+        let mut facts = bound();
+        facts.extend([sandbox(7), up(7, 2)]);
+        let counts = |facts: &[Observation]| {
+            let (truth, records) = (truth(facts), [held.clone()]);
+            let leaked = leaked(&truth, &names, &records).len();
+            (leaked, kept(&truth, &names, &records))
+        };
+        assert_eq!(counts(&facts), (0, 1));
+        facts.extend([
+            Observation::MachineDown { node: NODE },
+            Observation::PodGone { pod: POD },
+        ]);
+        assert_eq!(counts(&facts), (1, 0));
     }
 
     #[test]

@@ -265,3 +265,15 @@ fn module_names_are_nouns_with_a_meaning() {
         }
     }
 }
+
+#[test]
+fn a_module_with_children_is_a_folder() {
+    let files = sources("models");
+    for (name, _) in &files {
+        let folder = format!("{}/", name.trim_end_matches(".rs"));
+        assert!(
+            !files.iter().any(|(other, _)| other.starts_with(&folder)),
+            "{name} stands beside its folder: it is {folder}mod.rs"
+        );
+    }
+}

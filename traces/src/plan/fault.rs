@@ -110,6 +110,9 @@ pub enum FaultKind {
     /// For the duration the node has Pods that never ask the allocator: another CNI sets up their
     /// network, or nobody.
     ForeignPods,
+    /// As an unknown release, but the Pod is deleted with its grace period: it is still in the API,
+    /// on its way out, when the agent is asked for it.
+    LeavingRelease,
 }
 
 /// To whom something happens. Numbers are 0-based indices.
@@ -203,7 +206,7 @@ pub struct FaultShape {
 
 impl FaultKind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::AgentKill,
         Self::ResponseLost,
         Self::WriteDelayed,
@@ -240,6 +243,7 @@ impl FaultKind {
         Self::CrdChanged,
         Self::TenantAnnotates,
         Self::ForeignPods,
+        Self::LeavingRelease,
     ];
 
     /// The name in plans and records.
@@ -281,6 +285,7 @@ impl FaultKind {
             Self::CrdChanged => "crd-changed",
             Self::TenantAnnotates => "tenant-annotates",
             Self::ForeignPods => "foreign-pods",
+            Self::LeavingRelease => "leaving-release",
         }
     }
 
@@ -300,7 +305,9 @@ impl FaultKind {
             Self::ApiserverRestart => shape("apiserver", None, lasts("until it serves again")),
             Self::PodDelete | Self::PodForceDelete => shape("pod", None, DurationRule::None),
             Self::LinkDeleteFails => shape("node", Some("cni"), lasts("until the next try")),
-            Self::UnknownRelease => shape("node", Some("cni"), lasts("of the write's flight")),
+            Self::UnknownRelease | Self::LeavingRelease => {
+                shape("node", Some("cni"), lasts("of the write's flight"))
+            }
             Self::MachineReplaced => shape("node", None, lasts("that the old machine lives")),
             Self::NodeReboot => shape("node", None, lasts("until the machine is back")),
             Self::KubeletRestart => shape("node", None, lasts("until the kubelet is back")),
@@ -460,11 +467,12 @@ impl Fault {
                         allowed: "a link-delete-fails happens in a del".to_owned(),
                     });
                 }
-                if self.kind == FaultKind::UnknownRelease && verb != CniVerb::Add {
+                let releases = [FaultKind::UnknownRelease, FaultKind::LeavingRelease];
+                if releases.contains(&self.kind) && verb != CniVerb::Add {
                     return Err(PlanError::Value {
                         key: key("cni.verb"),
                         found: "del".to_owned(),
-                        allowed: "an unknown-release happens in an add".to_owned(),
+                        allowed: format!("a fault {} happens in an add", self.kind.as_str()),
                     });
                 }
                 Ok(())

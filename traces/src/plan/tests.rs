@@ -230,7 +230,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
                 write: count,
             };
             let verb = match kind {
-                FaultKind::UnknownRelease => CniVerb::Add,
+                FaultKind::UnknownRelease | FaultKind::LeavingRelease => CniVerb::Add,
                 _ => CniVerb::Del,
             };
             let cni = Trigger::Cni {

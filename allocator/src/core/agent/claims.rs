@@ -118,6 +118,9 @@ impl Agent {
     pub(super) fn fall_back(&mut self, id: PoolId, after_pause: bool) {
         let pool = self.pools.get(&id).expect(known::POOL);
         let queued: Vec<_> = pool.queue.iter().copied().collect();
+        for claim_id in &queued {
+            self.widen(*claim_id);
+        }
         let ids: Vec<_> = self.pools.keys().copied().collect();
         let paused: Vec<_> = ids
             .into_iter()
@@ -142,6 +145,31 @@ impl Agent {
             self.touched_pools.insert(id);
             self.enqueue(claim_id);
             self.count("berth_pool_fallbacks_total");
+        }
+    }
+
+    /// Pools that opened since the claim was made are tried next, before any a second time.
+    fn widen(&mut self, id: ClaimId) {
+        if self.known_claim(id).wanted.is_some() {
+            return;
+        }
+        let opened = self.opened_since(id);
+        if opened.is_empty() {
+            return;
+        }
+        let claim = self.claims.get_mut(&id).expect(known::CLAIM);
+        claim.vain_pool_count = claim.pools.len() - 1;
+        claim.pools.splice(1..1, opened);
+    }
+
+    /// A pool opened, or its rules are others: claims that wait in a full one may go there.
+    pub(super) fn leave_full_pools(&mut self) {
+        let full: Vec<_> = (self.pools.iter())
+            .filter(|(_, pool)| pool.search.is_exhausted())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in full {
+            self.fall_back(id, false);
         }
     }
 

@@ -396,35 +396,35 @@ impl Agent {
                 self.write_epoch(next);
             }
             // Dead, of an earlier boot, or foreign and waited out: a new incarnation.
-            state => {
-                let mut former = object.spec.former.clone();
-                let state = if state == EpochState::Dead {
-                    state
-                } else {
-                    EpochState::Dying
-                };
-                former.push(FormerEpoch {
-                    epoch: object.spec.epoch,
-                    state,
-                    other: Fields::new(),
-                });
-                let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
-                if self.epoch.is_revived {
-                    let message = format!("epoch {} was buried", object.spec.epoch);
-                    let condition =
-                        Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
-                            .observed(object.metadata.generation);
-                    state_condition(&mut next.spec.conditions, condition, self.wall);
-                }
-                next.metadata = object.metadata;
-                next.other = object.other;
-                next.spec.other = object.spec.other;
-                next.metadata
-                    .annotations
-                    .remove(crate::core::objects::ANNOTATION_BURY);
-                self.write_epoch(next);
-            }
+            _ => self.write_next_incarnation(object),
         }
+    }
+
+    fn write_next_incarnation(&mut self, object: BerthNode) {
+        let mut former = object.spec.former.clone();
+        let state = match object.spec.state {
+            EpochState::Dead => EpochState::Dead,
+            EpochState::Live | EpochState::Dying => EpochState::Dying,
+        };
+        former.push(FormerEpoch {
+            epoch: object.spec.epoch,
+            state,
+            other: Fields::new(),
+        });
+        let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
+        if self.epoch.is_revived {
+            let message = format!("epoch {} was buried", object.spec.epoch);
+            let condition = Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
+                .observed(object.metadata.generation);
+            state_condition(&mut next.spec.conditions, condition, self.wall);
+        }
+        next.metadata = object.metadata;
+        next.other = object.other;
+        next.spec.other = object.spec.other;
+        next.metadata
+            .annotations
+            .remove(crate::core::objects::ANNOTATION_BURY);
+        self.write_epoch(next);
     }
 
     /// Another incarnation stands in the own object: a clone of this machine. It may have answered

@@ -22,6 +22,7 @@ use super::errands::Purpose;
 use super::known;
 use super::memory::{BlockKey, Hold, Holding, Place};
 use super::releases::Attached;
+use super::rights::FIRST_INTERFACE;
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
@@ -292,9 +293,22 @@ impl Agent {
                 next.is_some_and(|(attachment, _)| attachment.container == *container);
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
+        // So has one that asked this process for its first interface: the others came after it.
+        let began_here = |container: &String| {
+            let first_interface = Attachment {
+                container: container.clone(),
+                interface: FIRST_INTERFACE.to_owned(),
+            };
+            self.attachments
+                .get(&first_interface)
+                .is_some_and(|attached| attached.answered_here)
+        };
+        let is_explained = |container: &String| {
+            is_known(container) && (!first.contains(container) || began_here(container))
+        };
         let with: BTreeSet<Uid> = list
             .iter()
-            .filter(|sandbox| first.contains(&sandbox.container) || !is_known(&sandbox.container))
+            .filter(|sandbox| !is_explained(&sandbox.container))
             .map(|sandbox| sandbox.pod_uid.clone())
             .collect();
         let apart = self.lists_apart();
@@ -356,7 +370,10 @@ impl Agent {
         if !is_fenced {
             return;
         }
-        self.lost.active = false;
+        if std::mem::replace(&mut self.lost.active, false) {
+            // Surplus that was unbound meanwhile is to go now: see `release_surplus`.
+            self.touched_pods.extend(self.pods.keys().cloned());
+        }
         if !self.has_lost() {
             self.lost.marked = false;
             self.compact_journal();
@@ -488,6 +505,7 @@ impl Agent {
             binding: binding.clone(),
             place,
             releasing: None,
+            answered_here: false,
         };
         self.attachments.insert(attachment.clone(), attached);
         self.journal(&Entry::Bound(Box::new(binding)));

@@ -73,8 +73,9 @@ impl Agent {
         let parsed = approved.and_then(|size| Pool::parse(object, Some(size)).ok());
         let id = self.pool_entry(name, &object.metadata.uid);
         let state = self.pools.get_mut(&id).expect(known::POOL);
-        state.rules = object.spec.clone();
+        let rules = std::mem::replace(&mut state.rules, object.spec.clone());
         let before = state.pool.as_ref().map(|pool| pool.capacity);
+        let was_shut = state.paused || before.is_none();
         state.paused = parsed.is_none() || object.metadata.deletion_timestamp.is_some();
         let Some(parsed) = parsed else {
             self.touched_pods.extend(self.pods.keys().cloned());
@@ -83,6 +84,7 @@ impl Agent {
         let grown_from = before
             .filter(|before| *before < parsed.capacity)
             .map(|before| before / u64::from(parsed.block_size));
+        let opens = was_shut || rules != state.rules;
         state.pool = Some(parsed);
         if let Some(first) = grown_from {
             let key = BlockKey {
@@ -101,6 +103,9 @@ impl Agent {
             self.touched_pools.insert(id);
             if before.is_none() || grown_from.is_some() {
                 self.search_afresh(id);
+            }
+            if opens {
+                self.leave_full_pools();
             }
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Attached {
     pub(super) binding: Binding,
     pub(super) place: Place,
     pub(super) releasing: Option<Releasing>,
+    /// This process answered its first ADD; else a journal says so, or it is a guess.
+    pub(super) answered_here: bool,
 }
 
 /// A DEL was seen.
@@ -340,6 +342,7 @@ impl Agent {
                 binding,
                 place,
                 releasing,
+                answered_here: false,
             },
         );
         if last_del.is_some() {

@@ -10,8 +10,8 @@ use super::startup::Phase;
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::exchange::{
-    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
-    Response, Verb,
+    AddRequest, Allocation, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe,
+    RequestId, Response, Verb,
 };
 use crate::core::journal::{Binding, Entry};
 use crate::core::objects::{Kind, Object, ObjectKey, Uid};
@@ -548,26 +548,9 @@ impl Agent {
             self.epoch_needed();
             return;
         }
-        let now = self.now;
-        let add = self.adds.get_mut(&id).expect(known::ADD);
-        if add.probe.is_none_or(|(_, at)| at < now) && !add.request.netns.is_empty() {
-            if !std::mem::replace(&mut add.probing, true) {
-                let path = add.request.netns.clone();
-                self.probe(ProbePurpose::BeforeReply(id), &path);
-            }
+        if !self.is_looked_at(id) {
             return;
         }
-        let request = add.request.clone();
-        let mount = match add.probe {
-            Some((
-                Probe {
-                    state: PathState::Present { mount },
-                    ..
-                },
-                _,
-            )) => Some(mount),
-            _ => None,
-        };
         // A block may state a hold beyond the pool's capacity, which has no address.
         let Some(answer) = self.allocation_of(place) else {
             return;
@@ -576,53 +559,17 @@ impl Agent {
             self.is_answerable(place),
             "nothing is answered that the block does not state"
         );
-        let holding = self
-            .holdings
-            .get_mut(&place)
-            .expect("what is answered is held");
-        let before = std::mem::replace(
-            &mut holding.state,
-            Hold::Attached(request.attachment.clone()),
-        );
-        let (pod_uid, pod_name) = (holding.pod.clone(), holding.pod_name.clone());
+        let attachment = self.known_add(id).request.attachment.clone();
+        let holding = self.holdings.get_mut(&place);
+        let holding = holding.expect("what is answered is held");
+        let before = std::mem::replace(&mut holding.state, Hold::Attached(attachment.clone()));
         if let Hold::Attached(before) = before
-            && before != request.attachment
+            && before != attachment
         {
             self.end_attachment(&before);
         }
-        let again = self
-            .attachments
-            .get(&request.attachment)
-            .is_some_and(|attached| {
-                attached.place == place
-                    && attached.releasing.is_none()
-                    && attached.binding.netns == request.netns
-            });
-        // While the journal takes nothing, what memory holds may never have been written.
-        if !again || !self.journal_ok {
-            let binding = Binding {
-                attachment: request.attachment.clone(),
-                netns: request.netns.clone(),
-                mount,
-                pod_uid,
-                pod_name,
-                pool: answer.pool.clone(),
-                index: place.block.index,
-                ordinal: place.ordinal,
-                answer,
-                at: now,
-            };
-            self.disarm(&Timer::Release(request.attachment.clone()));
-            let attached = Attached {
-                binding: binding.clone(),
-                place,
-                releasing: None,
-            };
-            self.attachments
-                .insert(request.attachment.clone(), attached);
-            self.journal(&Entry::Bound(Box::new(binding)));
-        }
-        let attached = self.attachments.get(&request.attachment);
+        self.attach(id, place, answer);
+        let attached = self.attachments.get(&attachment);
         let attached = attached.expect("it was entered, now or before");
         assert_eq!(
             attached.place, place,
@@ -633,7 +580,69 @@ impl Agent {
         self.forget_add(id);
     }
 
-    pub(super) fn allocation_of(&self, place: Place) -> Option<crate::core::exchange::Allocation> {
+    /// Whether the namespace's path was looked at at this very time; has it looked at if not.
+    fn is_looked_at(&mut self, id: RequestId) -> bool {
+        let now = self.now;
+        let add = self.adds.get_mut(&id).expect(known::ADD);
+        if add.request.netns.is_empty() || add.probe.is_some_and(|(_, at)| at >= now) {
+            return true;
+        }
+        if !std::mem::replace(&mut add.probing, true) {
+            let path = add.request.netns.clone();
+            self.probe(ProbePurpose::BeforeReply(id), &path);
+        }
+        false
+    }
+
+    /// Enters that the place is the attachment's, in memory and in the journal, unless both say so.
+    fn attach(&mut self, id: RequestId, place: Place, answer: Allocation) {
+        let add = self.known_add(id);
+        let request = &add.request;
+        let mount = match add.probe {
+            Some((probe, _)) => match probe.state {
+                PathState::Present { mount } => Some(mount),
+                PathState::Gone { .. } | PathState::Unknown => None,
+            },
+            None => None,
+        };
+        let known = self.attachments.get(&request.attachment);
+        let again = known.is_some_and(|attached| {
+            attached.place == place
+                && attached.releasing.is_none()
+                && attached.binding.netns == request.netns
+        });
+        // While the journal takes nothing, what memory holds may never have been written.
+        if again && self.journal_ok {
+            return;
+        }
+        let answered_here = known.is_none_or(|known| known.answered_here);
+        let holding = self.holdings.get(&place);
+        let holding = holding.expect("what is answered is held");
+        let attachment = request.attachment.clone();
+        let binding = Binding {
+            attachment: attachment.clone(),
+            netns: request.netns.clone(),
+            mount,
+            pod_uid: holding.pod.clone(),
+            pod_name: holding.pod_name.clone(),
+            pool: answer.pool.clone(),
+            index: place.block.index,
+            ordinal: place.ordinal,
+            answer,
+            at: self.now,
+        };
+        self.disarm(&Timer::Release(attachment.clone()));
+        let attached = Attached {
+            answered_here,
+            binding: binding.clone(),
+            place,
+            releasing: None,
+        };
+        self.attachments.insert(attachment, attached);
+        self.journal(&Entry::Bound(Box::new(binding)));
+    }
+
+    pub(super) fn allocation_of(&self, place: Place) -> Option<Allocation> {
         let pool = self.pools.get(&place.block.pool)?.pool.as_ref()?;
         let size = u64::from(pool.block_size);
         pool.allocation(place.block.index * size + u64::from(place.ordinal))

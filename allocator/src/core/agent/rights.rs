@@ -22,6 +22,9 @@ const TOLD_BYTES_MAX: usize = 512;
 /// Units: bytes. Of one reason.
 const REASON_BYTES_MAX: usize = 240;
 
+/// The interface that every runtime makes first.
+pub(super) const FIRST_INTERFACE: &str = "eth0";
+
 /// What rules look at in a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodFacts {
@@ -121,10 +124,10 @@ impl Agent {
     }
 
     /// The interface of an ADD. Where the agent was not told which network is the default one, it is
-    /// that of `eth0`, the interface that every runtime makes first.
+    /// that of the first interface.
     pub(super) fn asker(&self, request: &AddRequest) -> Asker {
         let is_default = match self.config.default_network.as_str() {
-            "" => request.attachment.interface == "eth0",
+            "" => request.attachment.interface == FIRST_INTERFACE,
             name => request.network == name,
         };
         Asker {
@@ -319,6 +322,20 @@ impl Agent {
         let is_anothers =
             wanted.is_some_and(|wanted| self.kept_for_another(wanted, &claim.pod_name).is_some());
         !is_anothers && self.door(&claim.pod, &claim.asker).lets(pool, ordinal)
+    }
+
+    /// The pools that are open for a claim now and were not when it was made, in order.
+    pub(super) fn opened_since(&self, id: ClaimId) -> Vec<PoolId> {
+        let claim = self.known_claim(id);
+        let Door::Open { mut pools, .. } = self.door(&claim.pod, &claim.asker) else {
+            return Vec::new();
+        };
+        pools.retain(|pool| {
+            !claim.pools.contains(pool)
+                && self.takes_new_claims(*pool)
+                && self.kept_for_unreadable(&claim.pod_name, *pool).is_none()
+        });
+        pools
     }
 
     /// The reservation that keeps an ordinal for another Pod than this one.

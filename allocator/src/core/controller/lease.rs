@@ -67,7 +67,10 @@ impl Controller {
     }
 
     fn read_lease(&mut self) {
-        assert!(!self.lease.in_flight, "one request about the Lease at a time");
+        assert!(
+            !self.lease.in_flight,
+            "one request about the Lease at a time"
+        );
         self.lease.in_flight = true;
         let key = self.lease_key();
         self.call(
@@ -109,7 +112,10 @@ impl Controller {
         } else {
             ApiRequest::Replace(object, Part::Main)
         };
-        assert!(!self.lease.in_flight, "one request about the Lease at a time");
+        assert!(
+            !self.lease.in_flight,
+            "one request about the Lease at a time"
+        );
         self.lease.in_flight = true;
         self.lease.sent = self.now;
         self.call(

@@ -589,29 +589,17 @@ impl Controller {
             }
             result => result,
         };
+        if !matches!(purpose, Purpose::Lease { .. } | Purpose::List(_)) {
+            self.end_step();
+        }
         match purpose {
             Purpose::Lease { planned } => self.lease_answered(planned, result),
-            Purpose::List(kind) => match result {
-                Ok(ApiReply::Page(page)) => {
-                    self.versions.insert(kind, page.resource_version);
-                    self.take_list(kind, page.items);
-                    self.listed.insert(kind);
-                    self.list_errors.remove(&kind);
-                    self.open_watch(kind);
-                }
-                other => {
-                    let why = other.map_or_else(|error| error.to_string(), |_| "no page".into());
-                    self.list_errors.insert(kind, why);
-                    let at = self.now + self.config.retry.pause(2, self.entropy);
-                    self.reopen_at.insert(kind, (at, true));
-                }
-            },
+            Purpose::List(kind) => self.kind_listed(kind, result),
             Purpose::Survey => self.survey_answered(result),
             Purpose::Write {
                 mut planned,
                 subject,
             } => {
-                self.end_step();
                 match result {
                     Ok(ApiReply::Written(metadata)) => {
                         self.succeeded();
@@ -626,30 +614,42 @@ impl Controller {
                     Err(error) => self.failed(planned.key(), &subject, &error),
                 }
             }
-            Purpose::Delete { key, subject } => {
-                self.end_step();
-                match result {
-                    Ok(_) | Err(ApiError::NotFound) => {
-                        self.succeeded();
-                        self.forget(&key);
-                    }
-                    Err(error) => self.failed(key, &subject, &error),
+            Purpose::Delete { key, subject } => match result {
+                Ok(_) | Err(ApiError::NotFound) => {
+                    self.succeeded();
+                    self.forget(&key);
                 }
+                Err(error) => self.failed(key, &subject, &error),
+            },
+            Purpose::Refresh(key) => match result {
+                Ok(ApiReply::Object(object)) => {
+                    self.answers_again();
+                    self.remember(object);
+                }
+                Err(ApiError::NotFound) => {
+                    self.answers_again();
+                    self.forget(&key);
+                }
+                Ok(_) => {}
+                Err(error) => self.pause(&error),
+            },
+        }
+    }
+
+    fn kind_listed(&mut self, kind: Kind, result: Result<ApiReply, ApiError>) {
+        match result {
+            Ok(ApiReply::Page(page)) => {
+                self.versions.insert(kind, page.resource_version);
+                self.take_list(kind, page.items);
+                self.listed.insert(kind);
+                self.list_errors.remove(&kind);
+                self.open_watch(kind);
             }
-            Purpose::Refresh(key) => {
-                self.end_step();
-                match result {
-                    Ok(ApiReply::Object(object)) => {
-                        self.answers_again();
-                        self.remember(object);
-                    }
-                    Err(ApiError::NotFound) => {
-                        self.answers_again();
-                        self.forget(&key);
-                    }
-                    Ok(_) => {}
-                    Err(error) => self.pause(&error),
-                }
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |_| "no page".into());
+                self.list_errors.insert(kind, why);
+                let at = self.now + self.config.retry.pause(2, self.entropy);
+                self.reopen_at.insert(kind, (at, true));
             }
         }
     }

@@ -42,7 +42,6 @@ impl Controller {
     }
 
     pub(super) fn survey_answered(&mut self, result: Result<ApiReply, ApiError>) {
-        self.end_step();
         match result {
             Ok(ApiReply::Page(page)) => {
                 for item in page.items {

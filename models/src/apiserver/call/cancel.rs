@@ -1,6 +1,6 @@
 //! How a client leaves a call before its answer: by its context, or by its death.
 
-use crate::context::Core;
+use crate::core::Core;
 use crate::ids::{CallId, ClientId};
 use crate::observation::Observation;
 use crate::request::{ApiError, ReplyTo};

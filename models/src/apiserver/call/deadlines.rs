@@ -3,9 +3,9 @@
 use drydock_engine::time::SimInstant;
 
 use super::Stage;
-use crate::apiserver::{ApiEvent, ApiServers};
-use crate::context::Core;
-use crate::event::Event;
+use crate::apiserver::ApiServers;
+use crate::core::Core;
+use crate::event::{ApiEvent, Event};
 use crate::ids::CallId;
 
 impl ApiServers {

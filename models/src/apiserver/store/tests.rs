@@ -1,8 +1,7 @@
 //! Claims about the store's rules.
 
 use super::*;
-use crate::objects::PodSpec;
-use crate::objects::{Phase, PodStatus};
+use crate::objects::{Phase, PodSpec, PodStatus};
 use crate::request::NewPod;
 use crate::request::{Part, Shape};
 

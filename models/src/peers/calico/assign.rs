@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::peers::process::CallError;
+use crate::process::CallError;
 
 use super::Host;
 use super::datastore::Datastore;

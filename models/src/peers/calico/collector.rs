@@ -12,7 +12,7 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::objects::Pod;
-use crate::peers::process::{CallError, Port};
+use crate::process::{CallError, Port};
 use crate::request::{Answer, Change, Consistency, Request};
 
 use super::datastore::Datastore;

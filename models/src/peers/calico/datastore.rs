@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::cni::IpamStage;
-use crate::peers::process::{CallError, Port};
+use crate::process::{CallError, Port};
 use crate::request::{Answer, ApiError, Consistency, Custom, CustomKind, Request};
 
 use super::Env;

@@ -24,7 +24,7 @@ mod datastore;
 mod felix;
 mod layout;
 mod object;
-pub mod parameters;
+mod parameters;
 mod plugin;
 mod release;
 #[cfg(test)]
@@ -39,10 +39,13 @@ use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
-use crate::parameters::Parameters;
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
+use crate::parameters::{NodeParameters, ParameterError, Table};
+use crate::process::queueing::Semaphore;
+use crate::process::{NewProcess, ProcessId, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Request, Response, WatchOwner, WatchTarget};
 
 use self::collector::View;
@@ -55,8 +58,6 @@ use self::object::{
 use self::parameters::CalicoParameters;
 
 use super::Pool;
-use super::process::{NewProcess, ProcessId, Processes};
-use super::queueing::Semaphore;
 
 /// What happened, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,24 +123,31 @@ pub struct Calico {
 }
 
 impl Calico {
+    /// Whether its constants can be read.
+    /// Errors: one that is missing, of a wrong unit, or unreadable.
+    pub(super) fn check_constants(table: &Table) -> Result<(), ParameterError> {
+        CalicoParameters::read(table).map(drop)
+    }
+
     /// Calico with the pool's addresses to give out.
-    pub fn new(pool: &Pool, parameters: &Parameters) -> Self {
-        let exec_cpu = parameters.node_side.node.exec_cpu;
-        let parameters = parameters.calico.clone();
+    /// Errors: a constant of its own that is missing or unreadable.
+    pub fn new(pool: &Pool, table: &Table) -> Result<Self, ParameterError> {
+        let exec_cpu = NodeParameters::read(table)?.exec_cpu;
+        let parameters = CalicoParameters::read(table)?;
         let env = Env {
             exec_cpu,
             layout: Layout::new(pool, &parameters),
             parameters,
             counters: Cell::default(),
         };
-        Self {
+        Ok(Self {
             env: Rc::new(env),
             hosts: BTreeMap::new(),
             felixes: BTreeMap::new(),
             processes: Processes::new(),
             view: Rc::default(),
             controller: None,
-        }
+        })
     }
 
     fn host(&mut self, node: NodeIndex, context: &mut Context<'_>) -> Rc<Host> {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::ids::ContainerId;
 use crate::objects::Pod;
-use crate::peers::process::{CallError, NewProcess, Port, ProcessId};
+use crate::process::{CallError, NewProcess, Port, ProcessId};
 use crate::request::{Answer, ApiError, ClientClass, ClientSpec, Consistency, Request};
 
 use super::assign::{self, Failure};

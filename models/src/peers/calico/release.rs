@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::peers::process::CallError;
+use crate::process::CallError;
 
 use super::assign::Failure;
 use super::datastore::Datastore;

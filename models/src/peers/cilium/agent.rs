@@ -15,8 +15,8 @@ use drydock_engine::stream::Stream;
 use crate::cni::{IpamCall, IpamStage};
 use crate::ids::{ClientId, ContainerId, NodeIndex, PodUid};
 use crate::objects::Pod;
-use crate::peers::process::{CallError, NewProcess, Port, ProcessId};
-use crate::peers::queueing::Semaphore;
+use crate::process::queueing::Semaphore;
+use crate::process::{CallError, NewProcess, Port, ProcessId};
 use crate::request::{Answer, ApiError, Consistency, Custom, CustomKind, Request, Shape};
 
 use super::Counters;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use crate::peers::process::Port;
-use crate::peers::queueing::{Held, Semaphore};
+use crate::process::Port;
+use crate::process::queueing::{Held, Semaphore};
 
 /// Units of the semaphore: its resolution.
 const UNITS: u64 = 10_000_000;

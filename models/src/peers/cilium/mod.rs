@@ -20,7 +20,7 @@
 
 mod agent;
 mod limiter;
-pub mod parameters;
+mod parameters;
 mod plugin;
 mod pod_cidr;
 #[cfg(test)]
@@ -34,11 +34,13 @@ use std::time::Duration;
 use drydock_engine::stream::Streams;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
-use crate::parameters::{Millicores, Parameters};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
+use crate::parameters::{Millicores, NodeParameters, ParameterError, Table};
+use crate::process::{NewProcess, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget};
 
 use self::agent::{Agent, IDENTITIES};
@@ -46,7 +48,6 @@ use self::parameters::CiliumParameters;
 use self::pod_cidr::Operator;
 
 use super::Pool;
-use super::process::{NewProcess, Processes};
 
 /// What happened, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,19 +80,27 @@ pub struct Cilium {
 }
 
 impl Cilium {
+    /// Whether its constants can be read.
+    /// Errors: one that is missing, of a wrong unit, or unreadable.
+    pub(super) fn check_constants(table: &Table) -> Result<(), ParameterError> {
+        CiliumParameters::read(table).map(drop)
+    }
+
     /// Cilium with the pool's addresses to give out.
-    pub fn new(pool: Pool, parameters: &Parameters) -> Self {
-        let Millicores(cores) = parameters.node_side.node.cores;
-        Self {
+    /// Errors: a constant of its own that is missing or unreadable.
+    pub fn new(pool: Pool, table: &Table) -> Result<Self, ParameterError> {
+        let node = NodeParameters::read(table)?;
+        let Millicores(cores) = node.cores;
+        Ok(Self {
             pool,
-            parameters: Rc::new(parameters.cilium.clone()),
-            exec_cpu: parameters.node_side.node.exec_cpu,
+            parameters: Rc::new(CiliumParameters::read(table)?),
+            exec_cpu: node.exec_cpu,
             cores: cores.div_ceil(1000),
             counters: Rc::default(),
             operator: None,
             agents: BTreeMap::new(),
             processes: Processes::new(),
-        }
+        })
     }
 
     /// An agent starts with nothing but its podCIDR.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cni::{Assigned, CniError, IpamCall, IpamStage, Verb};
-use crate::peers::process::{NewProcess, Port, ProcessId};
+use crate::process::{NewProcess, Port, ProcessId};
 
 use super::agent::Agent;
 

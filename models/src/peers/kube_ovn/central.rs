@@ -125,7 +125,7 @@ impl KubeOvn {
         }
         self.central.current = self.central.waiting.pop_front();
         if self.central.current.is_some() {
-            let demand = context.core.parameters.kube_ovn.nb_cpu;
+            let demand = self.parameters.nb_cpu;
             let wait = self.centrally(CentralStep::Checked);
             self.cpu(node, demand, wait, context);
         }
@@ -230,7 +230,7 @@ impl KubeOvn {
         self.central.looping = true;
         self.central.seen = self.central.ports.clone();
         self.totals.add("northd_loops");
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = &self.parameters;
         let ports = u32::try_from(self.central.seen.len()).unwrap_or(u32::MAX);
         let demand = parameters.northd_base + parameters.northd_port_cpu * ports;
         let wait = self.centrally(CentralStep::Looped);
@@ -262,7 +262,7 @@ impl KubeOvn {
     fn load_sb(&mut self, context: &mut Context<'_>) {
         let node = self.central.roles[SB];
         if context.core.machine(node).up {
-            let demand = context.core.parameters.kube_ovn.nb_cpu;
+            let demand = self.parameters.nb_cpu;
             context.cpu(node, demand, CpuToken::Nobody);
         }
     }
@@ -272,7 +272,7 @@ impl KubeOvn {
         if self.central.roles.contains(&node) {
             self.central.epoch += 1;
             self.central.looping = false;
-            let delay = context.core.parameters.kube_ovn.nb_failover;
+            let delay = self.parameters.nb_failover;
             let wait = self.centrally(CentralStep::Failover);
             self.after(node, delay, wait, context);
         }
@@ -283,7 +283,7 @@ impl KubeOvn {
             .into_iter()
             .find(|node| context.core.machines[node.index()].up);
         let Some(up) = up else {
-            let delay = context.core.parameters.kube_ovn.nb_failover;
+            let delay = self.parameters.nb_failover;
             let wait = self.centrally(CentralStep::Failover);
             return self.after(self.central.roles[NB], delay, wait, context);
         };

@@ -143,7 +143,7 @@ impl KubeOvn {
     /// What an earlier run has left when the new one begins: Pods that are gone, with addresses,
     /// ports and `IP` objects that are still to be released.
     fn leave_previous(&mut self, context: &mut Context<'_>) {
-        for count in 0..context.core.parameters.kube_ovn.previous_pods {
+        for count in 0..self.parameters.previous_pods {
             let pod = previous_pod(count);
             let name = self.names.number(&pod.namespace, &pod.name);
             if self.controller.subnet.allocate(name).is_none() {
@@ -168,12 +168,12 @@ impl KubeOvn {
     /// A new leader starts with nothing but what it reads.
     fn lead(&mut self, context: &mut Context<'_>) {
         let node = self.controller.node;
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let buckets = parameters.lock_buckets.max(1) as usize;
-        self.controller.queue = Some(RateQueue::new(parameters));
-        self.controller.deletion_bucket = Some(bucket(parameters));
+        self.controller.queue = Some(RateQueue::new(&parameters));
+        self.controller.deletion_bucket = Some(bucket(&parameters));
         self.controller.locks = vec![VecDeque::new(); buckets];
-        self.controller.client = Some(Self::client(node, ClientClass::IpamController, context));
+        self.controller.client = Some(self.client(node, ClientClass::IpamController, context));
         self.list_ips(context);
         let (gc, inspect) = (parameters.gc_period, parameters.inspect_period);
         let wait = self.controlling(ControlStep::Collect);
@@ -441,7 +441,7 @@ impl KubeOvn {
         controller.deleting = 0;
         controller.status = Status::default();
         controller.suspects.clear();
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let entity = u64::from(controller.epoch);
         let mut draws = context.core.streams.stream("kube-ovn", entity, "takeover");
         let look = draws.duration(parameters.lease_retry.min..=parameters.lease_retry.max);
@@ -457,7 +457,7 @@ impl KubeOvn {
             self.totals.add("controller_takeovers");
             self.lead(context);
         } else {
-            let delay = context.core.parameters.kube_ovn.lease_retry.max;
+            let delay = self.parameters.lease_retry.max;
             self.control_timer(delay, ControlStep::Takeover, context);
         }
     }

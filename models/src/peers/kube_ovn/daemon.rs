@@ -81,7 +81,7 @@ impl KubeOvn {
         if self.daemon(node).up || !context.core.machine(node).up {
             return;
         }
-        let client = Self::client(node, ClientClass::IpamNode, context);
+        let client = self.client(node, ClientClass::IpamNode, context);
         let daemon = self.daemon(node);
         daemon.up = true;
         daemon.epoch += 1;
@@ -89,7 +89,7 @@ impl KubeOvn {
         self.daemon_list(node, context);
         self.daemon_watch_subnets(node, context);
         // Daemons of the cluster started at other times: their rounds are not in step.
-        let period = context.core.parameters.kube_ovn.background_period;
+        let period = self.parameters.background_period;
         let phase = self
             .daemon(node)
             .draws
@@ -223,7 +223,7 @@ impl KubeOvn {
         }
         match change {
             Change::Custom(_) => {
-                let demand = context.core.parameters.kube_ovn.reconcile_cpu;
+                let demand = self.parameters.reconcile_cpu;
                 self.daemon_cpu(node, demand, DaemonStep::Worked, context);
             }
             Change::Closed(_) => {
@@ -249,7 +249,7 @@ impl KubeOvn {
     }
 
     fn daemon_background(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let wait = self.daemon_wait(node, DaemonStep::Background);
         self.after(node, parameters.background_period, wait, context);
         self.daemon_cpu(node, parameters.background_cpu, DaemonStep::Worked, context);

@@ -89,7 +89,7 @@ impl KubeOvn {
             self.totals.add("sync_items");
             self.take_item(name, Work::Sync, context);
         }
-        let workers = context.core.parameters.kube_ovn.workers;
+        let workers = self.parameters.workers;
         while self.controller.deleting < workers
             && let Some(deletion) = self.controller.deletions.pop_front()
         {
@@ -131,7 +131,7 @@ impl KubeOvn {
         // The informer is asked first: what it learns during the scan is not seen.
         let name = self.item(id).name;
         self.item(id).pod = self.controller.pods.view.get(&name).cloned();
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let ports = u32::try_from(self.central.ports.len()).unwrap_or(u32::MAX);
         let demand = parameters.item_cpu + parameters.scan_cpu * ports;
         self.control_cpu(demand, ControlStep::Item(id), context);
@@ -155,7 +155,7 @@ impl KubeOvn {
         let item = self.item(id);
         item.step = step;
         item.outgoing = Some(outgoing);
-        let demand = context.core.parameters.kube_ovn.request_cpu;
+        let demand = self.parameters.request_cpu;
         self.control_cpu(demand, ControlStep::Item(id), context);
     }
 
@@ -190,7 +190,7 @@ impl KubeOvn {
         let lock = &mut self.controller.locks[item.bucket];
         lock.pop_front();
         let next = lock.front().copied();
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let (now, node) = (context.now(), self.controller.node);
         if !ok {
             self.totals.add("item_retries");
@@ -202,7 +202,7 @@ impl KubeOvn {
                 if ok {
                     queue.work.forget(item.name);
                 } else {
-                    let at = queue.retry_at(item.name, now, parameters);
+                    let at = queue.retry_at(item.name, now, &parameters);
                     let wait = self.controlling(ControlStep::Retry(item.name));
                     self.timer(node, at, wait, context);
                 }

@@ -45,6 +45,7 @@ mod sync;
 mod wiring;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
@@ -57,15 +58,17 @@ use self::subnet::Subnet;
 use self::switch::SwitchStep;
 use super::Pool;
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
+use crate::parameters::{ParameterError, Table};
 use crate::request::{
     Change, ClientClass, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };
 
-pub use self::parameters::KubeOvnParameters;
+use self::parameters::KubeOvnParameters;
 
 /// Who waits for a timer, a core, an answer.
 #[derive(Clone, Debug)]
@@ -144,6 +147,7 @@ impl Totals {
 
 /// The allocator.
 pub struct KubeOvn {
+    parameters: Rc<KubeOvnParameters>,
     controller: Controller,
     central: Central,
     daemons: BTreeMap<NodeIndex, Daemon>,
@@ -155,9 +159,17 @@ pub struct KubeOvn {
 }
 
 impl KubeOvn {
+    /// Whether its constants can be read.
+    /// Errors: one that is missing, of a wrong unit, or unreadable.
+    pub(super) fn check_constants(table: &Table) -> Result<(), ParameterError> {
+        KubeOvnParameters::read(table).map(drop)
+    }
+
     /// A cluster whose one subnet (or `IPPool`) has these addresses.
-    pub fn new(pool: Pool) -> Self {
-        Self {
+    /// Errors: a constant of its own that is missing or unreadable.
+    pub fn new(pool: Pool, table: &Table) -> Result<Self, ParameterError> {
+        Ok(Self {
+            parameters: Rc::new(KubeOvnParameters::read(table)?),
             controller: Controller::new(Subnet::new(pool)),
             central: Central::new(),
             daemons: BTreeMap::new(),
@@ -166,7 +178,7 @@ impl KubeOvn {
             waits_made: 0,
             cores: BTreeMap::new(),
             totals: Totals::default(),
-        }
+        })
     }
 
     fn remember(&mut self, wait: Wait) -> u64 {
@@ -231,8 +243,8 @@ impl KubeOvn {
         context.call(client, request, ReplyTo::Ipam { token });
     }
 
-    fn client(node: NodeIndex, class: ClientClass, context: &mut Context<'_>) -> ClientId {
-        let parameters = &context.core.parameters.kube_ovn;
+    fn client(&self, node: NodeIndex, class: ClientClass, context: &mut Context<'_>) -> ClientId {
+        let parameters = &self.parameters;
         context.client(ClientSpec {
             node,
             class,

@@ -155,7 +155,7 @@ impl KubeOvn {
         if !up {
             return self.request_fails(node, id, "the daemon does not listen", context);
         }
-        let demand = context.core.parameters.kube_ovn.daemon_cpu;
+        let demand = self.parameters.daemon_cpu;
         self.enter(node, id, CniStep::Accept);
         self.daemon_cpu(node, demand, DaemonStep::Request(id), context);
     }
@@ -254,7 +254,7 @@ impl KubeOvn {
 
     /// One look at the annotations, unless all were had.
     fn look(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let request = self.request(node, id);
         let (name, tries) = (request.name, request.tries);
         request.tries += 1;
@@ -320,7 +320,7 @@ impl KubeOvn {
         response: Response,
         context: &mut Context<'_>,
     ) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let Ok(Answer::Custom(ip)) = response else {
             let request = self.request(node, id);
             request.tries += 1;

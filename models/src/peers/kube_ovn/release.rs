@@ -6,6 +6,8 @@
 //! port is never collected.
 //! Source: pkg/controller/pod.go:925-1052,1206-1233, gc.go:25-47,280-390, inspection.go:17-76.
 
+use std::rc::Rc;
+
 use super::central::NbOp;
 use super::controller::ControlStep;
 use super::items::{ItemStep, Outgoing, Work};
@@ -42,7 +44,7 @@ impl KubeOvn {
         if !self.central.ports.contains(&name) {
             return self.release_address(id, context);
         }
-        if !context.core.parameters.kube_ovn.underlay {
+        if !self.parameters.underlay {
             self.item(id).left = self.controller.subnet.addresses(name).len();
         }
         self.release_route(id, context);
@@ -91,7 +93,7 @@ impl KubeOvn {
 
     /// The period of the collection ended.
     pub(super) fn collect(&mut self, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         self.control_timer(parameters.gc_period, ControlStep::Collect, context);
         let ports = u32::try_from(self.central.ports.len()).unwrap_or(u32::MAX);
         self.control_cpu(parameters.scan_cpu * ports, ControlStep::Ignored, context);
@@ -129,7 +131,7 @@ impl KubeOvn {
 
     /// The period of the inspection ended.
     pub(super) fn inspect(&mut self, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         self.control_timer(parameters.inspect_period, ControlStep::Inspect, context);
         let pods = self.controller.pods.view.clone();
         let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);

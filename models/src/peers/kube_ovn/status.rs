@@ -36,7 +36,7 @@ impl KubeOvn {
         }
         self.controller.status.dirty = false;
         self.controller.status.busy = true;
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = &self.parameters;
         let ips = u32::try_from(self.controller.ips.len()).unwrap_or(u32::MAX);
         let demand = parameters.request_cpu + parameters.status_scan_cpu * ips;
         self.control_cpu(demand, ControlStep::StatusComputed, context);
@@ -67,10 +67,10 @@ impl KubeOvn {
         if !matches!(response, Some(Ok(_))) {
             self.controller.status.written = None;
             self.controller.status.busy = false;
-            let delay = context.core.parameters.kube_ovn.retry_base;
+            let delay = self.parameters.retry_base;
             return self.control_timer(delay, ControlStep::StatusRetry, context);
         }
-        if context.core.parameters.kube_ovn.ippool {
+        if self.parameters.ippool {
             self.pool_changed(context);
         }
         self.status_ended(context);

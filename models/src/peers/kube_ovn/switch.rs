@@ -136,7 +136,7 @@ impl KubeOvn {
         switch.computing = Some(waiting.copied().collect());
         switch.again = false;
         let fresh = std::mem::take(&mut switch.fresh);
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = &self.parameters;
         let demand = parameters.ovn_controller_base + parameters.ovn_controller_port_cpu * fresh;
         let wait = self.switch_wait(node, SwitchStep::Computed);
         self.capped(CoreId::Switch(node), node, demand, wait, context);
@@ -157,7 +157,7 @@ impl KubeOvn {
             return;
         }
         switch.applying = Some(std::mem::take(&mut switch.next));
-        let demand = context.core.parameters.kube_ovn.vswitchd_cpu;
+        let demand = self.parameters.vswitchd_cpu;
         let wait = self.switch_wait(node, SwitchStep::Reconfigured);
         self.capped(CoreId::Switch(node), node, demand, wait, context);
     }

@@ -74,7 +74,7 @@ impl KubeOvn {
     fn publish(&mut self, id: u32, context: &mut Context<'_>) {
         let name = self.item(id).name;
         let addresses = self.controller.subnet.addresses(name);
-        let underlay = context.core.parameters.kube_ovn.underlay;
+        let underlay = self.parameters.underlay;
         let request = objects::allocate_patch(self.names.full(name), &addresses, underlay);
         self.item_asks(id, ItemStep::Allocated, Outgoing::Api(request), context);
     }
@@ -86,7 +86,7 @@ impl KubeOvn {
             return self.item_done(id, true, context);
         }
         self.totals.add("route_passes");
-        if context.core.parameters.kube_ovn.underlay {
+        if self.parameters.underlay {
             return self.mark_routed(id, context);
         }
         let op = Outgoing::Nb(NbOp::JoinGroup(self.item(id).name));

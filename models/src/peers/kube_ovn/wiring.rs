@@ -3,6 +3,8 @@
 //! Source: pkg/daemon/ovs_linux.go:64-386, handler.go:304-449, pkg/ovs/ovs-vsctl{,_linux}.go,
 //! pkg/daemon/ovs.go:15-49.
 
+use std::rc::Rc;
+
 use super::daemon::DaemonStep;
 use super::plugin::CniStep;
 use super::{CoreId, KubeOvn};
@@ -59,7 +61,7 @@ pub(super) const DEL: [Op; 6] = [
 impl KubeOvn {
     /// Begins the next step of the data plane, or ends.
     pub(super) fn run_op(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let request = self.request(node, id);
         let Some(op) = request.ops().get(request.op).copied() else {
             return self.wired(node, id, context);
@@ -95,7 +97,7 @@ impl KubeOvn {
 
     /// At most so many `ovs-vsctl` run; one that finds no slot in time fails the request.
     pub(super) fn take_slot(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let daemon = self.daemon(node);
         if daemon.slots < parameters.vsctl_slots {
             daemon.slots += 1;
@@ -113,7 +115,7 @@ impl KubeOvn {
 
     pub(super) fn vsctl_ran(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
         self.enter(node, id, CniStep::Database);
-        let demand = context.core.parameters.kube_ovn.ovsdb_cpu;
+        let demand = self.parameters.ovsdb_cpu;
         let wait = self.daemon_wait(node, DaemonStep::Request(id));
         self.capped(CoreId::Switch(node), node, demand, wait, context);
     }
@@ -165,7 +167,7 @@ impl KubeOvn {
 
     /// One probe of the gateway: answered at once if the flows exist.
     pub(super) fn probe(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.kube_ovn;
+        let parameters = Rc::clone(&self.parameters);
         let request = self.request(node, id);
         let (name, tries) = (request.name, request.tries);
         request.tries += 1;

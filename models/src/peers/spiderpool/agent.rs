@@ -26,7 +26,7 @@ const fn other(resource: &'static str) -> CustomKind {
 impl Spiderpool {
     /// A process starts, now.
     pub(super) fn start_process(&mut self, process: usize, context: &mut Context<'_>) {
-        self.processes[process].start(context);
+        self.processes[process].start(&self.parameters, context);
         match self.processes[process].role {
             // SpiderReservedIPs are not modelled: nobody made any.
             Role::Agent => self.follow(process, Informer::Pools, context),

@@ -101,7 +101,7 @@ impl Spiderpool {
                     .lease
                     .seen
                     .insert(seen.unwrap_or((held.resource_version, now)));
-                let over = now.saturating_since(since) > context.core.parameters.spiderpool.lease;
+                let over = now.saturating_since(since) > self.parameters.lease;
                 if held.body != identity && !over {
                     return self.lease_later(life, context);
                 }
@@ -132,7 +132,7 @@ impl Spiderpool {
     }
 
     fn lease_later(&mut self, life: u32, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let retry = parameters.lease_retry;
         let silent = context.now().saturating_since(self.lease.renewed);
         if self.lease.leader && silent > parameters.lease_renew {

@@ -47,7 +47,7 @@ pub(super) struct Gc {
 impl Spiderpool {
     pub(super) fn gc_started(&mut self, life: u32, context: &mut Context<'_>) {
         self.gc = Gc::default();
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let (sweep, scan) = (parameters.trace_period, parameters.scan_period);
         // The informer of the tracer sends what exists as if it were new.
         let pods = &self.processes[CONTROLLER].pods;
@@ -77,7 +77,7 @@ impl Spiderpool {
 
     /// The controller saw a Pod.
     pub(super) fn trace(&mut self, pod: &Pod, context: &mut Context<'_>) {
-        let delay = context.core.parameters.spiderpool.trace_delay;
+        let delay = self.parameters.trace_delay;
         let stop = match pod.deletion {
             // deletionTimestamp has the grace period in it, and it is added again.
             Some((at, grace)) => at + grace + grace + delay,
@@ -93,7 +93,7 @@ impl Spiderpool {
             self.draws.remove(&(pod.uid, ipv6));
             self.waits_drawn.remove(&(pod.uid, ipv6));
         }
-        let stop = context.now() + context.core.parameters.spiderpool.trace_delay;
+        let stop = context.now() + self.parameters.trace_delay;
         self.trace_until(pod, stop);
     }
 
@@ -123,12 +123,12 @@ impl Spiderpool {
             }
             self.trace_work(context);
         }
-        let period = context.core.parameters.spiderpool.trace_period;
+        let period = self.parameters.trace_period;
         self.pause(CONTROLLER, period, Wait::Sweep { life }, context);
     }
 
     fn trace_work(&mut self, context: &mut Context<'_>) {
-        while self.gc.busy < context.core.parameters.spiderpool.trace_workers {
+        while self.gc.busy < self.parameters.trace_workers {
             let Some(pod) = self.gc.channel.pop_front() else {
                 return;
             };
@@ -171,7 +171,7 @@ impl Spiderpool {
         self.gc.busy = self.gc.busy.saturating_sub(1);
         if let Some(entry) = self.gc.entries.get_mut(&pod) {
             entry.tries += 1;
-            if ok || entry.tries > context.core.parameters.spiderpool.trace_retries {
+            if ok || entry.tries > self.parameters.trace_retries {
                 self.gc.entries.remove(&pod);
             } else {
                 self.gc.channel.push_back(pod);
@@ -183,7 +183,7 @@ impl Spiderpool {
     /// The timer of the scan.
     pub(super) fn scan_due(&mut self, life: u32, context: &mut Context<'_>) {
         self.scan(context);
-        let period = context.core.parameters.spiderpool.scan_period;
+        let period = self.parameters.scan_period;
         self.pause(CONTROLLER, period, Wait::Scan { life }, context);
     }
 

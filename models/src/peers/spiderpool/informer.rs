@@ -214,7 +214,7 @@ impl Spiderpool {
                     }
                 } else if let Some(pool) = self.catalog.id(&object.name) {
                     let records = u64::from(object.record_count);
-                    let parameters = &context.core.parameters.spiderpool;
+                    let parameters = &self.parameters;
                     let bytes = self.catalog.record_bytes(pool, records, parameters);
                     self.processes[process].pools.insert(pool, object);
                     self.decode_everywhere(process, informer, bytes, context);
@@ -240,7 +240,7 @@ impl Spiderpool {
         if !this_is(self, process, Role::Controller) {
             return;
         }
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let bytes = match informer {
             Informer::Pods => parameters.pod_bytes,
             Informer::Endpoints => parameters.endpoint_bytes,
@@ -255,7 +255,7 @@ impl Spiderpool {
                 (Role::Controller, _) => 1,
                 (Role::Agent, _) => u32::from(process.followed[informer as usize].synced),
             };
-            process.spend(each * times, context);
+            process.spend(each * times, parameters, context);
         }
     }
 }

@@ -241,7 +241,7 @@ impl Spiderpool {
                 if is_alive(&pod) {
                     return self.done(id, Ok(Vec::new()), context);
                 }
-                let parameters = &context.core.parameters.spiderpool;
+                let parameters = &self.parameters;
                 let least = parameters.del_default;
                 let grace = pod.deletion.map_or(Duration::ZERO, |(_, grace)| grace);
                 let left = grace.saturating_sub(least);
@@ -301,7 +301,7 @@ impl Spiderpool {
 
     /// Waits for the tickets of all pools that it may touch.
     fn enqueue(&mut self, id: JobId, context: &mut Context<'_>) {
-        let queue_max = context.core.parameters.spiderpool.queue_max;
+        let queue_max = self.parameters.queue_max;
         let job = self.job(id);
         job.phase = Phase::Queued;
         job.tickets = job.parts.iter().map(|part| part.pool).collect();

@@ -48,15 +48,17 @@ use std::time::Duration;
 use drydock_engine::stream::Stream;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, IpamFault, IpamStage, NodeChange};
+use crate::cni::{IpamCall, IpamStage, NodeChange};
 use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
+use crate::parameters::{ParameterError, Table};
 use crate::request::{Change, Request, Response};
 
 use super::Pool;
 
-pub use self::parameters::{FILE, SpiderpoolParameters};
+use self::parameters::SpiderpoolParameters;
 pub use self::pools::Group;
 
 #[cfg(test)]
@@ -210,9 +212,9 @@ totals! {
 
 /// The allocator.
 pub struct Spiderpool {
+    parameters: SpiderpoolParameters,
     addresses: Pool,
     groups: Vec<Group>,
-    coordinator: bool,
     catalog: Catalog,
     /// Controller, collector, then agents as their machines came.
     processes: Vec<Process>,
@@ -233,13 +235,20 @@ pub struct Spiderpool {
 }
 
 impl Spiderpool {
+    /// Whether its constants can be read.
+    /// Errors: one that is missing, of a wrong unit, or unreadable.
+    pub(super) fn check_constants(table: &Table) -> Result<(), ParameterError> {
+        SpiderpoolParameters::read(table).map(drop)
+    }
+
     /// All addresses free. `groups` are the workload objects that get pools of their own when
-    /// `spiderpool.pool_per_deployment` says so; `coordinator` is `spiderpool.coordinator`.
-    pub fn new(addresses: Pool, groups: Vec<Group>, coordinator: bool) -> Self {
-        Self {
+    /// `spiderpool.pool_per_deployment` says so.
+    /// Errors: a constant of its own that is missing or unreadable.
+    pub fn new(addresses: Pool, groups: Vec<Group>, table: &Table) -> Result<Self, ParameterError> {
+        Ok(Self {
+            parameters: SpiderpoolParameters::read(table)?,
             addresses,
             groups,
-            coordinator,
             catalog: Catalog::default(),
             processes: Vec::new(),
             agents: BTreeMap::new(),
@@ -254,7 +263,7 @@ impl Spiderpool {
             counted: BTreeSet::new(),
             gc: Gc::default(),
             totals: Totals::default(),
-        }
+        })
     }
 
     fn wait(&mut self, wait: Wait) -> u64 {
@@ -384,11 +393,11 @@ impl Ipam for Spiderpool {
     }
 
     fn is_chained(&self) -> bool {
-        self.coordinator
+        self.parameters.coordinator
     }
 
     fn start(&mut self, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let groups = if parameters.pool_per_deployment {
             &*self.groups
         } else {
@@ -476,13 +485,13 @@ impl Ipam for Spiderpool {
                 }
             }
             NodeChange::Up => {
-                let delay = context.core.parameters.spiderpool.agent_restart;
+                let delay = self.parameters.agent_restart;
                 for process in there {
                     self.start_later(process, delay, context);
                 }
             }
             NodeChange::Joined => {
-                let delay = context.core.parameters.spiderpool.agent_restart;
+                let delay = self.parameters.agent_restart;
                 let process = self.add_agent(node);
                 self.start_later(process, delay, context);
             }

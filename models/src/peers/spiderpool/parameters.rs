@@ -5,12 +5,6 @@ use std::time::Duration;
 
 use crate::parameters::{Millicores, Rate};
 
-/// The built-in file.
-pub const FILE: (&str, &str) = (
-    "peers/spiderpool.toml",
-    include_str!("../../../parameters/peers/spiderpool.toml"),
-);
-
 crate::parameter_group! {
     /// Spiderpool.
     SpiderpoolParameters = "spiderpool" {

@@ -156,7 +156,7 @@ impl Spiderpool {
         let part = &mut job.parts[index];
         let status = self.catalog.status(part.pool, &object);
         part.step = Step::Compute;
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let records = status.records().len() as u64;
         let bytes = self.catalog.record_bytes(part.pool, records, parameters);
         let addresses = match part.goal {
@@ -208,7 +208,7 @@ impl Spiderpool {
                 };
                 next.set(part.chosen, pod);
                 next.allocated += 1;
-                if next.allocated > context.core.parameters.spiderpool.pool_max_allocated {
+                if next.allocated > self.parameters.pool_max_allocated {
                     return Err(Err(Failure::UsedOut));
                 }
             }
@@ -260,7 +260,7 @@ impl Spiderpool {
         response: &Response,
         context: &mut Context<'_>,
     ) {
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let job = self.jobs.get_mut(&id).expect("the job is not over");
         let (pod, entity, process) = (job.pod, job.entity, job.process);
         let part = &mut job.parts[index];

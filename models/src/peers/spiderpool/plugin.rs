@@ -34,7 +34,7 @@ impl Spiderpool {
             context.core.parameters.node_side.node.exec_cpu
         } else {
             context.ipam_stage(&call, IpamStage::Cpu);
-            context.core.parameters.spiderpool.plugin_cpu
+            self.parameters.plugin_cpu
         };
         let execution = Execution {
             call,
@@ -64,7 +64,7 @@ impl Spiderpool {
         let life = agent.life;
         execution.connected = Some(life);
         let requests = if execution.coordinator { 1 } else { 2 };
-        let demand = context.core.parameters.spiderpool.request_cpu * requests;
+        let demand = self.parameters.request_cpu * requests;
         self.compute(process, demand, Wait::Asked { call: id, life }, context);
     }
 
@@ -81,7 +81,7 @@ impl Spiderpool {
             return self.coordinate(id, process, context);
         }
         let call = &execution.call;
-        let parameters = &context.core.parameters.spiderpool;
+        let parameters = &self.parameters;
         let (goal, limit) = match call.verb {
             Verb::Add => (Goal::Allocate, parameters.add_timeout),
             Verb::Del => (Goal::Release, parameters.del_timeout),

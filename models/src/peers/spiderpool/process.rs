@@ -22,6 +22,7 @@ use crate::request::{ClientClass, ClientSpec, Custom, ReplyTo, Request};
 
 use super::job::JobId;
 use super::limiter::Limiter;
+use super::parameters::SpiderpoolParameters;
 use super::pools::PoolId;
 use super::quota::Quota;
 use super::{Spiderpool, Wait};
@@ -173,12 +174,11 @@ impl Process {
     }
 
     /// Starts with empty memory and clients of its own.
-    pub(super) fn start(&mut self, context: &mut Context<'_>) {
+    pub(super) fn start(&mut self, parameters: &SpiderpoolParameters, context: &mut Context<'_>) {
         let life = self.life + 1;
         *self = Process::new(self.role, self.node);
         self.life = life;
         self.up = true;
-        let parameters = &context.core.parameters.spiderpool;
         let (class, qps, burst) = match self.role {
             Role::Agent => (
                 ClientClass::IpamNode,
@@ -236,8 +236,7 @@ impl Process {
         self.buckets[bucket as usize].reserve(now)
     }
 
-    fn limit(&self, context: &Context<'_>) -> Option<Millicores> {
-        let parameters = &context.core.parameters.spiderpool;
+    fn limit(&self, parameters: &SpiderpoolParameters) -> Option<Millicores> {
         match self.role {
             Role::Agent => Some(parameters.agent_cpu_limit),
             Role::Controller => Some(parameters.controller_cpu_limit),
@@ -246,12 +245,17 @@ impl Process {
     }
 
     /// CPU that nobody waits for.
-    pub(super) fn spend(&mut self, demand: Duration, context: &mut Context<'_>) {
+    pub(super) fn spend(
+        &mut self,
+        demand: Duration,
+        parameters: &SpiderpoolParameters,
+        context: &mut Context<'_>,
+    ) {
         self.lump += demand;
         if self.up && self.lump >= LUMP {
             let lump = std::mem::take(&mut self.lump);
-            if let Some(limit) = self.limit(context) {
-                let period = context.core.parameters.spiderpool.cfs_period;
+            if let Some(limit) = self.limit(parameters) {
+                let period = parameters.cfs_period;
                 self.quota.take(context.now(), lump, limit, period);
             }
             context.cpu(self.node, lump, CpuToken::Nobody);
@@ -271,8 +275,8 @@ impl Spiderpool {
         let token = self.wait(wait);
         let now = context.now();
         let process = &mut self.processes[process];
-        let limit = process.limit(context);
-        let period = context.core.parameters.spiderpool.cfs_period;
+        let limit = process.limit(&self.parameters);
+        let period = self.parameters.cfs_period;
         let delay = limit.map_or(Duration::ZERO, |limit| {
             process.quota.take(now, demand, limit, period)
         });

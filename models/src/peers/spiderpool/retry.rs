@@ -27,11 +27,11 @@ mod tests {
     use drydock_engine::stream::Streams;
 
     use super::*;
-    use crate::parameters::Parameters;
+    use crate::parameters::Table;
 
     #[test]
     fn four_waits_sum_up_to_eighty_one_to_ninety_milliseconds() {
-        let parameters = Parameters::profile("measured").unwrap().spiderpool;
+        let parameters = SpiderpoolParameters::read(&Table::released()).unwrap();
         let mut draws = Streams::new(1).stream("test", 0, "jitter");
         for _ in 0..100 {
             let waits: Vec<f64> = (1..=4)

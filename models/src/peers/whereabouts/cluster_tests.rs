@@ -39,7 +39,7 @@ fn after(seconds: u64, plan: Vec<PlannedAction>, settings: &[&str]) -> Cluster {
     };
     let range = |first: &str, last: &str| vec![(first.parse().unwrap(), last.parse().unwrap())];
     let families = vec![range("10.0.0.1", "10.0.0.60"), range("fd00::1", "fd00::3c")];
-    let ipam = Whereabouts::new(&Pool::new(families).unwrap());
+    let ipam = Whereabouts::new(&Pool::new(families).unwrap(), &table).unwrap();
     let (mut cluster, mut queue) = Cluster::new(spec, Box::new(ipam));
     let mut log = EventLog::new();
     cluster.start(&mut queue, &mut log);

@@ -59,7 +59,7 @@ impl ControlLoop {
 
 impl Whereabouts {
     pub(super) fn loop_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let client = context.client(ClientSpec {
             node,
             class: ClientClass::IpamController,
@@ -129,7 +129,7 @@ impl Whereabouts {
             return;
         }
         match change {
-            Change::PodGone(pod) => self.loop_pod_gone(node, &pod, context),
+            Change::PodGone(pod) => self.loop_pod_gone(node, &pod),
             Change::Custom(pool) => {
                 this.cache.insert(pool.name.clone(), pool.clone());
                 self.saw(&pool);
@@ -146,8 +146,8 @@ impl Whereabouts {
         }
     }
 
-    fn loop_pod_gone(&mut self, node: NodeIndex, pod: &Pod, context: &mut Context<'_>) {
-        if context.core.parameters.whereabouts.default_network {
+    fn loop_pod_gone(&mut self, node: NodeIndex, pod: &Pod) {
+        if self.parameters.default_network {
             self.counters.loop_pods_skipped += 1;
             return;
         }

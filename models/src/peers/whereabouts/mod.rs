@@ -37,14 +37,16 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, AllocatedTo, Ipam, IpamCall, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
+use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::objects::ResourceVersion;
+use crate::parameters::{ParameterError, Table};
 use crate::request::{Change, Custom, Request, Response};
 
 pub use self::counters::Counters;
-pub use self::parameters::WhereaboutsParameters;
+use self::parameters::WhereaboutsParameters;
 
 use self::control_loop::ControlLoop;
 use self::pool_object::{Allocation, POOL, RESERVATION, Sight};
@@ -101,6 +103,7 @@ impl Token {
 
 /// Whereabouts in the whole cluster.
 pub struct Whereabouts {
+    parameters: WhereaboutsParameters,
     families: Vec<Rc<[IpAddr]>>,
     /// Ranges by node, the slices of each; without slices all nodes have the same.
     ranges: BTreeMap<NodeIndex, Vec<Range>>,
@@ -113,9 +116,17 @@ pub struct Whereabouts {
 }
 
 impl Whereabouts {
+    /// Whether its constants can be read.
+    /// Errors: one that is missing, of a wrong unit, or unreadable.
+    pub(super) fn check_constants(table: &Table) -> Result<(), ParameterError> {
+        WhereaboutsParameters::read(table).map(drop)
+    }
+
     /// Nothing is stored yet: the first ADD makes the IPPools and the Lease.
-    pub fn new(pool: &Pool) -> Self {
-        Self {
+    /// Errors: a constant of its own that is missing or unreadable.
+    pub fn new(pool: &Pool, table: &Table) -> Result<Self, ParameterError> {
+        Ok(Self {
+            parameters: WhereaboutsParameters::read(table)?,
             families: pool.all(ADDRESSES_MAX).into_iter().map(Rc::from).collect(),
             ranges: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -123,7 +134,7 @@ impl Whereabouts {
             reconcilers: BTreeMap::new(),
             counters: Counters::default(),
             pools: BTreeMap::new(),
-        }
+        })
     }
 
     /// What happened so far.
@@ -141,7 +152,7 @@ impl Whereabouts {
         if let Some(ranges) = self.ranges.get(&node) {
             return ranges.clone();
         }
-        let slice = context.core.parameters.whereabouts.slice_addresses as usize;
+        let slice = self.parameters.slice_addresses as usize;
         let ranges: Vec<Range> = if slice == 0 {
             self.families.iter().map(whole).collect()
         } else {
@@ -168,7 +179,7 @@ impl Whereabouts {
 
     /// Name of the Lease that a node's processes ask for.
     fn lease_of(&mut self, node: NodeIndex, context: &Context<'_>) -> Rc<str> {
-        if context.core.parameters.whereabouts.slice_addresses == 0 {
+        if self.parameters.slice_addresses == 0 {
             return Rc::from("kube-system/whereabouts");
         }
         self.ranges_of(node, context)[0].pool.clone()
@@ -191,7 +202,7 @@ impl Whereabouts {
     }
 
     fn strand(&mut self, context: &mut Context<'_>) {
-        let count = context.core.parameters.whereabouts.stranded_addresses;
+        let count = self.parameters.stranded_addresses;
         let ranges: Vec<Range> = self.families.iter().map(whole).collect();
         for range in ranges {
             let count = (count as usize).min(range.addresses.len());

@@ -161,7 +161,7 @@ impl Process {
 impl Whereabouts {
     /// The plugin is executed.
     pub(super) fn process_exec(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let (node, id, demand) = (call.node, call.id, parameters.cpu_verb);
         let spec = ClientSpec {
             node,
@@ -289,7 +289,7 @@ impl Whereabouts {
     /// Configuration and clients are there: the time limit counts from now.
     fn process_started(&mut self, id: IpamCallId, context: &mut Context<'_>) {
         let now = context.now();
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let sliced = parameters.slice_addresses > 0;
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -361,7 +361,7 @@ impl Whereabouts {
             Won::Own => self.counters.leases_reentered += 1,
             Won::Created | Won::Released => {}
         }
-        let work_limit = context.core.parameters.whereabouts.request_limit;
+        let work_limit = self.parameters.request_limit;
         process.phase = Phase::Leader;
         let end = (context.now() + work_limit).min(process.limit);
         process.set_timer(end, Wait::WorkLimit, context);

@@ -56,7 +56,7 @@ enum Step {
 
 impl Whereabouts {
     pub(super) fn reconciler_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let client = context.client(ClientSpec {
             node,
             class: ClientClass::IpamController,
@@ -90,7 +90,7 @@ impl Whereabouts {
         epoch: u32,
         context: &mut Context<'_>,
     ) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let (period, limit) = (parameters.reconcile_period, parameters.reconcile_limit);
         let now = context.now();
         let Some(this) = self.reconcilers.get_mut(&node) else {
@@ -171,7 +171,7 @@ impl Whereabouts {
                 self.reconciler_request(node, Step::Reservations, list(RESERVATION), context);
             }
             (Step::Reservations, Ok(Answer::Customs(reservations, ..))) => {
-                let default_network = context.core.parameters.whereabouts.default_network;
+                let default_network = self.parameters.default_network;
                 let ranges: Vec<Range> = self.families.iter().map(whole).collect();
                 let (todo, freed) = frees(run, &reservations, &ranges, default_network);
                 run.todo = todo;

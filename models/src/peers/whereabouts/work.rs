@@ -247,7 +247,7 @@ impl Whereabouts {
         match response {
             Ok(Answer::Customs(pools, ..)) => {
                 let entries: u32 = pools.iter().map(|pool| pool.record_count).sum();
-                let per_entry = context.core.parameters.whereabouts.cpu_read_entry;
+                let per_entry = self.parameters.cpu_read_entry;
                 self.work_compute(id, Step::Listed, per_entry * entries, context);
             }
             Ok(_) => unreachable!("a LIST answers with objects"),
@@ -257,7 +257,7 @@ impl Whereabouts {
 
     /// The next try on a range begins.
     fn work_read_pool(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        if context.core.parameters.whereabouts.slice_addresses > 0 {
+        if self.parameters.slice_addresses > 0 {
             self.work_request(id, Step::Slice, slices_request(), context);
         } else {
             self.work_get_pool(id, context);
@@ -277,7 +277,7 @@ impl Whereabouts {
     }
 
     fn work_pool_read(&mut self, id: IpamCallId, response: Response, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let (read, write) = (parameters.cpu_read_entry, parameters.cpu_patch_entry);
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -307,7 +307,7 @@ impl Whereabouts {
 
     /// A temporary error: the loop goes on, without a pause, for a limited number of tries.
     fn work_again(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let tries_max = context.core.parameters.whereabouts.datastore_tries;
+        let tries_max = self.parameters.datastore_tries;
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };
@@ -321,7 +321,7 @@ impl Whereabouts {
 
     /// ADD: chooses an address and asks whether another range has it.
     fn work_take(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = &context.core.parameters.whereabouts;
+        let parameters = &self.parameters;
         let (overlap_check, idempotent) = (parameters.overlap_check, parameters.idempotent_add);
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -433,7 +433,7 @@ impl Whereabouts {
 
     /// POST or DELETE of the reservation; its result is that of the range.
     fn work_reserve(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let overlap_check = context.core.parameters.whereabouts.overlap_check;
+        let overlap_check = self.parameters.overlap_check;
         let Some(process) = self.processes.get(&id) else {
             return;
         };

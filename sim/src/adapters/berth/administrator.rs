@@ -10,10 +10,10 @@ use berth::core::objects::{
     ANNOTATION_POOL, ANNOTATION_POOLS, AddressPool, AddressPoolSpec, FamilySpec, Kind, Metadata,
 };
 use drydock_engine::{Stream, Streams};
-use drydock_models::cni::Trouble;
 use drydock_models::context::Context;
 use drydock_models::driver::pod_entity;
 use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::ipam::Trouble;
 use drydock_models::objects::PodSpec;
 use drydock_models::request::{
     Answer, ApiError, Custom, CustomKind, NewPod, Part, Request, WatchTarget,

@@ -21,9 +21,10 @@ use std::time::Duration;
 use berth::core::objects::AddressPool;
 use drydock_engine::{SimInstant, Tasks};
 use drydock_models::apiserver::ApiServers;
-use drydock_models::cni::{Allocated, Ipam, IpamCall, IpamFault, NodeChange};
+use drydock_models::cni::{IpamCall, NodeChange};
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
+use drydock_models::ipam::{Allocated, Ipam, IpamFault};
 use drydock_models::observation::Observation;
 use drydock_models::request::{Change, ClientClass, ClientSpec, ReplyTo, Request, Response};
 

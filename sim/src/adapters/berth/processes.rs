@@ -8,9 +8,9 @@ use berth::core::exchange::{InboxEvent, PluginRequest, Probe, RequestId, Sandbox
 use berth::core::objects::Uid;
 use berth::core::time::BootTime;
 use drydock_engine::{Completer, HostTasks, SimInstant};
-use drydock_models::cni::Trouble;
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, NetnsId, NodeIndex};
+use drydock_models::ipam::Trouble;
 use drydock_models::request::{ClientClass, ClientSpec};
 use drydock_traces::plan::Edge;
 

@@ -7,8 +7,8 @@ use berth::core::holder::{HolderState, Record, decode_records};
 use berth::core::objects::{AddressPool, Kind, Object};
 use berth::core::pool::Pool;
 use drydock_models::apiserver::ApiServers;
-use drydock_models::cni::{Allocated, AllocatedTo};
 use drydock_models::ids::{NodeIndex, PodUid};
+use drydock_models::ipam::{Allocated, AllocatedTo};
 use drydock_models::observation::Observation;
 use drydock_models::request::Custom;
 
@@ -121,7 +121,12 @@ pub fn allocated(pools: &[AddressPool], api: &ApiServers) -> Vec<Allocated> {
                 && let Some(pod) = PodUid::from_text(held.pod_uid.as_str())
             {
                 let addresses = pool.addresses(base + u64::from(ordinal)).into_iter();
-                let holder = AllocatedTo::Pod(pod);
+                // No ADD is answered so: an agent that lost its journal took it for answered.
+                let is_guess = held.state == HolderState::Bound && held.container.is_empty();
+                let holder = match is_guess {
+                    true => AllocatedTo::PodToItsEnd(pod),
+                    false => AllocatedTo::Pod(pod),
+                };
                 allocated.extend(addresses.map(|address| Allocated {
                     address,
                     holder: holder.clone(),

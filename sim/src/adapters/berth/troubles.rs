@@ -7,7 +7,7 @@ use std::time::Duration;
 use berth::core::exchange::{MountId, PathState, Probe, Sandbox, SpoolEntry, SpoolId};
 use berth::core::report::LocalError;
 use drydock_engine::{Stream, Streams};
-use drydock_models::cni::Trouble;
+use drydock_models::ipam::Trouble;
 
 use super::ports::Disk;
 

@@ -1,11 +1,11 @@
 //! Draws the faults of what Berth relies on beside an apiserver that answers: journal, paths of
-//! namespaces, spool, runtime, DELs that never come, and what others write into objects and Pods. It
-//! strikes nothing.
+//! namespaces, spool, runtime, DELs that never come, what others write into objects and Pods, and
+//! that a Pod which leaves does not ask. It strikes nothing.
 
 use drydock_engine::{Stream, Streams};
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
 
-use super::{NODES, PORT_CALLS, STORM, cni, fault, swarm};
+use super::{CNI_CALLS, NODES, PORT_CALLS, STORM, cni, fault, swarm};
 use crate::faults::roles::strikes_every_allocator;
 
 /// The faults of a seed that a Berth's storm has beside those of every allocator. They come last,
@@ -141,6 +141,12 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
             call: draws.between(1..=8),
             edge: Edge::After,
         },
+        FaultKind::LeavingRelease => Trigger::Cni {
+            node,
+            verb: CniVerb::Add,
+            call: draws.between(1..=CNI_CALLS),
+            edge: Edge::Before,
+        },
         _ => when(node, draws),
     };
     let (target, duration_ns) = match kind {
@@ -169,6 +175,8 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
             (Target::Node(node), seconds(draws, 700, 900))
         }
         FaultKind::ForeignPods => (Target::Node(node), seconds(draws, 20, 180)),
+        // As for an unknown release.
+        FaultKind::LeavingRelease => (Target::Node(node), seconds(draws, 10, 13)),
         _ => unreachable!("{kind:?} strikes every allocator"),
     };
     (target, at, duration_ns)

@@ -1,11 +1,11 @@
 //! Strikes what Berth relies on beside an apiserver that answers: its journal, the paths of
-//! namespaces, the spool, the runtime, DELs, and what others write into objects and Pods. What the
-//! trouble does is the adapter's.
+//! namespaces, the spool, the runtime, DELs, what others write into objects and Pods, and that a Pod
+//! which leaves does not ask. What the trouble does is the adapter's.
 
 use drydock_engine::Streams;
 use drydock_models::cluster::{Action, Injected};
-use drydock_models::cni::{IpamFault, Trouble};
 use drydock_models::ids::NodeIndex;
+use drydock_models::ipam::{IpamFault, Trouble};
 use drydock_traces::plan::{Fault, FaultKind};
 
 use super::{Hands, Hindrance, Injector, State, duration};
@@ -88,6 +88,7 @@ impl Injector {
                 }
                 self.states[index] = State::Fired;
             }
+            FaultKind::LeavingRelease => return self.release(index, None, hands),
             FaultKind::DelLost => {
                 hands.act(&Action::SkipDel(node));
                 self.states[index] = State::Fired;

@@ -98,8 +98,8 @@ impl Node {
 /// A hundred arrivals within a span; what fails is torn down and comes again.
 fn storm(calls: Calls, seed: u64, arrivals_s: u64, more: &[&str]) -> Storm {
     let settings: Vec<&str> = NO_CPU.iter().chain(more).copied().collect();
-    let mut world = World::new("event-model-check", &settings, 1, seed, |parameters| {
-        Calico::new(&pool(2000), parameters)
+    let mut world = World::new("event-model-check", &settings, 1, seed, |table| {
+        Calico::new(&pool(2000), table).unwrap()
     });
     let names = (0..PODS)
         .map(|n| format!("pod-{n}"))

@@ -13,12 +13,13 @@ use drydock_engine::time::SimInstant;
 
 use super::settings;
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, Assigned, CniError, Ipam, IpamCall, NodeChange, Verb};
+use crate::cni::{Assigned, CniError, IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, Ipam};
 use crate::peers::cilium::limiter::{Limiter, Settings};
 use crate::peers::harness::World;
-use crate::peers::process::{NewProcess, Processes};
+use crate::process::{NewProcess, Processes};
 use crate::request::{Change, Response};
 
 const PODS: usize = 100;

@@ -14,9 +14,10 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::apiserver::ApiServers;
-use crate::cni::{Allocated, Ipam, IpamCall, NodeChange, Verb};
+use crate::cni::{IpamCall, NodeChange, Verb};
 use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ipam::{Allocated, Ipam};
 use crate::parameters::{Parameters, Span, Table};
 use crate::peers::harness::{World, dual_pool, pool};
 use crate::peers::spiderpool::{Spiderpool, Wait};
@@ -112,6 +113,7 @@ fn world(agents: u32, costs: Costs, seed: u64) -> World<Fixed> {
         "spiderpool.agent_qps=100000".to_owned(),
         "spiderpool.agent_burst=100000".to_owned(),
         "spiderpool.agent_cpu_limit=3".to_owned(),
+        "spiderpool.coordinator=false".to_owned(),
     ];
     let settings: Vec<&str> = settings.iter().map(|text| &**text).collect();
     let mut table = Table::profile("measured").unwrap();
@@ -125,8 +127,8 @@ fn world(agents: u32, costs: Costs, seed: u64) -> World<Fixed> {
         1 => pool(ADDRESSES),
         _ => dual_pool(ADDRESSES),
     };
-    let mut world = World::new("measured", &settings, agents, seed, |_| Fixed {
-        spiderpool: Spiderpool::new(addresses, Vec::new(), false),
+    let mut world = World::new("measured", &settings, agents, seed, |table| Fixed {
+        spiderpool: Spiderpool::new(addresses, Vec::new(), table).unwrap(),
         put,
     });
     world.pass(Duration::from_secs(10));
