@@ -238,3 +238,17 @@ pub trait ControllerPorts: Sync {
     /// Metrics and Events.
     fn observer(&self) -> &Self::Observer;
 }
+
+/// The items of an [`AgentPorts`] or [`ControllerPorts`] that is each of its ports itself.
+#[macro_export]
+macro_rules! own_ports {
+    ($($port:ident $accessor:ident),* $(,)?) => {
+        $(
+            type $port = Self;
+
+            fn $accessor(&self) -> &Self {
+                self
+            }
+        )*
+    };
+}

@@ -3,6 +3,7 @@
 
 mod agent;
 mod controller;
+mod errands;
 
 pub use agent::run_agent;
 pub use controller::run_controller;

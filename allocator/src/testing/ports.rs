@@ -369,57 +369,20 @@ impl Observer for NodePorts {
     }
 }
 
-macro_rules! own_ports {
-    ($($port:ident),*) => { $(type $port = Self;)* };
-}
-
 impl AgentPorts for NodePorts {
-    own_ports!(
-        Api, Clock, Entropy, Journal, Spool, Namespaces, Sandboxes, Inbox, Observer
+    crate::own_ports!(
+        Api api,
+        Clock clock,
+        Entropy entropy,
+        Journal journal,
+        Spool spool,
+        Namespaces namespaces,
+        Sandboxes sandboxes,
+        Inbox inbox,
+        Observer observer,
     );
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn journal(&self) -> &Self {
-        self
-    }
-    fn spool(&self) -> &Self {
-        self
-    }
-    fn namespaces(&self) -> &Self {
-        self
-    }
-    fn sandboxes(&self) -> &Self {
-        self
-    }
-    fn inbox(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
 }
 
 impl ControllerPorts for NodePorts {
-    own_ports!(Api, Clock, Entropy, Observer);
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
+    crate::own_ports!(Api api, Clock clock, Entropy entropy, Observer observer);
 }

@@ -75,7 +75,10 @@ impl Agent {
         let id = WatchId(self.next_id());
         let subscription = self.watched.get_mut(&watched);
         let subscription = subscription.expect("what is opened is to be watched");
-        assert!(subscription.id.is_none(), "a watch is open once");
+        // A new search may have opened it while a list for it was on its way, and failed.
+        if subscription.id.is_some() {
+            return;
+        }
         subscription.id = Some(id);
         let resource_version = subscription.version.clone();
         self.watches.insert(id, watched);

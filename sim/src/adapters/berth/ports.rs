@@ -501,61 +501,19 @@ async fn receive<T>(mailbox: &Mutex<Mailbox<T>>) -> Option<T> {
 }
 
 impl AgentPorts for SimPorts {
-    type Api = Self;
-    type Clock = Self;
-    type Entropy = Self;
-    type Journal = Self;
-    type Spool = Self;
-    type Namespaces = Self;
-    type Sandboxes = Self;
-    type Inbox = Self;
-    type Observer = Self;
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn journal(&self) -> &Self {
-        self
-    }
-    fn spool(&self) -> &Self {
-        self
-    }
-    fn namespaces(&self) -> &Self {
-        self
-    }
-    fn sandboxes(&self) -> &Self {
-        self
-    }
-    fn inbox(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
+    berth::own_ports!(
+        Api api,
+        Clock clock,
+        Entropy entropy,
+        Journal journal,
+        Spool spool,
+        Namespaces namespaces,
+        Sandboxes sandboxes,
+        Inbox inbox,
+        Observer observer,
+    );
 }
 
 impl ControllerPorts for SimPorts {
-    type Api = Self;
-    type Clock = Self;
-    type Entropy = Self;
-    type Observer = Self;
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
+    berth::own_ports!(Api api, Clock clock, Entropy entropy, Observer observer);
 }
