@@ -163,29 +163,31 @@ impl Agent {
             if let Some(request) = claim.request {
                 assert!(self.adds.contains_key(&request), "{}", known::ADD);
             }
-            let queues = self.pools.iter().filter(|(_, p)| p.queue.contains(id));
-            let queues: Vec<_> = queues.map(|(pool, _)| *pool).collect();
-            let blocks = self.blocks.iter().filter(|(_, b)| b.waiting.contains(id));
-            let blocks: Vec<_> = blocks.map(|(key, _)| *key).collect();
-            let (queued, waits) = match claim.at {
-                ClaimAt::Queue => (vec![claim.pools[0]], vec![]),
-                ClaimAt::Block(key) => (vec![], vec![key]),
-                ClaimAt::Place(_) => (vec![], vec![]),
-            };
-            assert_eq!(queues, queued, "a claim is in the queue it says, if in any");
-            assert_eq!(blocks, waits, "a claim waits where it says, if anywhere");
         }
         for pod in self.pods.values() {
             for id in &pod.claims {
                 assert!(self.claims.contains_key(id), "{}", known::CLAIM);
             }
         }
-        let waiting = self.blocks.values().map(|block| block.waiting.len());
-        let queued = self.pools.values().map(|pool| pool.queue.len());
-        assert!(
-            waiting.chain(queued).sum::<usize>() <= self.claims.len(),
-            "a claim waits once"
-        );
+        let placed = self.claims.values();
+        let placed = placed.filter(|claim| matches!(claim.at, ClaimAt::Place(_)));
+        let mut found_count = placed.count();
+        for (pool, state) in &self.pools {
+            for id in &state.queue {
+                let claim = self.known_claim(*id);
+                let queue = (claim.at, claim.pools[0]);
+                assert_eq!(queue, (ClaimAt::Queue, *pool), "a claim is in its queue");
+            }
+            found_count += state.queue.len();
+        }
+        for (key, block) in &self.blocks {
+            for id in &block.waiting {
+                let at = self.known_claim(*id).at;
+                assert_eq!(at, ClaimAt::Block(*key), "a claim waits where it says");
+            }
+            found_count += block.waiting.len();
+        }
+        assert_eq!(found_count, self.claims.len(), "a claim is in one place");
     }
 
     fn assert_adds(&self) {
