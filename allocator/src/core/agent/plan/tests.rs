@@ -125,7 +125,11 @@ fn case() -> impl Strategy<Value = Case> {
         .prop_map(|(usable, mut records, held, asks, kept, flags)| {
             // Only what has an address is ever reserved.
             for record in &mut records[usize::from(usable)..] {
-                record.take_if(|record| matches!(record, Record::Reserved(_)));
+                record.take_if(|record| match record {
+                    Record::Reserved(_) => true,
+                    Record::Pod(holder) => !holder.reservation.is_empty(),
+                    _ => false,
+                });
             }
             Case {
                 usable,
