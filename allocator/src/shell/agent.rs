@@ -12,6 +12,10 @@ use crate::ports::{
 };
 
 /// What a port call in flight ends with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are inputs, and none is kept"
+)]
 enum Told {
     Input(Input),
     Inbox(Option<InboxEvent>),

@@ -15,6 +15,7 @@ use super::pools::{PoolCheck, PoolState};
 use super::requests::PendingAdd;
 use super::search::Search;
 use super::startup::Phase;
+use super::watches::Subscription;
 use crate::core::exchange::RequestId;
 use crate::core::objects::Uid;
 use crate::core::pool::Pool;
@@ -247,7 +248,7 @@ impl Agent {
             assert_eq!(check_count, i32::from(is_checked), "one check of a pool");
         }
         for (id, watched) in &self.watches {
-            let open = self.watched.get(watched).and_then(|watch| watch.id());
+            let open = self.watched.get(watched).and_then(Subscription::id);
             assert_eq!(open, Some(*id), "an open watch is somebody's");
         }
         let looks = self.probes.values();

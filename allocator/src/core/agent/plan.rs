@@ -49,6 +49,10 @@ pub(super) struct Situation<'a> {
 
 /// What the next write of a block would be.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a separate fact of the write"
+)]
 pub(super) struct Plan {
     pub(super) next: Block,
     /// Claims that the write serves, each with its ordinal.
