@@ -106,9 +106,11 @@ impl MemoryApi {
 
     /// One more pool, approved, that nobody gets by default.
     pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
-        let mut spec = AddressPoolSpec::default();
-        spec.block_size = Some(64);
-        spec.families = families;
+        let spec = AddressPoolSpec {
+            block_size: Some(64),
+            families,
+            ..AddressPoolSpec::default()
+        };
         self.add_pool_of(name, spec);
     }
 
@@ -130,7 +132,7 @@ impl MemoryApi {
     pub fn reserve(&self, name: &str, address: &str, pod: &str) {
         let mut kept = AddressReservation::default();
         name.clone_into(&mut kept.metadata.name);
-        kept.spec.pool = "pool".to_owned();
+        "pool".clone_into(&mut kept.spec.pool);
         kept.spec.address = address.parse().ok();
         (kept.spec.pod_namespace, kept.spec.pod_name) = ("ns".to_owned(), pod.to_owned());
         self.with(|store| store.create(kept.into())).unwrap();

@@ -52,12 +52,13 @@ fn an_address_asked_for_is_given_only_if_it_is_free_and_a_pools() {
 
 #[test]
 fn a_pool_for_others_is_opened_by_no_annotation_list_or_address() {
+    type Rule = fn(&mut AddressPoolSpec, LabelSelector);
     let site = Site::new();
     let team = LabelSelector {
         match_labels: [("team".to_owned(), "bank".to_owned())].into(),
         ..LabelSelector::default()
     };
-    let rules: [(&str, fn(&mut AddressPoolSpec, LabelSelector)); 4] = [
+    let rules: [(&str, Rule); 4] = [
         ("by-namespace", |spec, _| {
             spec.namespaces = vec!["bank".into()];
         }),
@@ -73,9 +74,12 @@ fn a_pool_for_others_is_opened_by_no_annotation_list_or_address() {
         let mut spec = AddressPoolSpec {
             block_size: Some(64),
             families: ["10.7", "fd07:"]
-                .map(|net| match net.contains(':') {
-                    true => format!("{net}{index}::/64"),
-                    false => format!("{net}.{index}.0/24"),
+                .map(|net| {
+                    if net.contains(':') {
+                        format!("{net}{index}::/64")
+                    } else {
+                        format!("{net}.{index}.0/24")
+                    }
                 })
                 .map(|range| FamilySpec {
                     ranges: vec![range],
