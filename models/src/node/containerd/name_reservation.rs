@@ -7,13 +7,13 @@ use crate::ids::{ContainerId, PodUid};
 
 /// Reserved names.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
+pub(super) struct Names {
     held: BTreeMap<(PodUid, u32), ContainerId>,
 }
 
 impl Names {
     /// Reserves a name. Errors: the holder, if it is another container.
-    pub(crate) fn reserve(
+    pub(super) fn reserve(
         &mut self,
         pod: PodUid,
         attempt: u32,
@@ -26,14 +26,14 @@ impl Names {
     }
 
     /// Releases what a container holds under a name.
-    pub(crate) fn release(&mut self, pod: PodUid, attempt: u32, container: ContainerId) {
+    pub(super) fn release(&mut self, pod: PodUid, attempt: u32, container: ContainerId) {
         if self.held.get(&(pod, attempt)) == Some(&container) {
             self.held.remove(&(pod, attempt));
         }
     }
 
     /// Forgets everything (the process died).
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.held.clear();
     }
 }

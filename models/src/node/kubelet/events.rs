@@ -4,50 +4,53 @@
 
 use crate::context::Context;
 use crate::event::NodeToken;
-use crate::node::Node;
+use crate::node::desk::KubeletDesk;
 use crate::request::{ReplyTo, Request};
+
+use super::Kubelet;
 
 /// Events that the broadcaster's queue holds: a constant of client-go.
 const QUEUE_LENGTH: u32 = 1000;
 
 /// The recorder.
 #[derive(Debug, Default)]
-pub(crate) struct Recorder {
-    pub(crate) ticket: u32,
+pub(super) struct Recorder {
+    pub(super) ticket: u32,
     waiting: u32,
     busy: bool,
 }
 
-impl Node {
+impl Kubelet {
     /// Records an event about a Pod.
-    pub(crate) fn record_event(&mut self, context: &mut Context<'_>) {
-        let recorder = &mut self.kubelet.recorder;
+    pub(super) fn record_event(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let recorder = &mut self.recorder;
         if recorder.busy {
             recorder.waiting = (recorder.waiting + 1).min(QUEUE_LENGTH);
         } else {
-            self.send_event(context);
+            self.send_event(desk, context);
         }
     }
 
     /// The apiserver answered, one way or the other.
-    pub(crate) fn event_recorded(&mut self, context: &mut Context<'_>) {
-        let recorder = &mut self.kubelet.recorder;
+    pub(super) fn event_recorded(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let recorder = &mut self.recorder;
+        assert!(recorder.busy, "an answer has its request");
         recorder.busy = false;
         if recorder.waiting > 0 {
             recorder.waiting -= 1;
-            self.send_event(context);
+            self.send_event(desk, context);
         }
     }
 
-    fn send_event(&mut self, context: &mut Context<'_>) {
-        let Some(client) = self.kubelet.event_client else {
+    fn send_event(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let Some(client) = self.event_client else {
             return;
         };
-        let ticket = self.ticket();
-        self.kubelet.recorder.busy = true;
-        self.kubelet.recorder.ticket = ticket;
+        let ticket = desk.ticket();
+        self.recorder.busy = true;
+        self.recorder.ticket = ticket;
         let reply = ReplyTo::Node {
-            node: self.index,
+            node: desk.index,
             token: NodeToken::Recorder { ticket },
         };
         context.call(client, Request::CreateEvent, reply);

@@ -10,53 +10,67 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::event::NodeEvent;
 use crate::ids::PodUid;
-use crate::node::Node;
-use crate::node::containerd::SandboxState;
+use crate::node::cri::RuntimeService;
+use crate::node::desk::{Errand, KubeletDesk, Next, node_side};
 use crate::objects::Pod;
 
+use super::Kubelet;
 use super::pod_worker::Worker;
 
 /// The grace period of a Pod that is killed so, whatever its own is; `kubelet_pods.go:1155-1160`.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl Node {
+impl Kubelet {
     /// The sources are ready: the next pass looks at what runs, if there is anything to find.
-    pub(crate) fn housekeeping_due(&mut self, context: &mut Context<'_>) {
-        if self.orphans().is_empty() {
+    pub(super) fn housekeeping_due(
+        &mut self,
+        desk: &mut KubeletDesk<'_>,
+        context: &mut Context<'_>,
+    ) {
+        if self.orphans(desk.cri).is_empty() {
             return;
         }
-        let period = self.node_side(context).kubelet.housekeeping;
-        let life = self.kubelet.life;
-        let since = context.now().saturating_since(self.kubelet.ticks_from);
+        let period = node_side(context).kubelet.housekeeping;
+        let life = self.life;
+        let since = context.now().saturating_since(self.ticks_from);
         let since_last = since.as_nanos() as u64 % period.as_nanos() as u64;
         let delay = period - Duration::from_nanos(since_last);
-        self.later(delay, NodeEvent::Housekeeping { life }, context);
+        desk.later(delay, NodeEvent::Housekeeping { life }, context);
     }
 
     /// One pass: each Pod without a worker gets one that stops it.
-    pub(crate) fn housekeep(&mut self, life: u32, context: &mut Context<'_>) {
-        if life != self.kubelet.life || !self.kubelet.running {
-            return;
-        }
-        for (uid, mut pod) in self.orphans() {
-            pod.deletion = Some((context.now(), GRACE));
-            let mut worker = Worker::new(Rc::new(pod));
-            worker.gone = true;
-            self.kubelet.active_count += 1;
-            self.kubelet.workers.insert(uid, worker);
-            self.worker_stop(uid, context);
+    pub(super) fn housekeep(&self, desk: &mut KubeletDesk<'_>) {
+        for (uid, pod) in self.orphans(desk.cri) {
+            desk.follow(Next::Kubelet(Errand::Unknown(uid, pod)));
         }
     }
 
+    /// A Pod that no worker knows gets one that stops it.
+    pub(super) fn end_unknown(
+        &mut self,
+        uid: PodUid,
+        pod: Rc<Pod>,
+        desk: &mut KubeletDesk<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let mut pod = Rc::unwrap_or_clone(pod);
+        pod.deletion = Some((context.now(), GRACE));
+        let mut worker = Worker::new(Rc::new(pod));
+        worker.gone = true;
+        self.active_count += 1;
+        self.take_on(uid, worker, desk);
+        self.worker_stop(uid, desk, context);
+    }
+
     /// Pods with a sandbox that is ready and without a worker, as the runtime knows them.
-    fn orphans(&self) -> Vec<(PodUid, Pod)> {
-        let of_pods = self.runtime.by_pod.iter();
-        let unknown = of_pods.filter(|(uid, _)| !self.kubelet.workers.contains_key(uid));
-        let sandboxes = unknown.filter_map(|(uid, ids)| {
-            let mut sandboxes = ids.iter().map(|id| &self.runtime.sandboxes[id]);
-            let ready = sandboxes.find(|sandbox| sandbox.state == SandboxState::Ready)?;
-            Some((*uid, Pod::clone(&ready.pod)))
+    fn orphans(&self, cri: &dyn RuntimeService) -> Vec<(PodUid, Rc<Pod>)> {
+        let pods = cri.pods().into_iter();
+        let unknown = pods.filter(|uid| !self.workers.contains_key(uid));
+        let ready = unknown.filter_map(|uid| {
+            let mut sandboxes = cri.list(uid).iter().map(|id| cri.status(*id));
+            let ready = sandboxes.find(|sandbox| sandbox.ready)?;
+            Some((uid, Rc::new(ready.pod.clone())))
         });
-        sandboxes.collect()
+        ready.collect()
     }
 }

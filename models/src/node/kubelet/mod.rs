@@ -2,17 +2,18 @@
 //! number, and the serial goroutines beside them (status, relist, event recorder, garbage
 //! collector). Line numbers: kubernetes v1.26.5.
 
-pub mod events;
-pub mod gc;
-pub mod housekeeping;
-pub mod pleg;
-pub mod pod_worker;
-pub mod status_manager;
-pub mod termination;
-pub mod volumes;
+mod events;
+mod gc;
+mod housekeeping;
+mod pleg;
+mod pod_source;
+mod pod_worker;
+mod status_manager;
+mod sync_runtime;
+mod termination;
+mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drydock_engine::server::FifoServer;
@@ -21,12 +22,10 @@ use drydock_engine::time::SimInstant;
 use crate::context::Context;
 use crate::event::{NodeEvent, NodeToken};
 use crate::ids::{ClientId, PodUid, WatchId};
-use crate::node::{Node, Signal};
-use crate::objects::{Phase, Pod, PodStatus};
-use crate::request::{
-    Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Request, WatchOwner,
-    WatchTarget,
-};
+use crate::request::{ApiError, ClientClass, ClientSpec, ReplyTo, Request};
+
+use super::cri::{CriRequest, CriVerb};
+use super::desk::{Desk, Errand, KubeletDesk, Next, Signal, node_side};
 
 use self::events::Recorder;
 use self::gc::Collector;
@@ -38,31 +37,31 @@ use self::volumes::RootCa;
 /// A kubelet process.
 #[derive(Default)]
 pub(crate) struct Kubelet {
-    pub(crate) running: bool,
+    running: bool,
     /// Counts the processes; timers of an old one are stale.
-    pub(crate) life: u32,
-    pub(crate) client: Option<ClientId>,
-    pub(crate) event_client: Option<ClientId>,
-    pub(crate) watch: Option<WatchId>,
-    pub(crate) list_ticket: u32,
+    life: u32,
+    client: Option<ClientId>,
+    event_client: Option<ClientId>,
+    watch: Option<WatchId>,
+    list_ticket: u32,
     /// The ticks at which due syncs are picked up count from here.
-    pub(crate) ticks_from: SimInstant,
-    pub(crate) workers: BTreeMap<PodUid, Worker>,
+    ticks_from: SimInstant,
+    workers: BTreeMap<PodUid, Worker>,
     /// Workers whose Pod is not over, for max_pods.
-    pub(crate) active_count: u64,
-    pub(crate) status: StatusManager,
-    pub(crate) pleg: Pleg,
-    pub(crate) recorder: Recorder,
-    pub(crate) collector: Collector,
-    pub(crate) root_ca: Vec<RootCa>,
-    pub(crate) pulls: Option<FifoServer>,
+    active_count: u64,
+    status: StatusManager,
+    pleg: Pleg,
+    recorder: Recorder,
+    collector: Collector,
+    root_ca: Vec<RootCa>,
+    pulls: Option<FifoServer>,
 }
 
-impl Node {
+impl Kubelet {
     /// The kubelet process starts: clients, tickers, then the list of its Pods.
-    pub(crate) fn kubelet_start(&mut self, context: &mut Context<'_>) {
-        let node = self.index;
-        let parameters = &self.node_side(context).kubelet;
+    pub(crate) fn start(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let node = desk.index;
+        let parameters = &node_side(context).kubelet;
         let mut client = |class, limiter| {
             context.client(ClientSpec {
                 node,
@@ -80,8 +79,9 @@ impl Node {
             ClientClass::KubeletEvents,
             (parameters.event_qps.milli_per_s, parameters.event_burst),
         );
-        let life = self.kubelet.life + 1;
-        self.kubelet = Kubelet {
+        assert!(!self.running, "one kubelet runs at a time");
+        let life = self.life + 1;
+        *self = Kubelet {
             running: true,
             life,
             client: Some(main),
@@ -90,188 +90,187 @@ impl Node {
             ..Kubelet::default()
         };
         // Tickers of different kubelets have different phases.
-        let mut phase = |period: Duration| self.stream.duration(Duration::ZERO..=period);
+        let mut phase = |period: Duration| desk.stream.duration(Duration::ZERO..=period);
         let (tick, relist) = (phase(parameters.sync_tick), phase(parameters.pleg_period));
         let collect = phase(parameters.gc_period);
         let first_tick = parameters.status_phase;
-        let status = self.stream.duration(first_tick.min..=first_tick.max);
-        self.kubelet.ticks_from = context.now() + tick;
-        self.later(status, NodeEvent::StatusTick { life }, context);
-        self.later(collect, NodeEvent::GarbageCollection { life }, context);
-        self.pleg_sleep(relist, context);
-        self.list_pods(context);
+        let status = desk.stream.duration(first_tick.min..=first_tick.max);
+        self.ticks_from = context.now() + tick;
+        desk.later(status, NodeEvent::StatusTick { life }, context);
+        desk.later(collect, NodeEvent::GarbageCollection { life }, context);
+        self.pleg_sleep(relist, desk, context);
+        self.list_pods(desk, context);
     }
 
-    /// The kubelet process is gone. Calls of its clients go on at the server.
-    pub(crate) fn kubelet_stop(&mut self, context: &mut Context<'_>) {
-        let life = self.kubelet.life;
-        let old = std::mem::take(&mut self.kubelet);
+    /// Counts the processes; a timer of an earlier one is stale.
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// Statuses that this process has sent.
+    pub(crate) fn status_patch_count(&self) -> u64 {
+        self.status.patch_count
+    }
+
+    /// Relists that this process has finished.
+    pub(crate) fn relist_count(&self) -> u64 {
+        self.pleg.relist_count
+    }
+
+    /// Something about a Pod's containers changed in the runtime.
+    pub(crate) fn containers_changed(&mut self, pod: PodUid) {
+        self.pleg.containers_changed(pod);
+    }
+
+    /// An event of the kubelet; one of an earlier process is stale.
+    pub(crate) fn handle(
+        &mut self,
+        event: NodeEvent,
+        desk: &mut KubeletDesk<'_>,
+        context: &mut Context<'_>,
+    ) {
+        match event {
+            NodeEvent::ListAgain { ticket } => self.list_again(ticket, desk, context),
+            NodeEvent::KubeletStart { life } if life == self.life && !self.running => {
+                self.start(desk, context);
+            }
+            NodeEvent::StatusTick { life } if self.is(life) => self.status_tick(desk, context),
+            NodeEvent::GarbageCollection { life } if self.is(life) => {
+                self.collect_garbage(desk, context);
+            }
+            NodeEvent::Housekeeping { life } if self.is(life) => self.housekeep(desk),
+            _ => {}
+        }
+    }
+
+    /// This process runs, and is the one that a timer was set by.
+    fn is(&self, life: u32) -> bool {
+        self.running && self.life == life
+    }
+
+    /// The kubelet process is gone. Calls of its clients go on at the server. `false`: none ran.
+    pub(crate) fn stop(&mut self, desk: &mut Desk, context: &mut Context<'_>) -> bool {
+        if !self.running {
+            return false;
+        }
+        let life = self.life;
+        let old = std::mem::take(self);
         for client in [old.client, old.event_client].into_iter().flatten() {
             context.drop_client(client);
         }
         if let Some(watch) = old.watch {
             context.close_watch(watch);
         }
-        self.kubelet.life = life + 1;
+        desk.nothing_starts();
+        self.life = life + 1;
+        true
     }
 
-    /// Lists the node's Pods, as a reflector does first.
-    fn list_pods(&mut self, context: &mut Context<'_>) {
-        let ticket = self.ticket();
-        self.kubelet.list_ticket = ticket;
-        let request = Request::ListPods {
-            node_name: Some(Rc::clone(&self.name)),
-            consistency: Consistency::Cache,
-        };
-        self.call(request, NodeToken::PodList { ticket }, context);
-    }
-
-    /// The pause after a failure is over.
-    pub(crate) fn list_again(&mut self, ticket: u32, context: &mut Context<'_>) {
-        if self.kubelet.running && self.kubelet.list_ticket == ticket {
-            self.list_pods(context);
+    /// The machine lost power; a restart that was under way does not survive either.
+    pub(crate) fn lose_power(&mut self, desk: &mut Desk, context: &mut Context<'_>) {
+        if !self.stop(desk, context) {
+            self.life += 1;
         }
     }
 
-    /// The list arrived, or failed.
-    pub(crate) fn pods_listed(&mut self, signal: Signal, context: &mut Context<'_>) {
-        let Signal::Api(Ok(Answer::Pods(pods, revision))) = signal else {
-            return self.list_later(context);
-        };
-        let seen: BTreeSet<PodUid> = pods.iter().map(|pod| pod.uid).collect();
-        let missing: Vec<PodUid> = self
-            .kubelet
-            .workers
-            .keys()
-            .filter(|uid| !seen.contains(uid))
-            .copied()
-            .collect();
-        let target = WatchTarget::Pods {
-            node_name: Some(Rc::clone(&self.name)),
-        };
-        let client = self
-            .kubelet
-            .client
-            .expect("a running kubelet has its client");
-        let owner = WatchOwner::Kubelet(self.index);
-        self.kubelet.watch = Some(context.watch(client, target, revision, owner));
-        for pod in pods {
-            self.pod_changed(pod, context);
-        }
-        for uid in missing {
-            self.pod_gone(uid, context);
-        }
-        self.housekeeping_due(context);
-    }
-
-    fn list_later(&mut self, context: &mut Context<'_>) {
-        let span = self.node_side(context).kubelet.list_retry;
-        let delay = self.stream.duration(span.min..=span.max);
-        let ticket = self.ticket();
-        self.kubelet.list_ticket = ticket;
-        self.later(delay, NodeEvent::ListAgain { ticket }, context);
-    }
-
-    /// The watch delivered.
-    pub(crate) fn watch_delivered(
+    /// Does one thing of several that follow each other.
+    pub(crate) fn errand(
         &mut self,
-        watch: WatchId,
-        change: Change,
+        errand: Errand,
+        desk: &mut KubeletDesk<'_>,
         context: &mut Context<'_>,
     ) {
-        if self.kubelet.watch != Some(watch) {
-            return;
+        assert!(
+            self.running,
+            "no event ends the kubelet between two errands"
+        );
+        match errand {
+            Errand::Listed(pod) => self.pod_changed(pod, desk, context),
+            Errand::Missing(pod) => self.pod_gone(pod, desk, context),
+            Errand::Synced => self.housekeeping_due(desk, context),
+            Errand::Update(pod) => self.worker_update(pod, desk, context),
+            Errand::Snapshot(pod) => self.worker_snapshot(pod, desk, context),
+            Errand::Relisted => self.relisted(desk, context),
+            Errand::Unknown(uid, pod) => self.end_unknown(uid, pod, desk, context),
+            Errand::Certificate(pod) => self.root_ca_synced(pod, desk, context),
         }
-        match change {
-            Change::Pod(pod) => self.pod_changed(pod, context),
-            Change::PodGone(pod) => self.pod_gone(pod.uid, context),
-            Change::Closed(_) => {
-                self.kubelet.watch = None;
-                self.list_later(context);
+    }
+
+    /// Hands a continuation to the goroutine that waits for it; a stale one does nothing.
+    pub(crate) fn resume(
+        &mut self,
+        token: NodeToken,
+        signal: Signal,
+        desk: &mut KubeletDesk<'_>,
+        context: &mut Context<'_>,
+    ) {
+        match token {
+            NodeToken::Worker { pod, ticket } => {
+                if self.workers.get(&pod).is_some_and(|w| w.ticket == ticket) {
+                    self.worker_resume(pod, signal, desk, context);
+                }
             }
-            Change::Bookmark(_) | Change::Custom(_) | Change::CustomGone(_) => {}
+            NodeToken::Status { ticket } if self.status.ticket == ticket => {
+                self.status_resume(signal, desk, context);
+            }
+            NodeToken::Recorder { ticket } if self.recorder.ticket == ticket => {
+                self.event_recorded(desk, context);
+            }
+            NodeToken::Pleg { ticket } if self.pleg.ticket == ticket => {
+                self.pleg_resume(desk, context);
+            }
+            NodeToken::Collector { ticket } if self.collector.ticket == ticket => {
+                self.collector_resume(&signal, desk, context);
+            }
+            NodeToken::PodList { ticket } if self.list_ticket == ticket => {
+                self.pods_listed(signal, desk, context);
+            }
+            NodeToken::RootCa { namespace, ticket } => {
+                self.root_ca_resume(namespace, ticket, &signal, desk, context);
+            }
+            _ => {}
         }
     }
 
-    /// A Pod was added or changed. Only a change that means something to the kubelet syncs it: its
-    /// own status updates come back here and do not.
-    /// Source: pkg/kubelet/config/config.go:417-450.
-    fn pod_changed(&mut self, pod: Rc<Pod>, context: &mut Context<'_>) {
-        let uid = pod.uid;
-        let Some(worker) = self.kubelet.workers.get_mut(&uid) else {
-            return self.pod_added(pod, context);
-        };
-        if pod.resource_version < worker.pod.resource_version {
-            return;
-        }
-        let annotated = pod.network_status != worker.pod.network_status
-            || pod.annotations != worker.pod.annotations;
-        let deleting = pod.deletion.is_some() && worker.pod.deletion.is_none();
-        worker.pod = pod;
-        if deleting {
-            self.worker_stop(uid, context);
-        } else if annotated {
-            self.worker_update(uid, context);
-        }
-    }
-
-    /// A Pod is new here. A Pod that is over already needs no worker, unless it must be deleted.
-    fn pod_added(&mut self, pod: Rc<Pod>, context: &mut Context<'_>) {
-        let uid = pod.uid;
-        let over = pod.is_terminal() && self.runtime.ready(uid).is_none();
-        if over && pod.deletion.is_none() {
-            self.kubelet.workers.insert(uid, Worker::over(pod));
-            return;
-        }
-        let parameters = &self.node_side(context).kubelet;
-        let room = parameters.max_pods.saturating_sub(parameters.system_pods);
-        let fresh = pod.deletion.is_none() && self.runtime.listed(uid).is_empty();
-        if fresh && self.kubelet.active_count >= room {
-            let status = PodStatus {
-                phase: Phase::Failed,
-                ready: false,
-                seen_by_kubelet: true,
-                pod_ips: Vec::new(),
-            };
-            self.kubelet.workers.insert(uid, Worker::over(pod));
-            return self.set_status(uid, status, context);
-        }
-        let namespace = Rc::clone(&pod.namespace);
-        let deleting = pod.deletion.is_some();
-        self.kubelet.active_count += 1;
-        self.kubelet.workers.insert(uid, Worker::new(pod));
-        self.need_root_ca(&namespace, context);
-        if deleting {
-            self.worker_stop(uid, context);
-        } else {
-            self.worker_update(uid, context);
-        }
-    }
-
-    /// The Pod's object is gone: what still runs of it is killed.
-    fn pod_gone(&mut self, uid: PodUid, context: &mut Context<'_>) {
-        self.status_forget(uid);
-        let Some(worker) = self.kubelet.workers.get_mut(&uid) else {
-            return;
-        };
-        worker.gone = true;
-        if worker.is_over() {
-            self.kubelet.workers.remove(&uid);
-            self.forget_streams(uid);
-        } else {
-            self.worker_stop(uid, context);
-        }
+    /// Makes an API call with the kubelet's main client.
+    /// Units: the result is the time at the kubelet's limiter, in ns.
+    fn call(
+        &mut self,
+        request: Request,
+        token: NodeToken,
+        desk: &Desk,
+        context: &mut Context<'_>,
+    ) -> u64 {
+        let client = self.client.expect("a running kubelet has its client");
+        let node = desk.index;
+        let call = context.call(client, request, ReplyTo::Node { node, token });
+        let now = context.now();
+        context.api.limited(call, now).as_nanos() as u64
     }
 
     /// The first tick of the sync loop at or after an instant.
-    pub(crate) fn tick_after(&self, at: SimInstant, context: &Context<'_>) -> SimInstant {
-        let period = self.node_side(context).kubelet.sync_tick.as_nanos() as u64;
-        let since = at.saturating_since(self.kubelet.ticks_from).as_nanos() as u64;
-        self.kubelet.ticks_from + Duration::from_nanos(since.div_ceil(period) * period)
+    fn tick_after(&self, at: SimInstant, context: &Context<'_>) -> SimInstant {
+        let period = node_side(context).kubelet.sync_tick.as_nanos() as u64;
+        let since = at.saturating_since(self.ticks_from).as_nanos() as u64;
+        self.ticks_from + Duration::from_nanos(since.div_ceil(period) * period)
     }
 }
 
+/// Makes a CRI call; its result comes back to the token.
+fn ask(verb: CriVerb, caller: NodeToken, desk: &mut Desk, context: &Context<'_>) {
+    let parameters = &node_side(context).kubelet;
+    let timeout = match verb {
+        CriVerb::Run { .. } => parameters.run_timeout,
+        _ => parameters.stop_timeout,
+    };
+    desk.follow(Next::Cri(CriRequest {
+        verb,
+        timeout,
+        caller,
+    }));
+}
+
 /// An API error that a kubelet takes for "the object is not there".
-pub(crate) fn is_not_found(error: ApiError) -> bool {
+fn is_not_found(error: ApiError) -> bool {
     matches!(error, ApiError::NotFound)
 }

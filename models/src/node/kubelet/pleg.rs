@@ -10,7 +10,9 @@ use drydock_engine::time::SimInstant;
 use crate::context::Context;
 use crate::event::NodeToken;
 use crate::ids::PodUid;
-use crate::node::Node;
+use crate::node::desk::{Desk, Errand, KubeletDesk, Next, node_side};
+
+use super::Kubelet;
 
 /// Where the generator stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +28,8 @@ enum Step {
 
 /// The generator.
 #[derive(Debug, Default)]
-pub(crate) struct Pleg {
-    pub(crate) ticket: u32,
+pub(super) struct Pleg {
+    pub(super) ticket: u32,
     step: Step,
     /// When the last finished relist started: the age of the snapshot.
     stamp: Option<SimInstant>,
@@ -39,81 +41,91 @@ pub(crate) struct Pleg {
     /// Workers that wait for a newer snapshot.
     waiting: BTreeSet<PodUid>,
     /// Finished relists.
-    pub(crate) relist_count: u64,
+    pub(super) relist_count: u64,
 }
 
 impl Pleg {
     /// The snapshot is newer than an instant.
-    pub(crate) fn is_newer(&self, than: SimInstant) -> bool {
+    pub(super) fn is_newer(&self, than: SimInstant) -> bool {
         self.stamp.is_some_and(|stamp| stamp > than)
     }
 
+    /// The runtime reported that something of a Pod's containers changed.
+    pub(super) fn containers_changed(&mut self, pod: PodUid) {
+        self.changed.insert(pod);
+    }
+
     /// A worker waits for the next snapshot.
-    pub(crate) fn await_newer(&mut self, pod: PodUid) {
+    pub(super) fn await_newer(&mut self, pod: PodUid) {
         self.waiting.insert(pod);
     }
 }
 
-impl Node {
-    /// Something about a Pod's containers changed in the runtime.
-    pub(crate) fn pleg_mark(&mut self, pod: PodUid) {
-        self.kubelet.pleg.changed.insert(pod);
-    }
-
+impl Kubelet {
     /// Sleeps until the next relist.
-    pub(crate) fn pleg_sleep(&mut self, delay: Duration, context: &mut Context<'_>) {
-        let token = self.pleg_enter(Step::Sleep);
-        self.wait(delay.max(Duration::from_nanos(1)), token, context);
+    pub(super) fn pleg_sleep(
+        &mut self,
+        delay: Duration,
+        desk: &mut KubeletDesk<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let token = self.pleg_enter(Step::Sleep, desk);
+        desk.wait(delay.max(Duration::from_nanos(1)), token, context);
     }
 
     /// A step ended.
-    pub(crate) fn pleg_resume(&mut self, context: &mut Context<'_>) {
-        let parameters = &self.node_side(context).kubelet;
-        let pleg = &mut self.kubelet.pleg;
+    pub(super) fn pleg_resume(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let parameters = &node_side(context).kubelet;
+        let pleg = &mut self.pleg;
         match pleg.step {
             Step::Sleep => {
                 pleg.started = context.now();
                 pleg.inspected = std::mem::take(&mut pleg.changed).into_iter().collect();
                 let count = pleg.inspected.len() as u32;
                 let demand = parameters.pleg_cpu + parameters.pleg_pod_cpu * count;
-                let token = self.pleg_enter(Step::Cpu);
-                self.compute(demand, token, context);
+                let token = self.pleg_enter(Step::Cpu, desk);
+                desk.compute(demand, token, context);
             }
             Step::Cpu => {
                 let count = pleg.inspected.len() as u32;
                 let wait = parameters.pleg_wait + parameters.pleg_pod_wait * count;
-                let token = self.pleg_enter(Step::Wait);
-                self.wait(wait, token, context);
+                let token = self.pleg_enter(Step::Wait, desk);
+                desk.wait(wait, token, context);
             }
-            Step::Wait => self.pleg_finish(context),
+            Step::Wait => self.pleg_finish(desk),
         }
     }
 
     /// A relist is over: a runtime that is down gives no new snapshot.
-    fn pleg_finish(&mut self, context: &mut Context<'_>) {
-        let pleg = &mut self.kubelet.pleg;
+    fn pleg_finish(&mut self, desk: &mut KubeletDesk<'_>) {
+        let pleg = &mut self.pleg;
         let inspected = std::mem::take(&mut pleg.inspected);
         pleg.relist_count += 1;
-        if self.runtime.up {
+        if desk.cri.answers() {
             pleg.stamp = Some(pleg.started);
             let waiting = std::mem::take(&mut pleg.waiting);
             for pod in inspected {
-                self.worker_update(pod, context);
+                desk.follow(Next::Kubelet(Errand::Update(pod)));
             }
             for pod in waiting {
-                self.worker_snapshot(pod, context);
+                desk.follow(Next::Kubelet(Errand::Snapshot(pod)));
             }
         } else {
             pleg.changed.extend(inspected);
         }
-        let period = self.node_side(context).kubelet.pleg_period;
-        self.pleg_sleep(period, context);
+        desk.follow(Next::Kubelet(Errand::Relisted));
     }
 
-    fn pleg_enter(&mut self, step: Step) -> NodeToken {
-        let ticket = self.ticket();
-        self.kubelet.pleg.step = step;
-        self.kubelet.pleg.ticket = ticket;
+    /// The workers of a relist were told: the next one follows after its period.
+    pub(super) fn relisted(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+        let period = node_side(context).kubelet.pleg_period;
+        self.pleg_sleep(period, desk, context);
+    }
+
+    fn pleg_enter(&mut self, step: Step, desk: &mut Desk) -> NodeToken {
+        let ticket = desk.ticket();
+        self.pleg.step = step;
+        self.pleg.ticket = ticket;
         NodeToken::Pleg { ticket }
     }
 }
