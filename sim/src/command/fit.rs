@@ -9,10 +9,11 @@ use drydock_reports::quantity::seconds;
 use drydock_reports::table::{Align, Table as Shown};
 use drydock_traces::run_record::ExitClass;
 
-use crate::cli::{CellName, FitArgs};
+use crate::cli::FitArgs;
 use crate::command::{UsageError, interrupt_flag, print, write};
 use crate::decimal::{Milli, decimal, milli};
 use crate::host::cores;
+use crate::subject::CellName;
 use crate::variants::{Base, run};
 
 /// Halvings of a range: the step that is left is a thousandth of a thousandth of it.

@@ -37,34 +37,9 @@ use drydock_engine::time::SimInstant;
 use drydock_models::cni::IpamCall;
 use drydock_models::ids::{IpamCallId, NodeIndex, PodUid};
 use drydock_models::observation::Observation;
-use serde::Serialize;
 
+pub use drydock_traces::run_record::Invariant;
 pub use truth::Truth;
-
-/// Name of an invariant, as in the table above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the table of the module says what each letter claims"
-)]
-pub enum Invariant {
-    U,
-    B,
-    A,
-    R,
-    I,
-    K,
-    L,
-    S,
-    H,
-}
-
-impl Invariant {
-    /// Whether a breach harms at once (safety) or is a promise not kept in time (liveness).
-    pub fn is_safety(self) -> bool {
-        !matches!(self, Invariant::R | Invariant::L)
-    }
-}
 
 /// One breach. The first one of a run is the one that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
