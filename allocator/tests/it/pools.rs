@@ -3,10 +3,10 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use berth::core::api::Part;
 use berth::core::objects::{
     AddressPool, AddressPoolStatus, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
 };
-use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
 
 fn pod(world: &mut World, node: &str, name: &str) {

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use berth::ports::{LocalError, SpoolEntry, SpoolId};
+use berth::core::exchange::{SpoolEntry, SpoolId};
+use berth::core::report::LocalError;
 use drydock_engine::Streams;
 use drydock_models::ipam::Trouble;
 use drydock_traces::plan::Edge;
