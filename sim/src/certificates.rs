@@ -208,9 +208,12 @@ pub fn certify(
     for (index, result) in results {
         let name = runs[index as usize].name.clone();
         match result {
-            Ok(certified) => list.runs.insert(name, certified),
+            Ok(certified) => {
+                let other = list.runs.insert(name, certified);
+                assert!(other.is_none(), "each stored run has a name of its own");
+            }
             Err(error) => return Err((name, error)),
-        };
+        }
     }
     Ok(list)
 }

@@ -103,6 +103,11 @@ pub fn run(
         cell.runs.sort_by_key(|run| run.seed);
     }
     errors.sort_unstable();
+    let interrupted = interrupt.load(Ordering::Relaxed);
+    assert!(
+        interrupted || done + errors.len() as u64 == planned.len() as u64,
+        "without an interrupt every run is made or has failed"
+    );
     let comparison = Comparison {
         schema: SCHEMA.to_owned(),
         seeds: (1..=request.seeds).map(Seed).collect(),
@@ -111,7 +116,7 @@ pub fn run(
         errors,
         profiles,
     };
-    Ok((comparison, interrupt.load(Ordering::Relaxed)))
+    Ok((comparison, interrupted))
 }
 
 /// All cells, in the order of the report.

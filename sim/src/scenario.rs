@@ -202,19 +202,18 @@ impl Scenario {
                 files: workload.sources.join(", "),
             });
         }
-        let (pools, addresses, stack) = match given_pools(spec, &workload)? {
-            Some(stack) => (workload.pools.clone(), "given".to_owned(), stack),
-            None => {
-                let addresses = spec.addresses.unwrap_or(Addresses::Equal);
-                let stack = spec.stack.unwrap_or(Stack::Dual);
-                let pods = workload.pod_count().clamp(1, 1_000_000) as u32;
-                let count = match addresses {
-                    Addresses::Equal => pods,
-                    Addresses::Ample => pods.saturating_mul(2),
-                    Addresses::Count(count) => count,
-                };
-                (vec![made_pool(stack, count)?], addresses.to_string(), stack)
-            }
+        let (pools, addresses, stack) = if let Some(stack) = given_pools(spec, &workload)? {
+            (workload.pools.clone(), "given".to_owned(), stack)
+        } else {
+            let addresses = spec.addresses.unwrap_or(Addresses::Equal);
+            let stack = spec.stack.unwrap_or(Stack::Dual);
+            let pods = workload.pod_count().clamp(1, 1_000_000) as u32;
+            let count = match addresses {
+                Addresses::Equal => pods,
+                Addresses::Ample => pods.saturating_mul(2),
+                Addresses::Count(count) => count,
+            };
+            (vec![made_pool(stack, count)?], addresses.to_string(), stack)
         };
         Ok(Scenario {
             allocator: spec.allocator,

@@ -110,6 +110,7 @@ impl Tally {
         }
         self.events += record.certificate.event_count;
         for (kind, count) in &record.faults {
+            assert!(count.fired <= count.drawn, "a fault fires once at most");
             let sum = self
                 .faults
                 .entry(kind.clone())
@@ -160,6 +161,7 @@ pub fn sweep(
     interrupt: &Arc<AtomicBool>,
     on_done: impl Fn(u64) + Sync,
 ) -> Swept {
+    assert!(seeds.first < seeds.end, "a range of seeds has one or more");
     let next = AtomicU64::new(seeds.first);
     // Seeds from here on need not be run: a lower one has failed.
     let bound = AtomicU64::new(seeds.end);

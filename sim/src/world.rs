@@ -187,7 +187,10 @@ impl World {
                 self.cluster.delete_all(queue, log);
             }
         }
-        self.listeners.borrow_mut().log_ordinal = log.count();
+        let mut listeners = self.listeners.borrow_mut();
+        assert!(log.count() >= listeners.log_ordinal, "a log only grows");
+        listeners.log_ordinal = log.count();
+        drop(listeners);
         if self.end.is_none() {
             self.end = self.judge(queue.now());
         }
@@ -205,6 +208,7 @@ impl World {
 
     fn heal(&mut self, at: SimInstant) {
         if self.healed.is_none() && self.injector.as_ref().is_some_and(Injector::is_over) {
+            assert!(self.started, "a plan is over only after it began");
             self.healed = Some(at);
             self.listeners.borrow_mut().enter(at, &Fact::Healed);
         }

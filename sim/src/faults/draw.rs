@@ -241,6 +241,10 @@ fn at_any_time(draws: &mut Stream) -> Trigger {
     Trigger::TimeNs(draws.below(STORM.as_nanos() as u64))
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands among kinds of faults that have no duration"
+)]
 fn seconds(draws: &mut Stream, least: u64, most: u64) -> Option<u64> {
     Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
 }

@@ -24,6 +24,10 @@ pub fn storm(seed: Seed, subject: &Subject) -> Plan {
         fault_count,
         "a storm that is fitted has the same faults, else a seed means nothing"
     );
+    assert!(
+        fitted.world.addresses >= fitted.world.pods,
+        "every Pod of a storm can have an address"
+    );
     fitted
 }
 

@@ -169,6 +169,8 @@ pub struct Ledger {
     pending: released::Pending,
     never_ask: unasked::NeverAsk,
     violations: Vec<Violation>,
+    /// Time of the last fact.
+    heard_until: SimInstant,
 }
 
 impl Ledger {
@@ -184,11 +186,14 @@ impl Ledger {
             pending: released::Pending::default(),
             never_ask: unasked::NeverAsk::default(),
             violations: Vec::new(),
+            heard_until: SimInstant::ZERO,
         }
     }
 
     /// Enters a fact and checks every claim that it can break. `true` = still clean.
     pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) -> bool {
+        assert!(at >= self.heard_until, "facts come in the order of time");
+        self.heard_until = at;
         self.truth.enter(at, fact);
         let truth = &self.truth;
         let mut found = unique::check(truth, fact)
