@@ -14,106 +14,98 @@ const SHOWN_MAX: usize = 3;
 
 /// One run for people. Shape: at most [`LINES_MAX`] lines, newline at end.
 pub fn summary(record: &RunRecord) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| {
-        writeln!(text, "{label:<12}{value}").expect("a string takes every text");
-    };
-    line("run", describe(&record.scenario));
-    line("workload", workload(&record.scenario));
-    line("seed", record.seed.to_string());
-    line("result", result(record));
-    line("Pods", pods(record));
-    for waiting in record.outcome.waiting.iter().take(SHOWN_MAX) {
-        line(
-            "  waiting",
-            format!("{}/{}: {}", waiting.namespace, waiting.name, waiting.why),
-        );
-    }
-    more(&mut line, record.outcome.waiting.len());
-    line("ADD", latency(record));
+    let mut lines = Lines(String::new());
+    lines.add("run", &describe(&record.scenario));
+    lines.add("workload", &workload(&record.scenario));
+    lines.add("seed", &record.seed.to_string());
+    lines.add("result", &result(record));
+    lines.add("Pods", &pods(record));
+    let waiting = record.outcome.waiting.iter();
+    lines.first_of(waiting, |waiting| {
+        let why = format!("{}/{}: {}", waiting.namespace, waiting.name, waiting.why);
+        ("  waiting", why)
+    });
+    lines.add("ADD", &latency(record));
     let answered = record.answered_without_apiserver;
-    line(
+    lines.add(
         "answered",
-        format!(
+        &format!(
             "{} of {} ADDs without waiting for the apiserver ({})",
             answered.count,
             answered.of,
             percent(answered.ppm())
         ),
     );
-    let per_pod = &record.api.per_pod;
-    line(
-        "requests",
-        format!(
-            "{} per Pod (beside: {} watches, {} start-up lists, {} Lease renewals); {} conflicts",
-            per_pod.per_pod_milli.map_or_else(|| "-".to_owned(), milli),
-            per_pod.watch_count,
-            per_pod.start_up_list_count,
-            per_pod.lease_renewal_count,
-            record.api.conflict_count
-        ),
-    );
+    lines.add("requests", &requests(record));
     if let Some(busiest) = record.resources.iter().max_by_key(|each| each.busy_ppm) {
         let share = percent(busiest.busy_ppm);
-        line(
-            "busiest",
-            format!("{}: {share}, queue {}", busiest.name, busiest.queue_peak),
-        );
+        let busy = format!("{}: {share}, queue {}", busiest.name, busiest.queue_peak);
+        lines.add("busiest", &busy);
     }
     if !record.faults.is_empty() {
         let drawn: u64 = record.faults.values().map(|count| count.drawn).sum();
         let fired: u64 = record.faults.values().map(|count| count.fired).sum();
         let kinds = record.faults.len();
-        line(
-            "faults",
-            format!("{fired} of {drawn} took place, {kinds} kinds"),
-        );
+        let faults = format!("{fired} of {drawn} took place, {kinds} kinds");
+        lines.add("faults", &faults);
     }
-    for violation in record.violations.iter().take(SHOWN_MAX) {
+    lines.first_of(record.violations.iter(), |violation| {
         let (invariant, at) = (violation.invariant, seconds(violation.at_ns));
         let (text, event) = (&violation.text, violation.first_event);
-        line(
-            "VIOLATION",
-            format!("{invariant:?} at {at}, event {event}: {text}"),
-        );
-    }
-    more(&mut line, record.violations.len());
-    let omitted = &record.scenario.not_simulated;
-    for group in omitted.iter().take(SHOWN_MAX) {
+        let broken = format!("{invariant:?} at {at}, event {event}: {text}");
+        ("VIOLATION", broken)
+    });
+    lines.first_of(record.scenario.not_simulated.iter(), |group| {
         let space = if group.field.is_empty() { "" } else { " " };
         let subject = format!("{}{space}{}", group.kind, group.field);
-        line(
-            "left out",
-            format!("{subject} x {}: {}", group.document_count, group.reason),
-        );
-    }
-    more(&mut line, omitted.len());
+        let why = format!("{subject} x {}: {}", group.document_count, group.reason);
+        ("left out", why)
+    });
     let certificate = &record.certificate;
-    line(
-        "certificate",
-        format!(
-            "{} over {} events",
-            certificate.event_log_hash, certificate.event_count
-        ),
-    );
-    let memory = record
-        .host
-        .memory_peak_bytes
-        .map_or_else(|| "unknown".to_owned(), mebibytes);
-    line(
-        "host",
-        format!(
-            "{} wall time, {memory} peak memory",
-            duration(record.host.wall_ns)
-        ),
-    );
-    text
+    let (hash, count) = (certificate.event_log_hash, certificate.event_count);
+    lines.add("certificate", &format!("{hash} over {count} events"));
+    let memory = record.host.memory_peak_bytes;
+    let memory = memory.map_or_else(|| "unknown".to_owned(), mebibytes);
+    let wall = duration(record.host.wall_ns);
+    lines.add("host", &format!("{wall} wall time, {memory} peak memory"));
+    lines.0
 }
 
-fn more(line: &mut impl FnMut(&str, String), count: usize) {
-    if count > SHOWN_MAX {
-        line("", format!("and {} more", count - SHOWN_MAX));
+/// Lines with a label each.
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, value: &str) {
+        writeln!(self.0, "{label:<12}{value}").expect("a string takes every text");
     }
+
+    /// The first few of a list, and how many more there are.
+    fn first_of<T>(
+        &mut self,
+        all: impl ExactSizeIterator<Item = T>,
+        line: impl Fn(T) -> (&'static str, String),
+    ) {
+        let count = all.len();
+        for one in all.take(SHOWN_MAX) {
+            let (label, value) = line(one);
+            self.add(label, &value);
+        }
+        if count > SHOWN_MAX {
+            self.add("", &format!("and {} more", count - SHOWN_MAX));
+        }
+    }
+}
+
+fn requests(record: &RunRecord) -> String {
+    let per_pod = &record.api.per_pod;
+    format!(
+        "{} per Pod (beside: {} watches, {} start-up lists, {} Lease renewals); {} conflicts",
+        per_pod.per_pod_milli.map_or_else(|| "-".to_owned(), milli),
+        per_pod.watch_count,
+        per_pod.start_up_list_count,
+        per_pod.lease_renewal_count,
+        record.api.conflict_count
+    )
 }
 
 /// The scenario in one line: allocator, addresses, stack, nodes, profile.

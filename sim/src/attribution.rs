@@ -139,6 +139,11 @@ impl Starts {
                 }
             }
         }
+        let follow = |pair: &[Segment]| pair[0].end_ns == pair[1].start_ns;
+        assert!(
+            segments.windows(2).all(follow),
+            "the causes of a start follow one another without a gap"
+        );
         segments
     }
 }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::{Parser as _, ValueEnum as _};
 use drydock_traces::corpus::certificates::{Certificates, Certified};
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
-use crate::cli::{Addresses, Allocator, Cli, Command};
+use crate::adapters::{self, BERTH};
 use crate::runner::RunError;
-use crate::scenario::{Scenario, ScenarioError};
-use crate::sweep::{Subject, each, planned, stormy};
+use crate::scenario::{Scenario, ScenarioError, Spec};
+use crate::subject::{Addresses, Subject};
+use crate::sweep::{each, planned, stormy};
 
 /// The list, from the project's root.
 pub const LIST: &str = "traces/corpus/certificates/runs.toml";
@@ -24,10 +24,17 @@ pub const CHANGELOG: &str = "traces/corpus/certificates/CHANGES.md";
 const MANIFESTS: &str = "traces/corpus/mixed";
 /// Plans of failures that were found once.
 const REGRESSIONS: &str = "traces/corpus/regressions";
-/// Storms of Berth.
-const BERTH_STORMS: u64 = 20;
-/// Storms of each modelled peer.
-const PEER_STORMS: u64 = 2;
+
+/// What a stored run is a run of, with paths from the project's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredKind {
+    /// `run`.
+    Run(Box<Spec>),
+    /// `hunt` over one seed.
+    Storm(Subject, Seed),
+    /// `replay` of a plan.
+    Plan(PathBuf),
+}
 
 /// A stored run, before it is made.
 #[derive(Clone, Debug)]
@@ -36,6 +43,8 @@ pub struct Stored {
     pub name: String,
     /// The command line that makes it, from the project's root.
     pub command: String,
+    /// What it is, as data: what the command line says.
+    pub kind: StoredKind,
     scenario: Scenario,
 }
 
@@ -44,61 +53,84 @@ pub struct Stored {
 /// allocator, manifest or plan is among them without being named here.
 /// Errors: a file of the corpus that cannot be read or run.
 pub fn stored(root: &Path) -> Result<Vec<Stored>, ScenarioError> {
-    let mut lines = benchmark();
+    let mut entries = benchmark();
     for (stem, file) in files(root, MANIFESTS, "yaml")? {
-        lines.push((format!("manifest-{stem}"), format!("run {file} --seed 1")));
+        let spec = Spec {
+            files: vec![PathBuf::from(&file)],
+            ..Spec::benchmark(BERTH, Seed(1))
+        };
+        entries.push(Entry {
+            name: format!("manifest-{stem}"),
+            arguments: format!("run {file} --seed 1"),
+            kind: StoredKind::Run(Box::new(spec)),
+        });
     }
-    lines.extend(storms());
+    entries.extend(storms());
     for (stem, file) in files(root, REGRESSIONS, "toml")? {
-        lines.push((format!("regression-{stem}"), format!("replay {file}")));
+        entries.push(Entry {
+            name: format!("regression-{stem}"),
+            arguments: format!("replay {file}"),
+            kind: StoredKind::Plan(PathBuf::from(file)),
+        });
     }
-    let runs = lines.into_iter().map(|(name, arguments)| {
+    let runs = entries.into_iter().map(|entry| {
         Ok(Stored {
-            name,
-            scenario: scenario(root, &arguments)?,
-            command: format!("cargo sim {arguments}"),
+            name: entry.name,
+            command: format!("cargo sim {}", entry.arguments),
+            scenario: scenario(root, &entry.kind)?,
+            kind: entry.kind,
         })
     });
     runs.collect()
 }
 
-/// Names and arguments of the published benchmark.
-fn benchmark() -> Vec<(String, String)> {
-    let mut lines = Vec::new();
-    for allocator in Allocator::value_variants().iter().map(|each| each.name()) {
+/// A stored run, before its files are read.
+struct Entry {
+    name: String,
+    arguments: String,
+    kind: StoredKind,
+}
+
+/// The published benchmark.
+fn benchmark() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for allocator in adapters::allocators() {
         for addresses in [Addresses::Equal, Addresses::Ample] {
             for stack in [Stack::Ipv4, Stack::Dual] {
-                lines.push((
-                    format!("benchmark-{allocator}-{addresses}-{stack}"),
-                    format!(
+                let spec = Spec {
+                    addresses: Some(addresses),
+                    stack: Some(stack),
+                    ..Spec::benchmark(allocator, Seed(1))
+                };
+                let allocator = allocator.name();
+                entries.push(Entry {
+                    name: format!("benchmark-{allocator}-{addresses}-{stack}"),
+                    arguments: format!(
                         "run --allocator {allocator} --addresses {addresses} --stack {stack} \
                          --seed 1"
                     ),
-                ));
+                    kind: StoredKind::Run(Box::new(spec)),
+                });
             }
         }
     }
-    lines
+    entries
 }
 
-/// Names and arguments of the storms. The free answer has no process that a storm could strike.
-fn storms() -> Vec<(String, String)> {
-    let mut lines = Vec::new();
-    for allocator in Allocator::value_variants() {
-        let count = match allocator {
-            Allocator::Berth => BERTH_STORMS,
-            Allocator::Instant => 0,
-            _ => PEER_STORMS,
-        };
-        for seed in 0..count {
-            let allocator = allocator.name();
-            lines.push((
-                format!("storm-{allocator}-{seed:02}"),
-                format!("hunt --allocator {allocator} --seeds {seed}"),
-            ));
+/// The storms of every allocator.
+fn storms() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for adapter in adapters::all() {
+        for seed in 0..adapter.stored_storms() {
+            let allocator = adapter.allocator().name();
+            entries.push(Entry {
+                name: format!("storm-{allocator}-{seed:02}"),
+                arguments: format!("hunt --allocator {allocator} --seeds {seed}"),
+                kind: StoredKind::Storm(adapter.allocator().into(), Seed(seed)),
+            });
         }
     }
-    lines
+    entries
 }
 
 /// Files of a folder with this ending: stem, and path from the root. Shape: sorted.
@@ -125,33 +157,25 @@ fn files(
     Ok(found)
 }
 
-/// The scenario of a command line that people can type in the project's root.
-fn scenario(root: &Path, arguments: &str) -> Result<Scenario, ScenarioError> {
-    let words = std::iter::once("cargo-sim").chain(arguments.split_whitespace());
-    let cli = Cli::try_parse_from(words).expect("the lines above are well formed");
-    match cli.command {
-        Command::Run(mut run) => {
-            for file in &mut run.scenario.files {
-                *file = root.join(&*file);
-            }
-            Scenario::from_args(&run.scenario)
+/// The scenario of a stored run.
+fn scenario(root: &Path, kind: &StoredKind) -> Result<Scenario, ScenarioError> {
+    match kind {
+        StoredKind::Run(spec) => {
+            let files = spec.files.iter().map(|file| root.join(file)).collect();
+            Scenario::from_spec(&Spec {
+                files,
+                ..Spec::clone(spec)
+            })
         }
-        Command::Hunt(hunt) => {
-            let subject = Subject {
-                allocator: hunt.allocator,
-                mutant: hunt.mutant,
-            };
-            stormy(&subject, Seed(hunt.seeds.first))
-        }
-        Command::Replay(replay) => {
-            let path = root.join(&replay.plan);
+        StoredKind::Storm(subject, seed) => stormy(subject, *seed),
+        StoredKind::Plan(plan) => {
+            let path = root.join(plan);
             let text = std::fs::read_to_string(&path).map_err(|error| ScenarioError::File {
                 path: path.clone(),
                 error,
             })?;
             Ok(planned(&path.display().to_string(), &text)?.1)
         }
-        other => unreachable!("stored runs are of run, hunt and replay: {other:?}"),
     }
 }
 
@@ -184,9 +208,12 @@ pub fn certify(
     for (index, result) in results {
         let name = runs[index as usize].name.clone();
         match result {
-            Ok(certified) => list.runs.insert(name, certified),
+            Ok(certified) => {
+                let other = list.runs.insert(name, certified);
+                assert!(other.is_none(), "each stored run has a name of its own");
+            }
             Err(error) => return Err((name, error)),
-        };
+        }
     }
     Ok(list)
 }

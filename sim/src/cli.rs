@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use drydock_reports::reference::FITTED_ON;
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
+use crate::adapters::{self, BERTH};
+use crate::scenario::{NODES, PARAMETERS, Spec, UNTIL_S};
 use crate::seed_range::SeedRange;
+use crate::subject::{Addresses, Allocator, CellName, Subject};
 
 /// Drydock: a deterministic simulation testbed for Kubernetes IPAM contention.
 ///
@@ -67,83 +72,12 @@ pub enum Command {
     Readme(ReadmeArgs),
 }
 
-/// The allocator of the cell that profiles are fitted on.
-const FITTED_ALLOCATOR: &str = "spiderpool";
-
-/// Who decides addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Allocator {
-    /// Berth, the production allocator, its own code unchanged.
-    Berth,
-    /// Calico v3.26.3 with its own IPAM.
-    Calico,
-    /// Cilium v1.14.3 with cluster-pool IPAM.
-    Cilium,
-    /// A free answer at zero cost: the floor.
-    Instant,
-    /// Spiderpool v0.8.0 behind macvlan, modelled.
-    Spiderpool,
-    /// Whereabouts v0.6.2, from its mechanism.
-    Whereabouts,
-    /// Kube-OVN v1.12.2, from its mechanism.
-    KubeOvn,
-}
-
-impl Allocator {
-    /// Name in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Allocator::Berth => "berth",
-            Allocator::Calico => "calico",
-            Allocator::Cilium => "cilium",
-            Allocator::Instant => "instant",
-            Allocator::Spiderpool => "spiderpool",
-            Allocator::Whereabouts => "whereabouts",
-            Allocator::KubeOvn => "kube-ovn",
-        }
-    }
-}
-
-/// How many addresses there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addresses {
-    /// Exactly as many as Pods.
-    Equal,
-    /// Twice as many as Pods.
-    Ample,
-    /// This many ordinals (pairs, in dual stack).
-    Count(u32),
-}
-
-impl std::str::FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "equal" => Ok(Addresses::Equal),
-            "ample" => Ok(Addresses::Ample),
-            number => number
-                .parse()
-                .ok()
-                .filter(|count| (1..=1_000_000).contains(count))
-                .map(Addresses::Count)
-                .ok_or_else(|| {
-                    "allowed: equal (as many as Pods), ample (twice as many), or a number from 1 \
-                     to 1000000"
-                        .to_owned()
-                }),
-        }
-    }
-}
-
-impl std::fmt::Display for Addresses {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Addresses::Equal => f.write_str("equal"),
-            Addresses::Ample => f.write_str("ample"),
-            Addresses::Count(count) => write!(f, "{count}"),
-        }
-    }
+/// The allocators that can be asked for, each with what it is.
+fn allocators() -> impl TypedValueParser<Value = Allocator> {
+    let known = adapters::all()
+        .map(|adapter| PossibleValue::new(adapter.allocator().name()).help(adapter.about()));
+    PossibleValuesParser::new(known)
+        .map(|name| adapters::named(&name).expect("clap admits none but the names above"))
 }
 
 /// What is run: shared by every command that runs a scenario.
@@ -153,7 +87,7 @@ pub struct ScenarioArgs {
     /// AddressPools. Without a file: the published benchmark, 100 Deployments of 10 replicas.
     pub files: Vec<PathBuf>,
     /// Who decides addresses.
-    #[arg(long, value_enum, default_value = "berth")]
+    #[arg(long, value_name = "ALLOCATOR", value_parser = allocators(), default_value = BERTH.name())]
     pub allocator: Allocator,
     /// A stored workload instead of a file: benchmark, burst, real-node.
     #[arg(long, conflicts_with = "files", value_name = "NAME")]
@@ -169,19 +103,37 @@ pub struct ScenarioArgs {
     #[arg(long, default_value = "1")]
     pub seed: Seed,
     /// Nodes; the first three also carry the control plane.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = NODES, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
     /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `master-cpu`,
     /// `event-model-check`, `real-node`, or a TOML file.
-    #[arg(long, value_name = "FILE|NAME", default_value = "measured")]
+    #[arg(long, value_name = "FILE|NAME", default_value = PARAMETERS)]
     pub parameters: String,
     /// Override one parameter, e.g. `--set kubelet.qps=50`; `cargo sim params` lists all.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Stop after this much simulated time.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600,
+    #[arg(long, value_name = "SECONDS", default_value_t = UNTIL_S,
           value_parser = clap::value_parser!(u64).range(1..=864_000))]
     pub until: u64,
+}
+
+impl ScenarioArgs {
+    /// The same as data.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            files: self.files.clone(),
+            allocator: self.allocator,
+            workload: self.workload.clone(),
+            addresses: self.addresses,
+            stack: self.stack,
+            seed: self.seed,
+            nodes: self.nodes,
+            parameters: self.parameters.clone(),
+            set: self.set.clone(),
+            until_s: self.until,
+        }
+    }
 }
 
 /// `run`.
@@ -227,7 +179,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct HuntArgs {
     /// Who decides addresses.
-    #[arg(long, value_enum, default_value = "berth")]
+    #[arg(long, value_name = "ALLOCATOR", value_parser = allocators(), default_value = BERTH.name())]
     pub allocator: Allocator,
     /// A mutant of Berth: one known mistake built in.
     #[arg(long, value_name = "NAME")]
@@ -247,6 +199,16 @@ pub struct HuntArgs {
     /// Write the summary (JSON) here.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl HuntArgs {
+    /// What is hunted.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            allocator: self.allocator,
+            mutant: self.mutant.clone(),
+        }
+    }
 }
 
 /// `replay`.
@@ -293,7 +255,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME|all", default_value = "all")]
     pub profile: String,
     /// Only this allocator; may be given several times.
-    #[arg(long = "allocator", value_enum, value_name = "NAME")]
+    #[arg(long = "allocator", value_parser = allocators(), value_name = "NAME")]
     pub allocators: Vec<Allocator>,
     /// Runs at a time. [default: the number of cores]
     #[arg(long)]
@@ -326,7 +288,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "NAME|FILE")]
     pub profile: String,
     /// Whose cell is fitted; the committed profiles take the default, which is not to be changed.
-    #[arg(long, value_enum, default_value = FITTED_ALLOCATOR)]
+    #[arg(long, value_name = "ALLOCATOR", value_parser = allocators(), default_value = FITTED_ON.0)]
     pub allocator: Allocator,
     /// Addresses of the cell.
     #[arg(long, value_name = "equal|ample|N", default_value = "ample")]
@@ -353,7 +315,7 @@ pub struct FitArgs {
 #[derive(Debug, Args)]
 pub struct VariedArgs {
     /// Whose runs.
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "ALLOCATOR", value_parser = allocators())]
     pub allocator: Allocator,
     /// The cell: addresses and stack.
     #[arg(long, value_name = "ADDRESSES-STACK", default_value = "ample-dual")]
@@ -407,35 +369,6 @@ pub struct GapArgs {
     pub varied: VariedArgs,
     /// Only constants whose name contains this.
     pub filter: Option<String>,
-}
-
-/// A cell by name, such as `ample-dual`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CellName {
-    /// How many addresses.
-    pub addresses: Addresses,
-    /// Address families.
-    pub stack: Stack,
-}
-
-impl std::str::FromStr for CellName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let allowed =
-            || "allowed: ADDRESSES-STACK, for example ample-dual or equal-ipv4".to_owned();
-        let (addresses, stack) = text.split_once('-').ok_or_else(allowed)?;
-        Ok(CellName {
-            addresses: addresses.parse()?,
-            stack: stack.parse().map_err(|_| allowed())?,
-        })
-    }
-}
-
-impl std::fmt::Display for CellName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.addresses, self.stack)
-    }
 }
 
 /// `certify`.

@@ -1,5 +1,5 @@
-//! A scenario: everything that decides a run, checked, as data. Made from the command line or from
-//! a fault plan; a run reads it and keyed streams, nothing else.
+//! A scenario: everything that decides a run, checked, as data. Made from what somebody asks for or
+//! from a fault plan; a run reads it and keyed streams, nothing else.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,11 +13,61 @@ use drydock_traces::plan::{Plan, PlanError};
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::{AddressPool, Stack, Workload};
 
-use crate::cli::{Addresses, Allocator, ScenarioArgs};
 use crate::parameters::RunParameters;
+use crate::subject::{Addresses, Allocator, Subject};
 
 /// Nodes that also carry the control plane.
 pub const MASTERS_MAX: u32 = 3;
+
+/// Nodes, where nobody says how many.
+pub const NODES: u32 = 10;
+/// The parameter set, where nobody names one.
+pub const PARAMETERS: &str = "measured";
+/// Where a run ends at the latest, where nobody says. Units: simulated s.
+pub const UNTIL_S: u64 = 3600;
+
+/// What a run is asked to be: names and files, not yet read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Manifests; without any the stored workload.
+    pub files: Vec<PathBuf>,
+    /// Who decides addresses.
+    pub allocator: Allocator,
+    /// A stored workload instead of files; none is the benchmark.
+    pub workload: Option<String>,
+    /// Addresses, unless a file states them; none is as many as Pods.
+    pub addresses: Option<Addresses>,
+    /// Address families, unless a file states them; none is both.
+    pub stack: Option<Stack>,
+    /// The seed.
+    pub seed: Seed,
+    /// Nodes, masters included.
+    pub nodes: u32,
+    /// A parameter set: a built-in name or a file.
+    pub parameters: String,
+    /// Overrides, `key=value`.
+    pub set: Vec<String>,
+    /// The run ends here at the latest. Units: simulated s.
+    pub until_s: u64,
+}
+
+impl Spec {
+    /// The published benchmark with this allocator, all else as it is without a word.
+    pub fn benchmark(allocator: Allocator, seed: Seed) -> Spec {
+        Spec {
+            files: Vec::new(),
+            allocator,
+            workload: None,
+            addresses: None,
+            stack: None,
+            seed,
+            nodes: NODES,
+            parameters: PARAMETERS.to_owned(),
+            set: Vec::new(),
+            until_s: UNTIL_S,
+        }
+    }
+}
 
 /// What decides a run.
 #[derive(Clone, Debug)]
@@ -138,47 +188,25 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// The scenario that the command line asks for.
+    /// The scenario that is asked for.
     /// Errors: usage or configuration, named with what is allowed.
-    pub fn from_args(args: &ScenarioArgs) -> Result<Scenario, ScenarioError> {
-        let parameters = RunParameters::load(&args.parameters, &args.set)?;
-        Self::with_parameters(args, parameters)
+    pub fn from_spec(spec: &Spec) -> Result<Scenario, ScenarioError> {
+        let parameters = RunParameters::load(&spec.parameters, &spec.set)?;
+        Self::with_parameters(spec, parameters)
     }
 
-    fn with_parameters(
-        args: &ScenarioArgs,
-        parameters: RunParameters,
-    ) -> Result<Scenario, ScenarioError> {
-        let workload = Self::workload(args)?;
+    fn with_parameters(spec: &Spec, parameters: RunParameters) -> Result<Scenario, ScenarioError> {
+        let workload = Self::workload(spec)?;
         if workload.objects.is_empty() {
             return Err(ScenarioError::NoPods {
                 files: workload.sources.join(", "),
             });
         }
-        let given = workload.pools.first();
-        if let Some(pool) = given.filter(|_| args.addresses.is_some() || args.stack.is_some()) {
-            return Err(ScenarioError::PoolAndAddresses {
-                pool: pool.name.clone(),
-                place: pool.document.to_string(),
-            });
-        }
-        let (pools, addresses, stack) = if let Some(first) = given {
-            let wants = first.stack().unwrap_or(Stack::Ipv4);
-            for pool in &workload.pools {
-                let has = pool.stack().unwrap_or(wants);
-                if has != wants {
-                    return Err(ScenarioError::MixedStacks {
-                        pool: pool.name.clone(),
-                        place: pool.document.to_string(),
-                        has,
-                        wants,
-                    });
-                }
-            }
-            (workload.pools.clone(), "given".to_owned(), wants)
+        let (pools, addresses, stack) = if let Some(stack) = given_pools(spec, &workload)? {
+            (workload.pools.clone(), "given".to_owned(), stack)
         } else {
-            let addresses = args.addresses.unwrap_or(Addresses::Equal);
-            let stack = args.stack.unwrap_or(Stack::Dual);
+            let addresses = spec.addresses.unwrap_or(Addresses::Equal);
+            let stack = spec.stack.unwrap_or(Stack::Dual);
             let pods = workload.pod_count().clamp(1, 1_000_000) as u32;
             let count = match addresses {
                 Addresses::Equal => pods,
@@ -188,17 +216,17 @@ impl Scenario {
             (vec![made_pool(stack, count)?], addresses.to_string(), stack)
         };
         Ok(Scenario {
-            allocator: args.allocator,
+            allocator: spec.allocator,
             mutant: None,
             workload,
             pools,
             addresses,
             stack,
-            seed: args.seed,
-            nodes: args.nodes,
+            seed: spec.seed,
+            nodes: spec.nodes,
             parameters,
-            set: args.set.clone(),
-            until: Duration::from_secs(args.until),
+            set: spec.set.clone(),
+            until: Duration::from_secs(spec.until_s),
             plan: None,
             recreate: false,
         })
@@ -213,42 +241,31 @@ impl Scenario {
         seed: Seed,
         parameters: RunParameters,
     ) -> Result<Scenario, ScenarioError> {
-        let args = ScenarioArgs {
-            files: Vec::new(),
-            allocator,
-            workload: None,
+        let spec = Spec {
             addresses: Some(addresses),
             stack: Some(stack),
-            seed,
-            nodes: 10,
-            parameters: "measured".to_owned(),
-            set: Vec::new(),
-            until: 3600,
+            ..Spec::benchmark(allocator, seed)
         };
-        Self::with_parameters(&args, parameters)
+        Self::with_parameters(&spec, parameters)
     }
 
     /// The scenario of a fault plan.
     /// Errors: an unknown parameter.
-    pub fn from_plan(
-        plan: &Plan,
-        allocator: Allocator,
-        mutant: Option<String>,
-    ) -> Result<Scenario, ScenarioError> {
+    pub fn from_plan(plan: &Plan, subject: &Subject) -> Result<Scenario, ScenarioError> {
         let set: Vec<String> = plan
             .set
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        let parameters = RunParameters::load("measured", &set)?;
+        let parameters = RunParameters::load(PARAMETERS, &set)?;
         let text = storm_manifest(plan);
         let workload = manifest::read(&[SourceFile {
             name: "storm",
             text: &text,
         }])?;
         Ok(Scenario {
-            allocator,
-            mutant,
+            allocator: subject.allocator,
+            mutant: subject.mutant.clone(),
             workload,
             pools: vec![made_pool(plan.world.stack, plan.world.addresses)?],
             addresses: plan.world.addresses.to_string(),
@@ -276,9 +293,9 @@ impl Scenario {
         self.nodes.min(MASTERS_MAX)
     }
 
-    fn workload(args: &ScenarioArgs) -> Result<Workload, ScenarioError> {
-        if args.files.is_empty() {
-            let stored = match args.workload.as_deref().unwrap_or("benchmark") {
+    fn workload(spec: &Spec) -> Result<Workload, ScenarioError> {
+        if spec.files.is_empty() {
+            let stored = match spec.workload.as_deref().unwrap_or("benchmark") {
                 "benchmark" => corpus::BENCHMARK,
                 "burst" => corpus::BURST,
                 "real-node" => corpus::REAL_NODE,
@@ -291,7 +308,7 @@ impl Scenario {
             return Ok(stored.workload()?);
         }
         let mut texts = Vec::new();
-        for path in &args.files {
+        for path in &spec.files {
             let text = std::fs::read_to_string(path).map_err(|error| ScenarioError::File {
                 path: path.clone(),
                 error,
@@ -306,6 +323,33 @@ impl Scenario {
     }
 }
 
+/// The families of the pools that the files state; none if they state no pool.
+/// Errors: pools of different families, or addresses asked for beside them.
+fn given_pools(spec: &Spec, workload: &Workload) -> Result<Option<Stack>, ScenarioError> {
+    let Some(first) = workload.pools.first() else {
+        return Ok(None);
+    };
+    if spec.addresses.is_some() || spec.stack.is_some() {
+        return Err(ScenarioError::PoolAndAddresses {
+            pool: first.name.clone(),
+            place: first.document.to_string(),
+        });
+    }
+    let wants = first.stack().unwrap_or(Stack::Ipv4);
+    for pool in &workload.pools {
+        let has = pool.stack().unwrap_or(wants);
+        if has != wants {
+            return Err(ScenarioError::MixedStacks {
+                pool: pool.name.clone(),
+                place: pool.document.to_string(),
+                has,
+                wants,
+            });
+        }
+    }
+    Ok(Some(wants))
+}
+
 /// First address of pools made for a run: `10.64.0.0`.
 const FIRST_V4: u32 = 0x0a40_0000;
 /// First address of pools made for a run: `fd00:64::`.
@@ -313,6 +357,10 @@ const FIRST_V6: u128 = 0xfd00_0064_0000_0000_0000_0000_0000_0000;
 
 /// A pool of `count` ordinals, one range a family, in documentation-like private space.
 fn made_pool(stack: Stack, count: u32) -> Result<AddressPool, ScenarioError> {
+    assert!(
+        count > 0,
+        "a command line and a plan both ask for an address or more"
+    );
     let last = count - 1;
     let v4 = format!(
         "  - ranges: [\"10.64.0.0-{}\"]\n",

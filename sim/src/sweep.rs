@@ -5,44 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::ValueEnum as _;
-use drydock_traces::plan::{Plan, PlanError, Trigger};
+use drydock_traces::plan::{Plan, PlanError};
 use drydock_traces::run_record::{EndReason, ExitClass, FaultCount, RunRecord};
 use drydock_traces::seed::Seed;
 
-use crate::cli::Allocator;
-use crate::faults::draw::storm;
+use crate::adapters;
+use crate::faults::storm::storm;
 use crate::runner::{RunError, RunOptions, run};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::seed_range::SeedRange;
-
-/// What is hunted: an allocator, perhaps with a known mistake built in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// The allocator.
-    pub allocator: Allocator,
-    /// The mistake.
-    pub mutant: Option<String>,
-}
-
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.allocator.name())?;
-        self.mutant
-            .iter()
-            .try_for_each(|mutant| write!(f, "+{mutant}"))
-    }
-}
-
-/// The subject that a plan names: an allocator, or `berth+MUTANT`.
-pub fn subject(name: &str) -> Option<(Allocator, Option<String>)> {
-    let (allocator, mutant) = match name.split_once('+') {
-        Some((allocator, mutant)) => (allocator, Some(mutant.to_owned())),
-        None => (name, None),
-    };
-    let allocator = *(Allocator::value_variants().iter()).find(|a| a.name() == allocator)?;
-    Some((allocator, mutant))
-}
+use crate::subject::{Allocator, Subject};
 
 /// A plan from the text of a file, and its scenario: what `replay` runs.
 /// Errors: a plan that is wrong, or that names an allocator which does not exist.
@@ -52,15 +24,15 @@ pub fn planned(file: &str, text: &str) -> Result<(Plan, Scenario), ScenarioError
         error,
     };
     let plan = Plan::from_toml(text).map_err(wrong)?;
-    let (allocator, mutant) = subject(&plan.allocator).ok_or_else(|| {
-        let known = Allocator::value_variants().iter().map(|a| a.name());
+    let subject = adapters::subject(&plan.allocator).ok_or_else(|| {
+        let known = adapters::allocators().map(Allocator::name);
         wrong(PlanError::Value {
             key: "allocator".to_owned(),
             found: plan.allocator.clone(),
             allowed: known.collect::<Vec<_>>().join(", "),
         })
     })?;
-    let scenario = Scenario::from_plan(&plan, allocator, mutant)?;
+    let scenario = Scenario::from_plan(&plan, &subject)?;
     Ok((plan, scenario))
 }
 
@@ -138,6 +110,7 @@ impl Tally {
         }
         self.events += record.certificate.event_count;
         for (kind, count) in &record.faults {
+            assert!(count.fired <= count.drawn, "a fault fires once at most");
             let sum = self
                 .faults
                 .entry(kind.clone())
@@ -188,6 +161,7 @@ pub fn sweep(
     interrupt: &Arc<AtomicBool>,
     on_done: impl Fn(u64) + Sync,
 ) -> Swept {
+    assert!(seeds.first < seeds.end, "a range of seeds has one or more");
     let next = AtomicU64::new(seeds.first);
     // Seeds from here on need not be run: a lower one has failed.
     let bound = AtomicU64::new(seeds.end);
@@ -242,8 +216,7 @@ pub fn sweep(
 /// The scenario of one seed's storm.
 /// Errors: none for a storm as it is drawn.
 pub fn stormy(subject: &Subject, seed: Seed) -> Result<Scenario, ScenarioError> {
-    let plan = storm(seed, &subject.to_string());
-    Scenario::from_plan(&plan, subject.allocator, subject.mutant.clone())
+    Scenario::from_plan(&storm(seed, subject), subject)
 }
 
 /// Runs the storm of one seed.
@@ -261,13 +234,6 @@ pub fn one(
     run(scenario, options, |_| ())
 }
 
-/// Whether a fault of a plan strikes inside an ADD or a DEL.
-pub fn strikes_inside_cni(plan: &Plan, index: usize) -> bool {
-    plan.faults
-        .get(index)
-        .is_some_and(|fault| matches!(fault.at, Trigger::Cni { .. }))
-}
-
 /// Runs scenarios, several at a time. Shape: records in the order of the scenarios.
 /// Errors: the first one, in that order.
 pub fn run_all(
@@ -275,31 +241,27 @@ pub fn run_all(
     jobs: u32,
     on_done: impl Fn(u64) + Sync,
 ) -> Result<Vec<RunRecord>, RunError> {
-    let next = AtomicU64::new(0);
     let done = AtomicU64::new(0);
     let results: Mutex<Results> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(scenario) = scenarios.get(index as usize) else {
-                        break;
-                    };
-                    let result = run(scenario.clone(), RunOptions::default(), |_| ());
-                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    results.insert(index, result);
-                    drop(results);
-                    on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
-                }
-            });
-        }
-    });
-    results
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .into_values()
-        .collect()
+    each(
+        scenarios.len() as u64,
+        jobs,
+        &Arc::default(),
+        |index| Ok(scenarios[index as usize].clone()),
+        |index, result| {
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            results.insert(index, result);
+            drop(results);
+            on_done(done.fetch_add(1, Ordering::Relaxed) + 1);
+        },
+    );
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!(
+        results.len(),
+        scenarios.len(),
+        "nothing interrupts these runs"
+    );
+    results.into_values().collect()
 }
 
 /// Makes and runs scenarios by their place in a list, several at a time; `on_result` is told of

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use drydock_reports::compare::Figures;
 use drydock_traces::seed::Seed;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{Allocator, CellName};
-use crate::command::has_terminal;
 use crate::parameters::RunParameters;
+use crate::progress::bar;
 use crate::runner::RunError;
 use crate::scenario::Scenario;
+use crate::subject::{Allocator, CellName};
 use crate::sweep::each;
 
 /// A cell under a parameter set.
@@ -29,6 +28,19 @@ pub struct Base {
     pub seeds: u64,
     /// Runs at a time.
     pub jobs: u32,
+}
+
+impl Base {
+    /// The headline of a report on what is varied.
+    pub fn title(&self, what: &str) -> String {
+        format!(
+            "{what} of {}, {}, profile {}, {} seeds",
+            self.allocator.name(),
+            self.cell,
+            self.parameters,
+            self.seeds
+        )
+    }
 }
 
 /// What came of the variants.
@@ -49,13 +61,7 @@ pub fn run(
     interrupt: &Arc<AtomicBool>,
 ) -> Result<Varied, RunError> {
     let count = variants.len() as u64;
-    let bar = if has_terminal() {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left")
-            .expect("the template is constant and well formed");
-        ProgressBar::new(count * base.seeds).with_style(style)
-    } else {
-        ProgressBar::hidden()
-    };
+    let bar = bar(count * base.seeds, "{pos}/{len} runs, {eta} left");
     let seed_of = |index: u64| Seed(1 + index / count.max(1));
     let variant_of = |index: u64| (index % count.max(1)) as usize;
     let done: Mutex<BTreeMap<u64, Result<Figures, RunError>>> = Mutex::default();
@@ -89,8 +95,11 @@ pub fn run(
     for (index, figures) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
         runs[variant_of(index)].push(figures?);
     }
-    Ok(Varied {
-        runs,
-        interrupted: interrupt.load(Ordering::Relaxed),
-    })
+    let interrupted = interrupt.load(Ordering::Relaxed);
+    let all = |runs: &Vec<Figures>| runs.len() as u64 == base.seeds;
+    assert!(
+        interrupted || runs.iter().all(all),
+        "without an interrupt every variant has a run of every seed"
+    );
+    Ok(Varied { runs, interrupted })
 }

@@ -10,94 +10,20 @@ use std::time::Duration;
 use drydock_engine::drive::World as Drive;
 use drydock_engine::{EventLog, Progress, Queue, SimInstant, Streams, Tasks, TieBreak};
 use drydock_models::cluster::{Cluster, ClusterSpec, End};
-use drydock_models::cni::Verb;
 use drydock_models::event::Event;
 use drydock_models::ids::{NodeIndex, PodUid};
-use drydock_models::observation::Observation;
-use drydock_models::request::ClientClass;
-use drydock_traces::run_record::{
-    EndReason, FaultCount, Invariant as RecordedInvariant, ResourceUse, Violation, WaitingPod,
-};
+use drydock_traces::run_record::EndReason;
 
-use crate::adapters::{self, Watcher};
-use crate::cli::Allocator;
+use crate::adapters;
+use crate::adapters::adapter::Adapted;
 use crate::faults::inject::{Hands, Hindrance, Injector, Notice};
-use crate::faults::roles::roles;
+use crate::listeners::{GAUGE_WANTED, Listeners};
 use crate::oracle::leaked;
-use crate::oracle::{Allowed, Bounds, Fact, Invariant, Judged, Ledger};
-use crate::recorder::Recorder;
-use crate::runner::{GAUGE_RUNNING, GAUGE_WANTED};
+use crate::oracle::{Allowed, Fact, Judged, Ledger};
 use crate::scenario::{Scenario, ScenarioError};
-
-/// Published bounds of Berth's promises. The release bound: 20 s after the last DEL (30 s for a
-/// young ADD), a look at the path every 5 s, 3 s of linger, and two API deadlines of 10 s. The
-/// bound of what nobody asked for: ten minutes, and the release. The
-/// bound of convergence: the quarantine of a burial (10 min) and half of it again for everything
-/// that waits behind.
-const BOUNDS: Bounds = Bounds {
-    release: Duration::from_secs(90),
-    release_former_boot: Duration::from_mins(15),
-    unbound: Duration::from_mins(1),
-    unasked: Duration::from_secs(690),
-    converge: Duration::from_mins(20),
-};
 
 /// Machines that may join during a run, at most: what hinders all hinders them, too.
 const JOIN_MAX: u32 = 8;
-
-/// What a user creates, as resources of the API.
-const WORKLOAD: [&str; 5] = ["deployments", "replicasets", "statefulsets", "jobs", "pods"];
-
-/// Everybody who listens to the world.
-struct Listeners {
-    recorder: Recorder,
-    ledger: Ledger,
-    watcher: Watcher,
-    progress: Arc<Progress>,
-    /// Pods whose names are to be remembered: when they are gone, nobody else knows them.
-    created: Vec<PodUid>,
-    adds_begun: Vec<(NodeIndex, PodUid)>,
-    plugins_ended: Vec<(NodeIndex, Verb)>,
-    /// When the user last began something, until the first object of the workload was stored.
-    user_acts: SimInstant,
-    workload_started: Option<SimInstant>,
-    log_ordinal: u64,
-    first_violation_event: Option<u64>,
-}
-
-impl Listeners {
-    fn hear(&mut self, at: SimInstant, observation: &Observation) {
-        self.recorder.observe(at, observation);
-        self.enter(at, &Fact::World(observation));
-        for fact in self.watcher.facts(observation) {
-            self.enter(at, &fact);
-        }
-        match observation {
-            Observation::PodCreated { pod } => self.created.push(*pod),
-            Observation::AddStarted { node, pod, .. } => self.adds_begun.push((*node, *pod)),
-            Observation::IpamAddEnded { node, .. } => self.plugins_ended.push((*node, Verb::Add)),
-            Observation::IpamDelEnded { node, .. } => self.plugins_ended.push((*node, Verb::Del)),
-            Observation::ApiCall {
-                class: ClientClass::User,
-                what,
-                ..
-            } if self.workload_started.is_none() && WORKLOAD.contains(&what.resource) => {
-                self.workload_started = Some(self.user_acts);
-            }
-            Observation::PodRunning { .. } => {
-                let running = self.recorder.running_curve_ns.len() as u64;
-                self.progress.set_gauge(GAUGE_RUNNING, running);
-            }
-            _ => {}
-        }
-    }
-
-    fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) {
-        if !self.ledger.enter(at, fact) {
-            self.first_violation_event.get_or_insert(self.log_ordinal);
-        }
-    }
-}
 
 /// A cluster and those who watch it.
 pub struct World {
@@ -111,10 +37,11 @@ pub struct World {
     /// Since when a healed world wants nothing; with the time that releases may take from there.
     settled: Option<SimInstant>,
     settles_for: Duration,
+    /// A healed world that is not settled after this never will be.
+    converges_within: Duration,
     /// All Pods are to be deleted once they run.
     recreates: bool,
     node_count: u32,
-    mutant: Option<String>,
     names: leaked::Names,
 }
 
@@ -128,48 +55,26 @@ impl World {
         order: TieBreak,
         log: &mut EventLog,
     ) -> Result<(World, Queue<Event>), ScenarioError> {
-        let node_names = ClusterSpec::node_names(scenario.nodes as usize);
-        let (ipam, watcher) = adapters::ipam(scenario, tasks)?;
+        let adapter = adapters::of(scenario.allocator);
+        let Adapted { ipam, reader } = adapter.set_up(scenario, tasks)?;
+        assert_eq!(
+            ipam.name(),
+            scenario.allocator.name(),
+            "an adapter sets up the allocator that it is named after"
+        );
         let wanted = scenario.workload.pod_count();
         progress.set_gauge(GAUGE_WANTED, wanted);
-        let judged = match scenario.allocator {
-            Allocator::Berth | Allocator::Instant => Judged::All,
-            _ => Judged::Truth,
-        };
-        let listeners = Rc::new(RefCell::new(Listeners {
-            recorder: Recorder::default(),
-            ledger: Ledger::new(allowed(scenario), BOUNDS, judged),
-            watcher,
-            progress,
-            created: Vec::new(),
-            adds_begun: Vec::new(),
-            plugins_ended: Vec::new(),
-            user_acts: SimInstant::ZERO,
-            workload_started: None,
-            log_ordinal: 0,
-            first_violation_event: None,
-        }));
-        let spec = ClusterSpec {
-            node_names,
-            masters: scenario.masters() as usize,
-            parameters: scenario.parameters.world.clone(),
-            workload: scenario.workload.clone(),
-            churn: None,
-            plan: Vec::new(),
-            seed: scenario.seed.0,
-            tie_break: order,
-            kubelets: true,
-            ends_by_itself: scenario.plan.is_none(),
-        };
-        let (mut cluster, mut queue) = Cluster::new(spec, ipam);
+        let (judged, bounds) = (adapter.judged(), adapter.bounds());
+        let ledger = Ledger::new(allowed(scenario), bounds, judged);
+        let listeners = Rc::new(RefCell::new(Listeners::new(ledger, reader, progress)));
+        let (mut cluster, mut queue) = Cluster::new(spec(scenario, order), ipam);
         let heard = listeners.clone();
         cluster.observe(Box::new(move |at, observation| {
             heard.borrow_mut().hear(at, observation);
         }));
-        let streams = Streams::new(scenario.seed.0);
         let injector = scenario.plan.clone().map(|plan| {
-            let churn = streams.stream("storm", 0, "churn");
-            Injector::new(plan, roles(scenario.allocator), churn)
+            let churn = Streams::new(scenario.seed.0).stream("storm", 0, "churn");
+            Injector::new(plan, adapter.roles(), churn)
         });
         cluster.start(&mut queue, log);
         let world = World {
@@ -184,11 +89,11 @@ impl World {
             // What Berth owes is known from its records; of others it is seen at the end.
             settles_for: match judged {
                 Judged::All => Duration::ZERO,
-                Judged::Truth => BOUNDS.release,
+                Judged::Truth => bounds.release,
             },
+            converges_within: bounds.converge,
             recreates: scenario.recreate,
             node_count: scenario.nodes,
-            mutant: scenario.mutant.clone(),
             names: BTreeMap::new(),
         };
         Ok((world, queue))
@@ -282,7 +187,10 @@ impl World {
                 self.cluster.delete_all(queue, log);
             }
         }
-        self.listeners.borrow_mut().log_ordinal = log.count();
+        let mut listeners = self.listeners.borrow_mut();
+        assert!(log.count() >= listeners.log_ordinal, "a log only grows");
+        listeners.log_ordinal = log.count();
+        drop(listeners);
         if self.end.is_none() {
             self.end = self.judge(queue.now());
         }
@@ -300,6 +208,7 @@ impl World {
 
     fn heal(&mut self, at: SimInstant) {
         if self.healed.is_none() && self.injector.as_ref().is_some_and(Injector::is_over) {
+            assert!(self.started, "a plan is over only after it began");
             self.healed = Some(at);
             self.listeners.borrow_mut().enter(at, &Fact::Healed);
         }
@@ -320,7 +229,7 @@ impl World {
             let over = at.saturating_since(since) >= self.settles_for;
             return over.then_some(EndReason::Healed);
         }
-        (at.saturating_since(healed) > BOUNDS.converge).then_some(EndReason::NotConverged)
+        (at.saturating_since(healed) > self.converges_within).then_some(EndReason::NotConverged)
     }
 
     /// Every wanted Pod runs and none is on its way out.
@@ -358,41 +267,24 @@ impl World {
             .unwrap_or(SimInstant::ZERO)
     }
 
-    /// What was measured.
-    pub fn recorder(&self) -> std::cell::Ref<'_, Recorder> {
-        std::cell::Ref::map(self.listeners.borrow(), |listeners| &listeners.recorder)
+    /// Who listened.
+    pub fn listeners(&self) -> std::cell::Ref<'_, Listeners> {
+        self.listeners.borrow()
     }
 
-    /// Breaches, for the record.
-    pub fn violations(&self) -> Vec<Violation> {
-        let listeners = self.listeners.borrow();
-        let first_event = listeners
-            .first_violation_event
-            .unwrap_or(listeners.log_ordinal);
-        let recorded = |violation: &crate::oracle::Violation| Violation {
-            invariant: recorded_invariant(violation.invariant),
-            at_ns: violation.at.as_nanos(),
-            subject: violation.subject.clone(),
-            text: violation.text.clone(),
-            first_event,
-        };
-        listeners.ledger.violations().iter().map(recorded).collect()
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
-    /// Pods that wait, with why. Shape: sorted by namespace and name.
-    pub fn waiting(&self) -> Vec<WaitingPod> {
-        let waiting = self.cluster.waiting().into_iter().map(|waiting| {
-            let (namespace, name) = waiting
-                .name
-                .split_once('/')
-                .unwrap_or(("default", &waiting.name));
-            WaitingPod {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                why: waiting.reason.clone(),
-            }
-        });
-        crate::runner::sorted_waiting(waiting.collect())
+    /// The plan at work.
+    pub fn injector(&self) -> Option<&Injector> {
+        self.injector.as_ref()
+    }
+
+    /// Names of all Pods that ever were.
+    pub fn names(&self) -> &leaked::Names {
+        &self.names
     }
 
     /// Namespace and name of a Pod, gone or not.
@@ -406,89 +298,6 @@ impl World {
     /// Name of the node that a machine stands for.
     pub fn node_name(&self, node: NodeIndex) -> String {
         self.cluster.machines()[node.index()].node_name.to_string()
-    }
-
-    /// How busy each machine was. Shape: sorted by name.
-    pub fn resources(&self, now: SimInstant) -> Vec<ResourceUse> {
-        let mut uses = Vec::new();
-        for machine in self.cluster.machines() {
-            let name = &machine.node_name;
-            let elapsed = now.as_nanos().max(1);
-            let node = &self.cluster.parameters().node_side.node;
-            let millicores = u128::from(node.cores.0.max(1));
-            let cpu = &machine.cpu;
-            uses.push(ResourceUse {
-                name: format!("node/{name}/cpu"),
-                busy_ppm: (u128::from(cpu.busy_core_nanos(now)) * 1_000_000_000
-                    / u128::from(elapsed)
-                    / millicores) as u64,
-                queue_peak: cpu.peak() as u64,
-            });
-            let busy = machine.bbolt.busy_nanos();
-            uses.push(ResourceUse {
-                name: format!("node/{name}/bbolt"),
-                busy_ppm: (u128::from(busy) * 1_000_000 / u128::from(elapsed)) as u64,
-                queue_peak: machine.bbolt.peak() as u64,
-            });
-        }
-        uses.sort_by(|one, other| one.name.cmp(&other.name));
-        uses.dedup_by(|one, other| one.name == other.name);
-        uses
-    }
-
-    /// Probes: what a storm or a run came upon.
-    pub fn probes(&self) -> BTreeMap<String, u64> {
-        let listeners = self.listeners.borrow();
-        let mut probes: BTreeMap<String, u64> = listeners
-            .recorder
-            .reported
-            .iter()
-            .map(|(name, count)| ((*name).to_owned(), *count))
-            .collect();
-        for (name, total) in self.cluster.ipam_counters() {
-            probes.insert(name.to_owned(), total);
-        }
-        let truth = listeners.ledger.truth();
-        let records = self.cluster.ipam().allocated(self.cluster.api());
-        let leaked = leaked::leaked(truth, &self.names, &records).len() as u64;
-        let recorded: BTreeSet<_> = records.iter().map(|record| record.address).collect();
-        let unrecorded = truth.by_address.keys();
-        let unrecorded = unrecorded.filter(|address| !recorded.contains(*address));
-        probes.insert("addresses_unrecorded".to_owned(), unrecorded.count() as u64);
-        probes.insert("addresses_allocated".to_owned(), records.len() as u64);
-        probes.insert("addresses_leaked".to_owned(), leaked);
-        let kept = leaked::kept(truth, &self.names, &records) as u64;
-        if kept > 0 {
-            probes.insert("addresses_kept".to_owned(), kept);
-        }
-        let longest = listeners.ledger.longest_release().as_nanos() as u64;
-        probes.insert("longest-release-ns".to_owned(), longest);
-        probes.insert("peak-addresses-in-use".to_owned(), truth.peak_in_use as u64);
-        probes.insert(
-            "two-sandboxes-of-one-pod".to_owned(),
-            truth.same_pod_overlaps,
-        );
-        if let Some(injector) = &self.injector {
-            let inside = u64::from(injector.struck_inside_cni);
-            probes.insert("fault-inside-cni".to_owned(), inside);
-        }
-        probes
-    }
-
-    /// Faults by kind.
-    pub fn fault_counts(&self) -> BTreeMap<String, FaultCount> {
-        self.injector
-            .as_ref()
-            .map(Injector::counts)
-            .unwrap_or_default()
-    }
-
-    /// Name of the allocator, with its mutant.
-    pub fn allocator_name(&self) -> String {
-        let allocator = self.cluster.ipam().name();
-        self.mutant.as_ref().map_or(allocator.to_owned(), |mutant| {
-            format!("{allocator}+{mutant}")
-        })
     }
 }
 
@@ -529,6 +338,22 @@ impl Drive for World {
     }
 }
 
+/// The cluster of a scenario.
+fn spec(scenario: &Scenario, order: TieBreak) -> ClusterSpec {
+    ClusterSpec {
+        node_names: ClusterSpec::node_names(scenario.nodes as usize),
+        masters: scenario.masters() as usize,
+        parameters: scenario.parameters.world.clone(),
+        workload: scenario.workload.clone(),
+        churn: None,
+        plan: Vec::new(),
+        seed: scenario.seed.0,
+        tie_break: order,
+        kubelets: true,
+        ends_by_itself: scenario.plan.is_none(),
+    }
+}
+
 /// Every address that the pools may give out.
 fn allowed(scenario: &Scenario) -> Allowed {
     let mut usable = BTreeSet::new();
@@ -554,19 +379,5 @@ fn allowed(scenario: &Scenario) -> Allowed {
     Allowed {
         usable,
         fenced: Some(adapters::FENCED),
-    }
-}
-
-fn recorded_invariant(invariant: Invariant) -> RecordedInvariant {
-    match invariant {
-        Invariant::U => RecordedInvariant::U,
-        Invariant::B => RecordedInvariant::B,
-        Invariant::A => RecordedInvariant::A,
-        Invariant::R => RecordedInvariant::R,
-        Invariant::I => RecordedInvariant::I,
-        Invariant::K => RecordedInvariant::K,
-        Invariant::L => RecordedInvariant::L,
-        Invariant::S => RecordedInvariant::S,
-        Invariant::H => RecordedInvariant::H,
     }
 }

@@ -4,7 +4,7 @@
 
 use drydock_traces::run_record::Stack;
 
-use super::{CellKey, Comparison, ProfileRuns, Spread};
+use super::{CellKey, ProfileRuns, Spread};
 use crate::reference::{CELLS, Cell, FITTED_ON, Published, Verdict};
 
 /// The stack that the published numbers are of: a figure published later says so.
@@ -150,29 +150,4 @@ pub fn leave_one_out(judgements: &[Judgement]) -> Vec<LeftOut> {
         }
     }
     left
-}
-
-/// Published cells and points that the best profile of a comparison misses, in words.
-pub fn outside(comparison: &Comparison) -> Vec<String> {
-    let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
-    // With one profile there is no choice, even if none of its cells is timed.
-    let Some(best) = best(&judgements).or(judgements.first()) else {
-        return Vec::new();
-    };
-    let cells = best.outside().map(|judged| {
-        let (cell, profile) = (judged.cell, &best.profile);
-        format!(
-            "{}, {} addresses, profile {profile}",
-            cell.title,
-            cell.spare.as_str()
-        )
-    });
-    let runs = comparison
-        .profiles
-        .iter()
-        .find(|runs| runs.profile == best.profile);
-    let points = runs
-        .map(super::tables::missed_waypoints)
-        .unwrap_or_default();
-    cells.chain(points).collect()
 }

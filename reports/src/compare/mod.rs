@@ -6,13 +6,16 @@ pub mod expectation;
 pub mod figures;
 pub mod html;
 pub mod judge;
+pub mod outside;
 pub mod page;
 pub mod spread;
 pub mod tables;
+mod waypoints;
 
 pub use self::expectation::Expectation;
 pub use self::figures::{CellKey, Figures};
-pub use self::judge::{JudgedCell, Judgement, leave_one_out, outside};
+pub use self::judge::{JudgedCell, Judgement, leave_one_out};
+pub use self::outside::{chosen, outside};
 pub use self::spread::Spread;
 
 use drydock_traces::run_record::RunRecord;

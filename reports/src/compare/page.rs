@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use drydock_traces::run_record::RunRecord;
 
-use super::judge::{Judgement, PUBLISHED_STACK, best};
+use super::judge::PUBLISHED_STACK;
+use super::outside::chosen;
 use super::tables::{cells, failures};
 use super::{CellKey, CellRuns, Comparison, ProfileRuns, Spread};
 use crate::explain::{busiest, causes};
@@ -16,14 +17,6 @@ use crate::table::{Align, Table};
 
 /// Resources that a page shows: the busiest.
 const RESOURCES_MAX: usize = 6;
-
-/// The profile that a page looks into: the best one, or the only one.
-pub fn chosen(comparison: &Comparison) -> Option<&ProfileRuns> {
-    let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
-    let chosen = best(&judgements).or(judgements.first())?;
-    let mut profiles = comparison.profiles.iter();
-    profiles.find(|runs| runs.profile == chosen.profile)
-}
 
 /// The page as Markdown; none without a run of the allocator.
 pub fn page(comparison: &Comparison, allocator: &str) -> Option<String> {

@@ -36,12 +36,15 @@ impl Spread {
         };
         let (low, high) = (sorted[(count - 1) / 2], sorted[count / 2]);
         let median = finite(high).map(|high| low.midpoint(high));
+        let (p5, p95) = (rank(5), rank(95));
+        let in_order = [p5, median, p95].map(|value| value.unwrap_or(u64::MAX));
+        assert!(in_order.is_sorted(), "for ever is larger than any number");
         Self {
             count,
             never: sorted.iter().filter(|value| **value == u64::MAX).count(),
-            p5: rank(5),
+            p5,
             median,
-            p95: rank(95),
+            p95,
         }
     }
 

@@ -7,13 +7,12 @@ use drydock_traces::run_record::{Attribution, Which};
 use drydock_traces::seed::Seed;
 
 use super::judge::{Judgement, PUBLISHED_STACK, best, leave_one_out};
-use super::page::chosen;
+use super::outside::{chosen, outside};
+use super::waypoints::waypoints;
 use super::{CellKey, CellRuns, Comparison, Figures, ProfileRuns, Spread};
 use crate::explain::causes_side_by_side;
 use crate::quantity::{deviation, deviation_ppm, milli, percent, ratio, ratio_ppm, seconds};
-use crate::reference::{
-    CELLS, Cell, Counted, EXCHANGED, Exchanged, Published, Spare, Verdict, WAYPOINTS, Waypoint,
-};
+use crate::reference::{CELLS, Cell, EXCHANGED, Exchanged, Published, Spare, Verdict};
 use crate::table::{Align, Table};
 
 /// The allocator that the others are compared with.
@@ -145,7 +144,7 @@ pub fn verdict(comparison: &Comparison) -> String {
             best.profile
         );
     }
-    for missed in super::outside(comparison) {
+    for missed in outside(comparison) {
         let _ = writeln!(text, "OUTSIDE its band: {missed}");
     }
     for error in &comparison.errors {
@@ -246,76 +245,6 @@ fn judged(reference: &Cell, spread: Spread, key: &CellKey) -> (String, String, &
     };
     let error = ppm.map_or_else(|| "-".to_owned(), deviation);
     (wanted, error, if counts { within } else { "-" })
-}
-
-/// The median count of a cell at each published point on the way.
-fn counts_on_the_way(runs: &ProfileRuns) -> Vec<(&'static Waypoint, Spread, Verdict)> {
-    let mut counts = Vec::new();
-    for (index, point) in WAYPOINTS.iter().enumerate() {
-        let key = CellKey::new(point.allocator, point.spare.as_str(), PUBLISHED_STACK);
-        let Some(cell) = runs.cell(&key).filter(|cell| !cell.runs.is_empty()) else {
-            continue;
-        };
-        let at_point = cell
-            .runs
-            .iter()
-            .map(|run| run.waypoint_counts.get(index).copied());
-        let spread = Spread::of(at_point);
-        let verdict = point.judge(spread.median.unwrap_or_default());
-        counts.push((point, spread, verdict));
-    }
-    counts
-}
-
-/// Whereabouts' published points beside the runs. Shape: a row for each point.
-fn waypoints(runs: &ProfileRuns) -> Table {
-    let mut table = Table::new(&[
-        ("addresses", Align::Left),
-        ("at", Align::Right),
-        ("counted", Align::Left),
-        ("published", Align::Right),
-        ("median", Align::Right),
-        ("p5 - p95", Align::Right),
-        ("error", Align::Right),
-        ("within", Align::Left),
-    ]);
-    for (point, spread, verdict) in counts_on_the_way(runs) {
-        let shown = |value: Option<u64>| value.unwrap_or_default().to_string();
-        let (ppm, within) = match verdict {
-            Verdict::Within(ppm) => (ppm, "yes"),
-            Verdict::Outside(ppm) => (ppm, "NO"),
-            Verdict::NotJudged => (None, "-"),
-        };
-        table.row([
-            point.spare.as_str().to_owned(),
-            format!("{} s", point.at_s),
-            counted(point).to_owned(),
-            point.count.to_string(),
-            shown(spread.median),
-            format!("{} - {}", shown(spread.p5), shown(spread.p95)),
-            ppm.map_or_else(|| "-".to_owned(), deviation),
-            within.to_owned(),
-        ]);
-    }
-    table
-}
-
-fn counted(point: &Waypoint) -> &'static str {
-    match point.counted {
-        Counted::PodsRunning => "Pods Running",
-        Counted::AddressesAllocated => "addresses allocated",
-    }
-}
-
-/// Published points on the way that a profile misses, in words.
-pub(super) fn missed_waypoints(runs: &ProfileRuns) -> Vec<String> {
-    let points = counts_on_the_way(runs).into_iter();
-    let missed = points.filter(|(_, _, verdict)| matches!(verdict, Verdict::Outside(_)));
-    let words = missed.map(|(point, _, _)| {
-        let (allocator, what, at_s) = (point.allocator, counted(point), point.at_s);
-        format!("{allocator}, {what} at {at_s} s, profile {}", runs.profile)
-    });
-    words.collect()
 }
 
 /// Ratio of the times of two cells, seed by seed; for ever if the numerator never came there.

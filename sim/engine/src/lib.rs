@@ -18,6 +18,8 @@
 compile_error!("drydock-engine simulates: build it with `cargo sim` or `cargo sim-test`");
 
 #[cfg(madsim)]
+pub mod clock;
+#[cfg(madsim)]
 pub mod completion;
 #[cfg(madsim)]
 pub mod drive;
@@ -47,12 +49,13 @@ mod hash;
 
 #[cfg(madsim)]
 pub use crate::{
+    clock::sleep,
     completion::{Abandoned, Completer, Completion, Mailbox, Post, completion, mailbox},
     drive::{Limits, StopReason, World, drive},
     log::{Checkpoint, Digest, EventLog},
     progress::{Progress, Snapshot, Stalled, Watch, run_watched},
     queue::{Event, Lane, Queue, TieBreak},
-    runtime::{Runtime, run, sleep},
+    runtime::{Runtime, run},
     stream::{Ledger, QuantileTable, Stream, Streams},
     tasks::{HostTasks, Spin, Tasks},
     time::SimInstant,

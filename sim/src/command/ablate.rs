@@ -1,60 +1,11 @@
 //! `ablate`: switches one mechanism off at a time, on the same seeds, and ranks what each costs.
-//! Which mechanisms there are stands in `parameters/ablations.toml`.
 
-use drydock_reports::effects::{Effect, Effects};
 use drydock_traces::run_record::ExitClass;
-use serde::Deserialize;
 
-use crate::cli::{AblateArgs, Allocator, VariedArgs};
-use crate::command::{interrupt_flag, print, write};
-use crate::host::cores;
-use crate::parameters::RunParameters;
-use crate::variants::{Base, run};
-
-/// The data table.
-const ABLATIONS: &str = include_str!("../../parameters/ablations.toml");
-
-/// A mechanism and what switches it off.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ablation {
-    /// What is gone.
-    pub name: String,
-    /// Why these overrides are that.
-    pub reason: String,
-    /// Overrides, `key=value`.
-    pub set: Vec<String>,
-    /// Allocators that have it; none means that it is the world's.
-    #[serde(default)]
-    pub allocators: Vec<String>,
-    /// The parameter set in which it exists; none means in every one.
-    #[serde(default)]
-    pub profile: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    ablation: Vec<Ablation>,
-}
-
-/// The mechanisms of an allocator and of the world under a parameter set. Shape: in the order of
-/// the table.
-pub fn ablations(allocator: Allocator, profile: &str) -> Vec<Ablation> {
-    let file: File = toml::from_str(ABLATIONS).expect("the built-in table is well formed");
-    let concerns = |ablation: &Ablation| {
-        let own = ablation
-            .allocators
-            .iter()
-            .any(|name| name == allocator.name());
-        let here = ablation
-            .profile
-            .as_deref()
-            .is_none_or(|name| name == profile);
-        here && (ablation.allocators.is_empty() || own)
-    };
-    file.ablation.into_iter().filter(concerns).collect()
-}
+use super::varied::{base, finish};
+use crate::ablations::{ablations, effects};
+use crate::cli::AblateArgs;
+use crate::command::{interrupt_flag, print};
 
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
@@ -68,106 +19,6 @@ pub fn main(args: &AblateArgs) -> anyhow::Result<ExitClass> {
         print(&lines.collect::<String>())?;
         return Ok(ExitClass::Ok);
     }
-    let (effects, interrupted) = effects(&base(varied))?;
+    let (effects, interrupted) = effects(&base(varied), &interrupt_flag())?;
     finish(varied, &effects, interrupted)
-}
-
-/// Switches each mechanism of a cell off, and says whether it was interrupted.
-/// Errors: an override that contradicts the parameter set; a run that could not be made.
-pub fn effects(base: &Base) -> anyhow::Result<(Effects, bool)> {
-    let ablations = ablations(base.allocator, &base.parameters);
-    for ablation in &ablations {
-        RunParameters::load(&base.parameters, &ablation.set)?;
-    }
-    let mut variants = vec![Vec::new()];
-    variants.extend(ablations.iter().map(|ablation| ablation.set.clone()));
-    let done = run(base, &variants, &interrupt_flag())?;
-    let named = ablations.iter().zip(&done.runs[1..]);
-    let effects = named.map(|(ablation, runs)| {
-        let name = format!("without {}", ablation.name);
-        Effect::paired(&name, &ablation.set.join(" "), &done.runs[0], runs)
-    });
-    let effects = Effects::ranked(&title(base, "mechanisms"), &done.runs[0], effects.collect());
-    Ok((effects, done.interrupted))
-}
-
-/// The cell that is varied.
-pub fn base(args: &VariedArgs) -> Base {
-    Base {
-        allocator: args.allocator,
-        cell: args.cell,
-        parameters: args.parameters.clone(),
-        seeds: args.seeds,
-        jobs: args.jobs.unwrap_or_else(cores),
-    }
-}
-
-/// The headline of a report.
-pub fn title(base: &Base, what: &str) -> String {
-    format!(
-        "{what} of {}, {}, profile {}, {} seeds",
-        base.allocator.name(),
-        base.cell,
-        base.parameters,
-        base.seeds
-    )
-}
-
-/// Writes every form that was asked for; the text goes to standard output.
-/// Errors: files.
-pub fn finish(
-    args: &VariedArgs,
-    effects: &Effects,
-    interrupted: bool,
-) -> anyhow::Result<ExitClass> {
-    if let Some(path) = &args.json {
-        write(path, &effects.to_json())?;
-    }
-    if let Some(path) = &args.markdown {
-        write(path, &effects.markdown())?;
-    }
-    if let Some(path) = &args.svg {
-        write(path, &effects.svg())?;
-    }
-    if args.json.as_deref() != Some(std::path::Path::new("-")) {
-        print(&effects.plain())?;
-    }
-    Ok(if interrupted {
-        ExitClass::Interrupted
-    } else {
-        ExitClass::Ok
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::ValueEnum as _;
-
-    use super::*;
-
-    #[test]
-    fn every_ablation_can_be_run_by_an_allocator_that_exists() {
-        let file: File = toml::from_str(ABLATIONS).unwrap();
-        for ablation in &file.ablation {
-            let profile = ablation.profile.as_deref().unwrap_or("measured");
-            if let Err(error) = RunParameters::load(profile, &ablation.set) {
-                panic!("{}: {error}", ablation.name);
-            }
-            assert!(!ablation.reason.is_empty() && !ablation.set.is_empty());
-            for name in &ablation.allocators {
-                let mut known = Allocator::value_variants().iter();
-                assert!(known.any(|allocator| allocator.name() == name), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_mechanism_of_one_profile_is_not_switched_off_in_another() {
-        let has_pull = |profile| {
-            let all = ablations(Allocator::Instant, profile);
-            all.iter()
-                .any(|ablation| ablation.name == "serial image pull")
-        };
-        assert!(has_pull("serial-pull") && !has_pull("measured"));
-    }
 }

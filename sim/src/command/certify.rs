@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use drydock_traces::corpus::certificates::{Certificates, Change};
 use drydock_traces::corpus::changelog;
 use drydock_traces::run_record::ExitClass;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::certificates::{CHANGELOG, LIST, Stored, certify, stored};
 use crate::cli::CertifyArgs;
-use crate::command::{UsageError, has_terminal, interrupt_flag, print, write};
+use crate::command::{UsageError, interrupt_flag, print, write};
 use crate::host::cores;
+use crate::progress::bar;
 
 /// Runs the command.
 /// Errors: usage, files, a run that failed.
@@ -96,14 +96,38 @@ fn with_progress(
     jobs: u32,
     interrupt: &std::sync::Arc<std::sync::atomic::AtomicBool>,
 ) -> anyhow::Result<Certificates> {
-    let bar = if has_terminal() {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs, {eta} left")
-            .expect("the template is constant and well formed");
-        ProgressBar::new(runs.len() as u64).with_style(style)
-    } else {
-        ProgressBar::hidden()
-    };
+    let bar = bar(runs.len() as u64, "{pos}/{len} runs, {eta} left");
     let list = certify(runs, jobs, interrupt, |done| bar.set_position(done));
     bar.finish_and_clear();
     list.map_err(|(name, error)| anyhow::Error::new(error).context(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::certificates::StoredKind;
+    use crate::cli::{Cli, Command};
+    use drydock_traces::seed::Seed;
+
+    #[test]
+    fn the_command_line_of_each_stored_run_asks_for_that_run() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let runs = stored(root).unwrap();
+        assert!(runs.len() > 60);
+        for run in runs {
+            let words = run.command.split_whitespace().skip(1);
+            let said = match Cli::try_parse_from(words).unwrap().command {
+                Command::Run(args) => StoredKind::Run(Box::new(args.scenario.spec())),
+                Command::Hunt(args) => {
+                    assert_eq!(args.seeds.count(), 1);
+                    StoredKind::Storm(args.subject(), Seed(args.seeds.first))
+                }
+                Command::Replay(args) => StoredKind::Plan(args.plan),
+                other => panic!("{}: {other:?}", run.command),
+            };
+            assert_eq!(said, run.kind, "{}", run.command);
+        }
+    }
 }

@@ -9,10 +9,11 @@ use drydock_reports::quantity::seconds;
 use drydock_reports::table::{Align, Table as Shown};
 use drydock_traces::run_record::ExitClass;
 
-use crate::cli::{CellName, FitArgs};
+use crate::cli::FitArgs;
 use crate::command::{UsageError, interrupt_flag, print, write};
 use crate::decimal::{Milli, decimal, milli};
 use crate::host::cores;
+use crate::subject::CellName;
 use crate::variants::{Base, run};
 
 /// Halvings of a range: the step that is left is a thousandth of a thousandth of it.
@@ -27,85 +28,18 @@ pub fn main(args: &FitArgs) -> anyhow::Result<ExitClass> {
     let text = profile_text(&args.profile)?;
     let (key, entry) = fitted(&args.profile, &text)?;
     let (mut low, mut high) = range(&key, &entry)?;
-    let target_ns = args.target * 1_000_000_000;
-    let base = Base {
-        allocator: args.allocator,
-        cell: CellName {
-            addresses: args.addresses,
-            stack: args.stack,
-        },
-        parameters: args.profile.clone(),
-        seeds: args.seeds,
-        jobs: args.jobs.unwrap_or_else(cores),
+    let mut tries = Tries::new(args, &key, &entry.unit);
+    let Some(bracketed) = tries.bisect(&mut low, &mut high)? else {
+        return Ok(ExitClass::Interrupted);
     };
-    let interrupt = interrupt_flag();
-    let mut shown = Shown::new(&[
-        ("try", Align::Right),
-        ("value", Align::Right),
-        ("median", Align::Right),
-        ("p5", Align::Right),
-        ("p95", Align::Right),
-    ]);
-    let mut best: Option<(u64, Milli)> = None;
-    let mut attempt = |milli: Milli| -> anyhow::Result<Option<Option<u64>>> {
-        let set = vec![format!("{key}={}", decimal(milli))];
-        let varied = run(&base, &[set], &interrupt)?;
-        if varied.interrupted {
-            return Ok(None);
-        }
-        let spread = Spread::of(varied.runs[0].iter().map(|run| run.all_running_ns));
-        let time = |ns: Option<u64>| ns.map_or("never".to_owned(), seconds);
-        shown.row([
-            (shown.row_count() + 1).to_string(),
-            format!("{} {}", decimal(milli), entry.unit),
-            time(spread.median),
-            time(spread.p5),
-            time(spread.p95),
-        ]);
-        if let Some(ns) = spread.median {
-            let distance = ns.abs_diff(target_ns);
-            if best.is_none_or(|(least, _)| distance < least) {
-                best = Some((distance, milli));
-            }
-        }
-        Ok(Some(spread.median))
-    };
-    // Ever more of what a profile adds takes ever longer: the ends say whether the target is
-    // between them.
-    let mut bracketed = true;
-    for (end, above) in [(low, false), (high, true)] {
-        let Some(median) = attempt(end)? else {
-            return Ok(ExitClass::Interrupted);
-        };
-        bracketed &= median.is_none_or(|ns| ns >= target_ns) == above;
-    }
-    if bracketed {
-        for _ in 0..TRIES_MAX {
-            let middle = low.midpoint(high);
-            if middle == low {
-                break;
-            }
-            let Some(median) = attempt(middle)? else {
-                return Ok(ExitClass::Interrupted);
-            };
-            if median.is_some_and(|ns| ns.abs_diff(target_ns) <= NEAR_NS) {
-                break;
-            }
-            if median.is_none_or(|ns| ns >= target_ns) {
-                high = middle;
-            } else {
-                low = middle;
-            }
-        }
-    }
-    let Some((_, milli)) = best else {
-        print(&shown.plain())?;
+    let Some((_, milli)) = tries.best else {
+        print(&tries.shown.plain())?;
         return Err(UsageError("no try ever ended: widen the range".to_owned()).into());
     };
     let found = with_value(&text, &key, &decimal(milli), &source(args));
     print(&format!(
         "{}\n{key} = {} {}\n",
-        shown.plain(),
+        tries.shown.plain(),
         decimal(milli),
         entry.unit
     ))?;
@@ -122,6 +56,106 @@ pub fn main(args: &FitArgs) -> anyhow::Result<ExitClass> {
         args.target, entry.unit
     );
     Ok(ExitClass::OutsideReference)
+}
+
+/// The values that were tried, as a table, and the best of them.
+struct Tries {
+    base: Base,
+    key: String,
+    unit: String,
+    /// The published time. Units: simulated ns.
+    target_ns: u64,
+    shown: Shown,
+    /// Distance from the published time, and value.
+    best: Option<(u64, Milli)>,
+}
+
+impl Tries {
+    fn new(args: &FitArgs, key: &str, unit: &str) -> Tries {
+        Tries {
+            base: Base {
+                allocator: args.allocator,
+                cell: CellName {
+                    addresses: args.addresses,
+                    stack: args.stack,
+                },
+                parameters: args.profile.clone(),
+                seeds: args.seeds,
+                jobs: args.jobs.unwrap_or_else(cores),
+            },
+            key: key.to_owned(),
+            unit: unit.to_owned(),
+            target_ns: args.target * 1_000_000_000,
+            shown: Shown::new(&[
+                ("try", Align::Right),
+                ("value", Align::Right),
+                ("median", Align::Right),
+                ("p5", Align::Right),
+                ("p95", Align::Right),
+            ]),
+            best: None,
+        }
+    }
+
+    /// Halves the range until the published time is met; whether it lies between its ends at all.
+    /// None after an interrupt.
+    fn bisect(&mut self, low: &mut Milli, high: &mut Milli) -> anyhow::Result<Option<bool>> {
+        let target_ns = self.target_ns;
+        let is_above = |median: Option<u64>| median.is_none_or(|ns| ns >= target_ns);
+        // Ever more of what a profile adds takes ever longer: the ends say whether the target is
+        // between them.
+        let mut bracketed = true;
+        for (end, above) in [(*low, false), (*high, true)] {
+            let Some(found) = self.attempt(end)? else {
+                return Ok(None);
+            };
+            bracketed &= is_above(found.median) == above;
+        }
+        for _ in 0..if bracketed { TRIES_MAX } else { 0 } {
+            let middle = low.midpoint(*high);
+            if middle == *low {
+                break;
+            }
+            let Some(found) = self.attempt(middle)? else {
+                return Ok(None);
+            };
+            if (found.median).is_some_and(|ns| ns.abs_diff(target_ns) <= NEAR_NS) {
+                break;
+            }
+            let end = if is_above(found.median) {
+                &mut *high
+            } else {
+                &mut *low
+            };
+            *end = middle;
+        }
+        Ok(Some(bracketed))
+    }
+
+    /// The times with a value; none after an interrupt.
+    fn attempt(&mut self, milli: Milli) -> anyhow::Result<Option<Spread>> {
+        let set = vec![format!("{}={}", self.key, decimal(milli))];
+        let varied = run(&self.base, &[set], &interrupt_flag())?;
+        if varied.interrupted {
+            return Ok(None);
+        }
+        let spread = Spread::of(varied.runs[0].iter().map(|run| run.all_running_ns));
+        let time = |ns: Option<u64>| ns.map_or("never".to_owned(), seconds);
+        self.shown.row([
+            (self.shown.row_count() + 1).to_string(),
+            format!("{} {}", decimal(milli), self.unit),
+            time(spread.median),
+            time(spread.p5),
+            time(spread.p95),
+        ]);
+        if let Some(ns) = spread.median {
+            let distance = ns.abs_diff(self.target_ns);
+            if self.best.is_none_or(|(least, _)| distance < least) {
+                self.best = Some((distance, milli));
+            }
+        }
+        Ok(Some(spread))
+    }
 }
 
 /// What the entry says about where its number comes from: the command that finds it again.

@@ -7,32 +7,32 @@ use drydock_reports::summary;
 use drydock_traces::plan::Plan;
 use drydock_traces::run_record::ExitClass;
 use drydock_traces::seed::Seed;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::adapters::mutants;
-use crate::cli::{Allocator, HuntArgs};
-use crate::command::{UsageError, has_terminal, interrupt_flag, print, this_program, write};
-use crate::faults::draw::storm;
-use crate::faults::roles::told;
+use crate::adapters::{self, BERTH, mutants};
+use crate::cli::HuntArgs;
+use crate::command::{UsageError, interrupt_flag, print, this_program, write};
+use crate::faults::storm::storm;
 use crate::host::{Stopwatch, cores};
-use crate::sweep::{Subject, Swept, Tally, sweep};
+use crate::progress::bar;
+use crate::subject::Subject;
+use crate::sweep::{Swept, Tally, sweep};
 
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
 pub fn main(args: &HuntArgs) -> anyhow::Result<ExitClass> {
-    let subject = Subject {
-        allocator: args.allocator,
-        mutant: args.mutant.clone(),
-    };
+    let subject = args.subject();
     check(&subject)?;
     if args.list {
         for seed in args.seeds.first..args.seeds.end {
-            print(&format!("{}\n", storm(Seed(seed), &subject.to_string())))?;
+            print(&format!("{}\n", storm(Seed(seed), &subject)))?;
         }
         return Ok(ExitClass::Ok);
     }
     let interrupt = interrupt_flag();
-    let bar = bar(args.seeds.count());
+    let bar = bar(
+        args.seeds.count(),
+        "{pos}/{len} seeds, {per_sec}, {eta} left",
+    );
     let stopwatch = Stopwatch::start();
     let jobs = args.jobs.unwrap_or_else(cores).max(1);
     let swept = sweep(&subject, args.seeds, jobs, &interrupt, |done| {
@@ -54,7 +54,7 @@ fn check(subject: &Subject) -> anyhow::Result<()> {
     };
     let mutants = mutants();
     let known = mutants.join(", ");
-    if subject.allocator != Allocator::Berth {
+    if subject.allocator != BERTH {
         return Err(UsageError(format!("--mutant is for berth; its mutants are {known}")).into());
     }
     if !mutants.contains(name) {
@@ -62,16 +62,6 @@ fn check(subject: &Subject) -> anyhow::Result<()> {
         return Err(UsageError(unknown).into());
     }
     Ok(())
-}
-
-fn bar(seeds: u64) -> ProgressBar {
-    if !has_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(seeds);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left");
-    bar.set_style(style.expect("the template is constant and well formed"));
-    bar
 }
 
 /// Says what was found; the failing seed first runs once more in another process.
@@ -119,7 +109,7 @@ fn report(subject: &Subject, swept: &Swept, args: &HuntArgs) -> anyhow::Result<E
 
 /// The plan of a seed, written where it was asked for.
 fn write_plan(subject: &Subject, seed: Seed, args: &HuntArgs) -> anyhow::Result<Plan> {
-    let plan = storm(seed, &subject.to_string());
+    let plan = storm(seed, subject);
     if let Some(path) = &args.plan {
         write(path, &plan.to_toml().expect("a drawn plan is valid"))?;
     }
@@ -166,7 +156,7 @@ fn tally_text(subject: &Subject, tally: &Tally, wall_ms: u64) -> String {
         tally.struck_inside_cni,
         tally.longest_release_ns / 1_000_000
     );
-    if let Some(told) = told(subject.allocator) {
+    if let Some(told) = adapters::of(subject.allocator).told() {
         let _ = writeln!(text, "  judged by U, B and A; {told}");
     }
     for (name, finding) in &tally.findings {

@@ -12,19 +12,23 @@ pub mod readme;
 pub mod replay;
 pub mod run;
 pub mod sensitivity;
+mod varied;
 pub mod verify;
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use drydock_traces::run_record::ExitClass;
+use drydock_traces::run_record::{ExitClass, RunRecord};
+use indicatif::ProgressBar;
 
-use crate::runner::RunError;
-use crate::scenario::ScenarioError;
+use crate::listeners::GAUGE_RUNNING;
+use crate::progress::bar;
+use crate::runner::{RunError, RunOptions};
+use crate::scenario::{Scenario, ScenarioError};
 
 /// What an error means to a script: configuration is the user's, the rest is ours.
 pub fn class_of(error: &anyhow::Error) -> ExitClass {
@@ -89,14 +93,33 @@ pub fn interrupt_flag() -> Arc<AtomicBool> {
     flag.clone()
 }
 
-/// Whether a person is looking at standard error.
-pub fn has_terminal() -> bool {
-    std::io::stderr().is_terminal()
-}
-
 /// This program, to be run again in a process of its own.
 /// Errors: the system does not tell where it is.
 pub fn this_program() -> anyhow::Result<std::process::Command> {
     let path = std::env::current_exe().context("cannot find the path of this program")?;
     Ok(std::process::Command::new(path))
+}
+
+/// Runs with a progress bar, if wanted.
+/// Errors: as for [`run`](crate::runner::run).
+pub fn with_progress(
+    scenario: Scenario,
+    options: RunOptions,
+    visible: bool,
+) -> Result<RunRecord, RunError> {
+    let bar = if visible {
+        bar(
+            scenario.workload.pod_count(),
+            "{pos}/{len} Pods Running, {msg}",
+        )
+    } else {
+        ProgressBar::hidden()
+    };
+    let result = crate::runner::run(scenario, options, |snapshot| {
+        bar.set_position(snapshot.gauges[GAUGE_RUNNING]);
+        let seconds = snapshot.at.as_nanos() / 1_000_000_000;
+        bar.set_message(format!("{seconds} s simulated, {} events", snapshot.events));
+    });
+    bar.finish_and_clear();
+    result
 }

@@ -1,5 +1,5 @@
-//! `readme`: the result blocks of the README and of the peers' pages, made from runs. Nobody types a number; a stale block is
-//! an error in CI.
+//! `readme`: the result blocks of the README and of the peers' pages, made from runs. Nobody types
+//! a number; a stale block is an error in CI.
 
 mod pages;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Parser as _, ValueEnum as _};
+use clap::Parser as _;
 use drydock_models::parameters::RIVALS;
 use drydock_reports::compare::{Comparison, tables};
 use drydock_reports::summary::PairedRatios;
@@ -17,13 +17,15 @@ use drydock_traces::corpus;
 use drydock_traces::run_record::{ExitClass, RunRecord};
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
-use indicatif::ProgressBar;
 
-use crate::cli::{Addresses, Allocator, Cli, Command, ReadmeArgs, ScenarioArgs};
-use crate::command::compare::{self, Request};
-use crate::command::{has_terminal, print, write};
+use crate::adapters::{self, BERTH, INSTANT};
+use crate::cli::{Cli, Command, ReadmeArgs};
+use crate::command::{interrupt_flag, print, write};
+use crate::comparison::{Request, run};
 use crate::host::cores;
-use crate::scenario::Scenario;
+use crate::progress::bar;
+use crate::scenario::{Scenario, Spec};
+use crate::subject::{Addresses, Allocator};
 use crate::sweep::run_all;
 
 /// Seeds of each cell.
@@ -122,12 +124,12 @@ impl Results {
         if self.comparison.is_none() {
             let request = Request {
                 profiles: RIVALS.map(str::to_owned).to_vec(),
-                allocators: Allocator::value_variants().to_vec(),
+                allocators: adapters::allocators().collect(),
                 stacks: vec![Stack::Dual],
                 seeds: PEER_SEEDS,
                 jobs: cores(),
             };
-            let (comparison, _) = compare::run(&request)?;
+            let (comparison, _) = run(&request, &interrupt_flag())?;
             if let Some(error) = comparison.errors.first() {
                 anyhow::bail!("{error}");
             }
@@ -146,22 +148,18 @@ impl Results {
 }
 
 /// The scenario that a command line asks for, so that the README shows what people can type.
-fn arguments(line: &str) -> ScenarioArgs {
+fn arguments(line: &str) -> Spec {
     let words = ["cargo-sim", "run"]
         .into_iter()
         .chain(line.split_whitespace());
     match Cli::parse_from(words).command {
-        Command::Run(run) => run.scenario,
+        Command::Run(run) => run.scenario.spec(),
         other => unreachable!("`run` was parsed as {other:?}"),
     }
 }
 
 fn with_progress(scenarios: &[Scenario], what: &str) -> anyhow::Result<Vec<RunRecord>> {
-    let bar = if has_terminal() {
-        ProgressBar::new(scenarios.len() as u64).with_prefix(what.to_owned())
-    } else {
-        ProgressBar::hidden()
-    };
+    let bar = bar(scenarios.len() as u64, "{pos}/{len} {prefix}").with_prefix(what.to_owned());
     let records = run_all(scenarios, cores(), |done| bar.set_position(done))?;
     bar.finish_and_clear();
     Ok(records)
@@ -190,12 +188,12 @@ fn benchmark() -> anyhow::Result<String> {
                         args.addresses = Some(addresses);
                         args.stack = Some(stack);
                         args.seed = Seed(seed);
-                        Scenario::from_args(&args)
+                        Scenario::from_spec(&args)
                     })
                     .collect::<Result<_, _>>()?;
                 with_progress(&scenarios, allocator.name())
             };
-            let (berth, instant) = (runs(Allocator::Berth)?, runs(Allocator::Instant)?);
+            let (berth, instant) = (runs(BERTH)?, runs(INSTANT)?);
             let pairs: Vec<_> = berth.iter().zip(&instant).collect();
             let ratios = PairedRatios::of(&pairs);
             let ratio = |ppm: Option<u64>| ppm.map_or("-".to_owned(), quantity::ratio);
@@ -225,7 +223,7 @@ fn burst() -> anyhow::Result<String> {
         .map(|seed| {
             let mut args = arguments("--workload burst --set driver.preload_pods=true");
             args.seed = Seed(seed);
-            Scenario::from_args(&args)
+            Scenario::from_spec(&args)
         })
         .collect::<Result<_, _>>()?;
     let records = with_progress(&scenarios, "burst")?;
@@ -249,7 +247,7 @@ fn real_node() -> anyhow::Result<String> {
     let measured = corpus::real_node_curve()?;
     let line = "--workload real-node --allocator instant --nodes 1 --parameters real-node --stack \
                 ipv4";
-    let scenario = Scenario::from_args(&arguments(line))?;
+    let scenario = Scenario::from_spec(&arguments(line))?;
     let records = with_progress(&[scenario], "real node")?;
     let rows = curve::compare(&records[0].running_curve_ns, &measured);
     Ok(curve::table(&rows).markdown())

@@ -5,8 +5,7 @@ use drydock_reports::summary;
 use drydock_traces::run_record::ExitClass;
 
 use crate::cli::ReplayArgs;
-use crate::command::run::with_progress;
-use crate::command::{create, interrupt_flag, print};
+use crate::command::{create, interrupt_flag, print, with_progress};
 use crate::runner::RunOptions;
 use crate::sweep::{findings, planned};
 

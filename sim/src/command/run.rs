@@ -3,17 +3,16 @@
 use drydock_reports::plot::RunningPlot;
 use drydock_reports::{explain, summary};
 use drydock_traces::run_record::{ExitClass, RunRecord, Which};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RunArgs;
-use crate::command::{create, has_terminal, interrupt_flag, print, write};
-use crate::runner::{GAUGE_RUNNING, RunOptions, run};
+use crate::command::{create, interrupt_flag, print, with_progress, write};
+use crate::runner::RunOptions;
 use crate::scenario::Scenario;
 
 /// Runs the command.
 /// Errors: usage, configuration, files, or the testbed's own.
 pub fn main(args: &RunArgs) -> anyhow::Result<ExitClass> {
-    let mut scenario = Scenario::from_args(&args.scenario)?;
+    let mut scenario = Scenario::from_spec(&args.scenario.spec())?;
     scenario.recreate = args.recreate;
     if !args.quiet {
         for entry in scenario.workload.not_simulated_groups() {
@@ -76,30 +75,6 @@ fn path_of(name: &str) -> Which {
         "last" => Which::Last,
         _ => Which::Asked,
     }
-}
-
-/// Runs with a progress bar on a terminal and nothing elsewhere.
-/// Errors: as for [`run`].
-pub fn with_progress(
-    scenario: Scenario,
-    options: RunOptions,
-    visible: bool,
-) -> Result<RunRecord, crate::runner::RunError> {
-    let bar = if visible && has_terminal() {
-        let bar = ProgressBar::new(scenario.workload.pod_count());
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} Pods Running, {msg}");
-        bar.set_style(style.expect("the template is constant and well formed"));
-        bar
-    } else {
-        ProgressBar::hidden()
-    };
-    let result = run(scenario, options, |snapshot| {
-        bar.set_position(snapshot.gauges[GAUGE_RUNNING]);
-        let seconds = snapshot.at.as_nanos() / 1_000_000_000;
-        bar.set_message(format!("{seconds} s simulated, {} events", snapshot.events));
-    });
-    bar.finish_and_clear();
-    result
 }
 
 /// The result in one line.

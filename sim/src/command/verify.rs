@@ -19,7 +19,7 @@ const LINES_BEFORE: usize = 5;
 /// Errors: usage, files, a run that failed.
 pub fn main(args: &VerifyArgs) -> anyhow::Result<ExitClass> {
     // Wrong arguments are told once, by this process.
-    Scenario::from_args(&args.scenario)?;
+    Scenario::from_spec(&args.scenario.spec())?;
     let folder = tempfile::tempdir().context("cannot make a folder for the traces")?;
     let first = folder.path().join("first.jsonl");
     trace(&args.scenario, &first, &[])?;

@@ -1,7 +1,8 @@
-//! From a seed to a storm: a small world and a concrete list of faults, drawn from keyed streams
-//! and nothing else. It injects nothing; the plan is data that a person can read, edit and replay.
+//! From a seed to a small world and a concrete list of faults, drawn from keyed streams and nothing
+//! else. It knows no allocator but the roles that faults strike, and injects nothing; the plan is
+//! data that a person can read, edit and replay.
 
-mod own;
+pub(super) mod own;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +14,7 @@ use drydock_traces::plan::{
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
-use super::roles::{fit, strikes_every_allocator};
-use crate::cli::Allocator;
+use super::roles::strikes_every_allocator;
 
 /// Nodes of a storm's world, all of them masters as well.
 const NODES: u32 = 3;
@@ -29,42 +29,64 @@ pub const WRITES: u64 = 24;
 /// ADDs (and DELs) on one node in such a world, roughly.
 const CNI_CALLS: u64 = 20;
 
-/// The storm of a seed, as it strikes an allocator, perhaps with a mutant.
-pub fn storm(seed: Seed, allocator: &str) -> Plan {
-    let mut drawn = draw(seed, allocator);
-    match crate::sweep::subject(allocator) {
-        Some((Allocator::Berth, _)) => {
-            let own = own::faults(&Streams::new(seed.0), drawn.world.pods);
-            drawn.faults.extend(own);
-            drawn
-        }
-        Some((allocator, _)) => fit(drawn, allocator),
-        None => drawn,
+/// The world of a seed, and the faults that strike whatever allocator there is, as a plan for the
+/// subject of this name.
+pub(super) fn draw(seed: Seed, subject: &str) -> Plan {
+    let streams = Streams::new(seed.0);
+    let (world, set) = world(&mut streams.stream("storm", 0, "world"));
+    let mut faults = drawn(&streams, world.pods, strikes_every_allocator);
+    // Two machines of three gone for good leave etcd without a quorum: nothing could converge.
+    if let Some(first) = faults.iter().position(is_for_good) {
+        let kept = faults[first];
+        faults.retain(|fault| !is_for_good(fault) || *fault == kept);
+    }
+    faults.extend(inside_cni(
+        &mut streams.stream("storm", 0, "inside"),
+        world.pods,
+    ));
+    Plan {
+        schema: SCHEMA.to_owned(),
+        seed,
+        allocator: subject.to_owned(),
+        set,
+        world,
+        faults,
     }
 }
 
-fn draw(seed: Seed, allocator: &str) -> Plan {
-    let streams = Streams::new(seed.0);
-    let mut world_draws = streams.stream("storm", 0, "world");
-    let pods = world_draws.between(PODS.0..=PODS.1) as u32;
-    let stack = *world_draws.pick(&[Stack::Ipv4, Stack::Dual]);
-    let churn = world_draws.chance(3, 4).then(|| Churn {
-        rounds: world_draws.between(1..=4) as u32,
-        pods_per_round: world_draws.between(1..=u64::from(pods / 3)) as u32,
-        every_ns: world_draws.between(5_000_000_000..=40_000_000_000),
+/// The small world of a storm, and what is set in it.
+fn world(draws: &mut Stream) -> (World, BTreeMap<String, String>) {
+    let pods = draws.between(PODS.0..=PODS.1) as u32;
+    let stack = *draws.pick(&[Stack::Ipv4, Stack::Dual]);
+    let churn = draws.chance(3, 4).then(|| Churn {
+        rounds: draws.between(1..=4) as u32,
+        pods_per_round: draws.between(1..=u64::from(pods / 3)) as u32,
+        every_ns: draws.between(5_000_000_000..=40_000_000_000),
     });
     let mut set = BTreeMap::new();
-    if world_draws.chance(1, 2) {
+    if draws.chance(1, 2) {
         set.insert("kubelet.qps".to_owned(), "50".to_owned());
         set.insert("kubelet.burst".to_owned(), "100".to_owned());
     }
-    if world_draws.chance(1, 3) {
+    if draws.chance(1, 3) {
         // Without the meta-plugin's own requests, an ADD reaches the IPAM at once.
         set.insert("multus.enabled".to_owned(), "false".to_owned());
     }
+    let world = World {
+        nodes: NODES,
+        pods,
+        addresses: pods,
+        stack,
+        churn,
+    };
+    (world, set)
+}
+
+/// Each wanted kind from a stream of its own, so that one more or less changes no other.
+fn drawn(streams: &Streams, pods: u32, wanted: impl Fn(FaultKind) -> bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
-        if !strikes_every_allocator(kind) {
+        if !wanted(kind) {
             continue;
         }
         let mut draws = streams.stream("storm", index as u64, "faults");
@@ -74,56 +96,43 @@ fn draw(seed: Seed, allocator: &str) -> Plan {
             faults.extend((0..count).map(|_| fault(kind, pods, &mut draws)));
         }
     }
-    // Two machines of three gone for good leave etcd without a quorum: nothing could converge.
-    let for_good = |fault: &Fault| {
-        matches!(
-            fault.kind,
-            FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
-        )
-    };
-    if let Some(first) = faults.iter().position(for_good) {
-        let kept = faults[first];
-        faults.retain(|fault| !for_good(fault) || *fault == kept);
+    faults
+}
+
+/// Whether a fault costs a machine that never comes back.
+fn is_for_good(fault: &Fault) -> bool {
+    matches!(
+        fault.kind,
+        FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
+    )
+}
+
+/// More than half of the storms strike inside an ADD or a DEL, whatever else was drawn.
+fn inside_cni(draws: &mut Stream, pods: u32) -> Option<Fault> {
+    if !draws.chance(3, 5) {
+        return None;
     }
-    // More than half of the storms strike inside an ADD or a DEL, whatever else was drawn.
-    let mut inside = streams.stream("storm", 0, "inside");
-    if inside.chance(3, 5) {
-        let kind = *inside.pick(&[
-            FaultKind::AgentKill,
-            FaultKind::NodePartition,
-            FaultKind::KubeletRestart,
-            FaultKind::LinkDeleteFails,
-            FaultKind::ApiserverRestart,
-        ]);
-        let mut struck = fault(kind, pods, &mut inside);
-        if !matches!(struck.at, Trigger::Cni { .. }) {
-            let node = match struck.target {
-                Target::Agent(node) | Target::Node(node) => node,
-                Target::Apiserver(_) | Target::Pod(_) => inside.below(u64::from(NODES)) as u32,
-            };
-            struck.at = cni(node, None, &mut inside);
-        }
-        faults.push(struck);
+    let kind = *draws.pick(&[
+        FaultKind::AgentKill,
+        FaultKind::NodePartition,
+        FaultKind::KubeletRestart,
+        FaultKind::LinkDeleteFails,
+        FaultKind::ApiserverRestart,
+    ]);
+    let mut struck = fault(kind, pods, draws);
+    if !matches!(struck.at, Trigger::Cni { .. }) {
+        let node = match struck.target {
+            Target::Agent(node) | Target::Node(node) => node,
+            Target::Apiserver(_) | Target::Pod(_) => draws.below(u64::from(NODES)) as u32,
+        };
+        struck.at = cni(node, None, draws);
     }
-    Plan {
-        schema: SCHEMA.to_owned(),
-        seed,
-        allocator: allocator.to_owned(),
-        set,
-        world: World {
-            nodes: NODES,
-            pods,
-            addresses: pods,
-            stack,
-            churn,
-        },
-        faults,
-    }
+    Some(struck)
 }
 
 /// How often a kind is in a storm (one in …) and how many of it at most: what costs a whole
 /// machine is rarer than what costs an answer.
-fn swarm(kind: FaultKind) -> (u64, u64) {
+pub(super) fn swarm(kind: FaultKind) -> (u64, u64) {
     match kind {
         FaultKind::AgentKill => (2, 4),
         FaultKind::ResponseLost | FaultKind::WriteDelayed => (3, 3),
@@ -157,7 +166,7 @@ fn swarm(kind: FaultKind) -> (u64, u64) {
     }
 }
 
-fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
+pub(super) fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
     if !strikes_every_allocator(kind) {
         let (target, at, duration_ns) = own::drawn(kind, draws);
         return Fault {
@@ -168,54 +177,29 @@ fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
         };
     }
     let node = draws.below(u64::from(NODES)) as u32;
-    let at_any_time = |draws: &mut Stream| Trigger::TimeNs(draws.below(STORM.as_nanos() as u64));
-    let seconds = |draws: &mut Stream, least: u64, most: u64| {
-        Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
-    };
     let (target, at, duration_ns) = match kind {
         FaultKind::AgentKill => {
-            let at = if draws.chance(3, 4) {
-                let edge = *draws.pick(&[Edge::Before, Edge::After]);
-                Trigger::PortCall {
-                    agent: node,
-                    call: draws.between(1..=PORT_CALLS),
-                    edge,
-                }
-            } else {
-                cni(node, None, draws)
-            };
-            (
-                Target::Agent(node),
-                at,
-                Some(draws.between(0..=8_000_000_000)),
-            )
+            let at = port_call_or_cni(node, draws);
+            let down_ns = Some(draws.between(0..=8_000_000_000));
+            (Target::Agent(node), at, down_ns)
         }
         FaultKind::ResponseLost => (Target::Agent(node), write(node, draws), None),
-        FaultKind::WriteDelayed => (
-            Target::Agent(node),
-            write(node, draws),
-            seconds(draws, 1, 60),
-        ),
-        FaultKind::NodePartition => (
-            Target::Node(node),
-            at_any_time(draws),
-            seconds(draws, 1, 90),
-        ),
-        FaultKind::ApiserverRestart => (
-            Target::Apiserver(node),
-            at_any_time(draws),
-            seconds(draws, 2, 40),
-        ),
-        FaultKind::PodDelete | FaultKind::PodForceDelete => (
-            Target::Pod(draws.below(u64::from(pods)) as u32),
-            at_any_time(draws),
-            None,
-        ),
-        FaultKind::LinkDeleteFails => (
-            Target::Node(node),
-            cni(node, Some(CniVerb::Del), draws),
-            seconds(draws, 1, 15),
-        ),
+        FaultKind::WriteDelayed => {
+            let at = write(node, draws);
+            (Target::Agent(node), at, seconds(draws, 1, 60))
+        }
+        FaultKind::ApiserverRestart => {
+            let at = at_any_time(draws);
+            (Target::Apiserver(node), at, seconds(draws, 2, 40))
+        }
+        FaultKind::PodDelete | FaultKind::PodForceDelete => {
+            let pod = draws.below(u64::from(pods)) as u32;
+            (Target::Pod(pod), at_any_time(draws), None)
+        }
+        FaultKind::LinkDeleteFails => {
+            let at = cni(node, Some(CniVerb::Del), draws);
+            (Target::Node(node), at, seconds(draws, 1, 15))
+        }
         FaultKind::UnknownRelease => {
             let call = draws.between(1..=CNI_CALLS);
             let at = Trigger::Cni {
@@ -227,33 +211,54 @@ fn fault(kind: FaultKind, pods: u32, draws: &mut Stream) -> Fault {
             // Carried out shortly after the agent gave up on it: that is when it is believed lost.
             (Target::Node(node), at, seconds(draws, 10, 13))
         }
-        FaultKind::MachineReplaced => (
-            Target::Node(node),
-            at_any_time(draws),
-            seconds(draws, 30, 300),
-        ),
-        FaultKind::NodeReboot => (
-            Target::Node(node),
-            at_any_time(draws),
-            seconds(draws, 5, 60),
-        ),
-        FaultKind::KubeletRestart => (
-            Target::Node(node),
-            at_any_time(draws),
-            seconds(draws, 1, 20),
-        ),
-        FaultKind::PowerOffAndBury => (
-            Target::Node(node),
-            at_any_time(draws),
-            seconds(draws, 1, 60),
-        ),
-        _ => unreachable!("{kind:?} is drawn apart"),
+        _ => {
+            let at = at_any_time(draws);
+            let (least_s, most_s) = away_s(kind);
+            (Target::Node(node), at, seconds(draws, least_s, most_s))
+        }
     };
     Fault {
         kind,
         target,
         at,
         duration_ns,
+    }
+}
+
+/// How long a machine, its network or its kubelet is away: least and most. Units: s.
+fn away_s(kind: FaultKind) -> (u64, u64) {
+    match kind {
+        FaultKind::NodePartition => (1, 90),
+        FaultKind::MachineReplaced => (30, 300),
+        FaultKind::NodeReboot => (5, 60),
+        FaultKind::KubeletRestart => (1, 20),
+        FaultKind::PowerOffAndBury => (1, 60),
+        _ => unreachable!("{kind:?} takes no machine away"),
+    }
+}
+
+fn at_any_time(draws: &mut Stream) -> Trigger {
+    Trigger::TimeNs(draws.below(STORM.as_nanos() as u64))
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands among kinds of faults that have no duration"
+)]
+fn seconds(draws: &mut Stream, least: u64, most: u64) -> Option<u64> {
+    Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
+}
+
+/// At a port call, mostly, or at an ADD or a DEL.
+fn port_call_or_cni(node: u32, draws: &mut Stream) -> Trigger {
+    if !draws.chance(3, 4) {
+        return cni(node, None, draws);
+    }
+    let edge = *draws.pick(&[Edge::Before, Edge::After]);
+    Trigger::PortCall {
+        agent: node,
+        call: draws.between(1..=PORT_CALLS),
+        edge,
     }
 }
 
@@ -272,92 +277,5 @@ fn cni(node: u32, verb: Option<CniVerb>, draws: &mut Stream) -> Trigger {
         verb,
         call: draws.between(1..=CNI_CALLS),
         edge,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_storm_is_a_valid_plan_that_reads_back() {
-        for seed in 0..500 {
-            let plan = storm(Seed(seed), "berth");
-            let text = plan.to_toml().expect("a drawn plan is valid");
-            assert_eq!(Plan::from_toml(&text).as_ref(), Ok(&plan), "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn half_of_the_storms_strike_inside_an_add_or_a_del() {
-        let inside = (0..1000)
-            .filter(|seed| {
-                let plan = storm(Seed(*seed), "berth");
-                plan.faults
-                    .iter()
-                    .any(|fault| matches!(fault.at, Trigger::Cni { .. }))
-            })
-            .count();
-        assert!(inside >= 500, "{inside} of 1000");
-    }
-
-    #[test]
-    fn every_kind_is_drawn_in_one_storm_of_twenty_or_more() {
-        for kind in FaultKind::ALL {
-            let with = (0..2000)
-                .filter(|seed| {
-                    storm(Seed(*seed), "berth")
-                        .faults
-                        .iter()
-                        .any(|fault| fault.kind == kind)
-                })
-                .count();
-            assert!(with >= 100, "{kind:?}: {with} of 2000");
-        }
-    }
-
-    #[test]
-    fn no_storm_takes_the_quorum_away_for_good() {
-        for seed in 0..2000 {
-            let plan = storm(Seed(seed), "berth");
-            let for_good = plan.faults.iter().filter(|fault| {
-                matches!(
-                    fault.kind,
-                    FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
-                )
-            });
-            assert!(for_good.count() <= 1, "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn a_kind_that_is_drawn_less_often_leaves_the_others_as_they_were() {
-        let of = |plan: &Plan, kind| -> Vec<Fault> {
-            plan.faults
-                .iter()
-                .filter(|fault| fault.kind == kind)
-                .copied()
-                .collect()
-        };
-        let plan = storm(Seed(7), "berth");
-        let streams = Streams::new(7);
-        for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
-            // At most one of these stays in a storm, whichever was drawn first.
-            if matches!(
-                kind,
-                FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
-            ) {
-                continue;
-            }
-            let mut draws = streams.stream("storm", index as u64, "faults");
-            let (one_in, most) = swarm(kind);
-            if draws.chance(1, one_in) {
-                let count = draws.between(1..=most) as usize;
-                let alone: Vec<Fault> = (0..count)
-                    .map(|_| fault(kind, plan.world.pods, &mut draws))
-                    .collect();
-                assert!(of(&plan, kind).starts_with(&alone), "{kind:?}");
-            }
-        }
     }
 }

@@ -443,74 +443,99 @@ impl Injector {
             return false;
         }
         let fault = self.plan.faults[index];
-        let node = self.target_machine(index);
         if !strikes_every_allocator(fault.kind) {
             return self.strike_own(index, hands);
         }
         match (fault.kind, fault.target) {
-            (FaultKind::AgentKill, _) => {
-                if hands.cluster.ipam().is_down(node) {
-                    return self.void(index);
-                }
-                let restart_after = duration(&fault);
-                match self.roles.agent {
-                    Agent::Process => hands.ipam(IpamFault::KillAgent {
-                        node,
-                        restart_after,
-                    }),
-                    Agent::Plugins => hands.act(&Action::KillPlugins(node)),
-                }
-                self.begins(index, Hindrance::Node(node), hands);
-            }
-            (FaultKind::NodePartition, _) => {
-                if hands.cluster.api().cut_off(node) || !hands.is_up(node) {
-                    return self.void(index);
-                }
-                hands.act(&Action::Cut(node));
-                self.begins(index, Hindrance::Node(node), hands);
-            }
+            (FaultKind::AgentKill, _) => self.kill_agent(index, hands),
             (FaultKind::ApiserverRestart, Target::Apiserver(server)) => {
-                if !hands.cluster.api().serves(server as usize) {
-                    return self.void(index);
-                }
-                let down = Some(duration(&fault));
-                hands.act(&Action::StopApiserver {
-                    server: server as usize,
-                    down,
-                });
-                self.begins(index, Hindrance::All, hands);
+                self.stop_server(index, server as usize, hands)
             }
-            (FaultKind::PodDelete | FaultKind::PodForceDelete, Target::Pod(pod)) => {
-                let there = hands
-                    .cluster
-                    .api()
-                    .pod(PodUid(pod))
-                    .is_some_and(|pod| pod.deletion.is_none());
-                if !there {
-                    return self.void(index);
-                }
-                let grace = (fault.kind == FaultKind::PodForceDelete).then_some(Duration::ZERO);
-                hands.act(&Action::DeletePod {
-                    pod: PodUid(pod),
-                    grace,
-                });
-                self.states[index] = State::Fired;
+            (FaultKind::PodDelete, Target::Pod(pod)) => {
+                self.delete_pod(index, PodUid(pod), None, hands)
+            }
+            (FaultKind::PodForceDelete, Target::Pod(pod)) => {
+                self.delete_pod(index, PodUid(pod), Some(Duration::ZERO), hands)
             }
             (FaultKind::LinkDeleteFails, _) => {
                 hands.act(&Action::FailLinkDeletions {
-                    node,
+                    node: self.target_machine(index),
                     nth: 1,
                     count: 1,
                 });
                 self.states[index] = State::Fired;
+                true
             }
-            (FaultKind::UnknownRelease, _) => {
-                return self.release(index, Some(Duration::ZERO), hands);
-            }
-            (FaultKind::MachineReplaced, Target::Node(place)) => {
-                if hands.cluster.api().cut_off(node) || !hands.is_up(node) {
-                    return self.void(index);
-                }
+            (FaultKind::UnknownRelease, _) => self.release(index, Some(Duration::ZERO), hands),
+            (
+                FaultKind::NodePartition
+                | FaultKind::MachineReplaced
+                | FaultKind::NodeReboot
+                | FaultKind::KubeletRestart
+                | FaultKind::PowerOffAndBury,
+                Target::Node(place),
+            ) => self.strike_machine(index, place, hands),
+            (kind, target) => unreachable!("{kind:?} of {target:?} passes no check of a plan"),
+        }
+    }
+
+    fn kill_agent(&mut self, index: usize, hands: &mut Hands<'_>) -> bool {
+        let node = self.target_machine(index);
+        if hands.cluster.ipam().is_down(node) {
+            return self.void(index);
+        }
+        let restart_after = duration(&self.plan.faults[index]);
+        match self.roles.agent {
+            Agent::Process => hands.ipam(IpamFault::KillAgent {
+                node,
+                restart_after,
+            }),
+            Agent::Plugins => hands.act(&Action::KillPlugins(node)),
+        }
+        self.begins(index, Hindrance::Node(node), hands);
+        true
+    }
+
+    fn stop_server(&mut self, index: usize, server: usize, hands: &mut Hands<'_>) -> bool {
+        if !hands.cluster.api().serves(server) {
+            return self.void(index);
+        }
+        let down = Some(duration(&self.plan.faults[index]));
+        hands.act(&Action::StopApiserver { server, down });
+        self.begins(index, Hindrance::All, hands);
+        true
+    }
+
+    fn delete_pod(
+        &mut self,
+        index: usize,
+        pod: PodUid,
+        grace: Option<Duration>,
+        hands: &mut Hands<'_>,
+    ) -> bool {
+        let found = hands.cluster.api().pod(pod);
+        if found.is_none_or(|pod| pod.deletion.is_some()) {
+            return self.void(index);
+        }
+        hands.act(&Action::DeletePod { pod, grace });
+        self.states[index] = State::Fired;
+        true
+    }
+
+    /// Strikes the machine that stands for a node of the plan, or its network or kubelet.
+    fn strike_machine(&mut self, index: usize, place: u32, hands: &mut Hands<'_>) -> bool {
+        let fault = self.plan.faults[index];
+        let node = self.machine(place);
+        let cuts = matches!(
+            fault.kind,
+            FaultKind::NodePartition | FaultKind::MachineReplaced
+        );
+        if !hands.is_up(node) || cuts && hands.cluster.api().cut_off(node) {
+            return self.void(index);
+        }
+        match fault.kind {
+            FaultKind::NodePartition => hands.act(&Action::Cut(node)),
+            FaultKind::MachineReplaced => {
                 hands.act(&Action::Cut(node));
                 if let Some(joined) = hands.replace(node) {
                     self.machines[place as usize] = joined;
@@ -519,31 +544,13 @@ impl Injector {
                         new: joined,
                     });
                 }
-                self.begins(index, Hindrance::Node(node), hands);
             }
-            (FaultKind::NodeReboot, _) => {
-                if !hands.is_up(node) {
-                    return self.void(index);
-                }
-                hands.power_off(node, Some(duration(&fault)));
-                self.begins(index, Hindrance::Node(node), hands);
-            }
-            (FaultKind::KubeletRestart, _) => {
-                if !hands.is_up(node) {
-                    return self.void(index);
-                }
-                hands.act(&Action::RestartKubelet(node));
-                self.begins(index, Hindrance::Node(node), hands);
-            }
-            (FaultKind::PowerOffAndBury, _) => {
-                if !hands.is_up(node) {
-                    return self.void(index);
-                }
-                hands.power_off(node, None);
-                self.begins(index, Hindrance::Node(node), hands);
-            }
-            (kind, target) => unreachable!("{kind:?} of {target:?} passes no check of a plan"),
+            FaultKind::NodeReboot => hands.power_off(node, Some(duration(&fault))),
+            FaultKind::KubeletRestart => hands.act(&Action::RestartKubelet(node)),
+            FaultKind::PowerOffAndBury => hands.power_off(node, None),
+            kind => unreachable!("{kind:?} strikes no machine"),
         }
+        self.begins(index, Hindrance::Node(node), hands);
         true
     }
 
@@ -599,6 +606,11 @@ impl Injector {
     /// The end of a fault.
     fn heal(&mut self, index: usize, hands: &mut Hands<'_>) {
         let fault = self.plan.faults[index];
+        assert_eq!(
+            self.states[index],
+            State::Fired,
+            "only what struck is healed"
+        );
         let whom = whom(fault.kind, self.struck_machine(index));
         match fault.kind {
             FaultKind::NodePartition => hands.act(&Action::Heal(self.struck_machine(index))),
@@ -616,6 +628,7 @@ impl Injector {
             }
             _ => self.end_trouble(index, hands),
         }
+        assert!(self.open > 0, "a fault ends after it began, and once");
         self.open -= 1;
         // A machine that stays off has no agent that could act, now or later.
         let gone = matches!(

@@ -1,6 +1,7 @@
-//! Faults: drawn from a seed ([`draw`]) as a plan, fitted to the processes of an allocator
-//! ([`roles`]), and injected into a world ([`inject`]).
+//! Faults: drawn from a seed ([`draw`]), as the storm of an allocator ([`storm`]) that strikes its
+//! processes ([`roles`]), and injected into a world ([`inject`]).
 
 pub mod draw;
 pub mod inject;
 pub mod roles;
+pub mod storm;

@@ -37,34 +37,9 @@ use drydock_engine::time::SimInstant;
 use drydock_models::cni::IpamCall;
 use drydock_models::ids::{IpamCallId, NodeIndex, PodUid};
 use drydock_models::observation::Observation;
-use serde::Serialize;
 
+pub use drydock_traces::run_record::Invariant;
 pub use truth::Truth;
-
-/// Name of an invariant, as in the table above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the table of the module says what each letter claims"
-)]
-pub enum Invariant {
-    U,
-    B,
-    A,
-    R,
-    I,
-    K,
-    L,
-    S,
-    H,
-}
-
-impl Invariant {
-    /// Whether a breach harms at once (safety) or is a promise not kept in time (liveness).
-    pub fn is_safety(self) -> bool {
-        !matches!(self, Invariant::R | Invariant::L)
-    }
-}
 
 /// One breach. The first one of a run is the one that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +169,8 @@ pub struct Ledger {
     pending: released::Pending,
     never_ask: unasked::NeverAsk,
     violations: Vec<Violation>,
+    /// Time of the last fact.
+    heard_until: SimInstant,
 }
 
 impl Ledger {
@@ -209,11 +186,14 @@ impl Ledger {
             pending: released::Pending::default(),
             never_ask: unasked::NeverAsk::default(),
             violations: Vec::new(),
+            heard_until: SimInstant::ZERO,
         }
     }
 
     /// Enters a fact and checks every claim that it can break. `true` = still clean.
     pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) -> bool {
+        assert!(at >= self.heard_until, "facts come in the order of time");
+        self.heard_until = at;
         self.truth.enter(at, fact);
         let truth = &self.truth;
         let mut found = unique::check(truth, fact)

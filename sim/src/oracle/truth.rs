@@ -173,24 +173,13 @@ impl Truth {
                 pod,
                 addresses,
             } => {
-                let key = (*node, *netns);
-                for address in addresses {
-                    let users = self.by_address.entry(*address).or_default();
-                    users.insert(key);
-                    if users.len() > 1 {
-                        self.same_pod_overlaps += 1;
-                    }
-                }
-                self.interfaces.insert(
-                    key,
-                    Interface {
-                        node: *node,
-                        container: *container,
-                        pod: *pod,
-                        addresses: addresses.clone(),
-                    },
-                );
-                self.peak_in_use = self.peak_in_use.max(self.by_address.len());
+                let interface = Interface {
+                    node: *node,
+                    container: *container,
+                    pod: *pod,
+                    addresses: addresses.clone(),
+                };
+                self.up((*node, *netns), interface);
             }
             Observation::NetnsCreated {
                 node,
@@ -210,33 +199,52 @@ impl Truth {
             Observation::MachineUp { node } => {
                 self.booted_at.insert(*node, at);
             }
-            Observation::MachineDown { node } => {
-                self.namespaces.retain(|(of, _), _| of != node);
-                self.executing
-                    .retain(|_, execution| execution.node != *node);
-                let dead = self
-                    .interfaces
-                    .range((*node, NetnsId(0))..=(*node, NetnsId(u32::MAX)));
-                let dead: Vec<_> = dead.map(|(key, _)| *key).collect();
-                for key in dead {
-                    self.down(key);
-                }
-            }
+            Observation::MachineDown { node } => self.machine_down(*node),
             _ => {}
         }
     }
 
+    fn up(&mut self, key: (NodeIndex, NetnsId), interface: Interface) {
+        for address in &interface.addresses {
+            let users = self.by_address.entry(*address).or_default();
+            users.insert(key);
+            if users.len() > 1 {
+                self.same_pod_overlaps += 1;
+            }
+        }
+        self.interfaces.insert(key, interface);
+        self.peak_in_use = self.peak_in_use.max(self.by_address.len());
+    }
+
+    /// An interface goes, if the namespace has one.
     fn down(&mut self, key: (NodeIndex, NetnsId)) {
         let Some(interface) = self.interfaces.remove(&key) else {
             return;
         };
         for address in interface.addresses {
-            if let Some(users) = self.by_address.get_mut(&address) {
-                users.remove(&key);
-                if users.is_empty() {
-                    self.by_address.remove(&address);
-                }
+            let users = self
+                .by_address
+                .get_mut(&address)
+                .expect("each address of a live interface is in the book");
+            assert!(
+                users.remove(&key),
+                "an address in the book names each interface that has it"
+            );
+            if users.is_empty() {
+                self.by_address.remove(&address);
             }
+        }
+    }
+
+    fn machine_down(&mut self, node: NodeIndex) {
+        self.namespaces.retain(|(of, _), _| *of != node);
+        self.executing.retain(|_, execution| execution.node != node);
+        let dead = self
+            .interfaces
+            .range((node, NetnsId(0))..=(node, NetnsId(u32::MAX)));
+        let dead: Vec<_> = dead.map(|(key, _)| *key).collect();
+        for key in dead {
+            self.down(key);
         }
     }
 

@@ -1,8 +1,8 @@
 //! One seed is one run: the same events in every process, environment, folder and build. It says
 //! nothing about what the events are.
 
-use drydock::cli::Allocator;
-use drydock::sweep::{Subject, one};
+use drydock::adapters::BERTH;
+use drydock::sweep::one;
 use drydock_traces::run_record::RunRecord;
 use drydock_traces::seed::Seed;
 
@@ -47,11 +47,7 @@ fn one_seed_gives_one_hash_and_another_seed_another() {
 #[test]
 fn a_storm_gives_one_hash() {
     let storm = |seed| {
-        let subject = Subject {
-            allocator: Allocator::Berth,
-            mutant: None,
-        };
-        one(&subject, Seed(seed), &std::sync::Arc::default())
+        one(&BERTH.into(), Seed(seed), &std::sync::Arc::default())
             .unwrap()
             .certificate
     };

@@ -1,10 +1,9 @@
 //! Leaked addresses, by one definition for all allocators: each leak is made through a mechanism
 //! that the allocator has, and counted; without a fault nothing leaks.
 
-use drydock::cli::Allocator;
+use drydock::adapters::{BERTH, subject};
 use drydock::runner::{RunOptions, run};
 use drydock::scenario::Scenario;
-use drydock::sweep::subject;
 use drydock_traces::plan::Plan;
 use drydock_traces::run_record::{EndReason, RunRecord};
 
@@ -25,8 +24,7 @@ fn world(allocator: &str, set: &str, rest: &str) -> RunRecord {
          [set]\n{set}\n[world]\nnodes = 3\npods = 30\naddresses = 256\nstack = \"dual\"\n{rest}"
     );
     let plan = Plan::from_toml(&text).unwrap();
-    let (allocator, _) = subject(allocator).unwrap();
-    let scenario = Scenario::from_plan(&plan, allocator, None).unwrap();
+    let scenario = Scenario::from_plan(&plan, &subject(allocator).unwrap()).unwrap();
     run(scenario, RunOptions::default(), |_| ()).unwrap()
 }
 
@@ -128,8 +126,8 @@ fn kube_ovn_holds_the_addresses_of_pods_that_are_gone_until_its_workers_come_to_
 fn every_allocator_says_what_it_holds() {
     let names: Vec<&str> = ALL
         .iter()
-        .map(|name| subject(name).unwrap().0.name())
+        .map(|name| subject(name).unwrap().allocator.name())
         .collect();
     assert_eq!(names, ALL);
-    assert_eq!(subject("berth+free-at-del").unwrap().0, Allocator::Berth);
+    assert_eq!(subject("berth+free-at-del").unwrap().allocator, BERTH);
 }

@@ -1,9 +1,10 @@
 //! Faults that others commit: administrators who spoil objects, a newer release, a CRD that changes,
 //! tenants, other CNIs. Each kind strikes where a plan says so, the world heals, and Berth goes on.
 
-use drydock::cli::Allocator;
+use drydock::adapters::BERTH;
 use drydock::runner::{RunOptions, run};
 use drydock::scenario::Scenario;
+use drydock::subject::Subject;
 use drydock_traces::plan::{
     Churn, CniVerb, DurationRule, Edge, Fault, FaultKind, Plan, SCHEMA, Target, Trigger, World,
 };
@@ -59,8 +60,11 @@ fn ran(plan: &Plan, mutant: Option<&str>) -> RunRecord {
     let text = plan.to_toml().unwrap();
     let read = Plan::from_toml(&text).unwrap();
     assert_eq!(&read, plan);
-    let mutant = mutant.map(ToOwned::to_owned);
-    let scenario = Scenario::from_plan(&read, Allocator::Berth, mutant).unwrap();
+    let subject = Subject {
+        allocator: BERTH,
+        mutant: mutant.map(ToOwned::to_owned),
+    };
+    let scenario = Scenario::from_plan(&read, &subject).unwrap();
     run(scenario, RunOptions::default(), |_| ()).unwrap()
 }
 

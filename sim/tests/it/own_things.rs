@@ -1,8 +1,8 @@
 //! Faults of what a node agent relies on beside the apiserver, one kind at a time: each strikes
 //! where a plan says so, the world heals, and Berth gives nobody's address away.
 
-use drydock::cli::Allocator;
-use drydock::faults::draw::storm;
+use drydock::adapters::{BERTH, subject};
+use drydock::faults::storm::storm;
 use drydock::runner::{RunOptions, run};
 use drydock::scenario::Scenario;
 use drydock_traces::plan::{
@@ -70,7 +70,7 @@ fn survive(plan: &Plan) -> RunRecord {
     let text = plan.to_toml().unwrap();
     let read = Plan::from_toml(&text).unwrap();
     assert_eq!(&read, plan);
-    let scenario = Scenario::from_plan(&read, Allocator::Berth, None).unwrap();
+    let scenario = Scenario::from_plan(&read, &BERTH.into()).unwrap();
     run(scenario, RunOptions::default(), |_| ()).unwrap()
 }
 
@@ -129,7 +129,7 @@ fn the_same_plan_gives_the_same_run() {
 #[test]
 fn a_peers_storm_strikes_nothing_of_berths_own() {
     for seed in 0..200 {
-        let plan = storm(Seed(seed), "calico");
+        let plan = storm(Seed(seed), &subject("calico").unwrap());
         let own = |fault: &Fault| fault.kind >= FaultKind::JournalLost;
         assert!(!plan.faults.iter().any(own), "{seed}");
     }

@@ -1,11 +1,12 @@
 //! Storms of faults over the modelled peers: what each survives, and where a fault of its released
 //! version shows, with the switch that takes it away where the model has one.
 
-use drydock::cli::Allocator;
+use drydock::adapters::subject;
 use drydock::runner::{RunOptions, run};
 use drydock::scenario::Scenario;
 use drydock::seed_range::SeedRange;
-use drydock::sweep::{Subject, findings, one, subject, sweep};
+use drydock::subject::Subject;
+use drydock::sweep::{findings, one, sweep};
 use drydock_traces::plan::Plan;
 use drydock_traces::run_record::{ExitClass, Invariant, RunRecord};
 use drydock_traces::seed::Seed;
@@ -14,22 +15,19 @@ use crate::program::{output, stderr, stdout};
 
 /// Storms without a violation. Behind macvlan a link that lives on after DEL is enough for one,
 /// so their ranges are short.
-const CLEAN: [(Allocator, SeedRange); 5] = [
-    (Allocator::Calico, SeedRange { first: 0, end: 40 }),
-    (Allocator::Cilium, SeedRange { first: 0, end: 100 }),
-    (Allocator::KubeOvn, SeedRange { first: 19, end: 34 }),
-    (Allocator::Spiderpool, SeedRange { first: 8, end: 14 }),
-    (Allocator::Whereabouts, SeedRange { first: 17, end: 35 }),
+const CLEAN: [(&str, SeedRange); 5] = [
+    ("calico", SeedRange { first: 0, end: 40 }),
+    ("cilium", SeedRange { first: 0, end: 100 }),
+    ("kube-ovn", SeedRange { first: 19, end: 34 }),
+    ("spiderpool", SeedRange { first: 8, end: 14 }),
+    ("whereabouts", SeedRange { first: 17, end: 35 }),
 ];
 
-fn peer(allocator: Allocator) -> Subject {
-    Subject {
-        allocator,
-        mutant: None,
-    }
+fn peer(allocator: &str) -> Subject {
+    subject(allocator).unwrap()
 }
 
-fn storm(allocator: Allocator, seed: u64) -> RunRecord {
+fn storm(allocator: &str, seed: u64) -> RunRecord {
     one(&peer(allocator), Seed(seed), &std::sync::Arc::default()).unwrap()
 }
 
@@ -38,8 +36,7 @@ fn replay(text: &str, set: Option<(&str, &str)>) -> RunRecord {
     let mut plan = Plan::from_toml(text).unwrap();
     let set = set.map(|(key, value)| (key.to_owned(), value.to_owned()));
     plan.set.extend(set);
-    let (allocator, _) = subject(&plan.allocator).unwrap();
-    let scenario = Scenario::from_plan(&plan, allocator, None).unwrap();
+    let scenario = Scenario::from_plan(&plan, &peer(&plan.allocator)).unwrap();
     run(scenario, RunOptions::default(), |_| ()).unwrap()
 }
 
@@ -50,15 +47,8 @@ fn broken(record: &RunRecord) -> Vec<Invariant> {
 
 #[test]
 fn each_peer_survives_a_range_of_storms_that_strike_it() {
-    for (allocator, seeds) in CLEAN {
-        let swept = sweep(
-            &peer(allocator),
-            seeds,
-            2,
-            &std::sync::Arc::default(),
-            |_| (),
-        );
-        let name = allocator.name();
+    for (name, seeds) in CLEAN {
+        let swept = sweep(&peer(name), seeds, 2, &std::sync::Arc::default(), |_| ());
         assert!(swept.broken.is_none(), "{name}: {:?}", swept.broken);
         let failed = swept
             .failure
@@ -83,7 +73,7 @@ const LOST: &str =
 
 #[test]
 fn kube_ovn_takes_a_gateway_that_never_answers_for_ready_and_two_pods_share_an_address() {
-    let record = storm(Allocator::KubeOvn, 61);
+    let record = storm("kube-ovn", 61);
     assert_eq!(record.outcome.exit_class, ExitClass::Violation);
     assert_eq!(broken(&record), [Invariant::U]);
     assert_eq!(broken(&replay(PING, None)), [Invariant::U]);
@@ -93,7 +83,7 @@ fn kube_ovn_takes_a_gateway_that_never_answers_for_ready_and_two_pods_share_an_a
 
 #[test]
 fn spiderpool_frees_the_address_of_a_pod_that_is_late_to_end() {
-    assert_eq!(broken(&storm(Allocator::Spiderpool, 80)), [Invariant::U]);
+    assert_eq!(broken(&storm("spiderpool", 80)), [Invariant::U]);
     assert_eq!(broken(&replay(TRACED, None)), [Invariant::U]);
     let patient = replay(TRACED, Some(("spiderpool.trace_delay", "600")));
     assert_eq!(patient.violations, []);
@@ -101,7 +91,7 @@ fn spiderpool_frees_the_address_of_a_pod_that_is_late_to_end() {
 
 #[test]
 fn whereabouts_gives_an_address_back_before_macvlan_deletes_the_link() {
-    assert_eq!(broken(&storm(Allocator::Whereabouts, 148)), [Invariant::U]);
+    assert_eq!(broken(&storm("whereabouts", 148)), [Invariant::U]);
     assert_eq!(broken(&replay(LINK, None)), [Invariant::U]);
     // The same faults over Berth, which looks at the namespace before it gives anything back.
     let berth = LINK.replace("\"whereabouts\"", "\"berth\"");
@@ -115,7 +105,7 @@ fn leaks_of_released_versions_are_findings_and_not_violations() {
     let lost = replay(LOST, None);
     assert_eq!(lost.violations, []);
     assert_eq!(findings(&lost), [(leak, 1)]);
-    let killed = storm(Allocator::Cilium, 15);
+    let killed = storm("cilium", 15);
     assert_eq!(killed.violations, []);
     let names: Vec<&str> = findings(&killed).iter().map(|(name, _)| *name).collect();
     assert_eq!(names, [leak]);

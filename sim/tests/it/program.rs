@@ -15,7 +15,7 @@ pub fn scenario(arguments: &[&str]) -> Scenario {
     let Verb::Run(run) = cli.command else {
         unreachable!("the first argument is `run`")
     };
-    Scenario::from_args(&run.scenario).unwrap()
+    Scenario::from_spec(&run.scenario.spec()).unwrap()
 }
 
 /// The record of `drydock run ARGUMENTS`, made in this process.

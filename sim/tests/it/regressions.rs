@@ -1,15 +1,20 @@
 //! Plans of failures that were found once: Berth survives each, and where a mutant has the mistake
 //! built in, it falls.
 
-use drydock::cli::Allocator;
+use drydock::adapters::BERTH;
 use drydock::runner::{RunOptions, run};
 use drydock::scenario::Scenario;
+use drydock::subject::Subject;
 use drydock_traces::plan::Plan;
 use drydock_traces::run_record::RunRecord;
 
 fn replay(text: &str, mutant: Option<&str>) -> RunRecord {
     let plan = Plan::from_toml(text).unwrap();
-    let scenario = Scenario::from_plan(&plan, Allocator::Berth, mutant.map(str::to_owned)).unwrap();
+    let subject = Subject {
+        allocator: BERTH,
+        mutant: mutant.map(str::to_owned),
+    };
+    let scenario = Scenario::from_plan(&plan, &subject).unwrap();
     run(scenario, RunOptions::default(), |_| ()).unwrap()
 }
 

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use drydock::adapters::mutants;
-use drydock::cli::Allocator;
+use drydock::adapters::{BERTH, mutants};
 use drydock::runner::{RunOptions, run};
 use drydock::seed_range::SeedRange;
-use drydock::sweep::{Subject, Swept, one, sweep};
+use drydock::subject::Subject;
+use drydock::sweep::{Swept, one, sweep};
 use drydock_traces::run_record::{ExitClass, RunRecord};
 
 use crate::program::{output, scenario, stderr, stdout};
@@ -54,7 +54,7 @@ const FALLS_WITHIN: [(&str, SeedRange); 12] = [
 
 fn subject(mutant: Option<&str>) -> Subject {
     Subject {
-        allocator: Allocator::Berth,
+        allocator: BERTH,
         mutant: mutant.map(ToOwned::to_owned),
     }
 }

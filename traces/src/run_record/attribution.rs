@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::scalar::{Seconds, nullable};
+use super::traffic::ApiRequests;
+
 /// What the start of a Pod waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -222,11 +225,11 @@ pub struct Recreation {
     /// The first deletion was sent. Units: simulated ns since the start.
     pub started_ns: u64,
     /// Time from there until all replacements ran; null if they never did.
-    #[serde(deserialize_with = "super::codec::nullable")]
-    pub all_running_s: Option<super::Seconds>,
+    #[serde(deserialize_with = "nullable")]
+    pub all_running_s: Option<Seconds>,
     /// Instants at which a replacement was first seen Running. Shape: ascending. Units: simulated
     /// ns since the first deletion.
     pub running_curve_ns: Vec<u64>,
     /// What the apiserver was asked from the first deletion on.
-    pub api: super::ApiRequests,
+    pub api: ApiRequests,
 }

@@ -7,6 +7,7 @@ mod attribution;
 mod codec;
 mod latency;
 mod outcome;
+mod scalar;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::attribution::{Attribution, PodPath, Recreation, Segment, Stage, Which};
-pub use self::codec::{Digest, RecordError, SCHEMA, Seconds};
+pub use self::codec::{RecordError, SCHEMA};
 pub use self::latency::{LatencySummary, PERCENTILES_PPM};
 pub use self::outcome::{EndReason, ExitClass, Invariant, Outcome, Violation, WaitingPod};
+pub use self::scalar::{Digest, Seconds};
 pub use self::traffic::{
     AllocatorRequests, ApiRequests, RequestCount, RequestResult, RequestsPerPod, Verb,
 };
@@ -49,12 +51,12 @@ pub struct RunRecord {
     pub answered_without_apiserver: Share,
     /// Latency of every answered ADD, from exec to exit of the outermost plugin; null if no ADD
     /// was answered.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub add_latency: Option<LatencySummary>,
     /// Where the time of the starts went.
     pub attribution: Attribution,
     /// Deletion and re-creation of all Pods; null if it was not asked for.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub recreation: Option<Recreation>,
     /// How busy each resource was. Shape: sorted by name.
     pub resources: Vec<ResourceUse>,
@@ -147,22 +149,22 @@ pub struct PodTimes {
     /// Name.
     pub name: String,
     /// The node that it was bound to.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub node: Option<String>,
     /// The apiserver stored it.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub created_ns: Option<u64>,
     /// The apiserver stored its binding.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub bound_ns: Option<u64>,
     /// The first CNI ADD began.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub add_start_ns: Option<u64>,
     /// The CNI ADD that succeeded ended.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub add_end_ns: Option<u64>,
     /// The apiserver stored its status Running.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub running_ns: Option<u64>,
     /// CNI ADDs that were begun for it, failed ones included.
     pub add_count: u32,
@@ -215,7 +217,7 @@ pub struct Host {
     /// Wall time of the run.
     pub wall_ns: u64,
     /// Largest resident memory of the process; null where the system does not tell.
-    #[serde(deserialize_with = "codec::nullable")]
+    #[serde(deserialize_with = "scalar::nullable")]
     pub memory_peak_bytes: Option<u64>,
 }
 

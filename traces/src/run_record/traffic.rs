@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::nullable;
+use super::scalar::nullable;
 
 /// All requests of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

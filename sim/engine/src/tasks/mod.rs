@@ -26,8 +26,8 @@ use std::{
 
 use self::{gate::Gate, state::State};
 use crate::{
+    clock::advance_clock,
     queue::{Lane, TieBreak},
-    runtime::advance_clock,
     stream::Streams,
     time::SimInstant,
 };

@@ -1,7 +1,10 @@
 //! Berth in the simulated cluster: its own core and shell, as tasks on the machines they would run
 //! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
 
+pub mod adapter;
 mod administrator;
+pub mod bounds;
+mod disk;
 mod journal;
 pub mod objects;
 mod plugins;
@@ -68,7 +71,7 @@ pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
         .map(|name| {
             name.parse().map_err(|_| ScenarioError::Mutant {
                 name: name.clone(),
-                known: super::mutants().join(", "),
+                known: adapter::mutants().join(", "),
             })
         })
         .transpose()?;

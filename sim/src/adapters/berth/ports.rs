@@ -23,8 +23,8 @@ use berth::ports::{
 use drydock_engine::{Completer, Completion, Mailbox, Post, Stream, completion, mailbox};
 use drydock_traces::plan::Edge;
 
-use super::journal::JournalFile;
-use super::troubles::{Appended, Listed, Troubles};
+use super::disk::Disk;
+use super::troubles::{Appended, Listed};
 
 /// A port call on its way to the world.
 #[derive(Debug)]
@@ -86,34 +86,6 @@ pub struct Posted {
     pub life: u32,
     /// The call.
     pub call: Call,
-}
-
-/// A trigger on a port call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArmedCall {
-    /// 1-based count of the process' port calls, over all its lives.
-    pub call: u64,
-    /// Before or after it.
-    pub edge: Edge,
-    /// Position in the plan.
-    pub fault: u32,
-    /// It kills the process.
-    pub kills: bool,
-}
-
-/// What survives the process on its machine, and what counts its calls.
-#[derive(Debug, Default)]
-pub struct Disk {
-    /// The journal.
-    pub journal: JournalFile,
-    /// Spooled DELs by file name.
-    pub spool: Vec<SpoolEntry>,
-    /// Port calls made so far.
-    pub calls: u64,
-    /// Triggers not yet fired.
-    pub armed: Vec<ArmedCall>,
-    /// What is out of order.
-    pub troubles: Troubles,
 }
 
 /// What all processes of a run share with the world.

@@ -14,7 +14,8 @@ use drydock_models::ipam::Trouble;
 use drydock_models::request::{ClientClass, ClientSpec};
 use drydock_traces::plan::Edge;
 
-use super::ports::{ArmedCall, Disk, Posts, SimPorts, lock};
+use super::disk::{ArmedCall, Disk};
+use super::ports::{Posts, SimPorts, lock};
 use super::troubles::Listed;
 use super::{BerthIpam, Token};
 

@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::ValueEnum as _;
-use drydock_reports::compare::page::{chosen, page};
-use drydock_reports::compare::{Comparison, html};
+use drydock_reports::compare::page::page;
+use drydock_reports::compare::{Comparison, chosen, html};
 use drydock_reports::gap::Gap;
 use drydock_traces::workload::Stack;
 
 use super::Results;
-use crate::cli::{Addresses, Allocator, CellName};
-use crate::command::{UsageError, ablate, gap};
+use crate::ablations::effects;
+use crate::adapters;
+use crate::command::{UsageError, interrupt_flag};
 use crate::host::cores;
+use crate::search::check;
+use crate::subject::{Addresses, Allocator, CellName};
 use crate::variants::Base;
 
 /// Where the pages are, from the project's root.
@@ -53,8 +55,7 @@ pub fn block(name: &str, results: &mut Results) -> anyhow::Result<String> {
         ))
     };
     let (kind, of) = name.split_once('-').ok_or_else(unknown)?;
-    let mut known = Allocator::value_variants().iter().copied();
-    let allocator = known.find(|known| known.name() == of).ok_or_else(unknown)?;
+    let allocator = adapters::named(of).ok_or_else(unknown)?;
     match kind {
         "cells" => {
             let comparison = results.comparison()?;
@@ -90,7 +91,7 @@ fn ablation(allocator: Allocator, parameters: String) -> anyhow::Result<String> 
         seeds: ABLATION_SEEDS,
         jobs: cores(),
     };
-    let (mut effects, _) = ablate::effects(&base)?;
+    let (mut effects, _) = effects(&base, &interrupt_flag())?;
     effects.effects.truncate(ABLATIONS_MAX);
     Ok(effects.markdown())
 }
@@ -112,7 +113,9 @@ fn gaps(allocator: Allocator, profile: &str, results: &mut Results) -> anyhow::R
                 "{path}: of profile {is}, and {profile} is the best now"
             ));
         }
-        results.stale_gaps.extend(gap::check(&gap, cores())?);
+        results
+            .stale_gaps
+            .extend(check(&gap, cores(), &interrupt_flag())?);
         texts.push(gap.markdown());
     }
     Ok(texts.join("\n"))

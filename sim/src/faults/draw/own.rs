@@ -5,24 +5,13 @@
 use drydock_engine::{Stream, Streams};
 use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
 
-use super::{CNI_CALLS, NODES, PORT_CALLS, STORM, cni, fault, swarm};
+use super::{CNI_CALLS, NODES, PORT_CALLS, at_any_time, cni, seconds};
 use crate::faults::roles::strikes_every_allocator;
 
 /// The faults of a seed that a Berth's storm has beside those of every allocator. They come last,
 /// so a storm without one of them is the same as before there were any.
-pub(super) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (index, kind) in FaultKind::ALL.into_iter().enumerate() {
-        if strikes_every_allocator(kind) {
-            continue;
-        }
-        let mut draws = streams.stream("storm", index as u64, "faults");
-        let (one_in, most) = swarm(kind);
-        if draws.chance(1, one_in) {
-            let count = draws.between(1..=most);
-            faults.extend((0..count).map(|_| fault(kind, pods, &mut draws)));
-        }
-    }
+pub(crate) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
+    let mut faults = super::drawn(streams, pods, |kind| !strikes_every_allocator(kind));
     let mut again = streams.stream("storm", 0, "again");
     let more: Vec<Fault> = faults
         .iter()
@@ -131,9 +120,6 @@ fn companions(first: &Fault, draws: &mut Stream) -> Vec<Fault> {
 pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Option<u64>) {
     let node = draws.below(u64::from(NODES)) as u32;
     let agent = Target::Agent(node);
-    let seconds = |draws: &mut Stream, least: u64, most: u64| {
-        Some(draws.between(least * 1_000_000_000..=most * 1_000_000_000))
-    };
     let at = match kind {
         FaultKind::PathUnknown if draws.chance(1, 2) => Trigger::Cni {
             node,
@@ -185,62 +171,12 @@ pub(super) fn drawn(kind: FaultKind, draws: &mut Stream) -> (Target, Trigger, Op
 /// At a time, at a port call, or at an ADD or a DEL.
 fn when(node: u32, draws: &mut Stream) -> Trigger {
     match draws.below(6) {
-        0..=2 => Trigger::TimeNs(draws.below(STORM.as_nanos() as u64)),
+        0..=2 => at_any_time(draws),
         3..=4 => Trigger::PortCall {
             agent: node,
             call: draws.between(1..=PORT_CALLS),
             edge: *draws.pick(&[Edge::Before, Edge::After]),
         },
         _ => cni(node, None, draws),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_of_the_nodes_own_things_leaves_the_rest_of_a_storm_as_it_was() {
-        let mut without = 0;
-        for seed in 0..300 {
-            let seed = drydock_traces::seed::Seed(seed);
-            let others = super::super::draw(seed, "berth");
-            let all = super::super::storm(seed, "berth");
-            assert!(all.faults.starts_with(&others.faults), "{seed}");
-            assert_eq!(all.world, others.world);
-            assert_eq!(all.set, others.set);
-            without += usize::from(all.faults.len() == others.faults.len());
-            let added = &all.faults[others.faults.len()..];
-            let own = |fault: &&Fault| !strikes_every_allocator(fault.kind);
-            let deaths = added.len() - added.iter().filter(own).count();
-            assert!(deaths == 0 || added.len() > deaths, "{seed}");
-        }
-        assert!((30..200).contains(&without), "{without} of 300");
-    }
-
-    #[test]
-    fn some_agents_die_again_before_they_can_have_read_the_api() {
-        let pairs = (0..2000)
-            .filter(|seed| {
-                let plan = super::super::storm(drydock_traces::seed::Seed(*seed), "berth");
-                let lost = plan.faults.iter().filter_map(|fault| match fault.at {
-                    Trigger::PortCall { agent, call, .. }
-                        if fault.kind == FaultKind::JournalLost =>
-                    {
-                        Some((agent, call))
-                    }
-                    _ => None,
-                });
-                lost.into_iter().any(|(of, at)| {
-                    plan.faults.iter().any(|fault| {
-                        matches!(fault.at, Trigger::PortCall { agent, call, .. }
-                            if fault.kind == FaultKind::AgentKill
-                                && agent == of
-                                && (at + 2..=at + 14).contains(&call))
-                    })
-                })
-            })
-            .count();
-        assert!(pairs >= 20, "{pairs} of 2000");
     }
 }

@@ -1,0 +1,52 @@
+//! Calico among the allocators: how it is set up, and what storms strike in it. The mechanism is the
+//! model's.
+
+use drydock_engine::Tasks;
+use drydock_models::peers::calico::Calico;
+use drydock_traces::plan::World;
+
+use super::adapter::{Adapted, Adapter};
+use super::pools::peer_pool;
+use crate::faults::roles::{Agent, Roles, Writer};
+use crate::scenario::{Scenario, ScenarioError};
+use crate::subject::Allocator;
+
+/// The adapter.
+pub(super) struct CalicoAdapter;
+
+impl Adapter for CalicoAdapter {
+    fn allocator(&self) -> Allocator {
+        Allocator::named("calico")
+    }
+
+    fn about(&self) -> &'static str {
+        "Calico v3.26.3 with its own IPAM"
+    }
+
+    fn set_up(&self, scenario: &Scenario, _tasks: &Tasks) -> Result<Adapted, ScenarioError> {
+        let pool = peer_pool(scenario)?;
+        Ok(Adapted::unread(Calico::new(
+            &pool,
+            &scenario.parameters.table,
+        )?))
+    }
+
+    fn roles(&self) -> Roles {
+        Roles {
+            agent: Agent::Plugins,
+            writer: Writer::Node,
+            own_things: false,
+        }
+    }
+
+    fn told(&self) -> Option<&'static str> {
+        Some(
+            "agent-kill: the node's plugins, at a port call as their n-th write commits; an \
+             address more per node (tunnels); burial: none",
+        )
+    }
+
+    fn addresses(&self, world: &World) -> u32 {
+        world.addresses + world.nodes
+    }
+}
