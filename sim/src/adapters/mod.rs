@@ -62,7 +62,7 @@ pub fn ipam(scenario: &Scenario, tasks: &Tasks) -> Result<(Box<dyn Ipam>, Watche
         }
         Allocator::Spiderpool => {
             let groups = peer_groups(scenario);
-            let ipam = Spiderpool::new(peer_pool(scenario)?, groups, table)?;
+            let ipam = Spiderpool::new(&peer_pool(scenario)?, &groups, table)?;
             Ok((Box::new(ipam), Watcher::Nothing))
         }
         Allocator::Whereabouts => {
