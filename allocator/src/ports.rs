@@ -1,166 +1,23 @@
 //! The ports: what the shells need from the world, as traits over futures that need no runtime.
-//! No policy is here, and no implementation.
+//! No policy is here, no implementation and no data: the words that they pass are the core's
+//! ([`core::api`](crate::core::api), [`exchange`](crate::core::exchange),
+//! [`report`](crate::core::report)).
 //!
 //! Every request to the world is exactly one method call; the shells call them in the order of the
 //! core's outputs and poll each at once, so an implementation can number its calls (a simulator
 //! that kills an agent before or after its k-th call does).
 
-use core::fmt;
 use core::future::Future;
-use core::time::Duration;
 
 use crate::core::agent::{AgentState, Finding};
-use crate::core::controller::ControllerState;
-use crate::core::exchange::{
-    DelRequest, PluginRequest, PodReference, Probe, RequestId, Response, Sandbox,
+use crate::core::api::{
+    ApiError, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent, WatchQuery,
 };
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::controller::ControllerState;
+use crate::core::exchange::{InboxEvent, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId};
+use crate::core::objects::{Metadata, Object, ObjectKey};
+use crate::core::report::{LocalError, Metric, Subject};
 use crate::core::time::{BootTime, WallTime};
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Linearizable: shows every write that was acknowledged before it was sent.
-    Quorum,
-    /// `resourceVersion=0`: whatever some cache holds.
-    Cache,
-}
-
-/// Which objects a list or watch is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Selection {
-    /// Kind.
-    pub kind: Kind,
-    /// Labels that must have these values.
-    pub labels: Vec<(String, String)>,
-    /// `spec.nodeName`, for Pods.
-    pub node_name: Option<String>,
-}
-
-/// A list request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Which objects.
-    pub selection: Selection,
-    /// How fresh.
-    pub consistency: Consistency,
-    /// At most so many items; 0 for all.
-    pub limit: u32,
-    /// The previous page's token; empty for the first page.
-    pub continue_token: String,
-}
-
-/// A page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListPage {
-    /// The objects, ascending by key.
-    pub items: Vec<Object>,
-    /// The version of the whole list, to watch from.
-    pub resource_version: String,
-    /// Empty on the last page.
-    pub continue_token: String,
-}
-
-/// A watch request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WatchQuery {
-    /// Which objects.
-    pub selection: Selection,
-    /// Events after this version.
-    pub resource_version: String,
-}
-
-/// What a watch delivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatchEvent {
-    /// The object is new in the selection.
-    Added(Object),
-    /// The object changed.
-    Modified(Object),
-    /// The object left the selection; its last state.
-    Deleted(Object),
-    /// Nothing happened until this version.
-    Bookmark(String),
-    /// The version asked for is too old (410): list again.
-    Expired,
-    /// The stream ended; it may be opened again from the last version seen.
-    Closed,
-}
-
-#[cfg(feature = "mutants")]
-impl WatchEvent {
-    /// Whether its object cannot be read.
-    pub(crate) fn shows_set_aside(&self) -> bool {
-        match self {
-            Self::Added(object) | Self::Modified(object) | Self::Deleted(object) => {
-                object.set_aside().is_some()
-            }
-            Self::Bookmark(_) | Self::Closed | Self::Expired => false,
-        }
-    }
-}
-
-/// Which part of an object a replace writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// Metadata and spec.
-    Main,
-    /// The status subresource.
-    Status,
-}
-
-/// What must hold for a delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preconditions {
-    /// The object's UID.
-    pub uid: Uid,
-    /// The object's version; empty: any.
-    pub resource_version: String,
-}
-
-/// Whether a request that got no proper answer was carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// Certainly not, now or later.
-    Not,
-    /// No telling; it may even be carried out later.
-    Unknown,
-}
-
-/// Why a request to the apiserver failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
-    /// 409: the object's version is another.
-    #[error("the object changed")]
-    Conflict,
-    /// 409 on create: there is one of that name.
-    #[error("the object exists")]
-    AlreadyExists,
-    /// 410: the version or continue token is too old.
-    #[error("the version is too old")]
-    Gone,
-    /// 404.
-    #[error("no such object")]
-    NotFound,
-    /// 429: not carried out.
-    #[error("too many requests")]
-    TooManyRequests {
-        /// What the server asks to wait.
-        retry_after: Option<Duration>,
-    },
-    /// 400, 403 or 422: refused for what it says; not carried out.
-    #[error("refused: {message}")]
-    Invalid {
-        /// The server's words.
-        message: String,
-    },
-    /// No answer, or 5xx.
-    #[error("unavailable")]
-    Unavailable(
-        /// Whether it was carried out.
-        Applied,
-    ),
-}
 
 /// The Kubernetes API.
 pub trait ApiServer: Sync {
@@ -226,23 +83,6 @@ pub trait Entropy: Sync {
     fn draw(&self) -> u64;
 }
 
-/// A failure of the local disk, directory or runtime.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct LocalError {
-    /// What the operating system said.
-    pub message: String,
-}
-
-impl LocalError {
-    /// An error with this message.
-    pub fn new(message: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-        }
-    }
-}
-
 /// A file on the host's own disk, locked for the life of the process. It stores bytes; their form
 /// is the core's. Appends need no fsync: a boot that ended voids what it said of containers.
 pub trait Journal: Sync {
@@ -260,19 +100,6 @@ pub trait Journal: Sync {
     fn set_aside(&self) -> impl Future<Output = Result<(), LocalError>> + Send {
         core::future::ready(Ok(()))
     }
-}
-
-/// Names one file of the spool.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SpoolId(pub String);
-
-/// One file of the spool: a DEL that met no agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolEntry {
-    /// The file.
-    pub id: SpoolId,
-    /// What it says; `None` when it cannot be read (the core sets it aside).
-    pub request: Option<DelRequest>,
 }
 
 /// The directory where plugins leave DELs that met no agent.
@@ -310,15 +137,6 @@ pub trait Sandboxes: Sync {
     fn list(&self) -> impl Future<Output = Result<Vec<Sandbox>, LocalError>> + Send;
 }
 
-/// What the socket delivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InboxEvent {
-    /// A plugin asks.
-    Request(Box<PluginRequest>),
-    /// The plugin of that request is gone; no answer will be read.
-    Closed(RequestId),
-}
-
 /// The agent's side of the socket.
 pub trait Inbox: Sync {
     /// The next event; `None` when no more will come, which ends the agent.
@@ -326,26 +144,6 @@ pub trait Inbox: Sync {
 
     /// Answers a request. To one that is closed or answered: nothing happens.
     fn reply(&self, id: RequestId, response: Response) -> impl Future<Output = ()> + Send;
-}
-
-/// A number for the metrics endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// `berth_...`.
-    pub name: &'static str,
-    /// Label value, or empty.
-    pub label: String,
-    /// Added to the counter.
-    pub increment: u64,
-}
-
-/// What an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Subject {
-    /// The agent's node.
-    Node,
-    /// A Pod.
-    Pod(PodReference),
 }
 
 /// Where reports for people go.
@@ -439,4 +237,18 @@ pub trait ControllerPorts: Sync {
     fn entropy(&self) -> &Self::Entropy;
     /// Metrics and Events.
     fn observer(&self) -> &Self::Observer;
+}
+
+/// The items of an [`AgentPorts`] or [`ControllerPorts`] that is each of its ports itself.
+#[macro_export]
+macro_rules! own_ports {
+    ($($port:ident $accessor:ident),* $(,)?) => {
+        $(
+            type $port = Self;
+
+            fn $accessor(&self) -> &Self {
+                self
+            }
+        )*
+    };
 }

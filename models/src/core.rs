@@ -11,7 +11,7 @@ use drydock_engine::time::SimInstant;
 use crate::cni::IpamAnswer;
 use crate::event::{CpuToken, Event};
 use crate::ids::{IpamCallId, NodeIndex};
-use crate::machine::Machine;
+use crate::machine::{Change, Machine};
 use crate::observation::Observation;
 use crate::parameters::Parameters;
 
@@ -58,6 +58,17 @@ impl Core<'_> {
                     generation: wake.generation,
                 },
             );
+        }
+    }
+
+    /// The machine at an index, to change what is true of it and to say so.
+    pub fn change(&mut self, node: NodeIndex) -> Change<'_> {
+        Change {
+            node,
+            now: self.now,
+            machine: &mut self.machines[node.index()],
+            observed: self.observed,
+            queue: self.queue,
         }
     }
 

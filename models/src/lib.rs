@@ -4,10 +4,10 @@
 //!
 //! Code map, in reading order:
 //! - [`cluster`]: the world; owns every component and routes each event to one of them.
-//! - [`event`]: the closed set of events; [`context`], [`core`](mod@core): what a component may touch
-//!   while it runs, and what an apiserver may.
+//! - [`event`]: the closed set of events.
+//! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
-//! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects and the API calls on them.
+//! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects, the API calls on them.
 //! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
 //! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.

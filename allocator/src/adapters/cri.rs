@@ -10,7 +10,8 @@ use tonic::transport::Endpoint;
 
 use crate::core::exchange::Sandbox;
 use crate::core::objects::Uid;
-use crate::ports::{LocalError, Sandboxes};
+use crate::core::report::LocalError;
+use crate::ports::Sandboxes;
 
 /// The runtime answers a list within this or counts as silent.
 const PATIENCE: Duration = Duration::from_secs(10);

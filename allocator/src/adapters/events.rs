@@ -9,12 +9,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::apiserver::KubeApi;
 use super::bucket::{Rate, TokenBucket};
 use super::clock::{boot_time, wall_time};
 use super::line::one_line;
 use super::metrics::Metrics;
+use crate::core::api::ApiError;
 use crate::core::time::{BootTime, WallTime};
-use crate::ports::ApiError;
 
 /// A report that was posted is not posted again for so long.
 const FOLDED_FOR: Duration = Duration::from_mins(10);
@@ -75,6 +76,12 @@ pub trait EventApi: Send + Sync + 'static {
         namespace: &str,
         event: Value,
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+impl EventApi for KubeApi {
+    async fn post(&self, namespace: &str, event: Value) -> Result<(), ApiError> {
+        self.post_event(namespace, &event).await
+    }
 }
 
 /// Takes reports without ever waiting.
@@ -280,7 +287,7 @@ mod tests {
         assert_eq!(event["type"], "Warning");
         assert_eq!(event["reportingInstance"], "n1");
         let name = event["metadata"]["name"].as_str().unwrap();
-        assert!(crate::cni::names::is_object_name(name), "{name}");
+        assert!(crate::core::names::is_object_name(name), "{name}");
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::ports::{Journal, LocalError};
+use crate::core::report::LocalError;
+use crate::ports::Journal;
 
 /// How often a lock that another process has is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);

@@ -18,9 +18,12 @@ use tokio::time::timeout;
 
 use super::clock::boot_time;
 use super::frame::{self, FrameError, Question};
-use crate::cni::names;
-use crate::core::exchange::{Attachment, Failure, PluginRequest, RequestId, Response, Verb};
-use crate::ports::{Inbox, InboxEvent, LocalError};
+use crate::core::exchange::{
+    Attachment, Failure, InboxEvent, PluginRequest, RequestId, Response, Verb,
+};
+use crate::core::names;
+use crate::core::report::LocalError;
+use crate::ports::Inbox;
 
 /// A plugin sends its question within this, and reads its answer.
 const PATIENCE: Duration = Duration::from_secs(2);

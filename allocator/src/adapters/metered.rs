@@ -9,10 +9,11 @@ use super::apiserver::plural;
 use super::bucket::{Rate, TokenBucket};
 use super::clock::boot_time;
 use super::metrics::Metrics;
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
-use crate::ports::{
-    ApiError, ApiServer, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchQuery,
+use crate::core::api::{
+    ApiError, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchQuery,
 };
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
+use crate::ports::ApiServer;
 
 /// An apiserver that is asked no more often than allowed.
 #[derive(Clone)]

@@ -15,8 +15,8 @@ use super::apiserver::unnamed_count;
 use crate::core::agent::{AgentState, COUNTERS};
 use crate::core::controller::ControllerState;
 use crate::core::objects::Kind;
+use crate::core::report::Metric;
 use crate::core::time::BootTime;
-use crate::ports::Metric;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 

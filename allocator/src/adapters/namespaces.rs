@@ -19,7 +19,8 @@ use super::entropy::KernelEntropy;
 use super::notices::Notices;
 use crate::core::exchange::{MountId, PathState, Probe};
 use crate::core::hash::mix;
-use crate::ports::{Entropy as _, LocalError, Namespaces};
+use crate::core::report::LocalError;
+use crate::ports::{Entropy as _, Namespaces};
 
 /// The canary's name; no runtime makes such a one.
 pub const CANARY: &str = "berth-canary";

@@ -6,9 +6,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::core::api::{ApiError, Consistency, Part};
 use crate::core::naming::{Facts, choose_name};
 use crate::core::objects::{Kind, Object, ObjectKey};
-use crate::ports::{ApiError, ApiServer, Consistency, Part};
+use crate::ports::ApiServer;
 
 /// The file in the state directory.
 const FILE: &str = "machine-name";
@@ -43,7 +44,7 @@ pub async fn find_name(
         };
         let naming = choose_name(facts, former.as_deref());
         anyhow::ensure!(
-            crate::cni::names::is_object_name(&naming.name),
+            crate::core::names::is_object_name(&naming.name),
             "{:?} cannot name a BerthNode: 253 characters at most",
             naming.name
         );
@@ -75,7 +76,7 @@ pub async fn find_name(
 fn noted(file: &Path, boot_id: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let (boot, name) = text.trim_end().split_once(' ')?;
-    (boot == boot_id && crate::cni::names::is_object_name(name)).then(|| name.to_owned())
+    (boot == boot_id && crate::core::names::is_object_name(name)).then(|| name.to_owned())
 }
 
 fn note(file: &Path, boot_id: &str, name: &str) -> std::io::Result<()> {

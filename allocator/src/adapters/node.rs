@@ -17,9 +17,8 @@ use super::namespaces::NamespaceDirectories;
 use super::spool::{SpoolDirectory, WatchedSpool};
 use crate::core::agent::{AgentState, Finding, HostPart};
 use crate::core::controller::ControllerState;
-use crate::ports::{
-    AgentPorts, ApiServer, ControllerPorts, LocalError, Metric, Observer, Sandboxes, Subject,
-};
+use crate::core::report::{LocalError, Metric, Subject};
+use crate::ports::{AgentPorts, ApiServer, ControllerPorts, Observer, Sandboxes};
 
 /// Reports go to the log and, where there are such, to metrics and Kubernetes Events.
 #[derive(Clone, Default)]
@@ -326,8 +325,8 @@ mod tests {
 
     use super::super::events::{EventApi, Reporter};
     use super::*;
+    use crate::core::api::ApiError;
     use crate::core::exchange::PodReference;
-    use crate::ports::ApiError;
 
     struct Posted(mpsc::UnboundedSender<Value>);
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::exchange::{Attachment, DelRequest};
-use crate::ports::{LocalError, SpoolEntry, SpoolId};
+use crate::core::exchange::{Attachment, DelRequest, SpoolEntry, SpoolId};
+use crate::core::report::LocalError;
 
 /// Where plugins leave DELs.
 pub const SPOOL_PATH: &str = "/var/lib/berth/spool";
@@ -277,7 +277,7 @@ fn entry_name(attachment: &Attachment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cni::names::ID_BYTES_MAX;
+    use crate::core::names::ID_BYTES_MAX;
 
     fn spool() -> (tempfile::TempDir, SpoolDirectory) {
         let directory = tempfile::tempdir().unwrap();

@@ -449,7 +449,7 @@ fn read_id(key: &str, path: &Path) -> anyhow::Result<String> {
     let id = text.trim();
     // What systemd writes into an image for the first boot to replace.
     let is_none = id == "uninitialized" || id.bytes().all(|byte| byte == b'0');
-    if is_none || !berth::cni::names::is_object_name(id) {
+    if is_none || !berth::core::names::is_object_name(id) {
         bail!(
             "{key}={}: {id:?} is no ID; allowed are lower-case letters, digits and '-'",
             path.display()

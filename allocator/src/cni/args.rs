@@ -6,8 +6,8 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 
 use super::error::CniError;
-use super::names;
 use crate::core::exchange::PodReference;
+use crate::core::names;
 use crate::core::objects::Uid;
 
 /// What Berth reads in `CNI_ARGS`.

@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 
 use super::args::{REQUESTED_IPS_MAX, requested_ips};
 use super::error::CniError;
-use super::names;
 use super::version::SpecVersion;
 use crate::core::exchange::Attachment;
+use crate::core::names;
 
 /// Units: bytes. More on stdin is refused.
 pub const STDIN_BYTES_MAX: usize = 1 << 20;

@@ -9,7 +9,6 @@ pub mod args;
 pub mod config;
 pub mod disk;
 pub mod error;
-pub mod names;
 pub mod result;
 pub mod version;
 
@@ -17,6 +16,7 @@ use core::time::Duration;
 use std::ffi::OsString;
 
 use crate::core::exchange::{AddRequest, Attachment, CheckRequest, DelRequest, GcRequest, Verb};
+use crate::core::names;
 
 use args::CniArgs;
 use config::{Config, Store};

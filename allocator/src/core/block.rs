@@ -203,11 +203,12 @@ impl Block {
         Ok(())
     }
 
-    /// Replaces what stands at an ordinal of the block; outside of it nothing happens.
+    /// Replaces what stands at an ordinal of the block.
+    ///
+    /// Panics: the block has no such ordinal.
     pub fn set(&mut self, ordinal: u16, record: Option<Record>) {
-        if let Some(slot) = self.slots.get_mut(usize::from(ordinal)) {
-            *slot = record;
-        }
+        let slot = self.slots.get_mut(usize::from(ordinal));
+        *slot.expect("an ordinal of the block") = record;
     }
 }
 

@@ -9,8 +9,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::labels::Labels;
+use super::names::{is_id, is_interface, is_object_name};
 use super::objects::{ANNOTATION_POOL, ANNOTATION_POOLS, Metadata};
-use crate::cni::names::{is_id, is_interface, is_object_name};
 
 /// Units: bytes. Of a longer `berth.dev/pools` nothing is read.
 const TEXT_BYTES_MAX: usize = 8192;

@@ -1,4 +1,5 @@
-//! What plugins ask the agent and what it answers. Plain data; the socket's framing is not here.
+//! What the agent hears from its host, and what it answers: plugins' requests, the spool of DELs,
+//! looks at paths, the runtime's sandboxes. Plain data; the socket's framing is not here.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -107,6 +108,28 @@ pub struct GcRequest {
     pub valid: Option<Vec<Attachment>>,
 }
 
+/// What the socket delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboxEvent {
+    /// A plugin asks.
+    Request(Box<PluginRequest>),
+    /// The plugin of that request is gone; no answer will be read.
+    Closed(RequestId),
+}
+
+/// Names one file of the spool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpoolId(pub String);
+
+/// One file of the spool: a DEL that met no agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolEntry {
+    /// The file.
+    pub id: SpoolId,
+    /// What it says; `None` when it cannot be read (the core sets it aside).
+    pub request: Option<DelRequest>,
+}
+
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
@@ -182,6 +205,10 @@ impl Failure {
 /// the mount that showed it alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountId(pub u64);
+
+/// Names one look at a path between core and shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(pub u64);
 
 /// What a look at a namespace's path showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

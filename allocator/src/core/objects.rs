@@ -11,7 +11,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::labels::{LabelSelector, Requirement};
-use super::set_aside::SetAside;
+
+mod set_aside;
+
+pub use set_aside::SetAside;
+pub(in crate::core) use set_aside::without_indexes;
 
 /// The API group of Berth's own kinds.
 pub const GROUP: &str = "berth.dev";

@@ -11,64 +11,10 @@ use serde_path_to_error::{Path, Segment, Track};
 
 use super::block;
 use super::objects::{
-    AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, GROUP, Kind,
-    Lease, Metadata, Namespace, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, Uid,
+    self, AddressBlock, AddressPool, AddressReservation, BerthNode, DomainApproval, Fields, Kind,
+    Lease, Metadata, Namespace, Node, Object, ObjectKey, OwnerReference, Pod, SCHEMA, SetAside,
+    Uid,
 };
-
-/// An object that is there and cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
-    /// Which kind.
-    pub kind: Kind,
-    /// What could be read of its metadata; the name always.
-    pub metadata: Metadata,
-    /// The path of the first field that cannot be read, `spec.address` for instance; may be empty.
-    pub field: String,
-    /// What was found there and what is allowed, in one line for people.
-    pub reason: String,
-    /// The texts directly in its spec, by field: what little may be believed of it.
-    pub hints: BTreeMap<String, String>,
-}
-
-impl SetAside {
-    /// A text of its spec.
-    pub fn hint(&self, field: &str) -> Option<&str> {
-        self.hints.get(field).map(String::as_str)
-    }
-
-    /// For a block: its pool and its index, by its name.
-    pub fn block_place(&self) -> Option<(&str, u64)> {
-        let (pool, index) = self.metadata.name.rsplit_once('-')?;
-        Some((pool, index.parse().ok()?))
-    }
-
-    /// What ends it, in one line for people.
-    pub fn remedy(&self) -> String {
-        let plural = plural(self.kind);
-        let name = &self.metadata.name;
-        let explain = if self.field.is_empty() {
-            format!("kubectl explain {plural}")
-        } else {
-            format!("kubectl explain {plural}.{}", without_indexes(&self.field))
-        };
-        match self.kind {
-            Kind::AddressPool | Kind::AddressReservation | Kind::Node | Kind::Pod => {
-                format!("kubectl edit {plural} {name}; what is allowed: {explain}")
-            }
-            _ => format!(
-                "none if a newer Berth wrote it: update this one; else kubectl edit {plural} {name} \
-                 ({explain})"
-            ),
-        }
-    }
-}
-
-impl core::fmt::Display for SetAside {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let key = Object::from(self.clone()).key();
-        write!(f, "{key} cannot be read: {}", self.reason)
-    }
-}
 
 /// Something without a name where an object should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,8 +53,8 @@ pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
 
 /// What one object that cannot be read made of a whole answer, once.
 #[cfg(feature = "mutants")]
-pub(crate) fn whole_answer_unreadable() -> crate::ports::ApiError {
-    crate::ports::ApiError::Invalid {
+pub(crate) fn whole_answer_unreadable() -> super::api::ApiError {
+    super::api::ApiError::Invalid {
         message: "the answer cannot be read".to_owned(),
     }
 }
@@ -306,7 +252,7 @@ fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
 
 /// What may stand in a field, where the reader's error does not say it.
 fn allowed(field: &str) -> &'static str {
-    let leaf = without_indexes(field);
+    let leaf = objects::without_indexes(field);
     match leaf.rsplit('.').next().unwrap_or_default() {
         "address" | "gateway" | "gw" | "dns" | "first" => {
             "; allowed is one IP address without a prefix, as 10.0.0.7 or fd00::7"
@@ -317,26 +263,6 @@ fn allowed(field: &str) -> &'static str {
         }
         "state" => "; allowed are Live, Dying and Dead",
         _ => "",
-    }
-}
-
-fn without_indexes(field: &str) -> String {
-    let mut inside = false;
-    let mut text = field.to_owned();
-    text.retain(|letter| {
-        inside |= letter == '[';
-        let kept = !inside;
-        inside &= letter != ']';
-        kept
-    });
-    text
-}
-
-fn plural(kind: Kind) -> String {
-    let name = format!("{kind:?}s").to_lowercase();
-    match kind {
-        Kind::Lease | Kind::Node | Kind::Pod | Kind::Namespace => name,
-        _ => format!("{name}.{GROUP}"),
     }
 }
 

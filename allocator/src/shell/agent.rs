@@ -1,39 +1,28 @@
 //! The loop of an agent.
 
-use core::pin::pin;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
-use futures::stream::FuturesUnordered;
-
-use super::{carry, next_of, ready_events};
+use super::carry;
+use super::errands::{Errands, Next};
 use crate::core::agent::{Agent, Finding, Input, Output};
-use crate::core::call::{ApiRequest, WatchId};
-use crate::core::exchange::{Failure, PluginRequest, Response, Verb};
-use crate::core::time::BootTime;
+use crate::core::api::{ApiError, ApiRequest, Applied};
+use crate::core::exchange::{Failure, InboxEvent, PluginRequest, RequestId, Response, Verb};
 use crate::ports::{
-    AgentPorts, ApiError, ApiServer, Applied, Clock, Entropy, Inbox, InboxEvent, Journal,
-    Namespaces, Observer, Sandboxes, Spool, WatchEvent,
+    AgentPorts, Clock, Entropy, Inbox, Journal, Namespaces, Observer, Sandboxes, Spool,
 };
 
-type WatchOf<P> = <<P as AgentPorts>::Api as ApiServer>::Watch;
-
 /// What a port call in flight ends with.
-enum Done<W> {
-    Nothing,
+enum Told {
     Input(Input),
     Inbox(Option<InboxEvent>),
     NamespacesChanged,
     SpoolChanged,
     Parts(Vec<Finding>),
-    Watch(WatchId, Vec<WatchEvent>, Option<W>),
 }
 
 struct Shell<'p, P: AgentPorts> {
     ports: &'p P,
-    running: FuturesUnordered<BoxFuture<'p, Done<WatchOf<P>>>>,
-    watches: BTreeMap<WatchId, AbortHandle>,
-    sleep: Option<(BootTime, BoxFuture<'p, ()>)>,
+    errands: Errands<'p, Told, P::Api>,
     inputs: VecDeque<Input>,
 }
 
@@ -41,9 +30,7 @@ struct Shell<'p, P: AgentPorts> {
 pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
     let mut shell = Shell {
         ports,
-        running: FuturesUnordered::new(),
-        watches: BTreeMap::new(),
-        sleep: None,
+        errands: Errands::new(ports.api()),
         inputs: VecDeque::from([Input::Start]),
     };
     shell.await_inbox();
@@ -63,52 +50,42 @@ pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
     }
 }
 
-impl<'p, P: AgentPorts> Shell<'p, P> {
+impl<P: AgentPorts> Shell<'_, P> {
     /// Waits for one completion and turns it into inputs; false at the end of the inbox.
     async fn next(&mut self) -> bool {
-        let done = match &mut self.sleep {
-            // The timer comes first: `select` polls in this order.
-            Some((_, sleep)) => match select(sleep, pin!(next_of(&mut self.running))).await {
-                Either::Left(((), _)) => {
-                    self.sleep = None;
-                    self.inputs.push_back(Input::Wake);
-                    return true;
-                }
-                Either::Right((done, _)) => done,
-            },
-            None => next_of(&mut self.running).await,
+        let told = match self.errands.next().await {
+            Next::Nothing => return true,
+            Next::Wake => {
+                self.inputs.push_back(Input::Wake);
+                return true;
+            }
+            Next::Watch(watch, events) => {
+                self.inputs.push_back(Input::Watch { watch, events });
+                return true;
+            }
+            Next::Told(told) => told,
         };
-        match done {
-            Done::Nothing => {}
-            Done::Input(input) => self.inputs.push_back(input),
-            Done::Inbox(None) => return false,
-            Done::Inbox(Some(event)) => {
+        match told {
+            Told::Input(input) => self.inputs.push_back(input),
+            Told::Inbox(None) => return false,
+            Told::Inbox(Some(event)) => {
                 self.await_inbox();
                 match event {
                     InboxEvent::Closed(id) => self.inputs.push_back(Input::Closed(id)),
                     InboxEvent::Request(request) => self.look_first(request),
                 }
             }
-            Done::NamespacesChanged => {
+            Told::NamespacesChanged => {
                 self.await_namespaces();
                 self.inputs.push_back(Input::NamespacesChanged);
             }
-            Done::SpoolChanged => {
+            Told::SpoolChanged => {
                 self.await_spool();
                 self.inputs.push_back(Input::SpoolChanged);
             }
-            Done::Parts(findings) => {
+            Told::Parts(findings) => {
                 self.await_parts();
                 self.inputs.push_back(Input::Parts(findings));
-            }
-            Done::Watch(id, events, watch) => {
-                if self.watches.contains_key(&id) {
-                    match watch {
-                        Some(watch) => self.await_watch(id, watch),
-                        None => drop(self.watches.remove(&id)),
-                    }
-                    self.inputs.push_back(Input::Watch { watch: id, events });
-                }
             }
         }
         true
@@ -129,76 +106,41 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
             return;
         }
         let ports = self.ports;
-        self.run(async move {
+        self.errands.run(async move {
             let probe = ports.namespaces().probe(&path).await;
-            Done::Input(Input::Request {
+            Told::Input(Input::Request {
                 request,
                 probe: Some(probe),
             })
         });
     }
 
-    fn run(&mut self, call: impl Future<Output = Done<WatchOf<P>>> + Send + 'p) {
-        self.running.push(Box::pin(call));
-    }
-
     fn await_inbox(&mut self) {
         let ports = self.ports;
-        self.run(async move { Done::Inbox(ports.inbox().next().await) });
+        self.errands
+            .run(async move { Told::Inbox(ports.inbox().next().await) });
     }
 
     fn await_namespaces(&mut self) {
         let ports = self.ports;
-        self.run(async move {
+        self.errands.run(async move {
             ports.namespaces().changed().await;
-            Done::NamespacesChanged
+            Told::NamespacesChanged
         });
     }
 
     fn await_spool(&mut self) {
         let ports = self.ports;
-        self.run(async move {
+        self.errands.run(async move {
             ports.spool().changed().await;
-            Done::SpoolChanged
+            Told::SpoolChanged
         });
     }
 
     fn await_parts(&mut self) {
         let ports = self.ports;
-        self.run(async move { Done::Parts(ports.parts().await) });
-    }
-
-    fn await_watch(&mut self, id: WatchId, mut watch: WatchOf<P>) {
-        let (handle, registration) = AbortHandle::new_pair();
-        self.watches.insert(id, handle);
-        let next = Abortable::new(
-            async move {
-                let (events, open) = ready_events(&mut watch).await;
-                Done::Watch(id, events, open.then_some(watch))
-            },
-            registration,
-        );
-        self.run(async move { next.await.unwrap_or(Done::Nothing) });
-    }
-
-    fn open_watch(&mut self, id: WatchId, query: crate::ports::WatchQuery) {
-        let ports = self.ports;
-        let (handle, registration) = AbortHandle::new_pair();
-        self.watches.insert(id, handle);
-        let first = Abortable::new(
-            async move {
-                match ports.api().watch(&query).await {
-                    Ok(mut watch) => {
-                        let (events, open) = ready_events(&mut watch).await;
-                        Done::Watch(id, events, open.then_some(watch))
-                    }
-                    Err(ApiError::Gone) => Done::Watch(id, vec![WatchEvent::Expired], None),
-                    Err(_) => Done::Watch(id, vec![WatchEvent::Closed], None),
-                }
-            },
-            registration,
-        );
-        self.run(async move { first.await.unwrap_or(Done::Nothing) });
+        self.errands
+            .run(async move { Told::Parts(ports.parts().await) });
     }
 
     /// Begins the outputs in their order. After an append that failed, what rests on it is not
@@ -209,8 +151,8 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
         let mut refused = Vec::new();
         for output in outputs {
             match output {
-                Output::OpenJournal => self.run(async move {
-                    Done::Input(Input::JournalOpened(ports.journal().open().await))
+                Output::OpenJournal => self.errands.run(async move {
+                    Told::Input(Input::JournalOpened(ports.journal().open().await))
                 }),
                 Output::Append(bytes) => {
                     append_failed |= ports.journal().append(bytes).await.is_err();
@@ -225,51 +167,40 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
                     let result = Err(ApiError::Unavailable(Applied::Not));
                     self.inputs.push_back(Input::Api { call, result });
                 }
-                Output::Call { call, request } => self.run(async move {
+                Output::Call { call, request } => self.errands.run(async move {
                     let result = carry(ports.api(), request).await;
-                    Done::Input(Input::Api { call, result })
+                    Told::Input(Input::Api { call, result })
                 }),
-                Output::Watch { watch, query } => self.open_watch(watch, query),
-                Output::Unwatch(watch) => {
-                    if let Some(handle) = self.watches.remove(&watch) {
-                        handle.abort();
-                    }
-                }
-                Output::Wake(at) => self.wake_at(at),
-                Output::Probe { probe, path } => self.run(async move {
+                Output::Watch { watch, query } => self.errands.open_watch(watch, query),
+                Output::Unwatch(watch) => self.errands.close_watch(watch),
+                Output::Wake(at) => self.errands.wake_at(ports.clock(), at),
+                Output::Probe { probe, path } => self.errands.run(async move {
                     let result = ports.namespaces().probe(&path).await;
-                    Done::Input(Input::Probed { probe, result })
+                    Told::Input(Input::Probed { probe, result })
                 }),
                 Output::ListSpool => {
-                    self.run(async move { Done::Input(Input::Spool(ports.spool().list().await)) });
+                    self.errands
+                        .run(async move { Told::Input(Input::Spool(ports.spool().list().await)) });
                 }
-                Output::RemoveSpool(id) => self.run(async move {
+                Output::RemoveSpool(id) => self.errands.begin(async move {
                     if let Err(error) = ports.spool().remove(&id).await {
                         tracing::warn!(%error, "a spool entry stays and will be applied again");
                     }
-                    Done::Nothing
                 }),
-                Output::SetSpoolAside(id) => self.run(async move {
+                Output::SetSpoolAside(id) => self.errands.begin(async move {
                     if let Err(error) = ports.spool().set_aside(&id).await {
                         tracing::warn!(%error, "an unreadable spool entry stays");
                     }
-                    Done::Nothing
                 }),
-                Output::ListSandboxes => self.run(async move {
-                    Done::Input(Input::Sandboxes(ports.sandboxes().list().await))
+                Output::ListSandboxes => self.errands.run(async move {
+                    Told::Input(Input::Sandboxes(ports.sandboxes().list().await))
                 }),
                 Output::Reply { request, response } => {
-                    let response = if append_failed && matches!(response, Response::Added(_)) {
+                    let is_told = matches!(response, Response::Added(_));
+                    if append_failed && is_told {
                         refused.push(request);
-                        let text = "the journal could not be written";
-                        Response::Failed(Failure::new(Failure::IO, text))
-                    } else {
-                        response
-                    };
-                    self.run(async move {
-                        ports.inbox().reply(request, response).await;
-                        Done::Nothing
-                    });
+                    }
+                    self.reply(request, response, append_failed && is_told);
                 }
                 Output::SetJournalAside => {
                     if let Err(error) = ports.journal().set_aside().await {
@@ -289,12 +220,14 @@ impl<'p, P: AgentPorts> Shell<'p, P> {
         }
     }
 
-    /// A sleep that ends earlier than wanted is kept: an early wake is answered by the next time.
-    fn wake_at(&mut self, at: BootTime) {
-        if self.sleep.as_ref().is_none_or(|(until, _)| at < *until) {
-            let ports = self.ports;
-            let sleep = async move { ports.clock().sleep_until(at).await };
-            self.sleep = Some((at, Box::pin(sleep)));
+    /// Answers a plugin; an address that no journal knows of is not told.
+    fn reply(&mut self, request: RequestId, mut response: Response, is_refused: bool) {
+        if is_refused {
+            let text = "the journal could not be written";
+            response = Response::Failed(Failure::new(Failure::IO, text));
         }
+        let ports = self.ports;
+        self.errands
+            .begin(async move { ports.inbox().reply(request, response).await });
     }
 }

@@ -1,30 +1,15 @@
 //! The loop of a controller.
 
-use core::pin::pin;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
-use futures::stream::FuturesUnordered;
-
-use super::{carry, next_of, ready_events};
-use crate::core::call::WatchId;
+use super::carry;
+use super::errands::{Errands, Next};
 use crate::core::controller::{Controller, Input, Output};
-use crate::core::time::BootTime;
-use crate::ports::{ApiError, ApiServer, Clock, ControllerPorts, Entropy, Observer, WatchEvent};
-
-type WatchOf<P> = <<P as ControllerPorts>::Api as ApiServer>::Watch;
-
-enum Done<W> {
-    Nothing,
-    Input(Input),
-    Watch(WatchId, Vec<WatchEvent>, Option<W>),
-}
+use crate::ports::{Clock, ControllerPorts, Entropy, Observer};
 
 struct Shell<'p, P: ControllerPorts> {
     ports: &'p P,
-    running: FuturesUnordered<BoxFuture<'p, Done<WatchOf<P>>>>,
-    watches: BTreeMap<WatchId, AbortHandle>,
-    sleep: Option<(BootTime, BoxFuture<'p, ()>)>,
+    errands: Errands<'p, Input, P::Api>,
     inputs: VecDeque<Input>,
 }
 
@@ -32,9 +17,7 @@ struct Shell<'p, P: ControllerPorts> {
 pub async fn run_controller<P: ControllerPorts>(mut controller: Controller, ports: &P) {
     let mut shell = Shell {
         ports,
-        running: FuturesUnordered::new(),
-        watches: BTreeMap::new(),
-        sleep: None,
+        errands: Errands::new(ports.api()),
         inputs: VecDeque::from([Input::Start]),
     };
     loop {
@@ -50,78 +33,26 @@ pub async fn run_controller<P: ControllerPorts>(mut controller: Controller, port
     }
 }
 
-impl<'p, P: ControllerPorts> Shell<'p, P> {
+impl<P: ControllerPorts> Shell<'_, P> {
     async fn next(&mut self) {
-        let done = match &mut self.sleep {
-            Some((_, sleep)) => match select(sleep, pin!(next_of(&mut self.running))).await {
-                Either::Left(((), _)) => {
-                    self.sleep = None;
-                    self.inputs.push_back(Input::Wake);
-                    return;
-                }
-                Either::Right((done, _)) => done,
-            },
-            None => next_of(&mut self.running).await,
-        };
-        match done {
-            Done::Nothing => {}
-            Done::Input(input) => self.inputs.push_back(input),
-            Done::Watch(id, events, watch) => {
-                if self.watches.contains_key(&id) {
-                    match watch {
-                        Some(mut watch) => self.await_events(id, async move {
-                            let (events, open) = ready_events(&mut watch).await;
-                            Done::Watch(id, events, open.then_some(watch))
-                        }),
-                        None => drop(self.watches.remove(&id)),
-                    }
-                    self.inputs.push_back(Input::Watch { watch: id, events });
-                }
-            }
+        match self.errands.next().await {
+            Next::Nothing => {}
+            Next::Wake => self.inputs.push_back(Input::Wake),
+            Next::Told(input) => self.inputs.push_back(input),
+            Next::Watch(watch, events) => self.inputs.push_back(Input::Watch { watch, events }),
         }
-    }
-
-    fn await_events(
-        &mut self,
-        id: WatchId,
-        events: impl Future<Output = Done<WatchOf<P>>> + Send + 'p,
-    ) {
-        let (handle, registration) = AbortHandle::new_pair();
-        self.watches.insert(id, handle);
-        let events = Abortable::new(events, registration);
-        self.running.push(Box::pin(
-            async move { events.await.unwrap_or(Done::Nothing) },
-        ));
     }
 
     fn execute(&mut self, output: Output) {
         let ports = self.ports;
         match output {
-            Output::Call { call, request } => self.running.push(Box::pin(async move {
+            Output::Call { call, request } => self.errands.run(async move {
                 let result = carry(ports.api(), request).await;
-                Done::Input(Input::Api { call, result })
-            })),
-            Output::Watch { watch: id, query } => self.await_events(id, async move {
-                match ports.api().watch(&query).await {
-                    Ok(mut watch) => {
-                        let (events, open) = ready_events(&mut watch).await;
-                        Done::Watch(id, events, open.then_some(watch))
-                    }
-                    Err(ApiError::Gone) => Done::Watch(id, vec![WatchEvent::Expired], None),
-                    Err(_) => Done::Watch(id, vec![WatchEvent::Closed], None),
-                }
+                Input::Api { call, result }
             }),
-            Output::Unwatch(id) => {
-                if let Some(handle) = self.watches.remove(&id) {
-                    handle.abort();
-                }
-            }
-            Output::Wake(at) => {
-                if self.sleep.as_ref().is_none_or(|(until, _)| at < *until) {
-                    let sleep = async move { ports.clock().sleep_until(at).await };
-                    self.sleep = Some((at, Box::pin(sleep)));
-                }
-            }
+            Output::Watch { watch, query } => self.errands.open_watch(watch, query),
+            Output::Unwatch(watch) => self.errands.close_watch(watch),
+            Output::Wake(at) => self.errands.wake_at(ports.clock(), at),
             Output::Metric(metric) => ports.observer().metric(metric),
             Output::Event { reason, message } => ports.observer().event(reason, message),
         }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod controller;
+mod errands;
 
 pub use agent::run_agent;
 pub use controller::run_controller;
@@ -12,8 +13,8 @@ use core::future::{Future, pending};
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use crate::core::call::{ApiReply, ApiRequest};
-use crate::ports::{ApiError, ApiServer, Watch, WatchEvent};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, WatchEvent};
+use crate::ports::{ApiServer, Watch};
 
 /// The next completion; never, while nothing runs (an empty set would complete at once, for ever).
 async fn next_of<F: Future>(running: &mut FuturesUnordered<F>) -> F::Output {

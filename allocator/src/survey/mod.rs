@@ -23,10 +23,9 @@ use crate::core::block::Block;
 use crate::core::identity::EpochId;
 use crate::core::objects::{
     AddressBlock, AddressPool, AddressReservation, BerthNode, EpochState, Kind, Namespace, Node,
-    Object, Pod,
+    Object, Pod, SetAside,
 };
 use crate::core::pool::{Pool, approved_block_size};
-use crate::core::set_aside::SetAside;
 
 /// Everything that Berth has in a cluster, as read at one time or nearly so. Shape: each list as the
 /// apiserver gave it.

@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::Snapshot;
 use crate::core::holder::{HolderState, Record};
-use crate::core::objects::AddressPool;
+use crate::core::objects::{AddressPool, SetAside};
 use crate::core::pool::approved_block_size;
-use crate::core::set_aside::SetAside;
 
 /// One pool. Units: ordinals (an address, or a pair in dual stack).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

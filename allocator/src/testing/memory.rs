@@ -6,11 +6,11 @@ use futures::future::poll_fn;
 use futures::task::AtomicWaker;
 
 use super::store::Store;
-use crate::core::objects::{Metadata, Object, ObjectKey};
-use crate::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, Part, Preconditions, Watch, WatchEvent,
-    WatchQuery,
+use crate::core::api::{
+    ApiError, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent, WatchQuery,
 };
+use crate::core::objects::{Metadata, Object, ObjectKey};
+use crate::ports::{ApiServer, Watch};
 
 #[derive(Debug, Default)]
 struct Shared {

@@ -6,12 +6,17 @@ pub mod contract;
 #[cfg(feature = "envtest")]
 pub mod control_plane;
 mod memory;
-mod node;
 mod ports;
+mod state;
 mod store;
+mod tasks;
 mod world;
 
 pub use memory::MemoryApi;
-pub use node::{Ailments, Looks, NodePorts, Sandboxed};
+pub use ports::NodePorts;
+pub use state::kubelet::{NETWORK, PodPlan};
+pub use state::ledger::Violation;
+pub use state::nodes::{Ailments, Looks, Sandboxed};
+pub use state::traffic::{Asked, Costs, Faults};
 pub use store::Store;
-pub use world::{Asked, Costs, Faults, NETWORK, PodPlan, Violation, World};
+pub use world::World;

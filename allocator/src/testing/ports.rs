@@ -1,26 +1,51 @@
 //! The port traits over the fake world.
 
+use std::sync::MutexGuard;
+
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::node::{Looks, NodePorts, OWN_ASKS, lock};
-use super::world::{Arrival, Inner, Pending, Shared, Wait};
+use super::state::nodes::{Looks, NodeState, OWN_ASKS, Wait};
+use super::state::queue::Arrival;
+use super::state::{Inner, Shared, lock};
 use crate::core::agent::AgentState;
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{
+    ApiError, ApiReply, ApiRequest, Applied, Consistency, ListPage, ListQuery, Part, Preconditions,
+    WatchEvent, WatchQuery,
+};
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{MountId, PathState, Probe, RequestId, Response, Sandbox};
+use crate::core::exchange::{
+    InboxEvent, MountId, PathState, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId,
+};
 use crate::core::objects::{Metadata, Object, ObjectKey, Uid};
+use crate::core::report::{LocalError, Metric};
 use crate::core::time::{BootTime, WallTime};
 use crate::ports::{
-    AgentPorts, ApiError, ApiServer, Applied, Clock, Consistency, ControllerPorts, Entropy, Inbox,
-    InboxEvent, Journal, ListPage, ListQuery, LocalError, Metric, Namespaces, Observer, Part,
-    Preconditions, Sandboxes, Spool, SpoolEntry, SpoolId, Watch, WatchEvent, WatchQuery,
+    AgentPorts, ApiServer, Clock, ControllerPorts, Entropy, Inbox, Journal, Namespaces, Observer,
+    Sandboxes, Spool, Watch,
 };
 
 /// The mount of `/run/netns` on every node.
 const MOUNT: MountId = MountId(7);
 /// What was mounted over it.
 const OTHER_MOUNT: MountId = MountId(8);
+
+/// The ports of one agent process.
+pub struct NodePorts {
+    pub(super) shared: Shared,
+    pub(super) name: String,
+    pub(super) incarnation: u64,
+}
+
+impl NodePorts {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.shared)
+    }
+
+    pub(super) fn with_node<T>(&self, f: impl FnOnce(&mut NodeState) -> T) -> T {
+        f(self.lock().node(&self.name))
+    }
+}
 
 async fn answer<T>(receiver: oneshot::Receiver<T>) -> T {
     match receiver.await {
@@ -177,7 +202,7 @@ impl NodePorts {
         }
     }
 
-    fn wait(&self, slot: fn(&mut super::node::NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
+    fn wait(&self, slot: fn(&mut NodeState) -> Wait<'_>) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.with_node(|node| *slot(node) = Some(sender));
         receiver
@@ -344,71 +369,20 @@ impl Observer for NodePorts {
     }
 }
 
-macro_rules! own_ports {
-    ($($port:ident),*) => { $(type $port = Self;)* };
-}
-
 impl AgentPorts for NodePorts {
-    own_ports!(
-        Api, Clock, Entropy, Journal, Spool, Namespaces, Sandboxes, Inbox, Observer
+    crate::own_ports!(
+        Api api,
+        Clock clock,
+        Entropy entropy,
+        Journal journal,
+        Spool spool,
+        Namespaces namespaces,
+        Sandboxes sandboxes,
+        Inbox inbox,
+        Observer observer,
     );
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn journal(&self) -> &Self {
-        self
-    }
-    fn spool(&self) -> &Self {
-        self
-    }
-    fn namespaces(&self) -> &Self {
-        self
-    }
-    fn sandboxes(&self) -> &Self {
-        self
-    }
-    fn inbox(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
 }
 
 impl ControllerPorts for NodePorts {
-    own_ports!(Api, Clock, Entropy, Observer);
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
-}
-
-/// Carries a request out at the store.
-pub(super) fn carry_out(inner: &mut Inner, pending: &Pending) -> Result<ApiReply, ApiError> {
-    let store = &mut inner.store;
-    match pending.request.clone() {
-        ApiRequest::Get(key, _) => store.get(&key).map(ApiReply::Object),
-        ApiRequest::List(query) => store.list(&query).map(ApiReply::Page),
-        ApiRequest::Create(object) => store.create(object).map(ApiReply::Written),
-        ApiRequest::Replace(object, part) => store.replace(object, part).map(ApiReply::Written),
-        ApiRequest::Delete(key, preconditions) => store
-            .delete(&key, Some(&preconditions))
-            .map(|()| ApiReply::Deleted),
-    }
+    crate::own_ports!(Api api, Clock clock, Entropy entropy, Observer observer);
 }

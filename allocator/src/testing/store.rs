@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
-use crate::core::set_aside::decode;
-use crate::ports::{
+use crate::core::api::{
     ApiError, Applied, ListPage, ListQuery, Part, Preconditions, Selection, WatchEvent, WatchQuery,
 };
+use crate::core::objects::{AddressPoolStatus, Kind, Metadata, Object, ObjectKey, Uid};
+use crate::core::set_aside::decode;
 
 /// One change.
 #[derive(Clone, Debug)]

@@ -1,8 +1,10 @@
 //! What the adapter says while the real servers are stopped, killed and started again.
 
+use berth::core::api::{
+    ApiError, Applied, Consistency, ListQuery, Selection, WatchEvent, WatchQuery,
+};
 use berth::core::objects::{Kind, ObjectKey};
-use berth::ports::{ApiError, ApiServer, Applied, Consistency, Selection, Watch, WatchEvent};
-use berth::ports::{ListQuery, WatchQuery};
+use berth::ports::{ApiServer, Watch};
 
 fn pools() -> ListQuery {
     ListQuery {

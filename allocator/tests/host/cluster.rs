@@ -9,15 +9,15 @@ use berth::adapters::events::{EventApi, EventSink, Regarding, Reporter};
 use berth::adapters::metrics::Metrics;
 use berth::adapters::node::{HostObserver, HostPaths, HostPorts};
 use berth::core::agent::{Agent, AgentConfig, Policy};
+use berth::core::api::{
+    ApiError, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent, WatchQuery,
+};
 use berth::core::objects::{
     AddressPool, AddressPoolSpec, AddressReservation, FamilySpec, Kind, Metadata, Namespace, Node,
     Object, ObjectKey, Pod,
 };
 use berth::core::pool::{approval, fingerprint};
-use berth::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, Part, Preconditions, Watch, WatchEvent,
-    WatchQuery,
-};
+use berth::ports::{ApiServer, Watch};
 use berth::shell::run_agent;
 use berth::testing::Store;
 use serde_json::Value;

@@ -10,13 +10,13 @@ use berth::adapters::apiserver::{api_version, plural};
 use berth::adapters::crds;
 use berth::cni::config::Config;
 use berth::core::agent::AgentConfig;
+use berth::core::api::Part;
 use berth::core::block::SCHEMA;
 use berth::core::objects::{
     self, ANNOTATION_BURY, ANNOTATION_RELEASE, AddressPool, AddressReservation, FINALIZER,
     FamilySpec, Kind, LABEL_POOL, LABEL_ROOM, LABEL_STATES_NODE, Object, ObjectKey,
 };
 use berth::core::set_aside::{decode, unknown_fields};
-use berth::ports::Part;
 use berth::testing::{Asked, Faults, PodPlan, World};
 use serde_json::Value;
 

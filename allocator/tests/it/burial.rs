@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
+use berth::core::api::Part;
 use berth::core::controller::ControllerConfig;
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, BerthNode, EpochState, FamilySpec, Kind, Object, ObjectKey,
     TAINT_OUT_OF_SERVICE, Taint,
 };
-use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
 
 fn pod(world: &mut World, node: &str, name: &str) {

@@ -1,7 +1,7 @@
 //! The contract of the `ApiServer` port, kept by the store in memory.
 
+use berth::core::api::Part;
 use berth::core::objects::{Object, ObjectKey, Pod};
-use berth::ports::Part;
 use berth::testing::MemoryApi;
 use berth::testing::contract::{self, Bench};
 use futures::FutureExt as _;

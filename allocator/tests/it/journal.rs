@@ -474,7 +474,7 @@ fn a_binding_in_a_pool_that_cannot_be_read_stays_in_the_journal() {
         let pool = store.get(&key).unwrap();
         let mut object = pool.clone();
         object.metadata_mut().finalizers.clear();
-        let _ = store.replace(object, berth::ports::Part::Main);
+        let _ = store.replace(object, berth::core::api::Part::Main);
         store.delete(&key, None).unwrap();
         pool
     });

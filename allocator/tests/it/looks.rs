@@ -307,7 +307,7 @@ fn an_order_stands_in_for_no_two_witnesses_and_the_runtime_ends_what_only_it_can
         next.metadata.annotations.extend([order]);
         next.spec.writer = "operator".into();
         store
-            .replace(next.into(), berth::ports::Part::Main)
+            .replace(next.into(), berth::core::api::Part::Main)
             .unwrap();
     });
     world.run_for(seconds(30));

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
+use berth::core::api::Part;
 use berth::core::objects::{ANNOTATION_RELEASE, BerthNode, Kind, Object};
-use berth::ports::Part;
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
 fn seconds(seconds: u64) -> Duration {

@@ -4,9 +4,10 @@
 use core::time::Duration;
 
 use berth::core::agent::{Agent, AgentConfig, HostPart, Input, Output};
+use berth::core::api::Part;
 use berth::core::objects::{ANNOTATION_RELEASE, BerthNode, Kind, Object, ObjectKey};
+use berth::core::report::LocalError;
 use berth::core::time::BootTime;
-use berth::ports::{LocalError, Part};
 use berth::testing::{Faults, PodPlan, World};
 
 use crate::storms::HOSTILE;

@@ -3,10 +3,10 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use berth::core::api::Part;
 use berth::core::objects::{
     AddressPool, AddressPoolStatus, AddressReservation, FamilySpec, Kind, Object, ObjectKey,
 };
-use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
 
 fn pod(world: &mut World, node: &str, name: &str) {
@@ -59,11 +59,8 @@ fn a_pod_that_waits_in_a_full_pool_takes_an_address_of_a_pool_that_is_added_then
     for pools_before in [1_u32, 2] {
         let mut world = World::new(1, Faults::default());
         for pool in 1..=pools_before {
-            world.add_pool(
-                &format!("a{pool}"),
-                &[&[&format!("10.{pool}.0.0/31")]],
-                Some(2),
-            );
+            let range = format!("10.{pool}.0.0/31");
+            world.add_pool(&format!("a{pool}"), &[&[range.as_str()]], Some(2));
         }
         world.add_node("n0");
         seconds(&mut world, 1);

@@ -6,11 +6,11 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth::core::agent::Policy;
+use berth::core::api::{Part, Selection, WatchEvent, WatchQuery};
 use berth::core::holder::decode_records;
 use berth::core::objects::{
     AddressBlock, AddressPool, BerthNode, FamilySpec, Kind, LABEL_ROOM, Object,
 };
-use berth::ports::{Part, Selection, WatchEvent, WatchQuery};
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
 /// Later than any test ends: the sandbox never comes.

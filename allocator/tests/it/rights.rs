@@ -10,9 +10,9 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use berth::core::agent::AgentConfig;
+use berth::core::api::Part;
 use berth::core::exchange::{AddRequest, Attachment, Failure, PodReference, Response};
 use berth::core::objects::{AddressPoolSpec, Kind, Object, ObjectKey, Pod, Uid};
-use berth::ports::Part;
 use berth::testing::{Faults, NETWORK, PodPlan, World};
 
 pub fn seconds(world: &mut World, seconds: u64) {

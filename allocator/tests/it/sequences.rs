@@ -260,7 +260,7 @@ fn u14_a_block_that_vanished_is_written_again_with_the_bindings() {
         for key in keys {
             let mut object = store.get(&key).unwrap();
             object.metadata_mut().finalizers.clear();
-            let _ = store.replace(object, berth::ports::Part::Main);
+            let _ = store.replace(object, berth::core::api::Part::Main);
             store.delete(&key, None).unwrap();
         }
     });

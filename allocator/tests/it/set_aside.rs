@@ -6,13 +6,12 @@ use core::time::Duration;
 
 use berth::core::Mutant;
 use berth::core::agent::AgentConfig;
-use berth::core::call::{ApiReply, ApiRequest};
+use berth::core::api::{ApiError, ApiReply, ApiRequest, Applied, ListPage, Part, WatchEvent};
 use berth::core::controller::{Controller, ControllerConfig, Input, Output};
 use berth::core::objects::{
     ANNOTATION_BURY, AddressPool, BerthNode, FamilySpec, Kind, Object, ObjectKey,
 };
 use berth::core::time::{BootTime, WallTime};
-use berth::ports::{ApiError, Applied, ListPage, Part, WatchEvent};
 use berth::testing::{Faults, PodPlan, World};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 
 use core::time::Duration;
 
+use berth::core::api::Part;
 use berth::core::objects::{ANNOTATION_MULTUS_DEFAULT, Kind, Object, ObjectKey, Pod, PodIp};
-use berth::ports::Part;
 use berth::testing::{Faults, PodPlan, World};
 
 /// Later than any test ends: the sandbox never comes.

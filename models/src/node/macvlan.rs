@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::event::Event;
 use crate::event::NodeToken;
 use crate::ids::IpamCallId;
+use crate::machine::LinkError;
 use crate::node::Node;
 use crate::node::cni_exec::{CniResult, Execution, Parent};
 use crate::observation::{Observation, PodStage};
@@ -131,17 +132,15 @@ impl Node {
 
     fn macvlan_make_link(&mut self, process: u32, context: &mut Context<'_>) {
         let netns = self.macvlan[&process].execution.netns;
-        let namespaces = &mut context.core.machine(self.index).namespaces;
-        let Some(namespace) = netns.and_then(|netns| namespaces.get_mut(&netns)) else {
-            let error = failure("failed to open netns");
-            return self.macvlan_exit(process, Err(error), context);
+        let made = netns.map_or(Err(LinkError::NoNamespace), |netns| {
+            context.core.change(self.index).add_link(netns)
+        });
+        let message = match made {
+            Ok(()) => return self.macvlan_ipam(process, Verb::Add, Step::Ipam, context),
+            Err(LinkError::NoNamespace) => "failed to open netns",
+            Err(LinkError::Exists) => "failed to rename macvlan: file exists",
         };
-        if namespace.link {
-            let error = failure("failed to rename macvlan: file exists");
-            return self.macvlan_exit(process, Err(error), context);
-        }
-        namespace.link = true;
-        self.macvlan_ipam(process, Verb::Add, Step::Ipam, context);
+        self.macvlan_exit(process, Err(failure(message)), context);
     }
 
     /// Executes the IPAM.
@@ -207,32 +206,22 @@ impl Node {
 
     /// The IPAM answered an ADD: the address goes onto the link, or the link goes.
     fn macvlan_configure(&mut self, process: u32, answer: IpamAnswer, context: &mut Context<'_>) {
-        let state = &self.macvlan[&process];
-        let (node, execution) = (self.index, state.execution.clone());
-        let netns = execution
-            .netns
-            .expect("an ADD that made a link has a namespace");
-        let namespace = context.core.machine(node).namespaces.get_mut(&netns);
-        let link = namespace.filter(|namespace| namespace.link);
-        match (answer, link) {
-            (Ok(assigned), Some(namespace)) => {
+        let execution = &self.macvlan[&process].execution;
+        let (netns, container) = (execution.netns, execution.container);
+        let netns = netns.expect("an ADD that made a link has a namespace");
+        let mut change = context.core.change(self.index);
+        match answer {
+            Ok(assigned) => {
                 let addresses = assigned.addresses;
-                namespace.addresses.clone_from(&addresses);
-                context.core.observe(Observation::AddressUp {
-                    node,
-                    netns,
-                    container: execution.container,
-                    pod: execution.pod.uid,
-                    addresses: addresses.clone(),
-                });
-                self.macvlan_detect(process, addresses, context);
-            }
-            // A DEL took the link away, or the namespace: the plugin gives the address back.
-            (Ok(_), None) => self.macvlan_ipam(process, Verb::Del, Step::Rollback, context),
-            (Err(error), link) => {
-                if let Some(namespace) = link {
-                    namespace.link = false;
+                if change.address_up(netns, container, &addresses) {
+                    self.macvlan_detect(process, addresses, context);
+                } else {
+                    // A DEL took the link away, or the namespace: the plugin gives the address back.
+                    self.macvlan_ipam(process, Verb::Del, Step::Rollback, context);
                 }
+            }
+            Err(error) => {
+                change.link_down(netns);
                 self.macvlan_exit(process, Err(error), context);
             }
         }
@@ -267,25 +256,14 @@ impl Node {
             return self.macvlan_exit(process, Err(error), context);
         }
         let (node, netns) = (self.index, self.macvlan[&process].execution.netns);
-        let namespaces = &mut context.core.machine(node).namespaces;
-        let linked = netns
-            .and_then(|netns| {
-                namespaces
-                    .get_mut(&netns)
-                    .map(|namespace| (netns, namespace))
-            })
-            .filter(|(_, namespace)| namespace.link);
-        if let Some((netns, namespace)) = linked {
+        let namespaces = &context.core.machine(node).namespaces;
+        let linked = netns.filter(|netns| namespaces.get(netns).is_some_and(|of| of.link));
+        if let Some(netns) = linked {
             if link_deletion_fails(&mut self.link_failures) {
                 let error = failure("failed to delete link: device or resource busy");
                 return self.macvlan_exit(process, Err(error), context);
             }
-            namespace.link = false;
-            if !std::mem::take(&mut namespace.addresses).is_empty() {
-                context
-                    .core
-                    .observe(Observation::AddressDown { node, netns });
-            }
+            context.core.change(node).link_down(netns);
         }
         self.macvlan_exit(process, Ok(Vec::new()), context);
     }

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::server::FifoServer;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
@@ -230,17 +229,10 @@ impl Nodes {
 
     /// The machine boots now: its kubelet starts, and runs its Pods in new sandboxes.
     pub fn boot(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let machine = context.core.machine(node);
-        if machine.up {
+        if context.core.machine(node).up {
             return;
         }
-        machine.up = true;
-        machine.boot += 1;
-        context.core.observe(Observation::MachineUp { node });
-        context.core.queue.soon(Event::NodeChanged {
-            node,
-            change: NodeChange::Up,
-        });
+        context.core.change(node).boot();
         let this = &mut self.nodes[node.index()];
         this.runtime_recover(context);
         let (life, boot) = (this.kubelet.life, this.node_side(context).node.boot);
@@ -606,30 +598,7 @@ impl Node {
         self.ipam.clear();
         self.chained.clear();
         self.runtime_lose_power(context);
-        let now = context.now();
-        let machine = context.core.machine(node);
-        machine.up = false;
-        machine.bbolt = FifoServer::new(1);
-        machine.network_lock = FifoServer::new(1);
-        let wake = machine
-            .cpu
-            .remove_where(now, |token| !matches!(token, CpuToken::Api(_)));
-        let namespaces = std::mem::take(&mut machine.namespaces);
-        if let Some(wake) = wake {
-            let event = Event::Cpu {
-                node,
-                generation: wake.generation,
-            };
-            context.core.queue.at(wake.at, event);
-        }
-        for netns in namespaces.into_keys() {
-            context.core.observe(Observation::NetnsGone { node, netns });
-        }
-        context.core.observe(Observation::MachineDown { node });
-        context.core.queue.soon(Event::NodeChanged {
-            node,
-            change: NodeChange::Down,
-        });
+        context.core.change(node).lose_power();
     }
 }
 

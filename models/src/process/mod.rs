@@ -24,7 +24,6 @@ use crate::context::Context;
 use crate::event::CpuToken;
 use crate::ids::{ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
-use crate::observation::Observation;
 use crate::request::{
     Answer, ApiError, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };
@@ -513,7 +512,9 @@ impl Processes {
                     context.ipam_timer(process.node, at, token);
                 }
                 Effect::Spawn(child, new) => self.begin(child, new, context),
-                Effect::LinkDown(netns) => link_down(process.node, netns, context),
+                Effect::LinkDown(netns) => {
+                    context.core.change(process.node).link_down(netns);
+                }
                 Effect::Watch(new) => {
                     let watch = context.watch(new.client, new.target, new.from, new.owner);
                     new.opened.set(Some(watch));
@@ -531,22 +532,5 @@ impl Processes {
                 context.drop_client(client);
             }
         }
-    }
-}
-
-/// The interface goes; its addresses answer no more.
-fn link_down(node: NodeIndex, netns: NetnsId, context: &mut Context<'_>) {
-    let namespaces = &mut context.core.machine(node).namespaces;
-    let Some(namespace) = namespaces
-        .get_mut(&netns)
-        .filter(|namespace| namespace.link)
-    else {
-        return;
-    };
-    namespace.link = false;
-    if !std::mem::take(&mut namespace.addresses).is_empty() {
-        context
-            .core
-            .observe(Observation::AddressDown { node, netns });
     }
 }

@@ -1,18 +1,23 @@
-//! Random streams split by (seed, component, entity, purpose): ChaCha8, integers only.
+//! Random streams split by (seed, component, entity, purpose): `rand` over ChaCha8, integers only.
 //!
 //! Each stream has a key of its own, so adding an entity, a purpose or a draw in one stream leaves
 //! every draw of every other as it was. Runs of two allocators on one seed are therefore paired.
+//!
+//! What a draw means is `rand`'s; its own values may change from one release of it to the next, so
+//! the tests pin one of each kind, and the version is locked.
 
 use std::{
+    convert::Infallible,
     ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
+use rand::{
+    Rng as _, RngExt as _, SeedableRng as _, TryRng,
+    seq::{IndexedRandom as _, SliceRandom as _},
 };
+use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
 use crate::{hash::fnv64, time::nanos};
@@ -149,30 +154,20 @@ impl Stream {
         value
     }
 
-    /// A uniform integer in `0..n`, without bias (Lemire's multiply and reject).
+    /// A uniform integer in `0..n`.
     ///
     /// Panics: when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "a draw needs at least one outcome");
-        let threshold = n.wrapping_neg() % n;
-        loop {
-            let wide = u128::from(self.u64()) * u128::from(n);
-            if wide as u64 >= threshold {
-                return (wide >> 64) as u64;
-            }
-        }
+        self.random_range(0..n)
     }
 
     /// A uniform integer of a closed range.
     ///
     /// Panics: when the range is empty.
     pub fn between(&mut self, range: RangeInclusive<u64>) -> u64 {
-        let (low, high) = range.into_inner();
-        assert!(low <= high, "the range {low}..={high} is empty");
-        match (high - low).checked_add(1) {
-            Some(span) => low + self.below(span),
-            None => self.u64(),
-        }
+        assert!(!range.is_empty(), "the range {range:?} is empty");
+        self.random_range(range)
     }
 
     /// A uniform duration of a closed range, in whole nanoseconds.
@@ -193,14 +188,14 @@ impl Stream {
     ///
     /// Panics: when `items` is empty.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len() as u64) as usize]
+        items
+            .choose(self)
+            .expect("a draw needs at least one outcome")
     }
 
-    /// Permutes uniformly (Fisher and Yates).
+    /// Permutes uniformly.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for index in (1..items.len()).rev() {
-            items.swap(index, self.below(index as u64 + 1) as usize);
-        }
+        items.shuffle(self);
     }
 
     /// A value of the distribution that the table describes.
@@ -211,6 +206,27 @@ impl Stream {
     /// Draws taken so far.
     pub fn drawn(&self) -> u64 {
         self.drawn
+    }
+}
+
+/// One draw of 64 bits each, whatever is asked for: a stream's position is its number of draws.
+impl TryRng for Stream {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((self.u64() >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(8) {
+            let drawn = self.u64().to_le_bytes();
+            chunk.copy_from_slice(&drawn[..chunk.len()]);
+        }
+        Ok(())
     }
 }
 

@@ -8,9 +8,9 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::paths::api_version;
+use crate::core::api::{ApiError, Applied, ListPage, WatchEvent};
 use crate::core::objects::{Kind, Metadata, Object};
 use crate::core::set_aside::{decode, decode_text};
-use crate::ports::{ApiError, Applied, ListPage, WatchEvent};
 
 /// What a status that is no success means.
 ///

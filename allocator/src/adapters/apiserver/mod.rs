@@ -17,13 +17,13 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::events::EventApi;
-use crate::cni::names::is_object_name;
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
-use crate::ports::{
-    ApiError, ApiServer, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, Watch,
-    WatchEvent, WatchQuery,
+use crate::core::api::{
+    ApiError, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent,
+    WatchQuery,
 };
+use crate::core::names::is_object_name;
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
+use crate::ports::{ApiServer, Watch};
 
 pub use answers::unnamed_count;
 pub use paths::{api_version, plural};
@@ -135,8 +135,13 @@ impl KubeApi {
     }
 }
 
-impl EventApi for KubeApi {
-    async fn post(&self, namespace: &str, event: serde_json::Value) -> Result<(), ApiError> {
+impl KubeApi {
+    /// Creates an Event in that namespace.
+    pub(super) async fn post_event(
+        &self,
+        namespace: &str,
+        event: &serde_json::Value,
+    ) -> Result<(), ApiError> {
         let path = is_object_name(namespace)
             .then(|| format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
         let body = event.to_string().into_bytes();

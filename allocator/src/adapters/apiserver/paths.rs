@@ -2,9 +2,9 @@
 
 use core::fmt::Write as _;
 
-use crate::cni::names::is_object_name;
+use crate::core::api::{Consistency, ListQuery, Selection, WatchQuery};
+use crate::core::names::is_object_name;
 use crate::core::objects::{GROUP, Kind, ObjectKey, VERSION};
-use crate::ports::{Consistency, ListQuery, Selection, WatchQuery};
 
 /// Units: seconds. The server ends a watch after this; a fresh one costs little.
 pub const WATCH_SECONDS: u32 = 290;

@@ -10,8 +10,8 @@ use super::*;
 use crate::adapters::bucket::Rate;
 use crate::adapters::metered::MeteredApi;
 use crate::adapters::metrics::Metrics;
+use crate::core::api::Selection;
 use crate::core::objects::{AddressBlock, Pod};
-use crate::ports::Selection;
 
 const SHORT: Deadlines = Deadlines {
     object: Duration::from_millis(300),

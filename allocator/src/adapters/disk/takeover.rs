@@ -10,9 +10,9 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::place;
-use crate::cni::names;
 use crate::core::disk::{Binding, Change, Ledger};
 use crate::core::exchange::Attachment;
+use crate::core::names;
 
 const LAST_PREFIX: &str = "last_reserved_ip.";
 /// Units: bytes. A container ID and an interface are shorter.

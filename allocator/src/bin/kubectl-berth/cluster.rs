@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use berth::adapters::apiserver::{Deadlines, KubeApi};
 use berth::adapters::entropy::KernelEntropy;
+use berth::core::api::{ApiError, Consistency, ListQuery, Part, Selection};
 use berth::core::objects::{Kind, Object, ObjectKey};
-use berth::ports::{
-    ApiError, ApiServer as _, Consistency, Entropy as _, ListQuery, Part, Selection,
-};
+use berth::ports::{ApiServer as _, Entropy as _};
 use berth::survey::Snapshot;
 use clap::Args;
 use kube::Config;

@@ -2,172 +2,23 @@
 //! a block's content may be believed is `fencing`'s question.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
 
-use super::claims::ClaimAt;
-use super::plan::Plan;
-use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place, PoolId, Purpose, Timer};
+use super::Agent;
+use super::block_state::{BlockState, Flight, Rest};
+use super::errands::Purpose;
+use super::known;
+use super::memory::{BlockKey, ClaimAt, Hold, Holding, Place, PoolId};
+use super::plan::{Asking, Held, Plan, Situation};
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Applied, Consistency, Part};
 use crate::core::block::Block;
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::hash::mix;
 use crate::core::holder::Record;
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
-use crate::ports::{ApiError, Applied, Consistency, Part};
-
-/// A block as this agent sees it.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a separate fact of the protocol"
-)]
-pub(super) struct BlockState {
-    /// Metadata of the last version seen; `None`: as far as known there is no such object.
-    pub(super) stored: Option<Metadata>,
-    /// The records of that version, or those of an empty block.
-    pub(super) base: Block,
-    /// See [`super::fencing`].
-    pub(super) trusted: bool,
-    /// The last version seen is not the last one.
-    pub(super) stale: bool,
-    /// Must be left alone.
-    pub(super) unusable: bool,
-    /// Created by this agent; the pool must be read before anything in it is handed out.
-    pub(super) unconfirmed: bool,
-    /// No write of this process was acknowledged yet: what it says of this machine, an earlier
-    /// process wrote.
-    pub(super) unfenced: bool,
-    /// Its name is in the journal.
-    pub(super) journaled: bool,
-    /// The request in flight.
-    pub(super) flight: Option<Flight>,
-    /// Claims for the next write.
-    pub(super) waiting: Vec<ClaimId>,
-    /// No request before this.
-    pub(super) not_before: BootTime,
-    /// This node's claims leave the block to others until then.
-    pub(super) yield_until: BootTime,
-    /// Freed ordinals are to be written by then.
-    pub(super) free_by: BootTime,
-    /// Stamp of each resting ordinal of the last version, and when this process first saw it.
-    pub(super) resting: BTreeMap<u16, (u32, BootTime)>,
-    /// Races lost in a row.
-    pub(super) conflict_count: u32,
-    /// Failures in a row.
-    pub(super) failure_count: u32,
-    /// Ordinals that a reservation that cannot be read keeps.
-    pub(super) withheld: BTreeSet<u16>,
-    /// Ordinals that a reservation keeps, marked or not: only claims for just them may have them.
-    pub(super) reserved: BTreeSet<u16>,
-}
-
-/// Which cooling ordinals are left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// None: the pool has no cool-down, or nothing else is to be had.
-    None,
-    /// Those first seen after this.
-    SinceBefore(BootTime),
-}
-
-/// A request in flight.
-pub(super) struct Flight {
-    pub(super) since: BootTime,
-    /// For a write: what the block will be, and the claims inside.
-    pub(super) write: Option<(Block, Vec<(ClaimId, u16)>)>,
-}
-
-impl BlockState {
-    pub(super) fn new(base: Block) -> Self {
-        Self {
-            stored: None,
-            base,
-            trusted: true,
-            stale: false,
-            unusable: false,
-            unconfirmed: false,
-            unfenced: true,
-            journaled: false,
-            flight: None,
-            waiting: Vec::new(),
-            not_before: BootTime::ZERO,
-            yield_until: BootTime::ZERO,
-            free_by: BootTime::NEVER,
-            resting: BTreeMap::new(),
-            conflict_count: 0,
-            failure_count: 0,
-            withheld: BTreeSet::new(),
-            reserved: BTreeSet::new(),
-        }
-    }
-
-    /// The records as they will be when the write in flight succeeds.
-    fn expected(&self) -> &Block {
-        match &self.flight {
-            Some(Flight {
-                write: Some((next, _)),
-                ..
-            }) => next,
-            _ => &self.base,
-        }
-    }
-
-    /// How many more claims the block could take, if none of its ordinals had to rest.
-    pub(super) fn room(&self) -> usize {
-        let next = self.expected();
-        let withheld = self.withheld.union(&self.reserved);
-        let withheld = withheld.filter(|ordinal| next.is_available(**ordinal));
-        (next.available_count() - withheld.count()).saturating_sub(self.waiting.len())
-    }
-
-    /// The same without ordinals that rest.
-    pub(super) fn rested_room(&self, rest: Rest) -> usize {
-        if rest == Rest::None {
-            return self.room();
-        }
-        let next = self.expected();
-        let resting = next
-            .available()
-            .filter(|o| self.rests(next, *o, rest) && !self.is_kept(*o));
-        self.room().saturating_sub(resting.count())
-    }
-
-    /// Whether a reservation keeps the ordinal from claims for any.
-    pub(super) fn is_kept(&self, ordinal: u16) -> bool {
-        self.withheld.contains(&ordinal) || self.reserved.contains(&ordinal)
-    }
-
-    /// Whether the ordinal of the block-to-be has not cooled down yet.
-    pub(super) fn rests(&self, next: &Block, ordinal: u16, rest: Rest) -> bool {
-        let Some(Record::Cooling(stamp)) = next.get(ordinal) else {
-            return false;
-        };
-        match rest {
-            Rest::None => false,
-            Rest::SinceBefore(seen_by) => self
-                .resting
-                .get(&ordinal)
-                .is_none_or(|(known, seen)| known != stamp || *seen > seen_by),
-        }
-    }
-
-    /// Notes which ordinals of the last version rest, and since when as far as is known here.
-    fn note_resting(&mut self, now: BootTime) {
-        let before = std::mem::take(&mut self.resting);
-        for (ordinal, record) in self.base.iter() {
-            if let Record::Cooling(stamp) = record {
-                let known = before.get(&ordinal).filter(|(known, _)| known == stamp);
-                let seen = known.map_or(now, |(_, seen)| *seen);
-                self.resting.insert(ordinal, (*stamp, seen));
-            }
-        }
-    }
-
-    pub(super) fn is_writing(&self) -> bool {
-        matches!(&self.flight, Some(Flight { write: Some(_), .. }))
-    }
-}
 
 impl Agent {
     /// Whether an ADD may be told of this place: the block is trusted and confirmed, and its last
@@ -214,9 +65,7 @@ impl Agent {
 
     /// Which cooling ordinals of the pool are left alone now.
     pub(super) fn rest(&self, id: PoolId) -> Rest {
-        let Some(pool) = self.pools.get(&id) else {
-            return Rest::None;
-        };
+        let pool = self.pools.get(&id).expect(known::POOL);
         let seconds = pool.pool.as_ref().map_or(0, |p| p.spec.cool_down_seconds);
         if seconds == 0 || pool.search.is_exhausted() || self.now < pool.rest_waived_until {
             return Rest::None;
@@ -226,7 +75,8 @@ impl Agent {
         Rest::SinceBefore(BootTime::new(seen_by))
     }
 
-    /// Sends the block's next request, if one is due and none is in flight.
+    /// Sends the block's next request, if one is due and none is in flight. A journal may name
+    /// blocks that the pool does not have: nothing is known of them, and nothing is done.
     pub(super) fn flush(&mut self, key: BlockKey) {
         let Some(block) = self.blocks.get(&key) else {
             return;
@@ -246,19 +96,21 @@ impl Agent {
             self.read_block(key);
             return;
         }
-        let exists = block.stored.is_some();
-        let (fencing, free_by) = (!block.trusted, block.free_by);
-        let Some(plan) = self.plan(key) else { return };
+        let free_by = block.free_by;
+        let plan = self.plan(key);
         for id in &plan.unserved {
             self.requeue(*id);
         }
         for id in &plan.shut {
             self.drop_claim(*id);
         }
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.known_block_mut(key);
         block.waiting.retain(|id| !plan.unserved.contains(id));
+        assert_eq!(
+            block.waiting.len(),
+            plan.claims.len(),
+            "who still waits for a block is served by its next write"
+        );
         let due = plan.must_write || (plan.frees && free_by <= self.now);
         if !due {
             if plan.frees && free_by != BootTime::NEVER {
@@ -266,8 +118,55 @@ impl Agent {
             }
             return;
         }
-        debug_assert!(exists || fencing || plan.must_write || plan.frees);
         self.write_block(key, plan);
+    }
+
+    /// What the next write of the block would be. Its pool is approved, and the own epoch stands.
+    fn plan(&mut self, key: BlockKey) -> Plan {
+        let block = self.known_block(key);
+        let pool = self.known_pool(key.pool);
+        let own = self
+            .epoch
+            .id()
+            .expect("nothing is planned without an epoch");
+        let held = self.holdings_of(key).map(|(place, holding)| Held {
+            ordinal: place.ordinal,
+            holding,
+            is_releasing: match &holding.state {
+                Hold::Attached(attachment) => self.is_releasing(attachment),
+                Hold::Unbound | Hold::Lost => false,
+            },
+        });
+        let waiting = block.waiting.iter().map(|id| {
+            let claim = self.known_claim(*id);
+            assert_eq!(
+                claim.at,
+                ClaimAt::Block(key),
+                "a claim waits where it says that it does"
+            );
+            Asking {
+                id: *id,
+                pod: &claim.pod,
+                pod_name: &claim.pod_name,
+                wanted: claim.wanted.as_ref(),
+                is_admitted: self.is_admitted(*id, key.pool),
+            }
+        });
+        let situation = Situation {
+            key,
+            own,
+            block,
+            held: held.collect(),
+            waiting: waiting.collect(),
+            rest: self.rest(key.pool),
+            stamp: mix(self.entropy, u64::MAX) as u32,
+            cools: self.geometry(key.pool).spec.cool_down_seconds > 0,
+            is_exhausted: pool.search.is_exhausted(),
+            leave_next_freed: pool.leave_next_freed,
+        };
+        let plan = situation.plan();
+        self.known_pool_mut(key.pool).leave_next_freed = plan.leave_next_freed;
+        plan
     }
 
     fn write_block(&mut self, key: BlockKey, plan: Plan) {
@@ -282,44 +181,37 @@ impl Agent {
                 self.is_admitted(*id, key.pool),
                 "no claim is written past the door"
             );
-            let Some(claim) = self.claims.get_mut(id) else {
-                continue;
-            };
-            claim.at = ClaimAt::Place(place);
-            let network = claim.asker.other_network().map(str::to_owned);
-            let holding = Holding {
-                pod: claim.pod.clone(),
-                pod_name: claim.pod_name.clone(),
-                state: Hold::Unbound,
-                reservation: claim.reservation().to_owned(),
-            };
-            self.put_holding(place, holding);
-            self.claimed_for.insert(place, network);
+            assert!(
+                !self.holdings.contains_key(&place),
+                "no claim is written over a holding"
+            );
+            self.pin_claim(*id, place);
         }
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let yield_until = now + self.config.policy.leave_to_others;
+        let block = self.known_block_mut(key);
+        assert!(
+            block.flight.is_none(),
+            "one request about a block at a time"
+        );
+        assert!(
+            !block.stale && !block.unusable,
+            "a write is on top of the last version seen, which was read"
+        );
         block.waiting.clear();
         block.free_by = BootTime::NEVER;
         if plan.left_free {
-            block.yield_until = now + self.config.policy.leave_to_others;
+            block.yield_until = yield_until;
         }
         let metadata = block.stored.clone().unwrap_or_default();
         let exists = block.stored.is_some();
+        let first_time = !std::mem::replace(&mut block.journaled, true);
+        let pool = self.geometry(key.pool);
         let object = plan.next.write(pool, key.index, metadata, writer);
-        block.flight = Some(Flight {
+        let pool = pool.name.clone();
+        self.known_block_mut(key).flight = Some(Flight {
             since: now,
             write: Some((plan.next, plan.claims)),
         });
-        let first_time = !std::mem::replace(&mut block.journaled, true);
-        let pool = pool.name.clone();
         if first_time {
             self.entering.push(key);
             self.journal(&Entry::Block {
@@ -339,13 +231,9 @@ impl Agent {
     }
 
     fn read_block(&mut self, key: BlockKey) {
-        let Some(pool) = self.pools.get(&key.pool) else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
         let name = block_name(&pool.name, key.index);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         block.flight = Some(Flight {
             since: self.now,
             write: None,
@@ -358,10 +246,9 @@ impl Agent {
     }
 
     pub(super) fn block_read(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        block.flight = None;
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+        let flight = block.flight.take().expect("what was answered was asked");
+        assert!(flight.write.is_none(), "a read was answered as one");
         match result {
             Ok(ApiReply::Object(Object::AddressBlock(object))) => self.absorb(key, &object),
             Ok(ApiReply::Object(Object::SetAside(object))) => {
@@ -383,9 +270,7 @@ impl Agent {
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
         let now = self.now;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let pause = match error {
             Some(ApiError::TooManyRequests {
                 retry_after: Some(pause),
@@ -398,17 +283,10 @@ impl Agent {
     }
 
     fn block_is_absent(&mut self, key: BlockKey) {
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
         let base = Block::empty(pool, key.index);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         block.stored = None;
         block.base = base;
         block.stale = false;
@@ -423,18 +301,11 @@ impl Agent {
 
     /// Takes in a version of the block that was read, listed or watched.
     pub(super) fn absorb(&mut self, key: BlockKey, object: &AddressBlock) {
-        let Some(pool) = self
-            .pools
-            .get(&key.pool)
-            .and_then(|pool| pool.pool.as_ref())
-        else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
         let now = self.now;
         let read = Block::read(object, pool);
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let went_back = block.stored.as_ref().is_some_and(|stored| {
             version_went_back(&stored.resource_version, &object.metadata.resource_version)
         });
@@ -476,9 +347,7 @@ impl Agent {
         let Some(own) = self.epoch.id().cloned() else {
             return;
         };
-        let Some(block) = self.blocks.get(&key) else {
-            return;
-        };
+        let block = self.blocks.get(&key).expect(known::BLOCK);
         let mut unknown = Vec::new();
         for (ordinal, record) in block.base.iter() {
             let Some(holder) = record.holder() else {
@@ -536,9 +405,7 @@ impl Agent {
     }
 
     pub(super) fn holding_vanished(&mut self, place: Place) {
-        let Some(holding) = self.remove_holding(place) else {
-            return;
-        };
+        let holding = self.remove_holding(place).expect("it was held until now");
         let claim = self.pods.get(&holding.pod).and_then(|pod| {
             pod.claims.iter().copied().find(|id| {
                 self.claims
@@ -553,16 +420,9 @@ impl Agent {
     }
 
     pub(super) fn block_written(&mut self, key: BlockKey, result: Result<ApiReply, ApiError>) {
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
-        let Some(Flight {
-            write: Some((next, claims)),
-            ..
-        }) = block.flight.take()
-        else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+        let flight = block.flight.take().expect("what was answered was asked");
+        let (next, claims) = flight.write.expect("a write was answered as one");
         let created = block.stored.is_none();
         let now = self.now;
         match result {
@@ -617,9 +477,7 @@ impl Agent {
         let entropy = self.draw();
         let backoff = self.config.policy.conflict_retry;
         let now = self.now;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         // What was to be freed is still to be freed.
         block.free_by = now;
         match error {

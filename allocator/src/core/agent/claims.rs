@@ -1,41 +1,15 @@
 //! Claims: an ordinal is wanted for a Pod. Which block it is asked of, and what becomes of it.
 
-use super::blocks::{BlockState, Rest};
+use super::Agent;
+use super::block_state::{BlockState, Rest};
+use super::known;
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Holding, Place, PoolId, Wanted};
 use super::rights::Asker;
-use super::{Agent, BlockKey, Hold, Place, PoolId, Timer};
+use super::timers::Timer;
 use crate::core::exchange::{Failure, RequestId};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::Uid;
 use crate::core::time::BootTime;
-
-/// Names a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ClaimId(pub(super) u64);
-
-/// Where a claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ClaimAt {
-    /// In its pool's queue.
-    Queue,
-    /// Waits for the next write of a block.
-    Block(BlockKey),
-    /// Inside a write; pinned there when its outcome is unknown.
-    Place(Place),
-}
-
-/// One certain ordinal is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) block: BlockKey,
-    pub(super) ordinal: u16,
-    pub(super) reservation: String,
-}
-
-impl Wanted {
-    pub(super) fn place(&self, block: BlockKey) -> Option<u16> {
-        (block == self.block).then_some(self.ordinal)
-    }
-}
 
 /// An ordinal is wanted for a Pod.
 #[derive(Clone, Debug)]
@@ -63,22 +37,27 @@ impl Claim {
 }
 
 impl Agent {
-    /// Asks for an ordinal for a Pod.
+    /// Asks for an ordinal for a Pod, in the first of these pools.
     pub(super) fn new_claim(
         &mut self,
-        (pod, asker): (&Uid, Asker),
+        (uid, asker): (&Uid, Asker),
         pools: Vec<PoolId>,
         wanted: Option<Wanted>,
         request: Option<RequestId>,
-    ) -> Option<ClaimId> {
-        let first = *pools.first()?;
+    ) {
+        assert!(!pools.is_empty(), "a claim is made in a pool");
+        assert!(
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| pools == [wanted.block.pool]),
+            "one certain ordinal is wanted of its own pool"
+        );
         let id = ClaimId(self.next_id());
-        let state = self.pods.get_mut(pod)?;
-        state.claims.push(id);
-        let pod_name = state.name.clone();
+        let pod = self.pods.get_mut(uid).expect(known::POD);
+        pod.claims.push(id);
         let claim = Claim {
-            pod: pod.clone(),
-            pod_name,
+            pod: uid.clone(),
+            pod_name: pod.name.clone(),
             asker,
             pools,
             vain_pool_count: 0,
@@ -87,46 +66,57 @@ impl Agent {
             at: ClaimAt::Queue,
         };
         self.claims.insert(id, claim);
-        if let Some(pool) = self.pools.get_mut(&first) {
-            if request.is_some() {
-                pool.queue.push_front(id);
-            } else {
-                pool.queue.push_back(id);
-            }
+        self.enqueue(id);
+        self.epoch_needed();
+    }
+
+    /// Puts a claim into the queue of its pool: one that an ADD waits for before all others.
+    fn enqueue(&mut self, id: ClaimId) {
+        let claim = self.claims.get(&id).expect(known::CLAIM);
+        assert_eq!(claim.at, ClaimAt::Queue, "a claim is in one place");
+        let first = claim.pools[0];
+        let pool = self.pools.get_mut(&first).expect(known::POOL);
+        if claim.request.is_some() {
+            pool.queue.push_front(id);
+        } else {
+            pool.queue.push_back(id);
         }
         self.touched_pools.insert(first);
-        self.epoch_needed();
-        Some(id)
     }
 
     /// The claim must look for another block.
     pub(super) fn requeue(&mut self, id: ClaimId) {
-        let Some(claim) = self.claims.get_mut(&id) else {
-            return;
-        };
-        if claim.at == ClaimAt::Queue {
-            return;
-        }
+        let claim = self.claims.get_mut(&id).expect(known::CLAIM);
+        assert_ne!(claim.at, ClaimAt::Queue, "a claim is in one place");
         claim.at = ClaimAt::Queue;
-        let pool = claim.pools[0];
-        let first = claim.request.is_some();
-        if let Some(pool) = self.pools.get_mut(&pool) {
-            if first {
-                pool.queue.push_front(id);
-            } else {
-                pool.queue.push_back(id);
-            }
-        }
-        self.touched_pools.insert(pool);
+        self.enqueue(id);
+    }
+
+    /// The claim is inside a write from now on: it holds the ordinal at this place, if that write
+    /// is carried out.
+    pub(super) fn pin_claim(&mut self, id: ClaimId, place: Place) {
+        let claim = self.claims.get_mut(&id).expect(known::CLAIM);
+        assert!(
+            !matches!(claim.at, ClaimAt::Place(_)),
+            "a claim is in one write at a time"
+        );
+        claim.at = ClaimAt::Place(place);
+        let network = claim.asker.other_network().map(str::to_owned);
+        let holding = Holding {
+            pod: claim.pod.clone(),
+            pod_name: claim.pod_name.clone(),
+            state: Hold::Unbound,
+            reservation: claim.reservation().to_owned(),
+        };
+        self.put_holding(place, holding);
+        self.claimed_for.insert(place, network);
     }
 
     /// The pool in use has nothing to be had: its queued claims go on to the next pool that admits
     /// them. At once while a claim has pools it has not tried, and after a pause once it has tried
     /// all: a full set of pools must not be listed at the pace of the apiserver.
     pub(super) fn fall_back(&mut self, id: PoolId, after_pause: bool) {
-        let Some(pool) = self.pools.get(&id) else {
-            return;
-        };
+        let pool = self.pools.get(&id).expect(known::POOL);
         let queued: Vec<_> = pool.queue.iter().copied().collect();
         for claim_id in &queued {
             self.widen(*claim_id);
@@ -137,9 +127,7 @@ impl Agent {
             .filter(|id| !self.takes_new_claims(*id))
             .collect();
         for claim_id in queued {
-            let Some(claim) = self.claims.get_mut(&claim_id) else {
-                continue;
-            };
+            let claim = self.claims.get_mut(&claim_id).expect(known::CLAIM);
             let is_first_round = claim.vain_pool_count + 1 < claim.pools.len();
             if claim.wanted.is_some() || claim.pools.len() < 2 || is_first_round == after_pause {
                 continue;
@@ -152,31 +140,24 @@ impl Agent {
             if claim.pools[0] == id {
                 continue;
             }
-            let (next, first) = (claim.pools[0], claim.request.is_some());
-            if let Some(pool) = self.pools.get_mut(&id) {
-                pool.queue.retain(|other| *other != claim_id);
-            }
-            if let Some(pool) = self.pools.get_mut(&next) {
-                if first {
-                    pool.queue.push_front(claim_id);
-                } else {
-                    pool.queue.push_back(claim_id);
-                }
-            }
-            self.touched_pools.extend([id, next]);
+            let pool = self.pools.get_mut(&id).expect(known::POOL);
+            pool.queue.retain(|other| *other != claim_id);
+            self.touched_pools.insert(id);
+            self.enqueue(claim_id);
             self.count("berth_pool_fallbacks_total");
         }
     }
 
     /// Pools that opened since the claim was made are tried next, before any a second time.
     fn widen(&mut self, id: ClaimId) {
-        let Some(claim) = self.claims.get(&id).filter(|claim| claim.wanted.is_none()) else {
+        if self.known_claim(id).wanted.is_some() {
             return;
-        };
-        let opened = self.opened_since(claim);
-        let Some(claim) = self.claims.get_mut(&id).filter(|_| !opened.is_empty()) else {
+        }
+        let opened = self.opened_since(id);
+        if opened.is_empty() {
             return;
-        };
+        }
+        let claim = self.claims.get_mut(&id).expect(known::CLAIM);
         claim.vain_pool_count = claim.pools.len() - 1;
         claim.pools.splice(1..1, opened);
     }
@@ -194,30 +175,39 @@ impl Agent {
 
     /// A request about the block takes too long: claims that are not inside it go elsewhere.
     pub(super) fn leave_hung_write(&mut self, key: BlockKey) {
-        let Some(block) = self.blocks.get(&key) else {
-            return;
-        };
+        let block = self.blocks.get(&key).expect(known::BLOCK);
         if !self.is_hung(block) {
             return;
         }
         let waiting = block.waiting.clone();
-        if let Some(block) = self.blocks.get_mut(&key) {
-            block.waiting.clear();
-        }
+        self.blocks
+            .get_mut(&key)
+            .expect(known::BLOCK)
+            .waiting
+            .clear();
         for id in waiting {
             self.requeue(id);
         }
     }
 
-    /// The claim's write was not carried out: it waits for the next one.
+    /// The claim's write was not carried out: it waits for the next one. Unless nobody wants it any
+    /// more since the write was sent.
     pub(super) fn back_to_block(&mut self, id: ClaimId, key: BlockKey) {
-        let Some(claim) = self.claims.get_mut(&id) else {
+        let Some(claim) = self.claims.get(&id) else {
             return;
         };
+        assert!(
+            matches!(claim.at, ClaimAt::Place(place) if place.block == key),
+            "what comes back from a write was in it"
+        );
+        self.wait_for_block(id, key);
+    }
+
+    fn wait_for_block(&mut self, id: ClaimId, key: BlockKey) {
+        let claim = self.claims.get_mut(&id).expect(known::CLAIM);
         claim.at = ClaimAt::Block(key);
-        if let Some(block) = self.blocks.get_mut(&key) {
-            block.waiting.push(id);
-        }
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+        block.waiting.push(id);
     }
 
     /// The claim's write was acknowledged.
@@ -225,30 +215,25 @@ impl Agent {
         let Some(claim) = self.claims.remove(&id) else {
             return;
         };
-        if let Some(pod) = self.pods.get_mut(&claim.pod) {
-            pod.claims.retain(|other| *other != id);
-        }
+        let pod = self.pods.get_mut(&claim.pod).expect(known::POD);
+        pod.claims.retain(|other| *other != id);
         self.touched_pods.insert(claim.pod);
     }
 
     /// Nobody wants the claim any more. One that is inside a write ends with that write.
     pub(super) fn drop_claim(&mut self, id: ClaimId) {
-        let Some(claim) = self.claims.get(&id) else {
-            return;
-        };
+        let claim = self.claims.get(&id).expect(known::CLAIM);
         match claim.at {
             ClaimAt::Place(_) => return,
             ClaimAt::Queue => {
-                let pool = claim.pools[0];
-                if let Some(pool) = self.pools.get_mut(&pool) {
-                    pool.queue.retain(|other| *other != id);
-                }
-                self.touched_pools.insert(pool);
+                let first = claim.pools[0];
+                let pool = self.pools.get_mut(&first).expect(known::POOL);
+                pool.queue.retain(|other| *other != id);
+                self.touched_pools.insert(first);
             }
             ClaimAt::Block(key) => {
-                if let Some(block) = self.blocks.get_mut(&key) {
-                    block.waiting.retain(|other| *other != id);
-                }
+                let block = self.blocks.get_mut(&key).expect(known::BLOCK);
+                block.waiting.retain(|other| *other != id);
             }
         }
         self.claim_done(id);
@@ -257,9 +242,7 @@ impl Agent {
     /// Sends as many queued claims of a pool to blocks as there is room known of.
     pub(super) fn place_claims(&mut self, id: PoolId) {
         loop {
-            let Some(pool) = self.pools.get(&id) else {
-                return;
-            };
+            let pool = self.pools.get(&id).expect(known::POOL);
             if pool.pool.is_none() || pool.paused {
                 return;
             }
@@ -287,35 +270,33 @@ impl Agent {
                 self.search_needed(id);
                 return;
             };
-            if let Some(pool) = self.pools.get_mut(&id) {
-                pool.queue.pop_front();
-            }
-            if let Some(claim) = self.claims.get_mut(&claim_id) {
-                claim.at = ClaimAt::Block(key);
-                if let Some(block) = self.blocks.get_mut(&key) {
-                    block.waiting.push(claim_id);
-                }
-                self.touched_blocks.insert(key);
-            }
+            let pool = self.pools.get_mut(&id).expect(known::POOL);
+            let front = pool.queue.pop_front();
+            assert_eq!(front, Some(claim_id), "the first of the queue is served");
+            self.wait_for_block(claim_id, key);
+            self.touched_blocks.insert(key);
         }
     }
 
     fn wanted_block(&mut self, wanted: &Wanted) -> Option<BlockKey> {
+        let place = Place {
+            block: wanted.block,
+            ordinal: wanted.ordinal,
+        };
+        let is_held = self.holdings.contains_key(&place);
         let block = self.block_entry(wanted.block)?;
         // Unknown content: the write finds out.
         let free = block.stored.is_none()
             || block.base.is_available(wanted.ordinal) && !block.withheld.contains(&wanted.ordinal)
             || matches!(block.base.get(wanted.ordinal),
                 Some(crate::core::holder::Record::Reserved(name)) if *name == wanted.reservation);
-        (free && !block.unusable && block.trusted).then_some(wanted.block)
+        (free && !is_held && !block.unusable && block.trusted).then_some(wanted.block)
     }
 
     /// The ordinal that a claim insists on is held: an ADD that asked for it is refused, a
     /// reservation's claim waits for the old binding's end.
     fn wanted_is_taken(&mut self, id: ClaimId) {
-        let Some(claim) = self.claims.get(&id) else {
-            return;
-        };
+        let claim = self.claims.get(&id).expect(known::CLAIM);
         let (request, pod) = (claim.request, claim.pod.clone());
         let reserved = !claim.reservation().is_empty();
         let block = claim.wanted.as_ref().map(|wanted| wanted.block);
@@ -412,9 +393,7 @@ impl Agent {
     /// Enters a block among those with room, if it has some. Own blocks come first, others in an
     /// order that differs from node to node.
     pub(super) fn offer_block(&mut self, key: BlockKey) {
-        let Some(block) = self.blocks.get(&key) else {
-            return;
-        };
+        let block = self.blocks.get(&key).expect(known::BLOCK);
         if block.unusable || block.room() == 0 {
             return;
         }
@@ -444,9 +423,7 @@ impl Agent {
     /// A waiting ADD takes over a reservation of this node whose Pod has no ADD yet.
     pub(super) fn take_over(&mut self, id: PoolId) {
         loop {
-            let Some(pool) = self.pools.get(&id) else {
-                return;
-            };
+            let pool = self.pools.get(&id).expect(known::POOL);
             let Some(claim_id) = pool.queue.iter().copied().find(|claim| {
                 let waits = self
                     .claims
@@ -489,26 +466,10 @@ impl Agent {
                 (since.unwrap_or(BootTime::NEVER), **place)
             });
             let Some((&place, _)) = victim else { return };
-            let Some(old) = self.remove_holding(place) else {
-                return;
-            };
-            let Some(pool) = self.pools.get_mut(&id) else {
-                return;
-            };
+            let old = self.remove_holding(place).expect("it was just found");
+            let pool = self.pools.get_mut(&id).expect(known::POOL);
             pool.queue.retain(|claim| *claim != claim_id);
-            let Some(claim) = self.claims.get_mut(&claim_id) else {
-                return;
-            };
-            claim.at = ClaimAt::Place(place);
-            let network = claim.asker.other_network().map(str::to_owned);
-            let holding = super::Holding {
-                pod: claim.pod.clone(),
-                pod_name: claim.pod_name.clone(),
-                state: Hold::Unbound,
-                reservation: String::new(),
-            };
-            self.put_holding(place, holding);
-            self.claimed_for.insert(place, network);
+            self.pin_claim(claim_id, place);
             // The claim ends when a version of the block shows the new holder: `settle_pod`.
             self.touched_blocks.insert(place.block);
             self.touched_pods.insert(old.pod);

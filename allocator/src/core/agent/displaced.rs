@@ -3,18 +3,18 @@
 //! records must go: the agent says so and, where it is certain that its own incarnation was buried,
 //! deletes its own Pod. The kubelet then ends the sandbox, and the Pod's owner makes another.
 
-use super::{Agent, Place, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use super::Agent;
+use super::errands::Purpose;
+use super::memory::Place;
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Preconditions};
 use crate::core::objects::{Kind, ObjectKey, Uid};
-use crate::ports::{ApiError, Preconditions};
 
 impl Agent {
     /// The last version of the block says that the place is another machine's, while an attachment
     /// of this node stands on it.
     pub(super) fn address_taken(&mut self, place: Place) {
-        let Some(holding) = self.holdings.get(&place) else {
-            return;
-        };
+        let holding = self.holdings.get(&place).expect("it stands on a hold");
         let (uid, name) = (holding.pod.clone(), holding.pod_name.clone());
         let is_known = self.pods.get(&uid).is_some_and(|pod| pod.is_displaced);
         if is_known {

@@ -3,9 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, HostPart, Purpose, Timer};
+use super::Agent;
+use super::errands::{Purpose, StartStep};
+use super::host::HostPart;
+use super::pods::PodState;
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::block::Block;
-use crate::core::call::{ApiReply, ApiRequest};
 use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::identity::EpochId;
@@ -16,7 +20,6 @@ use crate::core::objects::{
 };
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, Part};
 
 /// Condition of a `BerthNode`: an incarnation of the same boot was buried.
 const CONDITION_REVIVED: &str = "BuriedWhileAlive";
@@ -89,6 +92,16 @@ impl EpochView {
         BootTime::new(self.valid_until.since_boot().saturating_sub(valid))
     }
 
+    /// Whether the object was seen with this incarnation in it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// Whether a request about the object is out.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
+    }
+
     /// The incarnation, once it stands in the object.
     pub(super) fn id(&self) -> Option<&EpochId> {
         self.id.as_ref()
@@ -145,7 +158,7 @@ impl Agent {
         let waiting = !self.adds.is_empty()
             || !self.claims.is_empty()
             || self.epoch.blocks_missing
-            || self.pods.values().any(super::pods::PodState::awaits_add);
+            || self.pods.values().any(PodState::awaits_add);
         let idle_until = self.epoch.last_sent + self.config.policy.epoch_refresh_idle;
         if waiting || self.now >= idle_until {
             self.read_epoch();
@@ -186,6 +199,10 @@ impl Agent {
         next.spec.blocks = self.own_block_names();
         self.state_displaced(&mut next);
         self.parts.state_in(&mut next, self.wall);
+        assert!(
+            !self.epoch.in_flight,
+            "one request about the own object at a time"
+        );
         self.epoch.blocks_missing = false;
         self.epoch.wrote = true;
         self.epoch.in_flight = true;
@@ -267,6 +284,7 @@ impl Agent {
         planned: Option<Box<BerthNode>>,
         result: Result<ApiReply, ApiError>,
     ) {
+        assert!(self.epoch.in_flight, "what was answered was asked");
         self.epoch.in_flight = false;
         match (result, planned) {
             (Ok(ApiReply::Object(Object::BerthNode(object))), None) => {
@@ -378,35 +396,35 @@ impl Agent {
                 self.write_epoch(next);
             }
             // Dead, of an earlier boot, or foreign and waited out: a new incarnation.
-            state => {
-                let mut former = object.spec.former.clone();
-                let state = if state == EpochState::Dead {
-                    state
-                } else {
-                    EpochState::Dying
-                };
-                former.push(FormerEpoch {
-                    epoch: object.spec.epoch,
-                    state,
-                    other: Fields::new(),
-                });
-                let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
-                if self.epoch.is_revived {
-                    let message = format!("epoch {} was buried", object.spec.epoch);
-                    let condition =
-                        Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
-                            .observed(object.metadata.generation);
-                    state_condition(&mut next.spec.conditions, condition, self.wall);
-                }
-                next.metadata = object.metadata;
-                next.other = object.other;
-                next.spec.other = object.spec.other;
-                next.metadata
-                    .annotations
-                    .remove(crate::core::objects::ANNOTATION_BURY);
-                self.write_epoch(next);
-            }
+            _ => self.write_next_incarnation(object),
         }
+    }
+
+    fn write_next_incarnation(&mut self, object: BerthNode) {
+        let mut former = object.spec.former.clone();
+        let state = match object.spec.state {
+            EpochState::Dead => EpochState::Dead,
+            EpochState::Live | EpochState::Dying => EpochState::Dying,
+        };
+        former.push(FormerEpoch {
+            epoch: object.spec.epoch,
+            state,
+            other: Fields::new(),
+        });
+        let mut next = self.fresh_object(object.spec.epoch.saturating_add(1), former);
+        if self.epoch.is_revived {
+            let message = format!("epoch {} was buried", object.spec.epoch);
+            let condition = Condition::new(CONDITION_REVIVED, "True", "BuriedWhileAlive", message)
+                .observed(object.metadata.generation);
+            state_condition(&mut next.spec.conditions, condition, self.wall);
+        }
+        next.metadata = object.metadata;
+        next.other = object.other;
+        next.spec.other = object.spec.other;
+        next.metadata
+            .annotations
+            .remove(crate::core::objects::ANNOTATION_BURY);
+        self.write_epoch(next);
     }
 
     /// Another incarnation stands in the own object: a clone of this machine. It may have answered
@@ -458,7 +476,7 @@ impl Agent {
             if had_one {
                 self.distrust_all();
             } else {
-                self.startup_done(super::startup::Step::Epoch);
+                self.startup_done(StartStep::Epoch);
             }
         }
         let pods: Vec<_> = self

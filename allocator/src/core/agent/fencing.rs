@@ -3,7 +3,9 @@
 //! this agent was acknowledged. That write is what makes the earlier one dead; a read settles
 //! nothing, because the earlier write may still be carried out after it.
 
-use super::{Agent, BlockKey};
+use super::Agent;
+use super::known;
+use super::memory::BlockKey;
 use crate::core::journal::Entry;
 
 impl Agent {
@@ -13,9 +15,7 @@ impl Agent {
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
         let now = self.now;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         block.trusted = false;
         block.stale = true;
         block.free_by = now;
@@ -43,9 +43,7 @@ impl Agent {
     /// The block, as just read, has records of this machine that this process did not write. If no
     /// journal named it, one that was lost did: what an earlier process sent may still be on its way.
     pub(super) fn fence_unknown(&mut self, key: BlockKey) {
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         if !block.unfenced {
             return;
         }

@@ -1,14 +1,17 @@
 //! What memory says that this agent holds: to enter it, to end it, to have it compared with the
 //! blocks. The write that follows is `blocks`' business.
 
-use super::{Agent, Holding, Place, Timer};
+use super::Agent;
+use super::known;
+use super::memory::{Holding, Place};
+use super::timers::Timer;
 
 impl Agent {
     pub(super) fn put_holding(&mut self, place: Place, holding: Holding) {
         if let Some(before) = self.holdings.get(&place)
             && before.pod != holding.pod
-            && let Some(pod) = self.pods.get_mut(&before.pod)
         {
+            let pod = self.pods.get_mut(&before.pod).expect(known::POD);
             pod.places.retain(|other| *other != place);
         }
         let pod = self.pod_entry(&holding.pod, &holding.pod_name);
@@ -26,9 +29,9 @@ impl Agent {
         if block.is_none_or(|block| block.unfenced) {
             self.lost.explain(place);
         }
-        if let Some(pod) = self.pods.get_mut(&holding.pod) {
-            pod.places.retain(|other| *other != place);
-        }
+        let pod = self.pods.get_mut(&holding.pod).expect(known::POD);
+        assert!(pod.places.contains(&place), "a Pod knows its places");
+        pod.places.retain(|other| *other != place);
         self.touched_pods.insert(holding.pod.clone());
         Some(holding)
     }
@@ -41,9 +44,8 @@ impl Agent {
 
     /// Ends a hold, and sees to it that its record is freed in time.
     pub(super) fn let_go(&mut self, place: Place) {
-        if self.remove_holding(place).is_none() {
-            return;
-        }
+        let held = self.remove_holding(place);
+        assert!(held.is_some(), "what is let go is held");
         let tight = self
             .pools
             .get(&place.block.pool)

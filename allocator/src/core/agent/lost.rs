@@ -16,15 +16,20 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Agent;
+use super::boundary::Output;
+use super::errands::Purpose;
+use super::known;
+use super::memory::{BlockKey, Hold, Holding, Place};
+use super::releases::Attached;
 use super::rights::FIRST_INTERFACE;
-use super::{Agent, Hold, Place, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
 use crate::core::holder::{Holder, decode_records};
 use crate::core::journal::{Binding, Damage, Entry, State};
 use crate::core::objects::{AddressBlock, Kind, Object, Uid};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
 /// What is known of what the journal does not say.
 #[derive(Default)]
@@ -124,7 +129,7 @@ impl Agent {
     pub(super) fn journal_damaged(&mut self, damage: Damage) {
         self.count("berth_journal_damaged_total");
         self.event("JournalDamaged", format!("{damage}; it is kept aside"));
-        self.out.push(super::Output::SetJournalAside);
+        self.out.push(Output::SetJournalAside);
     }
 
     /// Whether the journal of this boot is lost; `known_before`: this machine was at work in this
@@ -150,7 +155,7 @@ impl Agent {
     /// the place is nobody else's. If it was only claimed, by a write that got no answer: that write
     /// did not do it.
     pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
-        let is_claim = |holding: &super::Holding| holding.state == Hold::Unbound;
+        let is_claim = |holding: &Holding| holding.state == Hold::Unbound;
         if self.holdings.get(&place).is_some_and(is_claim) {
             self.holding_vanished(place);
             self.lost.withdraw(place);
@@ -162,7 +167,7 @@ impl Agent {
         self.remove_holding(place);
         self.put_holding(
             place,
-            super::Holding {
+            Holding {
                 pod: holder.pod_uid.clone(),
                 pod_name: holder.pod_name.clone(),
                 state: Hold::Lost,
@@ -203,9 +208,13 @@ impl Agent {
 
     /// Ends an unbound hold, unless it is in doubt: then the runtime has the word.
     pub(super) fn give_up(&mut self, place: Place) {
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
+        let holding = self.holdings.get_mut(&place);
+        let holding = holding.expect("what is given up is held");
+        assert_eq!(
+            holding.state,
+            Hold::Unbound,
+            "what is bound is not given up"
+        );
         if self.lost.doubtful.contains(&place) {
             holding.state = Hold::Lost;
             self.list_sandboxes();
@@ -430,7 +439,7 @@ impl Agent {
 
     fn is_journaled(&self, (pool, index): &(String, u64)) -> bool {
         self.pool_ids.get(pool).is_some_and(|id| {
-            let key = super::BlockKey {
+            let key = BlockKey {
                 pool: *id,
                 index: *index,
             };
@@ -467,17 +476,18 @@ impl Agent {
 
     fn attach_lost(&mut self, place: Place, attachment: &Attachment, netns: &str) {
         let now = self.now;
-        let Some(pool) = self.pools.get(&place.block.pool) else {
-            return;
-        };
+        let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         let Some(geometry) = &pool.pool else { return };
         let ordinal = place.block.index * u64::from(geometry.block_size) + u64::from(place.ordinal);
         let Some(answer) = geometry.allocation(ordinal) else {
             return;
         };
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
+        let holding = self.holdings.get_mut(&place).expect("it was just found");
+        assert_eq!(
+            holding.state,
+            Hold::Lost,
+            "only what is lost is found again"
+        );
         holding.state = Hold::Attached(attachment.clone());
         let binding = Binding {
             attachment: attachment.clone(),
@@ -491,7 +501,7 @@ impl Agent {
             answer,
             at: now,
         };
-        let attached = super::Attached {
+        let attached = Attached {
             binding: binding.clone(),
             place,
             releasing: None,

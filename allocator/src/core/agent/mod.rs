@@ -1,403 +1,91 @@
 //! The agent of one node: a state machine from inputs to outputs. It decides; it waits for nothing,
 //! reads no clock and touches nothing.
 //!
-//! What it knows, and where:
-//! - per block ([`blocks`]): the last version seen, whether a write is in flight, the claims that
-//!   wait for it, and whether the block may be trusted ([`fencing`]);
-//! - per ordinal that it holds: a [`Holding`], whose absence from memory is what frees a record
-//!   (the difference between holdings and records is written, never a list of operations);
-//! - per Pod UID ([`pods`]): whether it is wanted here, and its ordinals;
-//! - per attachment ([`releases`]): the answered ADD, from the journal.
+//! Its state is one struct, because most rules look at several parts of it; each rule is in the room
+//! of its idea, as methods:
+//!
+//! | room | what is decided there |
+//! |---|---|
+//! | [`boundary`], [`policy`] | nothing: inputs, outputs, who the agent is, durations and bounds |
+//! | [`memory`], [`block_state`], [`bounded`] | nothing: the names and facts that the rest speaks of |
+//! | [`errands`], [`timers`], [`reports`] | what is asked, when, and what people are told |
+//! | [`startup`], [`journaling`], [`lost`] | from process start to service; what a lost journal means |
+//! | [`epochs`], [`fencing`], [`displaced`] | which incarnation this is, and what it may believe |
+//! | [`watches`], [`pools`], [`namespaces`], [`set_aside`] | what the API shows, and what cannot be read |
+//! | [`pods`], [`rights`], [`unasked`] | who is to have an address, from which pools, for how long |
+//! | [`claims`], [`search`] | which block an ordinal is asked of |
+//! | [`plan`], [`blocks`], [`holdings`] | what is held, and the one write that makes a block say so |
+//! | [`requests`], [`releases`], [`orders`] | what plugins ask, and how attachments end |
+//! | [`parts`], [`host`] | what is lost on the host, and what waits for it |
+//!
+//! What must hold between any two inputs is in [`invariants`].
+//!
+//! The absence of a [`Holding`](memory::Holding) from memory is what frees a record: the difference
+//! between holdings and records is written, never a list of operations.
 
+mod block_state;
 mod blocks;
+mod boundary;
+mod bounded;
 mod claims;
 mod displaced;
 mod epochs;
+mod errands;
 mod fencing;
 mod holdings;
+mod host;
+mod invariants;
+mod journaling;
+mod known;
 mod lost;
+mod memory;
 mod namespaces;
 mod orders;
 mod parts;
 mod plan;
 mod pods;
 mod policy;
-mod pool_check;
+mod pools;
 mod releases;
+mod reports;
 mod requests;
 mod rights;
 mod search;
 mod set_aside;
 mod startup;
 mod state;
-mod tombstones;
+mod timers;
 mod unasked;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use parts::{Finding, HostPart, PartState};
+pub use boundary::{AgentConfig, Input, Output};
+pub use host::{Finding, HostPart, PartState};
 pub use policy::Policy;
+pub use reports::COUNTERS;
 pub use state::AgentState;
 
-use super::call::{ApiReply, ApiRequest, CallId, ProbeId, WatchId};
-use super::exchange::{PluginRequest, PodReference, Probe, RequestId, Response, Sandbox};
+use super::api::{CallId, WatchId};
+use super::exchange::{Attachment, PluginRequest, Probe, ProbeId, RequestId, Response, SpoolEntry};
 use super::hash::mix;
-use super::journal::{self, Entry};
-use super::objects::{AddressPoolSpec, BerthNode, ObjectKey, Uid};
-use super::pool::Pool;
-use super::set_aside::SetAside;
+use super::journal;
+use super::objects::{ObjectKey, SetAside, Uid};
 use super::time::{BootTime, WallTime};
-use crate::ports::{
-    ApiError, LocalError, Metric, SpoolEntry, SpoolId, Subject, WatchEvent, WatchQuery,
-};
 
-use blocks::BlockState;
-use claims::{Claim, ClaimId};
+use block_state::BlockState;
+use bounded::BoundedSet;
+use claims::Claim;
 use epochs::EpochView;
+use errands::{ProbePurpose, Purpose, StartStep, Watched};
+use memory::{BlockKey, ClaimId, Holding, Place, PoolId};
 use pods::PodState;
-use releases::{Attached, Ended};
+use pools::PoolState;
+use releases::Attached;
 use requests::PendingAdd;
-use search::Search;
 use startup::Phase;
-
-/// Who the agent is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentConfig {
-    /// Name of the Node object.
-    pub node_name: String,
-    /// The machine's name: unique among machines, the same from boot to boot (see
-    /// [`super::naming`]).
-    pub machine_id: String,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
-    /// Network name of the node's default network: for it the pool of a Pod is known before ADD.
-    /// Empty: nothing is claimed before an ADD.
-    pub default_network: String,
-    /// Whether a Pod is deleted whose address another has after this machine was buried alive. Off,
-    /// it is only reported, and two Pods have one address until somebody acts.
-    pub removes_displaced_pods: bool,
-    /// Durations and bounds.
-    pub policy: Policy,
-    /// The rule to break.
-    #[cfg(feature = "mutants")]
-    pub mutant: Option<super::Mutant>,
-}
-
-impl AgentConfig {
-    /// A configuration with the standard policy.
-    pub fn new(node_name: &str, machine_id: &str, boot_id: &str) -> Self {
-        Self {
-            node_name: node_name.to_owned(),
-            machine_id: machine_id.to_owned(),
-            boot_id: boot_id.to_owned(),
-            default_network: String::new(),
-            removes_displaced_pods: true,
-            policy: Policy::STANDARD,
-            #[cfg(feature = "mutants")]
-            mutant: None,
-        }
-    }
-}
-
-/// What happens to an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The process started. First, and once.
-    Start,
-    /// The journal is locked; its bytes.
-    JournalOpened(Result<Vec<u8>, LocalError>),
-    /// Appending failed, and with it the answers to these ADDs, which were told so.
-    AppendFailed {
-        /// Their requests.
-        refused: Vec<RequestId>,
-    },
-    /// A plugin asks. For ADD and DEL with a namespace path: what a look at the path showed.
-    Request {
-        /// What it asks.
-        request: Box<PluginRequest>,
-        /// The look.
-        probe: Option<Probe>,
-    },
-    /// The plugin is gone.
-    Closed(RequestId),
-    /// The apiserver answered.
-    Api {
-        /// Which request.
-        call: CallId,
-        /// How.
-        result: Result<ApiReply, ApiError>,
-    },
-    /// A watch delivered, or could not be opened (`Closed`, `Expired`).
-    Watch {
-        /// Which watch.
-        watch: WatchId,
-        /// What, in order. Events that are ready together should come together: the Pods of a burst
-        /// then share their writes.
-        events: Vec<WatchEvent>,
-    },
-    /// The time last asked for by [`Output::Wake`] is there.
-    Wake,
-    /// A look at a path.
-    Probed {
-        /// Which.
-        probe: ProbeId,
-        /// What it showed.
-        result: Probe,
-    },
-    /// Some path may have vanished.
-    NamespacesChanged,
-    /// The spool may have a new entry.
-    SpoolChanged,
-    /// The spool's entries.
-    Spool(Result<Vec<SpoolEntry>, LocalError>),
-    /// The runtime's sandboxes.
-    Sandboxes(Result<Vec<Sandbox>, LocalError>),
-    /// What a look at parts of the host found.
-    Parts(Vec<Finding>),
-}
-
-/// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
-/// before the outputs after it begin, and where it failed, [`Response::Added`] among them is
-/// replaced by a failure and a write is answered as not applied, without being sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Lock the journal and read it.
-    OpenJournal,
-    /// Append to the journal.
-    Append(Vec<u8>),
-    /// Replace the journal's content.
-    Compact(Vec<u8>),
-    /// Ask the apiserver.
-    Call {
-        /// To recognize the answer by.
-        call: CallId,
-        /// What.
-        request: ApiRequest,
-    },
-    /// Open a watch.
-    Watch {
-        /// To recognize its events by.
-        watch: WatchId,
-        /// What.
-        query: WatchQuery,
-    },
-    /// Close a watch.
-    Unwatch(WatchId),
-    /// Send [`Input::Wake`] at this time; replaces the time asked for before.
-    Wake(BootTime),
-    /// Look at a path.
-    Probe {
-        /// To recognize the answer by.
-        probe: ProbeId,
-        /// The path.
-        path: String,
-    },
-    /// List the spool.
-    ListSpool,
-    /// Remove an entry of the spool.
-    RemoveSpool(SpoolId),
-    /// Set an unreadable entry aside.
-    SetSpoolAside(SpoolId),
-    /// List the runtime's sandboxes.
-    ListSandboxes,
-    /// Answer a plugin.
-    Reply {
-        /// Which request.
-        request: RequestId,
-        /// What.
-        response: Response,
-    },
-    /// Count.
-    Metric(Metric),
-    /// Tell the operator.
-    Event {
-        /// About what.
-        subject: Subject,
-        /// Reason.
-        reason: &'static str,
-        /// Message.
-        message: String,
-    },
-    /// Keep the journal as it is for people to look at, before it is replaced.
-    SetJournalAside,
-}
-
-/// The counters that an agent moves, with what they count.
-pub const COUNTERS: [(&str, &str); 14] = [
-    ("berth_add_failed_total", "ADDs answered with a failure"),
-    (
-        "berth_add_refused_total",
-        "ADDs refused at once: too late or too many",
-    ),
-    (
-        "berth_displaced_total",
-        "Attachments whose address another machine holds",
-    ),
-    ("berth_fences_total", "Writes that made an earlier one dead"),
-    (
-        "berth_journal_failures_total",
-        "Entries that the journal did not take",
-    ),
-    (
-        "berth_journal_damaged_total",
-        "Journals with damage in them",
-    ),
-    (
-        "berth_pods_removed_total",
-        "Displaced Pods that the agent deleted",
-    ),
-    (
-        "berth_pool_exhausted_total",
-        "Searches that found no free address",
-    ),
-    (
-        "berth_pool_fallbacks_total",
-        "Claims that went on to the next admissible pool",
-    ),
-    (
-        "berth_reservations_excluded_total",
-        "Reserved ordinals given back because a rule excludes their Pod now",
-    ),
-    (
-        "berth_reservations_unasked_total",
-        "Reservations given back because no ADD asked for them",
-    ),
-    (
-        "berth_takeovers_total",
-        "Reservations that a waiting ADD took over",
-    ),
-    (
-        "berth_unknown_outcomes_total",
-        "Block writes without an answer",
-    ),
-    (
-        "berth_young_addresses_total",
-        "Times that a cool-down was waived",
-    ),
-];
-
-/// Names a pool object (name and UID) within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PoolId(u32);
-
-/// Names a block within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct BlockKey {
-    pool: PoolId,
-    index: u64,
-}
-
-/// Names an ordinal within this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    block: BlockKey,
-    ordinal: u16,
-}
-
-/// What memory says of an ordinal that this agent holds or wants to hold. It may be answered only
-/// when the block is trusted and its last version agrees: see [`Agent::is_answerable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Holding {
-    pod: Uid,
-    pod_name: String,
-    state: Hold,
-    /// The reservation that the ordinal returns to, or empty.
-    reservation: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Hold {
-    /// Follows its Pod.
-    Unbound,
-    /// Follows the namespace of this attachment, which may be releasing.
-    Attached(super::exchange::Attachment),
-    /// The journal that knew the attachment is lost.
-    Lost,
-}
-
-/// A pool as this agent sees it.
-struct PoolState {
-    name: String,
-    /// Its geometry, as last approved.
-    pool: Option<Pool>,
-    /// Its spec as last seen, approved or not: whom it admits is no matter of approval.
-    rules: AddressPoolSpec,
-    /// No new claims: not approved as it is now, or being deleted.
-    paused: bool,
-    /// Claims that no block was found for.
-    queue: std::collections::VecDeque<ClaimId>,
-    /// Blocks in memory that may have room, in order of preference.
-    open: BTreeSet<(u64, u64)>,
-    /// How many of this node's own blocks were tried, and among how many nodes they were dealt.
-    cursor: u64,
-    search: Search,
-    /// When a write or read of one of its blocks was last answered.
-    answered_at: BootTime,
-    /// Nothing was to be had but ordinals that rest: until then they count as rested.
-    rest_waived_until: BootTime,
-    /// Freed ordinals are left to others in turn while the pool is exhausted.
-    leave_next_freed: bool,
-    /// A read that confirms the pool after blocks were created.
-    check: PoolCheck,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PoolCheck {
-    Idle,
-    InFlight { again: bool },
-}
-
-/// What a request to the apiserver was for.
-#[derive(Clone, Debug)]
-enum Purpose {
-    Startup(startup::Step),
-    Epoch {
-        sent: BootTime,
-        planned: Option<Box<BerthNode>>,
-    },
-    BlockRead(BlockKey),
-    BlockWrite(BlockKey),
-    PoolCheck(PoolId),
-    Search(PoolId),
-    PodOfAdd(RequestId),
-    Namespace(String),
-    NodeLabels,
-    Relist(startup::Watched),
-    RemovePod(Uid),
-    Survey,
-}
-
-/// What a look at a path was for.
-#[derive(Clone, Debug)]
-enum ProbePurpose {
-    BeforeReply(RequestId),
-    Release(super::exchange::Attachment),
-    Sweep(super::exchange::Attachment),
-    Order(super::exchange::Attachment),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Startup(startup::Step),
-    SettleGrace,
-    Epoch,
-    Block(BlockKey),
-    Search(PoolId),
-    PoolCheck(PoolId),
-    Add(RequestId),
-    Release(super::exchange::Attachment),
-    Reopen(startup::Watched),
-    Sweep,
-    Reassert,
-    Sandboxes,
-    Pod(Uid),
-    RemovePod(Uid),
-    Namespace(String),
-    Unasked(Uid),
-    /// To open or write the journal again after a failure.
-    Journal,
-    Survey,
-}
+use timers::Timer;
+use watches::Subscription;
 
 /// The agent.
 pub struct Agent {
@@ -409,14 +97,14 @@ pub struct Agent {
     last_id: u64,
     out: Vec<Output>,
     phase: Phase,
-    loading: BTreeSet<startup::Step>,
+    loading: BTreeSet<StartStep>,
     early: Vec<(PluginRequest, Option<Probe>)>,
     early_spool: Vec<SpoolEntry>,
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
     /// Bindings in pools that are not known (any more): kept in the journal, for when they are.
-    poolless: BTreeMap<super::exchange::Attachment, (journal::Binding, Option<BootTime>)>,
+    poolless: BTreeMap<Attachment, (journal::Binding, Option<BootTime>)>,
     node_labels: BTreeMap<String, String>,
     node_uid: Uid,
     epoch: EpochView,
@@ -428,7 +116,7 @@ pub struct Agent {
     /// What reservations among them keep.
     kept: set_aside::Kept,
     /// Why a step of the start has to be taken again.
-    startup_errors: BTreeMap<startup::Step, String>,
+    startup_errors: BTreeMap<StartStep, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
     /// For which network each holding of this process was claimed; none: the default one.
@@ -437,9 +125,15 @@ pub struct Agent {
     pods: BTreeMap<Uid, PodState>,
     claims: BTreeMap<ClaimId, Claim>,
     adds: BTreeMap<RequestId, PendingAdd>,
-    attachments: BTreeMap<super::exchange::Attachment, Attached>,
-    ended: Ended,
-    tombstones: tombstones::Tombstones,
+    attachments: BTreeMap<Attachment, Attached>,
+    /// Attachments that ended, so that a repeated DEL does not look like an early one. One that was
+    /// forgotten leaves a tombstone at its next DEL, which refuses only an ADD of the same container
+    /// in the same namespace path.
+    ended: BoundedSet<Attachment>,
+    /// DELs that met no answered ADD, each with the namespace's path: an ADD of the same that comes
+    /// after its DEL is late, for its caller is gone. Where one was forgotten, only the look at the
+    /// path refuses such an ADD.
+    tombstones: BoundedSet<(Attachment, String)>,
     lost: lost::Lost,
     sweep: releases::Sweep,
     orders: orders::Orders,
@@ -449,8 +143,8 @@ pub struct Agent {
     /// Blocks whose first entry is on its way to the journal.
     entering: Vec<BlockKey>,
     calls: BTreeMap<CallId, Purpose>,
-    watches: BTreeMap<WatchId, startup::Watched>,
-    watched: BTreeMap<startup::Watched, startup::Subscription>,
+    watches: BTreeMap<WatchId, Watched>,
+    watched: BTreeMap<Watched, Subscription>,
     probes: BTreeMap<ProbeId, ProbePurpose>,
     timers: BTreeSet<(BootTime, Timer)>,
     armed: BTreeMap<Timer, BootTime>,
@@ -495,8 +189,8 @@ impl Agent {
             claims: BTreeMap::new(),
             adds: BTreeMap::new(),
             attachments: BTreeMap::new(),
-            ended: Ended::new(config.policy.ended_count_max),
-            tombstones: tombstones::Tombstones::new(config.policy.tombstone_count_max),
+            ended: BoundedSet::new(config.policy.ended_count_max),
+            tombstones: BoundedSet::new(config.policy.tombstone_count_max),
             lost: lost::Lost::default(),
             sweep: releases::Sweep::default(),
             orders: orders::Orders::default(),
@@ -536,6 +230,7 @@ impl Agent {
         }
         self.dispatch(input);
         self.settle();
+        self.assert_settled();
         let next = self.timers.first().map_or(BootTime::NEVER, |(at, _)| *at);
         if next != self.wake {
             self.wake = next;
@@ -562,7 +257,7 @@ impl Agent {
                             if self.is_mutant(super::Mutant::AllOrNothingDecode)
                                 && event.shows_set_aside() =>
                         {
-                            WatchEvent::Closed
+                            super::api::WatchEvent::Closed
                         }
                         event => event,
                     };
@@ -613,169 +308,13 @@ impl Agent {
         }
     }
 
-    fn api_answered(&mut self, call: CallId, result: Result<ApiReply, ApiError>) {
-        #[cfg(feature = "mutants")]
-        let result = match result {
-            Ok(reply)
-                if self.is_mutant(super::Mutant::AllOrNothingDecode) && reply.shows_set_aside() =>
-            {
-                Err(super::set_aside::whole_answer_unreadable())
-            }
-            result => result,
-        };
-        let Some(purpose) = self.calls.remove(&call) else {
-            return;
-        };
-        match purpose {
-            Purpose::Startup(step) => self.startup_answered(step, result),
-            Purpose::Epoch { sent, planned } => self.epoch_answered(sent, planned, result),
-            Purpose::BlockRead(block) => self.block_read(block, result),
-            Purpose::BlockWrite(block) => self.block_written(block, result),
-            Purpose::PoolCheck(pool) => self.pool_checked(pool, &result),
-            Purpose::Search(pool) => self.search_answered(pool, result),
-            Purpose::PodOfAdd(request) => self.pod_of_add_read(request, result),
-            Purpose::Namespace(name) => self.namespace_read(&name, result),
-            Purpose::NodeLabels => self.node_read(result),
-            Purpose::Relist(watched) => self.relisted(watched, result),
-            Purpose::RemovePod(uid) => self.pod_removed(&uid, result),
-            Purpose::Survey => self.surveyed(result),
-        }
-    }
-
-    fn fire_timers(&mut self) {
-        self.wake = BootTime::NEVER;
-        while let Some((at, _)) = self.timers.first() {
-            if *at > self.now {
-                break;
-            }
-            let Some((_, timer)) = self.timers.pop_first() else {
-                break;
-            };
-            self.armed.remove(&timer);
-            match timer {
-                Timer::Startup(step) => self.startup_step(step),
-                Timer::SettleGrace => self.begin_serving(),
-                Timer::Epoch => self.epoch_timer(),
-                Timer::Block(block) => {
-                    self.leave_hung_write(block);
-                    self.touched_blocks.insert(block);
-                    self.touched_pools.insert(block.pool);
-                }
-                Timer::Search(pool) => self.search_timer(pool),
-                Timer::PoolCheck(pool) => self.check_pool(pool),
-                Timer::Add(request) => self.add_timer(request),
-                Timer::Release(attachment) => self.release_timer(&attachment),
-                Timer::Reopen(watched) => self.reopen(watched),
-                Timer::Sweep => self.sweep_timer(),
-                Timer::Reassert => self.reassert_all(),
-                Timer::Sandboxes => self.list_sandboxes(),
-                Timer::RemovePod(uid) => self.remove_pod(&uid),
-                Timer::Journal => self.journal_timer(),
-                Timer::Survey => self.survey(String::new()),
-                Timer::Pod(uid) | Timer::Unasked(uid) => {
-                    self.touched_pods.insert(uid);
-                }
-                Timer::Namespace(name) => self.touch_namespace(&name),
-            }
-        }
-    }
-
-    /// Arms the timer for `at`, unless it is armed for an earlier time.
-    fn arm(&mut self, timer: Timer, at: BootTime) {
-        if self.armed.get(&timer).is_some_and(|armed| *armed <= at) {
-            return;
-        }
-        self.disarm(&timer);
-        self.armed.insert(timer.clone(), at);
-        self.timers.insert((at, timer));
-    }
-
-    fn disarm(&mut self, timer: &Timer) {
-        if let Some(at) = self.armed.remove(timer) {
-            self.timers.remove(&(at, timer.clone()));
-        }
-    }
-
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
         mix(self.entropy, self.drawn)
     }
 
-    fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    fn call(&mut self, purpose: Purpose, request: ApiRequest) {
-        let call = CallId(self.next_id());
-        self.calls.insert(call, purpose);
-        self.out.push(Output::Call { call, request });
-    }
-
-    fn probe(&mut self, purpose: ProbePurpose, path: &str) {
-        let probe = ProbeId(self.next_id());
-        self.probes.insert(probe, purpose);
-        self.out.push(Output::Probe {
-            probe,
-            path: path.to_owned(),
-        });
-    }
-
-    /// Writes an entry down. Memory must already say what it says: a journal that failed, or has
-    /// grown long, is written anew from memory.
-    fn journal(&mut self, entry: &Entry) {
-        let number = self.journal_frames;
-        let live = self.attachments.len() + self.blocks.len();
-        if self.journal_ok && number < 1024 + 4 * live {
-            self.journal_frames += 1;
-            self.out
-                .push(Output::Append(journal::encode(number, entry)));
-        } else {
-            self.journal_ok = true;
-            self.compact_journal();
-        }
-    }
-
     fn reply(&mut self, request: RequestId, response: Response) {
         self.out.push(Output::Reply { request, response });
-    }
-
-    fn count(&mut self, name: &'static str) {
-        debug_assert!(
-            COUNTERS.iter().any(|(known, _)| *known == name),
-            "{name} is described"
-        );
-        self.out.push(Output::Metric(Metric {
-            name,
-            label: String::new(),
-            increment: 1,
-        }));
-    }
-
-    fn event(&mut self, reason: &'static str, message: String) {
-        self.out.push(Output::Event {
-            subject: Subject::Node,
-            reason,
-            message,
-        });
-    }
-
-    /// An Event on a Pod of this node.
-    fn pod_event(&mut self, uid: &Uid, reason: &'static str, message: String) {
-        let name = self.pods.get(uid).and_then(|pod| pod.name.split_once('/'));
-        let subject = match name {
-            Some((namespace, name)) => Subject::Pod(PodReference {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-                uid: Some(uid.clone()),
-            }),
-            None => Subject::Node,
-        };
-        self.out.push(Output::Event {
-            subject,
-            reason,
-            message,
-        });
     }
 
     /// Whether the rule is to be broken.

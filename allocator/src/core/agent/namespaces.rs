@@ -3,12 +3,13 @@
 //! while an agent needs those of its own Pods, at most once in the time that they are believed, and
 //! only while Pods come.
 
-use super::{Agent, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use super::Agent;
+use super::errands::Purpose;
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::choice::NamespaceFacts;
 use crate::core::objects::{Kind, Object, ObjectKey};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency};
 
 /// What is known of a Namespace.
 #[derive(Default)]
@@ -48,10 +49,9 @@ impl Agent {
         let entropy = self.draw();
         let now = self.now;
         let backoff = self.config.policy.api_retry;
-        let Some(view) = self.namespaces.get_mut(name) else {
-            return;
-        };
-        let sent = view.asked.take().unwrap_or(now);
+        let view = self.namespaces.get_mut(name);
+        let view = view.expect("a Namespace is not forgotten while it is read");
+        let sent = view.asked.take().expect("what was answered was asked");
         if let Ok(ApiReply::Object(Object::Namespace(namespace))) = result {
             view.read = Some((NamespaceFacts::read(&namespace.metadata), sent));
             view.failure_count = 0;

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Agent, Hold, ProbePurpose};
+use super::Agent;
+use super::errands::ProbePurpose;
+use super::memory::Hold;
 use crate::core::exchange::{Attachment, PathState, Probe, Sandbox};
 use crate::core::objects::{ANNOTATION_RELEASE, BerthNode, Uid};
-use crate::ports::LocalError;
+use crate::core::report::LocalError;
 
 /// Orders in one annotation that are obeyed; more come with the next.
 const ORDERS_MAX: usize = 256;

@@ -1,30 +1,166 @@
-//! What the next write of a block would be: worked out from what is held and what waits, and not
-//! yet done. `blocks` writes it.
+//! What the next write of a block would be, worked out from what is held there and who waits: the
+//! difference between holdings and records, never a list of operations. A function of what it is
+//! given; whether its plan is due, and the write, are [`blocks`](super::blocks)' business.
 
-use super::blocks::Rest;
-use super::{Agent, BlockKey, ClaimId, Hold, Holding, Place};
+use super::block_state::{BlockState, Rest};
+use super::memory::{BlockKey, ClaimId, Hold, Holding, Wanted};
 use crate::core::block::Block;
-use crate::core::hash::mix;
 use crate::core::holder::{Holder, HolderState, Record};
+use crate::core::identity::EpochId;
+use crate::core::objects::Uid;
+
+/// An ordinal of the block that this agent holds.
+pub(super) struct Held<'a> {
+    pub(super) ordinal: u16,
+    pub(super) holding: &'a Holding,
+    /// A DEL of its attachment was seen.
+    pub(super) is_releasing: bool,
+}
+
+/// A claim that waits for the block's next write.
+pub(super) struct Asking<'a> {
+    pub(super) id: ClaimId,
+    pub(super) pod: &'a Uid,
+    pub(super) pod_name: &'a str,
+    pub(super) wanted: Option<&'a Wanted>,
+    /// The door lets it in.
+    pub(super) is_admitted: bool,
+}
+
+/// All that a plan is made from.
+pub(super) struct Situation<'a> {
+    pub(super) key: BlockKey,
+    pub(super) own: &'a EpochId,
+    pub(super) block: &'a BlockState,
+    /// Shape: ascending by ordinal, each once.
+    pub(super) held: Vec<Held<'a>>,
+    /// Shape: in the order in which they are served.
+    pub(super) waiting: Vec<Asking<'a>>,
+    /// Which cooling ordinals are left alone.
+    pub(super) rest: Rest,
+    /// Same for all that one write frees: it tells one rest of an ordinal from its next.
+    pub(super) stamp: u32,
+    /// The pool has a cool-down.
+    pub(super) cools: bool,
+    /// The pool has nothing to be had: of what is freed, every other ordinal is left to others.
+    pub(super) is_exhausted: bool,
+    pub(super) leave_next_freed: bool,
+}
 
 /// What the next write of a block would be.
+#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) next: Block,
+    /// Claims that the write serves, each with its ordinal.
     pub(super) claims: Vec<(ClaimId, u16)>,
     pub(super) unserved: Vec<ClaimId>,
     /// Claims that the door does not let in any more.
     pub(super) shut: Vec<ClaimId>,
+    /// It cannot wait: a fence, a claim, or a hold that the block does not state.
     pub(super) must_write: bool,
+    /// It frees something, which may wait a while.
     pub(super) frees: bool,
+    /// Some of what it frees is left to others.
     pub(super) left_free: bool,
+    pub(super) leave_next_freed: bool,
 }
 
-impl Agent {
+impl Situation<'_> {
+    /// This agent's holdings as they are, its records without a holding freed, and the waiting
+    /// claims on top.
+    pub(super) fn plan(&self) -> Plan {
+        assert!(
+            self.held.is_sorted_by(|a, b| a.ordinal < b.ordinal),
+            "an ordinal is held once"
+        );
+        let mut plan = Plan {
+            next: self.block.base.clone(),
+            claims: Vec::new(),
+            unserved: Vec::new(),
+            shut: Vec::new(),
+            must_write: !self.block.trusted,
+            frees: false,
+            left_free: false,
+            leave_next_freed: self.leave_next_freed,
+        };
+        let left_free = self.free(&mut plan);
+        plan.left_free = !left_free.is_empty();
+        self.state_held(&mut plan);
+        self.serve(&mut plan, &left_free);
+        assert_eq!(
+            plan.claims.len() + plan.unserved.len() + plan.shut.len(),
+            self.waiting.len(),
+            "every claim that waits is served, sent on or shut out"
+        );
+        assert!(
+            plan.must_write || plan.claims.is_empty(),
+            "a plan with a claim is written"
+        );
+        plan
+    }
+
+    fn is_held(&self, ordinal: u16) -> bool {
+        self.held
+            .binary_search_by_key(&ordinal, |held| held.ordinal)
+            .is_ok()
+    }
+
+    /// Frees own records that nothing in memory stands for. Gives those that are left to others.
+    fn free(&self, plan: &mut Plan) -> Vec<u16> {
+        let mut left_free = Vec::new();
+        for (ordinal, record) in self.block.base.iter() {
+            let Some(holder) = record.holder().filter(|holder| holder.epoch == *self.own) else {
+                continue;
+            };
+            if self.is_held(ordinal) {
+                continue;
+            }
+            let freed = match holder.reservation.as_str() {
+                "" if self.cools => Some(Record::Cooling(self.stamp)),
+                "" => None,
+                name => Some(Record::Reserved(name.to_owned())),
+            };
+            plan.next.set(ordinal, freed);
+            plan.frees = true;
+            if self.is_exhausted {
+                if plan.leave_next_freed {
+                    left_free.push(ordinal);
+                }
+                plan.leave_next_freed = !plan.leave_next_freed;
+            }
+        }
+        left_free
+    }
+
+    /// States what is held, where the last version lets it.
+    fn state_held(&self, plan: &mut Plan) {
+        for held in &self.held {
+            let before = self.block.base.get(held.ordinal);
+            let holder = before.and_then(Record::holder);
+            let agrees = holder.is_some_and(|holder| {
+                holder.epoch == *self.own && holder.pod_uid == held.holding.pod
+            });
+            let may_take = match holder {
+                Some(holder) => holder.epoch.machine() == self.own.machine(),
+                None => {
+                    plan.next.is_available(held.ordinal)
+                        || is_reserved_by(before, &held.holding.reservation)
+                }
+            };
+            if agrees || may_take {
+                // A record that agrees is brought up to date, but is no reason to write.
+                plan.must_write |= !agrees;
+                plan.next
+                    .set(held.ordinal, Some(self.record_of(held, holder)));
+            }
+        }
+    }
+
     /// The record of a holding that takes the place of `before`.
-    fn record_of(&self, holding: &Holding, before: Option<&Record>) -> Option<Record> {
+    fn record_of(&self, held: &Held<'_>, before: Option<&Holder>) -> Record {
+        let holding = held.holding;
         // The journal does not tell which reservation an attachment satisfies; its record does.
         let stated = before
-            .and_then(Record::holder)
             .filter(|holder| holder.pod_uid == holding.pod)
             .map_or("", |holder| holder.reservation.as_str());
         let reservation = match holding.reservation.as_str() {
@@ -32,145 +168,76 @@ impl Agent {
             known => known,
         };
         let (state, container) = match &holding.state {
-            Hold::Unbound => (HolderState::Unbound, String::new()),
-            Hold::Lost => (HolderState::Bound, String::new()),
-            Hold::Attached(attachment) => (
-                if self.is_releasing(attachment) {
-                    HolderState::Releasing
-                } else {
-                    HolderState::Bound
-                },
-                attachment.container.clone(),
-            ),
+            Hold::Unbound => (HolderState::Unbound, ""),
+            Hold::Lost => (HolderState::Bound, ""),
+            Hold::Attached(attachment) if held.is_releasing => {
+                (HolderState::Releasing, attachment.container.as_str())
+            }
+            Hold::Attached(attachment) => (HolderState::Bound, attachment.container.as_str()),
         };
-        Some(Record::Pod(Holder {
-            epoch: self.epoch.id()?.clone(),
+        Record::Pod(Holder {
+            epoch: self.own.clone(),
             pod_uid: holding.pod.clone(),
             state,
             pod_name: holding.pod_name.clone(),
-            container,
+            container: container.to_owned(),
             reservation: reservation.to_owned(),
-        }))
+        })
     }
 
-    /// What to write: this agent's holdings as they are, its records without a holding freed, and
-    /// the waiting claims on top.
-    pub(super) fn plan(&mut self, key: BlockKey) -> Option<Plan> {
-        let own = self.epoch.id()?.clone();
-        let block = self.blocks.get(&key)?;
-        let pool = self.pools.get(&key.pool)?;
-        let exhausted = pool.search.is_exhausted();
-        let cools = pool.pool.as_ref()?.spec.cool_down_seconds > 0;
-        let rest = self.rest(key.pool);
-        let mut leave = pool.leave_next_freed;
-        let mut plan = Plan {
-            next: block.base.clone(),
-            claims: Vec::new(),
-            unserved: Vec::new(),
-            shut: Vec::new(),
-            must_write: !block.trusted,
-            frees: false,
-            left_free: false,
-        };
-        let mut left_free = Vec::new();
-        // Same for all that one write frees: it tells one rest of an ordinal from its next.
-        let stamp = mix(self.entropy, u64::MAX) as u32;
-        for (ordinal, record) in block.base.iter() {
-            let Some(holder) = record.holder().filter(|holder| holder.epoch == own) else {
-                continue;
-            };
-            if self.holdings.contains_key(&Place {
-                block: key,
-                ordinal,
-            }) {
+    fn serve(&self, plan: &mut Plan, left_free: &[u16]) {
+        for asking in &self.waiting {
+            if !asking.is_admitted {
+                plan.shut.push(asking.id);
                 continue;
             }
-            let freed = match holder.reservation.as_str() {
-                "" if cools => Some(Record::Cooling(stamp)),
-                "" => None,
-                name => Some(Record::Reserved(name.to_owned())),
-            };
-            plan.next.set(ordinal, freed);
-            plan.frees = true;
-            if exhausted {
-                if leave {
-                    left_free.push(ordinal);
-                }
-                leave = !leave;
-            }
-        }
-        for (place, holding) in self.holdings_of(key) {
-            let before = block.base.get(place.ordinal);
-            let Some(record) = self.record_of(holding, before) else {
+            let Some(ordinal) = self.choose(asking, &plan.next, left_free) else {
+                plan.unserved.push(asking.id);
                 continue;
             };
-            let agrees = before
-                .and_then(Record::holder)
-                .is_some_and(|holder| holder.epoch == own && holder.pod_uid == holding.pod);
-            let may_take = before.and_then(Record::holder).map_or_else(
-                || plan.next.is_available(place.ordinal) || before_is(before, &holding.reservation),
-                |holder| holder.epoch.machine() == own.machine(),
+            assert!(
+                !self.is_held(ordinal),
+                "no claim is served with an ordinal that is held"
             );
-            if agrees || may_take {
-                // A record that agrees is brought up to date, but is no reason to write.
-                plan.must_write |= !agrees;
-                plan.next.set(place.ordinal, Some(record));
-            }
+            assert!(
+                plan.next.get(ordinal).and_then(Record::holder).is_none(),
+                "no claim takes a record from its holder"
+            );
+            let reservation = asking.wanted.map_or("", |wanted| &wanted.reservation);
+            let holder = Holder {
+                epoch: self.own.clone(),
+                pod_uid: asking.pod.clone(),
+                state: HolderState::Unbound,
+                pod_name: asking.pod_name.to_owned(),
+                container: String::new(),
+                reservation: reservation.to_owned(),
+            };
+            plan.next.set(ordinal, Some(Record::Pod(holder)));
+            plan.claims.push((asking.id, ordinal));
+            plan.must_write = true;
         }
-        let waiting = block.waiting.clone();
-        for id in waiting {
-            if !self.is_admitted(id, key.pool) {
-                plan.shut.push(id);
-                continue;
-            }
-            match self.choose_ordinal(key, id, &plan.next, (&left_free, rest)) {
-                Some((ordinal, record)) => {
-                    plan.next.set(ordinal, Some(record));
-                    plan.claims.push((id, ordinal));
-                    plan.must_write = true;
-                }
-                None => plan.unserved.push(id),
-            }
-        }
-        plan.left_free = !left_free.is_empty();
-        if let Some(pool) = self.pools.get_mut(&key.pool) {
-            pool.leave_next_freed = leave;
-        }
-        Some(plan)
     }
 
-    fn choose_ordinal(
-        &self,
-        key: BlockKey,
-        id: ClaimId,
-        next: &Block,
-        (left_free, rest): (&[u16], Rest),
-    ) -> Option<(u16, Record)> {
-        let claim = self.claims.get(&id)?;
-        let ordinal = if let Some(wanted) = &claim.wanted {
-            let here = wanted.place(key)?;
-            let kept = matches!(next.get(here), Some(Record::Reserved(name))
-                if *name == wanted.reservation);
-            let withheld = self.blocks.get(&key)?.withheld.contains(&here);
-            (kept || next.is_available(here) && !withheld).then_some(here)?
-        } else {
-            let block = self.blocks.get(&key)?;
-            next.available().find(|ordinal| {
-                !left_free.contains(ordinal)
-                    && !block.rests(next, *ordinal, rest)
-                    && !block.is_kept(*ordinal)
-            })?
-        };
-        let holding = Holding {
-            pod: claim.pod.clone(),
-            pod_name: claim.pod_name.clone(),
-            state: Hold::Unbound,
-            reservation: claim.reservation().to_owned(),
-        };
-        Some((ordinal, self.record_of(&holding, None)?))
+    fn choose(&self, asking: &Asking<'_>, next: &Block, left_free: &[u16]) -> Option<u16> {
+        let block = self.block;
+        if let Some(wanted) = asking.wanted {
+            let here = wanted.place(self.key)?;
+            let is_free = next.is_available(here) && !block.withheld.contains(&here);
+            let is_its_own = is_reserved_by(next.get(here), &wanted.reservation);
+            // What is held here may be missing from the block, by a backup that was restored.
+            return ((is_its_own || is_free) && !self.is_held(here)).then_some(here);
+        }
+        next.available().find(|ordinal| {
+            !left_free.contains(ordinal)
+                && !block.rests(next, *ordinal, self.rest)
+                && !block.is_kept(*ordinal)
+        })
     }
 }
 
-fn before_is(before: Option<&Record>, reservation: &str) -> bool {
-    matches!(before, Some(Record::Reserved(name)) if name == reservation)
+fn is_reserved_by(record: Option<&Record>, reservation: &str) -> bool {
+    matches!(record, Some(Record::Reserved(name)) if name == reservation)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,11 @@
 
 use core::net::IpAddr;
 
-use super::claims::{ClaimAt, ClaimId, Wanted};
+use super::Agent;
+use super::known;
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Holding, Place, PoolId, Wanted};
 use super::rights::{Door, Missing, PodFacts};
-use super::{Agent, BlockKey, Hold, Holding, Place, PoolId, Timer};
+use super::timers::Timer;
 use crate::core::exchange::RequestId;
 use crate::core::objects::{AddressReservation, Object, Pod, Uid};
 use crate::core::time::BootTime;
@@ -146,11 +148,13 @@ impl Agent {
 
     /// Brings a Pod's ordinals in line with what is known of it, then lets its ADDs go on.
     pub(super) fn settle_pod(&mut self, uid: &Uid) {
+        // What was touched may be gone: the last of what was here of it went.
+        if !self.pods.contains_key(uid) {
+            return;
+        }
         self.finish_claims(uid);
         self.follow_rules(uid);
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let keep = state.is_wanted() || !state.adds.is_empty();
         if !keep {
             for place in state.places.clone() {
@@ -193,9 +197,7 @@ impl Agent {
 
     /// Claims end when a version of their block shows the holder.
     fn finish_claims(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let done: Vec<_> = state
             .claims
             .iter()
@@ -223,9 +225,7 @@ impl Agent {
 
     /// A wanted Pod without an ordinal gets a claim, if its pool is certain.
     fn reserve(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         let Some(seen) = &state.seen else { return };
         if !seen.wanted || !state.places.is_empty() || !state.claims.is_empty() {
             return;
@@ -259,18 +259,9 @@ impl Agent {
         }
     }
 
-    /// Whether the pool is approved as it is and not being deleted.
-    pub(super) fn takes_new_claims(&self, id: PoolId) -> bool {
-        self.pools
-            .get(&id)
-            .is_some_and(|pool| pool.pool.is_some() && !pool.paused)
-    }
-
     /// At most one ordinal of a Pod may wait for an ADD.
     fn release_surplus(&mut self, uid: &Uid) {
-        let Some(state) = self.pods.get(uid) else {
-            return;
-        };
+        let state = self.pods.get(uid).expect(known::POD);
         if !state.adds.is_empty() || self.lost.is_active() {
             return;
         }

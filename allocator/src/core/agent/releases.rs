@@ -21,15 +21,24 @@
 //! list, that an unreadable DEL may have been about, or that this process inherited. Without DEL the
 //! runtime "has the sandbox" also if it has another of the Pod.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Agent, BlockKey, Hold, Output, Phase, Place, ProbePurpose, Timer};
+use super::Agent;
+use super::boundary::Output;
+use super::errands::{ProbePurpose, StartStep};
+use super::memory::{BlockKey, Hold, Holding, Place};
+use super::startup::Phase;
+use super::timers::Timer;
 use crate::core::exchange::{
     Attachment, DelRequest, Failure, GcRequest, PathState, Probe, RequestId, Response, Sandbox,
+    SpoolEntry,
 };
 use crate::core::journal::{Binding, Entry};
+use crate::core::report::LocalError;
 use crate::core::time::BootTime;
-use crate::ports::{LocalError, SpoolEntry};
+
+const ATTACHED: &str = "only an attachment's end ends the wait for it";
+const RELEASING: &str = "an end is awaited after a DEL";
 
 /// An answered ADD.
 pub(super) struct Attached {
@@ -46,44 +55,6 @@ pub(super) struct Releasing {
     probe_count: u32,
     /// The last look showed the namespace's path: no word is stronger.
     is_present: bool,
-}
-
-/// Attachments that ended, so that a repeated DEL does not look like an early one. Bounded: the
-/// oldest is forgotten, and a DEL of it then leaves a tombstone, which refuses only an ADD of the
-/// same container in the same namespace path.
-pub(super) struct Ended {
-    order: VecDeque<Attachment>,
-    set: BTreeSet<Attachment>,
-    count_max: usize,
-}
-
-impl Ended {
-    pub(super) fn new(count_max: usize) -> Self {
-        Self {
-            order: VecDeque::new(),
-            set: BTreeSet::new(),
-            count_max,
-        }
-    }
-
-    pub(super) fn insert(&mut self, attachment: Attachment) {
-        if self.set.insert(attachment.clone()) {
-            self.order.push_back(attachment);
-        }
-        while self.order.len() > self.count_max {
-            if let Some(oldest) = self.order.pop_front() {
-                self.set.remove(&oldest);
-            }
-        }
-    }
-
-    fn contains(&self, attachment: &Attachment) -> bool {
-        self.set.contains(attachment)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Attachment> {
-        self.order.iter()
-    }
 }
 
 /// A look at the paths of all attachments, to find ends that no DEL told of.
@@ -111,6 +82,11 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
+    /// How many looks are still out.
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// How many wait for the runtime's word, their DEL long past.
     pub(super) fn overdue_count(&self) -> usize {
         self.overdue.len()
@@ -157,7 +133,8 @@ impl Agent {
         }
         let Some(attached) = self.attachments.get_mut(attachment) else {
             let early = !request.netns.is_empty() && !self.ended.contains(attachment);
-            if early && self.tombstones.insert(attachment, &request.netns) {
+            let tombstone = (attachment.clone(), request.netns.clone());
+            if early && self.tombstones.insert(tombstone) {
                 self.journal(&Entry::Tombstone {
                     attachment: attachment.clone(),
                     netns: request.netns.clone(),
@@ -225,12 +202,8 @@ impl Agent {
 
     fn await_end(&mut self, attachment: &Attachment) {
         let entropy = self.draw();
-        let Some(attached) = self.attachments.get(attachment) else {
-            return;
-        };
-        let Some(by) = self.released_by(attached) else {
-            return;
-        };
+        let attached = self.attachments.get(attachment).expect(ATTACHED);
+        let by = self.released_by(attached).expect(RELEASING);
         let count = attached
             .releasing
             .as_ref()
@@ -242,12 +215,8 @@ impl Agent {
     }
 
     pub(super) fn release_timer(&mut self, attachment: &Attachment) {
-        let Some(attached) = self.attachments.get(attachment) else {
-            return;
-        };
-        let Some(by) = self.released_by(attached) else {
-            return;
-        };
+        let attached = self.attachments.get(attachment).expect(ATTACHED);
+        let by = self.released_by(attached).expect(RELEASING);
         #[cfg(feature = "mutants")]
         if by <= self.now
             && self.is_mutant(crate::core::Mutant::UnknownTakenForGone)
@@ -263,13 +232,10 @@ impl Agent {
             self.sweep.overdue.insert(attachment.clone());
             self.list_sandboxes();
         }
-        if let Some(attached) = self.attachments.get_mut(attachment)
-            && let Some(releasing) = &mut attached.releasing
-        {
-            releasing.probe_count += 1;
-            let path = attached.binding.netns.clone();
-            self.probe(ProbePurpose::Release(attachment.clone()), &path);
-        }
+        let attached = self.attachments.get_mut(attachment).expect(ATTACHED);
+        attached.releasing.as_mut().expect(RELEASING).probe_count += 1;
+        let path = attached.binding.netns.clone();
+        self.probe(ProbePurpose::Release(attachment.clone()), &path);
         self.await_end(attachment);
     }
 
@@ -357,7 +323,7 @@ impl Agent {
         let attachment = binding.attachment.clone();
         self.put_holding(
             place,
-            super::Holding {
+            Holding {
                 pod: binding.pod_uid.clone(),
                 pod_name: binding.pod_name.clone(),
                 state: Hold::Attached(attachment.clone()),
@@ -463,9 +429,10 @@ impl Agent {
     }
 
     pub(super) fn sweep_probed(&mut self, attachment: &Attachment, probe: Probe) {
-        if !self.sweep.pending.remove(attachment) {
-            return;
-        }
+        assert!(
+            self.sweep.pending.remove(attachment),
+            "each look of a sweep is awaited"
+        );
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
             self.sweep.unsure.remove(attachment);
@@ -655,11 +622,11 @@ impl Agent {
         match entries {
             Ok(entries) if self.phase == Phase::Loading => {
                 self.early_spool = entries;
-                self.startup_done(super::startup::Step::Spool);
+                self.startup_done(StartStep::Spool);
             }
             Ok(entries) if self.is_loaded() => self.apply_spool(entries),
             Ok(_) => {}
-            Err(_) => self.startup_retry(super::startup::Step::Spool),
+            Err(_) => self.startup_retry(StartStep::Spool),
         }
     }
 
@@ -676,28 +643,5 @@ impl Agent {
                 self.out.push(Output::SetSpoolAside(entry.id));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::agent::Policy;
-
-    #[test]
-    fn at_the_bound_the_oldest_end_is_forgotten() {
-        let count_max = Policy::STANDARD.ended_count_max;
-        let mut ended = Ended::new(count_max);
-        let of = |index: usize| Attachment {
-            container: format!("c{index}"),
-            interface: "eth0".into(),
-        };
-        for index in 0..=count_max {
-            ended.insert(of(index));
-            ended.insert(of(index));
-        }
-        assert_eq!(ended.iter().count(), count_max);
-        assert!(!ended.contains(&of(0)));
-        assert!((1..=count_max).all(|index| ended.contains(&of(index))));
     }
 }

@@ -1,17 +1,21 @@
 //! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
 
-use super::claims::ClaimAt;
+use super::Agent;
+use super::errands::{ProbePurpose, Purpose};
+use super::known;
+use super::memory::{ClaimAt, ClaimId, Hold, Place, PoolId};
+use super::releases::Attached;
 use super::rights::{Asker, Door, Missing, PodFacts};
-use super::{Agent, Attached, Hold, Phase, Place, PoolId, ProbePurpose, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest, ProbeId};
+use super::startup::Phase;
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
 use crate::core::exchange::{
-    AddRequest, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe, RequestId,
-    Response, Verb,
+    AddRequest, Allocation, Attachment, CheckRequest, Failure, PathState, PluginRequest, Probe,
+    RequestId, Response, Verb,
 };
 use crate::core::journal::{Binding, Entry};
 use crate::core::objects::{Kind, Object, ObjectKey, Uid};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency};
 
 /// An ADD that is not answered.
 pub(super) struct PendingAdd {
@@ -30,7 +34,7 @@ pub(super) struct PendingAdd {
 }
 
 /// What to do next about an ADD.
-enum Step {
+enum AddStep {
     Wait,
     Answer(Place),
     /// A second address for the Pod, because another sandbox keeps the first.
@@ -41,7 +45,7 @@ enum Step {
     Refuse(String),
     Claim,
     /// A claim that was made before the ADD is on its way.
-    AwaitClaim(super::ClaimId),
+    AwaitClaim(ClaimId),
 }
 
 impl PendingAdd {
@@ -100,7 +104,8 @@ impl Agent {
     }
 
     fn add(&mut self, id: RequestId, deadline: BootTime, add: AddRequest, probe: Option<Probe>) {
-        let refusal = if self.tombstones.contains(&add.attachment, &add.netns) {
+        let place = (add.attachment.clone(), add.netns.clone());
+        let refusal = if self.tombstones.contains(&place) {
             Some((Failure::TRY_AGAIN, "the DEL of this container came first"))
         } else if self.adds.len() >= self.config.policy.waiting_adds_max {
             Some((Failure::TRY_AGAIN, "too many requests wait"))
@@ -136,9 +141,7 @@ impl Agent {
     }
 
     fn arm_add(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let margin = self.config.policy.reply_margin;
         let last = BootTime::new(add.deadline.since_boot().saturating_sub(margin));
         let at = match add.second_until {
@@ -149,9 +152,7 @@ impl Agent {
     }
 
     pub(super) fn add_timer(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let late = self.now + self.config.policy.reply_margin >= add.deadline;
         let lacks = add.lacks;
         match add.pod_uid.clone() {
@@ -169,9 +170,7 @@ impl Agent {
 
     /// The arguments have no UID: the watch may show an earlier Pod of the same name, so ask.
     fn read_pod_of_add(&mut self, id: RequestId) {
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
         let pod = &add.request.pod;
         let key = ObjectKey {
             kind: Kind::Pod,
@@ -271,12 +270,9 @@ impl Agent {
         if self.phase != Phase::Serving {
             return;
         }
-        let Some(add) = self.adds.get(&id) else {
-            return;
-        };
-        let Some(uid) = add.pod_uid.clone() else {
-            return;
-        };
+        let add = self.adds.get(&id).expect(known::ADD);
+        let uid = add.pod_uid.clone();
+        let uid = uid.expect("an ADD is a Pod's once its Pod is known");
         if let Some((probe, _)) = add.probe
             && matches!(probe.state, PathState::Gone { .. })
         {
@@ -285,20 +281,18 @@ impl Agent {
             return;
         }
         match self.next_step(id, &uid) {
-            Step::Wait => {}
-            Step::Answer(place) => self.answer(id, place),
-            Step::AwaitOther => self.await_other_sandbox(id),
-            Step::Read(missing) => self.read_missing(id, missing),
-            Step::Refuse(text) => self.fail_add(id, Failure::NOT_ADMITTED, &text),
-            Step::Claim => self.claim_for_add(id, &uid),
-            Step::AwaitClaim(claim) => self.await_claim(id, claim),
+            AddStep::Wait => {}
+            AddStep::Answer(place) => self.answer(id, place),
+            AddStep::AwaitOther => self.await_other_sandbox(id),
+            AddStep::Read(missing) => self.read_missing(id, missing),
+            AddStep::Refuse(text) => self.fail_add(id, Failure::NOT_ADMITTED, &text),
+            AddStep::Claim => self.claim_for_add(id, &uid),
+            AddStep::AwaitClaim(claim) => self.await_claim(id, claim),
         }
     }
 
-    fn next_step(&self, id: RequestId, uid: &Uid) -> Step {
-        let (Some(add), Some(pod)) = (self.adds.get(&id), self.pods.get(uid)) else {
-            return Step::Wait;
-        };
+    fn next_step(&self, id: RequestId, uid: &Uid) -> AddStep {
+        let (add, pod) = (self.known_add(id), self.known_pod(uid));
         let request = &add.request;
         if let Some(attached) = self.attachments.get(&request.attachment)
             && attached.binding.pod_uid == *uid
@@ -312,13 +306,11 @@ impl Agent {
         let mut wait = false;
         let mut other_sandbox = false;
         for place in &pod.places {
-            let Some(holding) = self.holdings.get(place) else {
-                continue;
-            };
+            let holding = self.holdings.get(place).expect("a Pod's place is held");
             match &holding.state {
                 Hold::Unbound if self.suits(*place, request, (&asker, &door)) => {
                     if self.is_answerable(*place) {
-                        return Step::Answer(*place);
+                        return AddStep::Answer(*place);
                     }
                     wait = true;
                 }
@@ -345,29 +337,27 @@ impl Agent {
             }
         }
         match door {
-            Door::Unknown(missing) => return Step::Read(missing),
-            Door::Shut(text) => return Step::Refuse(text),
+            Door::Unknown(missing) => return AddStep::Read(missing),
+            Door::Shut(text) => return AddStep::Refuse(text),
             Door::Open { .. } => {}
         }
         if wait {
-            Step::Wait
+            AddStep::Wait
         } else if other_sandbox && add.second_until.is_none_or(|until| self.now < until) {
-            Step::AwaitOther
+            AddStep::AwaitOther
         } else {
             let mut claims = pod.claims.iter().copied();
             match claims.find(|claim| self.claim_suits(*claim, request, (&asker, &door))) {
-                Some(claim) => Step::AwaitClaim(claim),
-                None => Step::Claim,
+                Some(claim) => AddStep::AwaitClaim(claim),
+                None => AddStep::Claim,
             }
         }
     }
 
     /// An ADD waits for a claim that the watch made: from now on it is the ADD's, goes before those
     /// that nobody waits for, and may take over what they hold.
-    fn await_claim(&mut self, id: RequestId, claim: super::ClaimId) {
-        let Some(waited_for) = self.claims.get_mut(&claim) else {
-            return;
-        };
+    fn await_claim(&mut self, id: RequestId, claim: ClaimId) {
+        let waited_for = self.claims.get_mut(&claim).expect(known::CLAIM);
         if waited_for.request.is_some() {
             return;
         }
@@ -383,17 +373,17 @@ impl Agent {
         self.touched_pools.insert(first);
     }
 
-    fn answer_or_wait(&self, place: Place) -> Step {
+    fn answer_or_wait(&self, place: Place) -> AddStep {
         if self.is_answerable(place) {
-            Step::Answer(place)
+            AddStep::Answer(place)
         } else {
-            Step::Wait
+            AddStep::Wait
         }
     }
 
     fn claim_suits(
         &self,
-        id: super::ClaimId,
+        id: ClaimId,
         request: &AddRequest,
         (asker, door): (&Asker, &Door),
     ) -> bool {
@@ -433,9 +423,7 @@ impl Agent {
 
     /// Whether an ordinal is of a pool that the configuration names, and the one asked for.
     fn fits(&self, place: Place, request: &AddRequest) -> bool {
-        let Some(pool) = self.pools.get(&place.block.pool) else {
-            return false;
-        };
+        let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         if !request.pools.is_empty() && !request.pools.contains(&pool.name) {
             return false;
         }
@@ -454,18 +442,14 @@ impl Agent {
     /// moment for that, then takes another.
     fn await_other_sandbox(&mut self, id: RequestId) {
         let until = self.now + self.config.policy.second_sandbox_wait;
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         if add.second_until.is_some() {
             return;
         }
         add.second_until = Some(until);
         // It may have ended by itself: then its address is this one's.
         self.arm(Timer::Sweep, self.now);
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         let text =
             "another sandbox of this Pod keeps its address; this one waits, then gets another";
         if let Some(uid) = add.pod_uid.clone() {
@@ -478,9 +462,7 @@ impl Agent {
     /// the Pod is touched when the answer is there.
     fn read_missing(&mut self, id: RequestId, missing: Missing) {
         let (now, unseen) = (self.now, self.config.policy.pod_unseen);
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         let namespace = add.request.pod.namespace.clone();
         match missing {
             Missing::Namespace => {
@@ -506,9 +488,7 @@ impl Agent {
     }
 
     fn claim_for_add(&mut self, id: RequestId, uid: &Uid) {
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
+        let add = self.adds.get_mut(&id).expect(known::ADD);
         add.lacks = "";
         let request = add.request.clone();
         let state = self.pods.get(uid);
@@ -518,7 +498,7 @@ impl Agent {
         let asker = self.asker(&request);
         let door = self.door(uid, &asker);
         let Door::Open { pools, kept } = &door else {
-            return;
+            unreachable!("nothing is claimed at a shut door");
         };
         let mut usable: Vec<PoolId> = pools
             .iter()
@@ -568,109 +548,115 @@ impl Agent {
             self.epoch_needed();
             return;
         }
-        let now = self.now;
-        let Some(add) = self.adds.get_mut(&id) else {
-            return;
-        };
-        if add.probe.is_none_or(|(_, at)| at < now) && !add.request.netns.is_empty() {
-            if !std::mem::replace(&mut add.probing, true) {
-                let path = add.request.netns.clone();
-                self.probe(ProbePurpose::BeforeReply(id), &path);
-            }
+        if !self.is_looked_at(id) {
             return;
         }
-        let request = add.request.clone();
-        let mount = match add.probe {
-            Some((
-                Probe {
-                    state: PathState::Present { mount },
-                    ..
-                },
-                _,
-            )) => Some(mount),
-            _ => None,
-        };
+        // A block may state a hold beyond the pool's capacity, which has no address.
         let Some(answer) = self.allocation_of(place) else {
             return;
         };
-        let Some(holding) = self.holdings.get_mut(&place) else {
-            return;
-        };
-        let before = std::mem::replace(
-            &mut holding.state,
-            Hold::Attached(request.attachment.clone()),
+        assert!(
+            self.is_answerable(place),
+            "nothing is answered that the block does not state"
         );
-        let (pod_uid, pod_name) = (holding.pod.clone(), holding.pod_name.clone());
+        let attachment = self.known_add(id).request.attachment.clone();
+        let holding = self.holdings.get_mut(&place);
+        let holding = holding.expect("what is answered is held");
+        let before = std::mem::replace(&mut holding.state, Hold::Attached(attachment.clone()));
         if let Hold::Attached(before) = before
-            && before != request.attachment
+            && before != attachment
         {
             self.end_attachment(&before);
         }
-        let again = self
-            .attachments
-            .get(&request.attachment)
-            .is_some_and(|attached| {
-                attached.place == place
-                    && attached.releasing.is_none()
-                    && attached.binding.netns == request.netns
-            });
-        // While the journal takes nothing, what memory holds may never have been written.
-        if !again || !self.journal_ok {
-            let binding = Binding {
-                attachment: request.attachment.clone(),
-                netns: request.netns.clone(),
-                mount,
-                pod_uid,
-                pod_name,
-                pool: answer.pool.clone(),
-                index: place.block.index,
-                ordinal: place.ordinal,
-                answer,
-                at: now,
-            };
-            self.disarm(&Timer::Release(request.attachment.clone()));
-            let known = self.attachments.get(&request.attachment);
-            let attached = Attached {
-                answered_here: known.is_none_or(|known| known.answered_here),
-                binding: binding.clone(),
-                place,
-                releasing: None,
-            };
-            self.attachments
-                .insert(request.attachment.clone(), attached);
-            self.journal(&Entry::Bound(Box::new(binding)));
-        }
-        let Some(attached) = self.attachments.get(&request.attachment) else {
-            return;
-        };
+        self.attach(id, place, answer);
+        let attached = self.attachments.get(&attachment);
+        let attached = attached.expect("it was entered, now or before");
+        assert_eq!(
+            attached.place, place,
+            "what is answered is where it is held"
+        );
         let answer = attached.binding.answer.clone();
         self.reply(id, Response::Added(answer));
         self.forget_add(id);
     }
 
-    pub(super) fn allocation_of(&self, place: Place) -> Option<crate::core::exchange::Allocation> {
+    /// Whether the namespace's path was looked at at this very time; has it looked at if not.
+    fn is_looked_at(&mut self, id: RequestId) -> bool {
+        let now = self.now;
+        let add = self.adds.get_mut(&id).expect(known::ADD);
+        if add.request.netns.is_empty() || add.probe.is_some_and(|(_, at)| at >= now) {
+            return true;
+        }
+        if !std::mem::replace(&mut add.probing, true) {
+            let path = add.request.netns.clone();
+            self.probe(ProbePurpose::BeforeReply(id), &path);
+        }
+        false
+    }
+
+    /// Enters that the place is the attachment's, in memory and in the journal, unless both say so.
+    fn attach(&mut self, id: RequestId, place: Place, answer: Allocation) {
+        let add = self.known_add(id);
+        let request = &add.request;
+        let mount = match add.probe {
+            Some((probe, _)) => match probe.state {
+                PathState::Present { mount } => Some(mount),
+                PathState::Gone { .. } | PathState::Unknown => None,
+            },
+            None => None,
+        };
+        let known = self.attachments.get(&request.attachment);
+        let again = known.is_some_and(|attached| {
+            attached.place == place
+                && attached.releasing.is_none()
+                && attached.binding.netns == request.netns
+        });
+        // While the journal takes nothing, what memory holds may never have been written.
+        if again && self.journal_ok {
+            return;
+        }
+        let answered_here = known.is_none_or(|known| known.answered_here);
+        let holding = self.holdings.get(&place);
+        let holding = holding.expect("what is answered is held");
+        let attachment = request.attachment.clone();
+        let binding = Binding {
+            attachment: attachment.clone(),
+            netns: request.netns.clone(),
+            mount,
+            pod_uid: holding.pod.clone(),
+            pod_name: holding.pod_name.clone(),
+            pool: answer.pool.clone(),
+            index: place.block.index,
+            ordinal: place.ordinal,
+            answer,
+            at: self.now,
+        };
+        self.disarm(&Timer::Release(attachment.clone()));
+        let attached = Attached {
+            answered_here,
+            binding: binding.clone(),
+            place,
+            releasing: None,
+        };
+        self.attachments.insert(attachment, attached);
+        self.journal(&Entry::Bound(Box::new(binding)));
+    }
+
+    pub(super) fn allocation_of(&self, place: Place) -> Option<Allocation> {
         let pool = self.pools.get(&place.block.pool)?.pool.as_ref()?;
         let size = u64::from(pool.block_size);
         pool.allocation(place.block.index * size + u64::from(place.ordinal))
     }
 
-    pub(super) fn probed(&mut self, probe: ProbeId, result: Probe) {
-        match self.probes.remove(&probe) {
-            Some(ProbePurpose::BeforeReply(id)) => {
-                let now = self.now;
-                let Some(add) = self.adds.get_mut(&id) else {
-                    return;
-                };
-                add.probe = Some((result, now));
-                add.probing = false;
-                if let Some(uid) = add.pod_uid.clone() {
-                    self.touched_pods.insert(uid);
-                }
-            }
-            Some(ProbePurpose::Release(attachment)) => self.release_probed(&attachment, result),
-            Some(ProbePurpose::Sweep(attachment)) => self.sweep_probed(&attachment, result),
-            Some(ProbePurpose::Order(attachment)) => self.order_probed(&attachment, result),
-            None => {}
+    pub(super) fn probed_before_reply(&mut self, id: RequestId, result: Probe) {
+        let now = self.now;
+        let Some(add) = self.adds.get_mut(&id) else {
+            return;
+        };
+        add.probe = Some((result, now));
+        add.probing = false;
+        if let Some(uid) = add.pod_uid.clone() {
+            self.touched_pods.insert(uid);
         }
     }
 

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use super::claims::{Claim, ClaimAt, ClaimId, Wanted};
-use super::{Agent, Hold, Place, PoolId, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
-use crate::core::choice::{self, Choice, Interface, NamespaceFacts, PodNames, Undecided};
+use super::Agent;
+use super::errands::Purpose;
+use super::known;
+use super::memory::{BlockKey, ClaimAt, ClaimId, Hold, Place, PoolId, Wanted};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency};
+use crate::core::choice::{Choice, Interface, NamespaceFacts, PodNames, Undecided};
 use crate::core::exchange::{AddRequest, Failure};
 use crate::core::objects::{AddressReservation, Kind, Object, ObjectKey, Pod, Uid};
-use crate::core::selection::{self, Candidate, Refusal};
-use crate::ports::{ApiError, Consistency};
+use crate::core::selection::{Candidate, Refusal};
+use crate::core::{choice, selection};
 
 /// Units: bytes. A refusal goes to a plugin, a runtime and an Event: of a cluster with many pools
 /// not every rule is told.
@@ -170,9 +172,7 @@ impl Agent {
     }
 
     fn opens(&self, id: PoolId, choice: &Choice, candidate: &Candidate<'_>) -> Result<(), Refusal> {
-        let Some(pool) = self.pools.get(&id) else {
-            return Err(Refusal::Disabled);
-        };
+        let pool = self.pools.get(&id).expect(known::POOL);
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::RightsOnlyOnOrdinaryPath)
             && matches!(choice, Choice::Named(_, pools) if pools.contains(&pool.name))
@@ -194,9 +194,7 @@ impl Agent {
         let mut open = Vec::new();
         let mut refused = Vec::new();
         for (name, id) in &self.pool_ids {
-            let Some(pool) = self.pools.get(id) else {
-                continue;
-            };
+            let pool = self.pools.get(id).expect(known::POOL);
             match self.opens(*id, &choice, &candidate) {
                 Ok(()) if pool.pool.is_none() => {
                     refused.push((name, "it is not approved as it stands".to_owned()));
@@ -231,9 +229,7 @@ impl Agent {
         choice: &Choice,
         candidate: &Candidate<'_>,
     ) -> Result<Option<(PoolId, Wanted)>, Door> {
-        let Some(pod) = self.pods.get(uid) else {
-            return Ok(None);
-        };
+        let pod = self.pods.get(uid).expect(known::POD);
         let Some((id, wanted)) = self.reserved_for(&pod.name) else {
             return Ok(None);
         };
@@ -320,9 +316,7 @@ impl Agent {
 
     /// Whether a claim may be written in this pool. At the write this is an assertion.
     pub(super) fn is_admitted(&self, id: ClaimId, pool: PoolId) -> bool {
-        let Some(claim) = self.claims.get(&id) else {
-            return false;
-        };
+        let claim = self.claims.get(&id).expect(known::CLAIM);
         let wanted = claim.wanted.as_ref();
         let ordinal = wanted.map(|wanted| (wanted.block.index, wanted.ordinal));
         let is_anothers =
@@ -331,7 +325,8 @@ impl Agent {
     }
 
     /// The pools that are open for a claim now and were not when it was made, in order.
-    pub(super) fn opened_since(&self, claim: &Claim) -> Vec<PoolId> {
+    pub(super) fn opened_since(&self, id: ClaimId) -> Vec<PoolId> {
+        let claim = self.known_claim(id);
         let Door::Open { mut pools, .. } = self.door(&claim.pod, &claim.asker) else {
             return Vec::new();
         };
@@ -392,7 +387,7 @@ impl Agent {
                 .iter()
                 .all(|ip| geometry.ordinal_of(*ip) == Some(ordinal));
             let size = u64::from(geometry.block_size);
-            let block = super::BlockKey {
+            let block = BlockKey {
                 pool: id,
                 index: ordinal / size,
             };
@@ -475,9 +470,7 @@ impl Agent {
     /// What waits for its ADD follows the rules as they are now: ordinals of pools that exclude the
     /// Pod go back, claims that the door would not let in any more are made anew.
     pub(super) fn follow_rules(&mut self, uid: &Uid) {
-        let Some(pod) = self.pods.get(uid) else {
-            return;
-        };
+        let pod = self.pods.get(uid).expect(known::POD);
         let excluded: Vec<Place> = pod
             .places
             .iter()

@@ -6,13 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use super::startup::Watched;
-use super::{Agent, BlockKey, PoolId, Purpose, Timer};
-use crate::core::call::{ApiReply, ApiRequest};
+use super::Agent;
+use super::errands::{Purpose, Watched};
+use super::known;
+use super::memory::{BlockKey, PoolId};
+use super::timers::Timer;
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::{AddressBlock, Kind, LABEL_POOL, LABEL_ROOM, Object};
 use crate::core::version_went_back;
-use crate::ports::{ApiError, Consistency, ListQuery, Selection};
 
 /// Missing blocks are looked for among so many indexes at most, drawn by hash in larger pools.
 const MISSING_WINDOW: u64 = 4096;
@@ -63,9 +65,7 @@ impl Agent {
     /// A claim found no block. Begins a search unless one is going on, or a block that may take the
     /// claim will be free for it shortly.
     pub(super) fn search_needed(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.get(&id) else {
-            return;
-        };
+        let pool = self.pools.get(&id).expect(known::POOL);
         let soon = self.now + self.config.policy.conflict_retry.longest;
         let rest = self.rest(id);
         let shortly = pool.open.iter().any(|&(_, index)| {
@@ -120,9 +120,7 @@ impl Agent {
     }
 
     fn list_blocks(&mut self, id: PoolId, all: bool) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         pool.search = Search::Listing {
             all,
             seen: BTreeSet::new(),
@@ -161,11 +159,9 @@ impl Agent {
                 _ => {}
             }
         }
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         let Search::Listing { all, seen, version } = &mut pool.search else {
-            return;
+            unreachable!("a list that is answered is going on");
         };
         seen.extend(indexes);
         version.clone_from(&page.resource_version);
@@ -213,13 +209,7 @@ impl Agent {
 
     /// Offers blocks that no list shows: they are created by the first claim.
     fn offer_missing(&mut self, id: PoolId, seen: &BTreeSet<u64>) -> bool {
-        let Some(count) = self
-            .pools
-            .get(&id)
-            .and_then(|p| Some(p.pool.as_ref()?.block_count()))
-        else {
-            return false;
-        };
+        let count = self.geometry(id).block_count();
         let own = fnv1a(self.config.machine_id.as_bytes());
         let mut missing: Vec<u64> = (0..count.min(MISSING_WINDOW))
             .map(|n| {
@@ -235,9 +225,7 @@ impl Agent {
         let mut offered = false;
         for index in missing {
             let key = BlockKey { pool: id, index };
-            let Some(block) = self.block_entry(key) else {
-                continue;
-            };
+            let block = self.block_entry(key).expect("the pool has such a block");
             if block.flight.is_some() || !block.trusted {
                 continue;
             }
@@ -250,9 +238,7 @@ impl Agent {
     /// Nothing is free: wait for a block to change, and look again after a while.
     fn exhausted(&mut self, id: PoolId, version: Option<String>) {
         let entropy = self.draw();
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         let attempt = match pool.search {
             Search::Exhausted { attempt } => attempt.saturating_add(1),
             _ => 0,
@@ -305,9 +291,7 @@ impl Agent {
         if self.pools.get(&id).is_some_and(|p| p.search.is_exhausted()) {
             self.fall_back(id, true);
         }
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         if pool.queue.is_empty() {
             // Left exhausted, a later claim would wait for a timer that is spent.
             self.search_satisfied(id);
@@ -320,9 +304,7 @@ impl Agent {
 
     /// No claim waits any more.
     pub(super) fn search_satisfied(&mut self, id: PoolId) {
-        let Some(pool) = self.pools.get_mut(&id) else {
-            return;
-        };
+        let pool = self.pools.get_mut(&id).expect(known::POOL);
         if pool.search.is_exhausted() {
             pool.search = Search::Foreign;
             self.unsubscribe(Watched::Room(id));

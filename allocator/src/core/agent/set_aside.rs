@@ -8,11 +8,13 @@
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::startup::Watched;
-use super::{Agent, BlockKey, PoolId, PoolState};
-use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, Uid};
+use super::Agent;
+use super::errands::Watched;
+use super::known;
+use super::memory::{BlockKey, PoolId};
+use crate::core::objects::{AddressReservation, Kind, Metadata, ObjectKey, SetAside, Uid};
 use crate::core::pool::block_name;
-use crate::core::set_aside::{SetAside, count_by_kind};
+use crate::core::set_aside::count_by_kind;
 use crate::core::version_went_back;
 
 /// Namespace and name.
@@ -166,17 +168,7 @@ impl Agent {
 
     fn pool_set_aside(&mut self, object: &SetAside) {
         let name = &object.metadata.name;
-        let known = self.pool_ids.get(name).copied().filter(|id| {
-            let pool = self.pools.get(id).and_then(|state| state.pool.as_ref());
-            pool.is_none_or(|pool| pool.uid == object.metadata.uid)
-        });
-        let id = known.unwrap_or_else(|| {
-            self.pool_gone(name);
-            let id = PoolId(self.next_id() as u32);
-            self.pool_ids.insert(name.clone(), id);
-            self.pools.insert(id, PoolState::new(name));
-            id
-        });
+        let id = self.pool_entry(name, &object.metadata.uid);
         if let Some(state) = self.pools.get_mut(&id) {
             state.paused = true;
         }
@@ -208,9 +200,7 @@ impl Agent {
         let now = self.now;
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
-        let Some(block) = self.blocks.get_mut(&key) else {
-            return;
-        };
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let is_new = !std::mem::replace(&mut block.unusable, true);
         // As of now this is its last version.
         block.stale = false;
@@ -313,13 +303,9 @@ impl Agent {
 
     /// Notes in a block which of its ordinals nobody is given.
     pub(super) fn withhold(&mut self, key: BlockKey) {
-        let pool = self
-            .pools
-            .get(&key.pool)
-            .and_then(|state| state.pool.as_ref());
-        let (Some(pool), Some(block)) = (pool, self.blocks.get_mut(&key)) else {
-            return;
-        };
+        let pool = self.pools.get(&key.pool).expect(known::POOL);
+        let pool = pool.pool.as_ref().expect(known::GEOMETRY);
+        let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         let size = u64::from(pool.block_size);
         let here = |addresses: &BTreeSet<(String, IpAddr)>| {
             addresses

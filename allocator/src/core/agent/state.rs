@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Agent, Hold, PartState, Phase};
+use super::Agent;
+use super::host::PartState;
+use super::memory::Hold;
+use super::startup::Phase;
 use crate::core::identity::EpochId;
 use crate::core::objects::{Kind, ObjectKey};
 use crate::core::time::BootTime;

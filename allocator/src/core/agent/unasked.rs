@@ -1,8 +1,11 @@
 //! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved ordinal
 //! will be of no use. An ordinal that an ADD was told of is not this file's business.
 
+use super::Agent;
+use super::known;
+use super::memory::{Hold, Place};
 use super::pods::PodState;
-use super::{Agent, Hold, Place, Timer};
+use super::timers::Timer;
 use crate::core::objects::{ANNOTATION_MULTUS_DEFAULT, Pod, Uid};
 
 impl Agent {
@@ -55,9 +58,7 @@ impl Agent {
     /// Gives back what was reserved for a Pod that will not ask, or has not asked for too long. Its
     /// next claim is its ADD's.
     pub(super) fn give_back_unasked(&mut self, uid: &Uid) {
-        let Some(pod) = self.pods.get(uid) else {
-            return;
-        };
+        let pod = self.pods.get(uid).expect(known::POD);
         let is_unbound = |place: &Place| {
             let holding = self.holdings.get(place);
             holding.is_some_and(|holding| holding.state == Hold::Unbound)
@@ -67,9 +68,7 @@ impl Agent {
             && pod.places.iter().all(is_unbound);
         let is_attached = !pod.places.iter().all(is_unbound);
         if !waits {
-            let Some(pod) = self.pods.get_mut(uid) else {
-                return;
-            };
+            let pod = self.pods.get_mut(uid).expect(known::POD);
             // It asked: after the end of this sandbox its ordinal waits for the next one.
             pod.claims_at_add &= !is_attached;
             if pod.unasked_since.take().is_some() {
@@ -97,9 +96,7 @@ impl Agent {
     }
 
     fn give_back(&mut self, uid: &Uid) {
-        let Some(pod) = self.pods.get_mut(uid) else {
-            return;
-        };
+        let pod = self.pods.get_mut(uid).expect(known::POD);
         pod.claims_at_add = true;
         pod.unasked_since = None;
         let (places, claims) = (pod.places.clone(), pod.claims.clone());

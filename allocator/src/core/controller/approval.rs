@@ -2,6 +2,7 @@
 //! them: that is decided by one compare-and-swap on one object per domain.
 
 use super::Controller;
+use crate::core::api::{Part, Preconditions};
 use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
@@ -12,7 +13,6 @@ use crate::core::objects::{
 use crate::core::pool::{Pool, approval, approved_block_size, fingerprint, status_count};
 use crate::core::set_aside::unknown_fields;
 use crate::core::time::WallTime;
-use crate::ports::{Part, Preconditions};
 
 fn domain_name(pool: &AddressPool) -> String {
     if pool.spec.domain.is_empty() {

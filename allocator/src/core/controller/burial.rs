@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Controller;
+use crate::core::api::Part;
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
 use crate::core::holder::{Record, decode_records};
@@ -15,7 +16,6 @@ use crate::core::objects::{
 };
 use crate::core::pool::{Pool, approved_block_size};
 use crate::core::time::BootTime;
-use crate::ports::Part;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CLEARED: &str = "RecordsCleared";
@@ -190,6 +190,7 @@ impl Controller {
             }
             self.event("Buried", format!("{epoch}"));
         }
+        assert_ne!(next.spec, machine.spec, "whose time is over is stated dead");
         next.spec.writer = self.writer();
         self.write(next, Part::Main);
         true
@@ -197,6 +198,10 @@ impl Controller {
 
     /// Frees the records of a dead epoch, block by block, then notes that it is done.
     fn clear_epoch(&mut self, machine: &BerthNode, epoch: &EpochId) -> bool {
+        assert!(
+            epochs(machine, EpochState::Dead).any(|dead| dead == *epoch),
+            "only what a dead epoch held is freed"
+        );
         let Some(survey) = &self.survey else {
             self.take_survey();
             return true;
@@ -232,6 +237,10 @@ impl Controller {
                 let kept = (!reservation.is_empty()).then_some(Record::Reserved(reservation));
                 block.set(ordinal, kept);
             }
+            assert!(
+                !block.iter().any(|(_, record)| is_of(record, epoch)),
+                "nothing of the dead epoch is left in the block"
+            );
             let stored = stored.clone();
             self.write_block(&pool, &stored, &block);
             return true;
@@ -262,9 +271,13 @@ impl Controller {
 /// Whether the block may have a record of the epoch: what cannot be read of it may be one.
 fn may_hold(stored: &AddressBlock, epoch: &EpochId) -> bool {
     decode_records(&stored.spec.records).any(|entry| match entry {
-        Ok((_, record)) => record.holder().is_some_and(|holder| holder.epoch == *epoch),
+        Ok((_, record)) => is_of(&record, epoch),
         Err(_) => true,
     })
+}
+
+fn is_of(record: &Record, epoch: &EpochId) -> bool {
+    record.holder().is_some_and(|holder| holder.epoch == *epoch)
 }
 
 fn epochs(machine: &BerthNode, state: EpochState) -> impl Iterator<Item = EpochId> {

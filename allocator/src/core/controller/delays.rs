@@ -6,11 +6,11 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Controller;
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey};
-use crate::core::set_aside::{SetAside, unknown_fields};
+use crate::core::api::ApiError;
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey, SetAside};
+use crate::core::set_aside::unknown_fields;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
-use crate::ports::ApiError;
 
 /// A delay is forgotten so long after its end: its object was deleted meanwhile.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);

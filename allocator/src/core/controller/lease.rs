@@ -2,10 +2,9 @@
 //! duration on the observer's own clock.
 
 use super::{Controller, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::objects::{Kind, Lease, LeaseSpec, Metadata, Object, ObjectKey};
 use crate::core::time::BootTime;
-use crate::ports::{ApiError, Consistency, Part};
 
 /// Where this process stands.
 #[derive(Default)]
@@ -29,6 +28,11 @@ impl Leadership {
     /// When the apiserver last said anything of use about the lease.
     pub(super) fn answered_at(&self) -> BootTime {
         self.answered_at
+    }
+
+    /// Whether a request about the lease is out.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight
     }
 
     pub(super) fn next_due(&self) -> BootTime {
@@ -63,6 +67,10 @@ impl Controller {
     }
 
     fn read_lease(&mut self) {
+        assert!(
+            !self.lease.in_flight,
+            "one request about the Lease at a time"
+        );
         self.lease.in_flight = true;
         let key = self.lease_key();
         self.call(
@@ -104,6 +112,10 @@ impl Controller {
         } else {
             ApiRequest::Replace(object, Part::Main)
         };
+        assert!(
+            !self.lease.in_flight,
+            "one request about the Lease at a time"
+        );
         self.lease.in_flight = true;
         self.lease.sent = self.now;
         self.call(
@@ -119,6 +131,7 @@ impl Controller {
         planned: Option<Box<Lease>>,
         result: Result<ApiReply, ApiError>,
     ) {
+        assert!(self.lease.in_flight, "what was answered was asked");
         self.lease.in_flight = false;
         if result.is_ok() {
             self.lease.answered_at = self.now;

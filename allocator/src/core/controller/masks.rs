@@ -3,6 +3,7 @@
 
 use super::Controller;
 use super::approval::mask_fingerprint;
+use crate::core::api::Part;
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
 use crate::core::holder::Record;
@@ -10,7 +11,6 @@ use crate::core::objects::{
     AddressBlock, AddressPool, Condition, FINALIZER, Kind, Metadata, ObjectKey,
 };
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
-use crate::ports::Part;
 
 impl Controller {
     /// One step towards every block saying what its pool and the reservations say.

@@ -16,16 +16,16 @@ mod survey;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::call::{ApiReply, ApiRequest, CallId, WatchId};
 use super::objects::{
     AddressPool, AddressReservation, BerthNode, DomainApproval, Kind, Node, Object, ObjectKey,
 };
 use super::retry::Backoff;
 use super::time::{BootTime, WallTime};
-use crate::ports::{
-    ApiError, Consistency, ListQuery, Metric, Part, Preconditions, Selection, WatchEvent,
-    WatchQuery,
+use crate::core::api::{
+    ApiError, ApiReply, ApiRequest, CallId, Consistency, ListQuery, Part, Preconditions, Selection,
+    WatchEvent, WatchId, WatchQuery,
 };
+use crate::core::report::Metric;
 
 use burial::Burials;
 use delays::{Delays, Unread};
@@ -197,7 +197,6 @@ enum Purpose {
     Survey,
     Write {
         planned: Box<Object>,
-        part: Part,
         /// For whose sake: what waits when it is refused.
         subject: ObjectKey,
     },
@@ -319,9 +318,42 @@ impl Controller {
         self.reopen_due();
         self.lease_due();
         self.step();
+        self.assert_one_step();
         let wake = self.next_wake();
+        assert!(wake > self.now, "it wakes again, and not at once");
         self.out.push(Output::Wake(wake));
         std::mem::take(&mut self.out)
+    }
+
+    /// Whatever the world sends, one step is under way at most, and it is known whether one is.
+    fn assert_one_step(&self) {
+        let purposes = || self.calls.values();
+        let leases = purposes().filter(|p| matches!(p, Purpose::Lease { .. }));
+        let lease_count = leases.count();
+        assert_eq!(
+            lease_count,
+            usize::from(self.lease.is_in_flight()),
+            "one request about the Lease at a time"
+        );
+        let lists = purposes().filter(|p| matches!(p, Purpose::List(_)));
+        assert_eq!(
+            self.calls.len() - lease_count - lists.count(),
+            usize::from(self.busy),
+            "one step at a time"
+        );
+    }
+
+    /// A step goes out.
+    fn begin_step(&mut self, purpose: Purpose, request: ApiRequest) {
+        assert!(!self.busy, "one step at a time");
+        self.busy = true;
+        self.call(purpose, request);
+    }
+
+    /// Its answer came.
+    fn end_step(&mut self) {
+        assert!(self.busy, "what was answered was asked");
+        self.busy = false;
     }
 
     fn call(&mut self, purpose: Purpose, request: ApiRequest) {
@@ -354,6 +386,10 @@ impl Controller {
     }
 
     fn open_watch(&mut self, kind: Kind) {
+        assert!(
+            self.watches.values().all(|watched| *watched != kind),
+            "a kind is watched once"
+        );
         self.last_id += 1;
         let watch = WatchId(self.last_id);
         self.watches.insert(watch, kind);
@@ -553,65 +589,67 @@ impl Controller {
             }
             result => result,
         };
+        if !matches!(purpose, Purpose::Lease { .. } | Purpose::List(_)) {
+            self.end_step();
+        }
         match purpose {
             Purpose::Lease { planned } => self.lease_answered(planned, result),
-            Purpose::List(kind) => match result {
-                Ok(ApiReply::Page(page)) => {
-                    self.versions.insert(kind, page.resource_version);
-                    self.take_list(kind, page.items);
-                    self.listed.insert(kind);
-                    self.list_errors.remove(&kind);
-                    self.open_watch(kind);
-                }
-                other => {
-                    let why = other.map_or_else(|error| error.to_string(), |_| "no page".into());
-                    self.list_errors.insert(kind, why);
-                    let at = self.now + self.config.retry.pause(2, self.entropy);
-                    self.reopen_at.insert(kind, (at, true));
-                }
-            },
+            Purpose::List(kind) => self.kind_listed(kind, result),
             Purpose::Survey => self.survey_answered(result),
             Purpose::Write {
                 mut planned,
-                part,
                 subject,
             } => {
-                self.busy = false;
                 match result {
                     Ok(ApiReply::Written(metadata)) => {
                         self.succeeded();
                         *planned.metadata_mut() = metadata;
-                        self.written(*planned, part);
+                        // A status write does not change what the rest of the object says, and
+                        // the other way round, so the planned object is what is stored, but for
+                        // fields that nobody here writes.
+                        self.remember(*planned);
                         self.note_written(&subject);
                     }
                     Ok(_) => {}
                     Err(error) => self.failed(planned.key(), &subject, &error),
                 }
             }
-            Purpose::Delete { key, subject } => {
-                self.busy = false;
-                match result {
-                    Ok(_) | Err(ApiError::NotFound) => {
-                        self.succeeded();
-                        self.forget(&key);
-                    }
-                    Err(error) => self.failed(key, &subject, &error),
+            Purpose::Delete { key, subject } => match result {
+                Ok(_) | Err(ApiError::NotFound) => {
+                    self.succeeded();
+                    self.forget(&key);
                 }
+                Err(error) => self.failed(key, &subject, &error),
+            },
+            Purpose::Refresh(key) => match result {
+                Ok(ApiReply::Object(object)) => {
+                    self.answers_again();
+                    self.remember(object);
+                }
+                Err(ApiError::NotFound) => {
+                    self.answers_again();
+                    self.forget(&key);
+                }
+                Ok(_) => {}
+                Err(error) => self.pause(&error),
+            },
+        }
+    }
+
+    fn kind_listed(&mut self, kind: Kind, result: Result<ApiReply, ApiError>) {
+        match result {
+            Ok(ApiReply::Page(page)) => {
+                self.versions.insert(kind, page.resource_version);
+                self.take_list(kind, page.items);
+                self.listed.insert(kind);
+                self.list_errors.remove(&kind);
+                self.open_watch(kind);
             }
-            Purpose::Refresh(key) => {
-                self.busy = false;
-                match result {
-                    Ok(ApiReply::Object(object)) => {
-                        self.answers_again();
-                        self.remember(object);
-                    }
-                    Err(ApiError::NotFound) => {
-                        self.answers_again();
-                        self.forget(&key);
-                    }
-                    Ok(_) => {}
-                    Err(error) => self.pause(&error),
-                }
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |_| "no page".into());
+                self.list_errors.insert(kind, why);
+                let at = self.now + self.config.retry.pause(2, self.entropy);
+                self.reopen_at.insert(kind, (at, true));
             }
         }
     }
@@ -645,9 +683,8 @@ impl Controller {
             _ => {}
         }
         if key.kind != Kind::AddressBlock {
-            self.busy = true;
             let request = ApiRequest::Get(key.clone(), Consistency::Quorum);
-            self.call(Purpose::Refresh(key), request);
+            self.begin_step(Purpose::Refresh(key), request);
         }
     }
 
@@ -663,13 +700,6 @@ impl Controller {
         self.not_before = self.now + pause;
     }
 
-    fn written(&mut self, object: Object, part: Part) {
-        // A status write does not change what the rest of the object says, and the other way round,
-        // so the planned object is what is stored, but for fields that nobody here writes.
-        let _ = part;
-        self.remember(object);
-    }
-
     /// Writes an object, guarded by the version in its metadata; one without is created.
     fn write(&mut self, object: impl Into<Object>, part: Part) {
         let object = object.into();
@@ -679,29 +709,25 @@ impl Controller {
 
     /// The same for the sake of another object, which waits when it is refused.
     fn write_for(&mut self, subject: ObjectKey, object: impl Into<Object>, part: Part) {
+        assert!(self.lease.leads(self.now), "only the leader writes");
         let object = object.into();
-        self.busy = true;
         let planned = Box::new(object.clone());
         let request = if object.metadata().resource_version.is_empty() {
             ApiRequest::Create(object)
         } else {
             ApiRequest::Replace(object, part)
         };
-        let purpose = Purpose::Write {
-            planned,
-            part,
-            subject,
-        };
-        self.call(purpose, request);
+        let purpose = Purpose::Write { planned, subject };
+        self.begin_step(purpose, request);
     }
 
     fn delete_for(&mut self, subject: ObjectKey, key: ObjectKey, preconditions: Preconditions) {
-        self.busy = true;
+        assert!(self.lease.leads(self.now), "only the leader deletes");
         let purpose = Purpose::Delete {
             key: key.clone(),
             subject,
         };
-        self.call(purpose, ApiRequest::Delete(key, preconditions));
+        self.begin_step(purpose, ApiRequest::Delete(key, preconditions));
     }
 
     /// Whether one unreadable object is to fail the answer that it is in.

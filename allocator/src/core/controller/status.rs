@@ -3,14 +3,14 @@
 
 use super::masks::parse;
 use super::{Controller, ControllerState, PoolCount, Survey};
+use crate::core::api::Part;
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
 use crate::core::holder::Record;
-use crate::core::objects::{AddressPool, Condition, EpochState, Kind, ObjectKey};
+use crate::core::objects::{AddressPool, Condition, EpochState, Kind, ObjectKey, SetAside};
 use crate::core::pool::{Pool, status_count};
-use crate::core::set_aside::{SetAside, count_by_kind};
+use crate::core::set_aside::count_by_kind;
 use crate::core::time::WallTime;
-use crate::ports::Part;
 
 const EXHAUSTED: &str = "Exhausted";
 

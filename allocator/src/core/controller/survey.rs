@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Controller, Purpose};
-use crate::core::call::{ApiReply, ApiRequest};
-use crate::core::objects::{AddressBlock, Kind, Object};
-use crate::core::set_aside::SetAside;
-use crate::ports::{ApiError, Consistency, ListQuery};
+use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery};
+use crate::core::objects::{AddressBlock, Kind, Object, SetAside};
 
 /// All blocks as of one quorum list.
 #[derive(Default)]
@@ -34,18 +32,16 @@ impl Controller {
     }
 
     fn survey_page(&mut self, continue_token: String) {
-        self.busy = true;
         let query = ListQuery {
             selection: Self::selection(Kind::AddressBlock),
             consistency: Consistency::Quorum,
             limit: self.config.list_page,
             continue_token,
         };
-        self.call(Purpose::Survey, ApiRequest::List(query));
+        self.begin_step(Purpose::Survey, ApiRequest::List(query));
     }
 
     pub(super) fn survey_answered(&mut self, result: Result<ApiReply, ApiError>) {
-        self.busy = false;
         match result {
             Ok(ApiReply::Page(page)) => {
                 for item in page.items {

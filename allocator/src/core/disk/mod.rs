@@ -1,6 +1,6 @@
 //! The ledger of a node without an agent: which attachment holds which addresses, as a value, and
 //! the log that states it. The decisions of the store `disk`; files, locks and the look at network
-//! namespaces are in [`adapters::disk`](crate::adapters).
+//! namespaces are in `adapters::disk`.
 //!
 //! The log is lines of text: `<checksum> <JSON>`. The first line states the format and the boot;
 //! each further line is one [`Change`] and is applied as a whole or not at all. A line without its

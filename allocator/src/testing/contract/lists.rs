@@ -1,7 +1,8 @@
 //! Lists: selectors, pages that show one state, continue tokens that grow too old.
 
+use crate::core::api::{ApiError, Consistency, ListQuery, Part, Preconditions, Selection};
 use crate::core::objects::{Kind, LABEL_POOL, Object};
-use crate::ports::{ApiError, ApiServer, Consistency, ListQuery, Part, Preconditions, Selection};
+use crate::ports::ApiServer;
 
 use super::objects::block;
 use super::{Bench, fails, get, list, names, ok, selection};

@@ -23,10 +23,11 @@ mod writes;
 use core::fmt::Debug;
 use core::future::Future;
 
-use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Pod};
-use crate::ports::{
-    ApiError, ApiServer, Consistency, ListPage, ListQuery, Selection, Watch, WatchEvent, WatchQuery,
+use crate::core::api::{
+    ApiError, Consistency, ListPage, ListQuery, Selection, WatchEvent, WatchQuery,
 };
+use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Pod};
+use crate::ports::{ApiServer, Watch};
 
 /// An implementation under test, and what a test needs of its surroundings that the port lacks.
 pub trait Bench: Send {

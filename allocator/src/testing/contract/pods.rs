@@ -1,7 +1,8 @@
 //! Pods and what Berth reads of them: never written through the port.
 
+use crate::core::api::{ApiError, Consistency, Selection, WatchEvent};
 use crate::core::objects::{Kind, Object, ObjectKey, Pod};
-use crate::ports::{ApiError, ApiServer, Consistency, Selection, WatchEvent};
+use crate::ports::ApiServer;
 
 use super::{Bench, fails, get, list, named, names, next_change, selection, watch_from_now};
 

@@ -1,8 +1,9 @@
 //! Watches: nothing is lost between a list and its watch, selections are entered and left,
 //! versions that are too old say so.
 
+use crate::core::api::{Part, Preconditions, Selection, WatchEvent, WatchQuery};
 use crate::core::objects::{AddressBlock, FINALIZER, Kind, LABEL_POOL, Object};
-use crate::ports::{ApiServer, Part, Preconditions, Selection, Watch, WatchEvent, WatchQuery};
+use crate::ports::{ApiServer, Watch};
 
 use super::objects::block;
 use super::{Bench, list, next_change, ok, selection, watch_from_now};
@@ -178,7 +179,7 @@ async fn expired<B: Bench>(bench: &mut B) {
     // A server may refuse the request, or answer it and say so in the stream.
     match bench.api().watch(&query).await {
         Ok(mut watch) => assert_eq!(watch.next().await, WatchEvent::Expired),
-        Err(error) => assert_eq!(error, crate::ports::ApiError::Gone),
+        Err(error) => assert_eq!(error, crate::core::api::ApiError::Gone),
     }
     let page = list(bench.api(), &of_case("expired")).await;
     assert_eq!(page.items.len(), 1);

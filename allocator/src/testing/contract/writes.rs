@@ -1,7 +1,8 @@
 //! Create, replace, delete: versions, guards, the two kinds of 409, the status, finalizers.
 
+use crate::core::api::{ApiError, Applied, Consistency, Part, Preconditions};
 use crate::core::objects::{AddressPoolStatus, FINALIZER, Kind, Metadata, Object, ObjectKey, Uid};
-use crate::ports::{ApiError, ApiServer, Applied, Consistency, Part, Preconditions};
+use crate::ports::ApiServer;
 
 use super::objects::{block, condition, lease, pool, with};
 use super::{Bench, fails, get, ok, refused};

@@ -3,8 +3,9 @@
 
 use core::time::Duration;
 
-use super::{Arrival, World};
-use crate::testing::node::Ailments;
+use super::World;
+use crate::testing::state::nodes::Ailments;
+use crate::testing::state::queue::Arrival;
 
 impl World {
     /// Deletes the journal of a node.

@@ -2,14 +2,17 @@
 
 use core::net::IpAddr;
 
-use super::{Asked, Costs, Faults, Store, Violation, World};
+use super::World;
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{AddRequest, PluginRequest, RequestId, Response, Verb};
+use crate::core::exchange::{AddRequest, InboxEvent, PluginRequest, RequestId, Response, Verb};
 use crate::core::holder::decode_records;
 use crate::core::objects::{Kind, Object};
-use crate::ports::InboxEvent;
-use crate::testing::node::{OWN_ASKS, Sandboxed};
+use crate::testing::state::Inner;
+use crate::testing::state::ledger::Violation;
+use crate::testing::state::nodes::{OWN_ASKS, Sandboxed};
+use crate::testing::state::traffic::{Asked, Costs, Faults};
+use crate::testing::store::Store;
 
 impl World {
     /// Pods whose sandbox has an address.
@@ -55,7 +58,7 @@ impl World {
 
     /// How a controller stood last; see [`Self::keep_states`].
     pub fn controller_state(&self, identity: &str) -> ControllerState {
-        let state = |inner: &mut super::Inner| inner.node(identity).controller_state.clone();
+        let state = |inner: &mut Inner| inner.node(identity).controller_state.clone();
         self.with(state).unwrap_or_default()
     }
 

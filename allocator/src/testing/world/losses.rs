@@ -1,8 +1,9 @@
 //! What a test may take away from a node, and the nodes that should not be.
 
-use super::{Metadata, Node, World};
+use super::World;
 use crate::core::naming::{machine_id, machine_name};
-use crate::testing::node::Looks;
+use crate::core::objects::{Metadata, Node};
+use crate::testing::state::nodes::Looks;
 
 impl World {
     /// All Pods of a node end without a DEL, and their objects go: nobody tells the agent.

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{CniError, NodeChange, Verb};
+use crate::cni::{CniError, Verb};
 use crate::context::Context;
 use crate::event::Event;
 use crate::event::{NodeEvent, NodeToken};
 use crate::ids::{ContainerId, NetnsId, PodUid};
-use crate::machine::{ListedSandbox, Namespace};
+use crate::machine::ListedSandbox;
 use crate::node::{Node, Signal, killed};
 use crate::objects::Pod;
-use crate::observation::{Observation, PodStage};
+use crate::observation::PodStage;
 
 use self::name_reservation::Names;
 
@@ -402,9 +402,8 @@ impl Node {
         };
         context
             .core
-            .machine(self.index)
-            .sandboxes
-            .insert(container, listed);
+            .change(self.index)
+            .list_sandbox(container, listed);
         self.runtime.by_pod.entry(pod).or_default().push(container);
         self.runtime.sandboxes.insert(container, sandbox);
         self.pleg_mark(pod);
@@ -422,11 +421,7 @@ impl Node {
                 self.runtime.by_pod.remove(&pod);
             }
         }
-        context
-            .core
-            .machine(self.index)
-            .sandboxes
-            .remove(&container);
+        context.core.change(self.index).unlist_sandbox(container);
         self.pleg_mark(pod);
     }
 
@@ -446,14 +441,7 @@ impl Node {
             sandbox.workload = ContainerState::Exited { completed: false };
         }
         let pod = sandbox.pod.uid;
-        if let Some(listed) = context
-            .core
-            .machine(self.index)
-            .sandboxes
-            .get_mut(&container)
-        {
-            listed.ready = false;
-        }
+        context.core.change(self.index).sandbox_stopped(container);
         self.pleg_mark(pod);
     }
 
@@ -465,42 +453,8 @@ impl Node {
         context: &mut Context<'_>,
     ) -> NetnsId {
         let (node, netns) = (self.index, self.next_netns());
-        let namespace = Namespace {
-            container,
-            pod,
-            link: false,
-            addresses: Vec::new(),
-        };
-        context
-            .core
-            .machine(node)
-            .namespaces
-            .insert(netns, namespace);
-        context.core.observe(Observation::NetnsCreated {
-            node,
-            netns,
-            container,
-            pod,
-        });
-        let change = NodeChange::NetnsPresent(netns);
-        context.core.queue.soon(Event::NodeChanged { node, change });
+        context.core.change(node).add_netns(netns, container, pod);
         netns
-    }
-
-    /// Removes a namespace with what is in it.
-    pub(crate) fn remove_netns(&mut self, netns: NetnsId, context: &mut Context<'_>) {
-        let node = self.index;
-        if context
-            .core
-            .machine(node)
-            .namespaces
-            .remove(&netns)
-            .is_some()
-        {
-            context.core.observe(Observation::NetnsGone { node, netns });
-            let change = NodeChange::NetnsGone(netns);
-            context.core.queue.soon(Event::NodeChanged { node, change });
-        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Node {
 
     fn set_runtime_up(&mut self, up: bool, context: &mut Context<'_>) {
         self.runtime.up = up;
-        context.core.machine(self.index).runtime_up = up;
+        context.core.change(self.index).set_runtime_up(up);
     }
 
     /// The machine lost power: what was in flight is gone but for its record.
@@ -71,14 +71,8 @@ impl Node {
                 sandbox.netns = None;
                 sandbox.addresses.clear();
             }
-            if let Some(listed) = context
-                .core
-                .machine(self.index)
-                .sandboxes
-                .get_mut(&container)
-            {
-                listed.netns = None;
-            }
+            let mut change = context.core.change(self.index);
+            change.sandbox_without_netns(container);
         }
     }
 
@@ -103,7 +97,7 @@ impl Node {
         let recorded = call.netns.is_some() && call.step != CriStep::RecordNetns;
         if !recorded {
             if let Some(netns) = call.netns {
-                self.remove_netns(netns, context);
+                context.core.change(self.index).remove_netns(netns);
             }
             self.runtime
                 .names

@@ -210,7 +210,7 @@ impl Node {
     pub(crate) fn run_cleaned(&mut self, id: u32, ok: bool, context: &mut Context<'_>) {
         if ok {
             if let Some(netns) = self.call_mut(id).netns.take() {
-                self.remove_netns(netns, context);
+                context.core.change(self.index).remove_netns(netns);
             }
             return self.run_forget(id, context);
         }

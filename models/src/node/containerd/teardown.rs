@@ -84,21 +84,13 @@ impl Node {
             return self.cri_end(id, Err(CriError("network teardown failed")), context);
         }
         let container = self.runtime.calls[&id].container;
-        let netns = self
-            .runtime
-            .sandboxes
-            .get_mut(&container)
-            .and_then(|s| s.netns.take());
-        if let Some(netns) = netns {
-            self.remove_netns(netns, context);
-        }
-        if let Some(listed) = context
-            .core
-            .machine(self.index)
-            .sandboxes
-            .get_mut(&container)
-        {
-            listed.netns = None;
+        // Another removal may have taken the sandbox meanwhile.
+        if let Some(sandbox) = self.runtime.sandboxes.get_mut(&container) {
+            let mut change = context.core.change(self.index);
+            if let Some(netns) = sandbox.netns.take() {
+                change.remove_netns(netns);
+            }
+            change.sandbox_without_netns(container);
         }
         self.stopped(id, context);
     }
@@ -122,7 +114,7 @@ impl Node {
         let (pod, attempt, netns) = (sandbox.pod.uid, sandbox.attempt, sandbox.netns);
         self.sandbox_stopped(container, context);
         if let Some(netns) = netns {
-            self.remove_netns(netns, context);
+            context.core.change(self.index).remove_netns(netns);
         }
         self.unlist_sandbox(container, context);
         self.runtime.names.release(pod, attempt, container);

@@ -68,6 +68,46 @@ fn the_generator_is_the_same_on_every_build() {
 }
 
 #[test]
+fn each_kind_of_draw_is_the_same_on_every_build_and_release_of_rand() {
+    let stream = |purpose| Streams::new(7).stream("pinned", 0, purpose);
+    let below: Vec<u64> = (0..6)
+        .map(|n| stream("below").below(10 << (8 * n)))
+        .collect();
+    let mut chances = stream("chance");
+    let chances: String = (0..24)
+        .map(|_| u8::from(chances.chance(1, 3)).to_string())
+        .collect();
+    let letters: Vec<char> = ('a'..='z').collect();
+    let mut picks = stream("pick");
+    let picks: String = (0..24).map(|_| picks.pick(&letters)).collect();
+    let mut shuffled = letters.clone();
+    stream("shuffle").shuffle(&mut shuffled);
+    let shuffled: String = shuffled.into_iter().collect();
+    let table = QuantileTable::new(vec![(0, 0), (900_000_000, 9), (1_000_000_000, 999)]).unwrap();
+    let mut quantiles = stream("quantile");
+    let quantiles: Vec<u64> = (0..12).map(|_| quantiles.quantile(&table)).collect();
+    let text = format!("{below:?}\n{chances}\n{picks}\n{shuffled}\n{quantiles:?}\n");
+    expect_test::expect![[r#"
+        [6, 1608, 411765, 105412024, 26985478335, 6908282453867]
+        000000100101000100000011
+        rlmddvvchvgtvbtolsqnfony
+        dkogmzxyplutiajrbcnvwhesqf
+        [3, 7, 7, 308, 2, 3, 5, 0, 6, 6, 6, 5]
+    "#]]
+    .assert_eq(&text);
+}
+
+#[test]
+fn one_question_is_one_draw() {
+    let mut stream = Streams::new(7).stream("pinned", 0, "count");
+    stream.pick(&[1, 2, 3]);
+    stream.below(5);
+    stream.chance(1, 2);
+    stream.between(3..=9);
+    assert_eq!(stream.drawn(), 4);
+}
+
+#[test]
 fn closed_ranges_reach_both_ends() {
     let mut stream = Streams::new(3).stream("test", 0, "ends");
     let drawn: std::collections::BTreeSet<u64> = (0..100).map(|_| stream.between(4..=6)).collect();

@@ -2,13 +2,12 @@
 //! decides is `berth::core::plugin`'s; here is what the operating system does for it.
 
 use berth::core::exchange::{
-    AddRequest, Allocation, Attachment, DelRequest, Failure, PluginRequest, PodReference,
-    RequestId, Response, Verb as Asked,
+    AddRequest, Allocation, Attachment, DelRequest, Failure, InboxEvent, PluginRequest,
+    PodReference, RequestId, Response, SpoolEntry, SpoolId, Verb as Asked,
 };
 use berth::core::objects::Uid;
 use berth::core::plugin::{PluginCall, PluginInput, PluginOutput, PluginVerb};
 use berth::core::time::BootTime;
-use berth::ports::{InboxEvent, SpoolEntry, SpoolId};
 use drydock_engine::SimInstant;
 use drydock_models::cni::{Assigned, CniError, IpamCall, IpamStage, Verb};
 use drydock_models::context::Context;

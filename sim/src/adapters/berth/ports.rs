@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use berth::core::exchange::{Probe, RequestId, Response, Sandbox};
+use berth::core::api::{
+    ApiError, Applied, Consistency, ListPage, ListQuery, Part, Preconditions, WatchEvent,
+    WatchQuery,
+};
+use berth::core::exchange::{InboxEvent, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId};
 use berth::core::objects::{Metadata, Object, ObjectKey, Pod};
+use berth::core::report::{LocalError, Metric};
 use berth::core::time::{BootTime, WallTime};
 use berth::ports::{
-    AgentPorts, ApiError, ApiServer, Applied, Clock, Consistency, ControllerPorts, Entropy, Inbox,
-    InboxEvent, Journal, ListPage, ListQuery, LocalError, Metric, Namespaces, Observer, Part,
-    Preconditions, Sandboxes, Spool, SpoolEntry, SpoolId, Watch, WatchEvent, WatchQuery,
+    AgentPorts, ApiServer, Clock, ControllerPorts, Entropy, Inbox, Journal, Namespaces, Observer,
+    Sandboxes, Spool, Watch,
 };
 use drydock_engine::{Completer, Completion, Mailbox, Post, Stream, completion, mailbox};
 use drydock_traces::plan::Edge;
@@ -497,61 +501,19 @@ async fn receive<T>(mailbox: &Mutex<Mailbox<T>>) -> Option<T> {
 }
 
 impl AgentPorts for SimPorts {
-    type Api = Self;
-    type Clock = Self;
-    type Entropy = Self;
-    type Journal = Self;
-    type Spool = Self;
-    type Namespaces = Self;
-    type Sandboxes = Self;
-    type Inbox = Self;
-    type Observer = Self;
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn journal(&self) -> &Self {
-        self
-    }
-    fn spool(&self) -> &Self {
-        self
-    }
-    fn namespaces(&self) -> &Self {
-        self
-    }
-    fn sandboxes(&self) -> &Self {
-        self
-    }
-    fn inbox(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
+    berth::own_ports!(
+        Api api,
+        Clock clock,
+        Entropy entropy,
+        Journal journal,
+        Spool spool,
+        Namespaces namespaces,
+        Sandboxes sandboxes,
+        Inbox inbox,
+        Observer observer,
+    );
 }
 
 impl ControllerPorts for SimPorts {
-    type Api = Self;
-    type Clock = Self;
-    type Entropy = Self;
-    type Observer = Self;
-
-    fn api(&self) -> &Self {
-        self
-    }
-    fn clock(&self) -> &Self {
-        self
-    }
-    fn entropy(&self) -> &Self {
-        self
-    }
-    fn observer(&self) -> &Self {
-        self
-    }
+    berth::own_ports!(Api api, Clock clock, Entropy entropy, Observer observer);
 }

@@ -4,10 +4,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth::core::exchange::{PluginRequest, Probe, RequestId, Sandbox, Verb};
+use berth::core::exchange::{InboxEvent, PluginRequest, Probe, RequestId, Sandbox, Verb};
 use berth::core::objects::Uid;
 use berth::core::time::BootTime;
-use berth::ports::InboxEvent;
 use drydock_engine::{Completer, HostTasks, SimInstant};
 use drydock_models::context::Context;
 use drydock_models::ids::{ClientId, NetnsId, NodeIndex};

@@ -4,10 +4,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth::core::objects::{Kind, Metadata, Object, ObjectKey};
-use berth::ports::{
+use berth::core::api::{
     ApiError, Applied, Consistency, ListPage, ListQuery, Part, Selection, WatchEvent, WatchQuery,
 };
+use berth::core::objects::{Kind, Metadata, Object, ObjectKey};
 use drydock_engine::{Completer, Post};
 use drydock_models::context::Context;
 use drydock_models::ids::{NodeIndex, PodUid, WatchId};

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use berth::core::exchange::{MountId, PathState, Probe, Sandbox};
-use berth::ports::{LocalError, SpoolEntry, SpoolId};
+use berth::core::exchange::{MountId, PathState, Probe, Sandbox, SpoolEntry, SpoolId};
+use berth::core::report::LocalError;
 use drydock_engine::{Stream, Streams};
 use drydock_models::ipam::Trouble;
 

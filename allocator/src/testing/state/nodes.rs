@@ -1,19 +1,18 @@
-//! One node of the fake world: what its ports see.
+//! What a node has besides the agent: it survives the agent.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::channel::oneshot;
 
-use super::world::{Inner, Shared};
+use super::Inner;
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
-use crate::core::exchange::{RequestId, Response};
-use crate::ports::{InboxEvent, Metric, SpoolEntry};
+use crate::core::exchange::{InboxEvent, RequestId, Response, SpoolEntry};
+use crate::core::report::Metric;
 
 /// Requests with IDs from here are of a test's own plugins.
-pub(super) const OWN_ASKS: u64 = 1 << 62;
+pub(in crate::testing) const OWN_ASKS: u64 = 1 << 62;
 
 /// A sandbox that really exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,58 +63,59 @@ pub enum Looks {
 
 /// What a node has besides the agent: it survives the agent.
 #[derive(Default)]
-pub(super) struct NodeState {
-    pub(super) journal: Vec<u8>,
-    pub(super) boot: u64,
-    pub(super) machine: String,
+pub(in crate::testing) struct NodeState {
+    pub(in crate::testing) journal: Vec<u8>,
+    pub(in crate::testing) boot: u64,
+    pub(in crate::testing) machine: String,
     /// The Node's name, where it is not the key of this state.
-    pub(super) node_name: Option<String>,
+    pub(in crate::testing) node_name: Option<String>,
     /// Live namespaces by path.
-    pub(super) namespaces: BTreeMap<String, Sandboxed>,
-    pub(super) spool: Vec<SpoolEntry>,
-    pub(super) inbox: VecDeque<InboxEvent>,
-    pub(super) inbox_waiter: Option<oneshot::Sender<()>>,
-    pub(super) namespace_waiter: Option<oneshot::Sender<()>>,
-    pub(super) spool_waiter: Option<oneshot::Sender<()>>,
-    pub(super) replies: Vec<(RequestId, Response)>,
+    pub(in crate::testing) namespaces: BTreeMap<String, Sandboxed>,
+    pub(in crate::testing) spool: Vec<SpoolEntry>,
+    pub(in crate::testing) inbox: VecDeque<InboxEvent>,
+    pub(in crate::testing) inbox_waiter: Option<oneshot::Sender<()>>,
+    pub(in crate::testing) namespace_waiter: Option<oneshot::Sender<()>>,
+    pub(in crate::testing) spool_waiter: Option<oneshot::Sender<()>>,
+    pub(in crate::testing) replies: Vec<(RequestId, Response)>,
     /// What plugins of a test's own were told.
-    pub(super) answers: BTreeMap<RequestId, Response>,
-    pub(super) metrics: Vec<Metric>,
-    pub(super) events: Vec<(&'static str, String)>,
+    pub(in crate::testing) answers: BTreeMap<RequestId, Response>,
+    pub(in crate::testing) metrics: Vec<Metric>,
+    pub(in crate::testing) events: Vec<(&'static str, String)>,
     /// How its agent stood last, where a test asks for it.
-    pub(super) agent_state: Option<AgentState>,
+    pub(in crate::testing) agent_state: Option<AgentState>,
     /// The same of a controller of that name.
-    pub(super) controller_state: Option<ControllerState>,
+    pub(in crate::testing) controller_state: Option<ControllerState>,
     /// What is wrong with the node's own disk, directories and runtime.
-    pub(super) ailments: Ailments,
+    pub(in crate::testing) ailments: Ailments,
     /// Damaged journals that were kept.
-    pub(super) aside: Vec<Vec<u8>>,
-    pub(super) look_count: u64,
+    pub(in crate::testing) aside: Vec<Vec<u8>>,
+    pub(in crate::testing) look_count: u64,
     /// Lists of the runtime's sandboxes that were asked for.
-    pub(super) list_count: u64,
+    pub(in crate::testing) list_count: u64,
     /// Rises with each start: what a dead process still has in flight is not delivered.
-    pub(super) incarnation: u64,
+    pub(in crate::testing) incarnation: u64,
 }
 
-/// The ports of one agent process.
-pub struct NodePorts {
-    pub(super) shared: Shared,
-    pub(super) name: String,
-    pub(super) incarnation: u64,
-}
+pub(in crate::testing) type Wait<'a> = &'a mut Option<oneshot::Sender<()>>;
 
-impl NodePorts {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        lock(&self.shared)
+impl Inner {
+    pub(in crate::testing) fn node(&mut self, name: &str) -> &mut NodeState {
+        self.nodes.entry(name.to_owned()).or_default()
     }
 
-    pub(super) fn with_node<T>(&self, f: impl FnOnce(&mut NodeState) -> T) -> T {
-        f(self.lock().node(&self.name))
+    pub(in crate::testing) fn push(&mut self, node: &str, event: InboxEvent) {
+        let node = self.node(node);
+        node.inbox.push_back(event);
+        notify(&mut node.inbox_waiter);
+    }
+
+    pub(in crate::testing) fn agent_is_up(&mut self, node: &str) -> bool {
+        self.node(node).inbox_waiter.is_some()
     }
 }
 
-pub(super) fn lock(shared: &Arc<Mutex<Inner>>) -> MutexGuard<'_, Inner> {
-    shared
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+pub(in crate::testing) fn notify(waiter: Wait<'_>) {
+    if let Some(waiter) = waiter.take() {
+        let _ = waiter.send(());
+    }
 }

@@ -1,0 +1,236 @@
+//! The agent's journal: read at the start, written as things happen, written anew when it failed or
+//! has grown long. Its form is [`core::journal`](crate::core::journal)'s; what a missing or damaged
+//! one means is [`lost`](super::lost)'s.
+
+use std::collections::BTreeMap;
+
+use super::Agent;
+use super::boundary::Output;
+use super::errands::StartStep;
+use super::host::HostPart;
+use super::startup::Phase;
+use super::timers::Timer;
+use crate::core::exchange::RequestId;
+use crate::core::journal::{self, Binding, Entry, Replay, State, UnknownVersion};
+use crate::core::report::LocalError;
+use crate::core::time::BootTime;
+
+impl Agent {
+    /// Writes an entry down. Memory must already say what it says: a journal that failed, or has
+    /// grown long, is written anew from memory.
+    pub(super) fn journal(&mut self, entry: &Entry) {
+        let number = self.journal_frames;
+        assert!(number > 0, "every entry stands behind the header");
+        let live = self.attachments.len() + self.blocks.len();
+        if self.journal_ok && number < 1024 + 4 * live {
+            self.journal_frames += 1;
+            self.out
+                .push(Output::Append(journal::encode(number, entry)));
+        } else {
+            self.journal_ok = true;
+            self.compact_journal();
+        }
+    }
+
+    pub(super) fn journal_opened(&mut self, result: Result<Vec<u8>, LocalError>) {
+        if self.phase != Phase::Opening {
+            return;
+        }
+        let replay = match result.map(|bytes| self.replay_of(&bytes)) {
+            Ok(Ok(replay)) => replay,
+            Ok(Err(error)) => {
+                self.event("JournalRefused", error.to_string());
+                self.phase = Phase::Refused;
+                self.refuse_early();
+                return;
+            }
+            Err(error) => {
+                self.journal_unopened(&error);
+                return;
+            }
+        };
+        self.journal_ok = true;
+        let (mut this_boot, mut said_so) = (false, false);
+        for entry in replay.entries {
+            match entry {
+                Entry::Header { boot_id, .. } => this_boot = boot_id == self.config.boot_id,
+                Entry::Lost => said_so = true,
+                Entry::Block { pool, index } => {
+                    self.inherited.insert((pool, index));
+                }
+                Entry::Tombstone { attachment, netns } if this_boot => {
+                    self.tombstones.insert((attachment, netns));
+                }
+                entry if this_boot => self.replayed.push(entry),
+                _ => {}
+            }
+        }
+        // A header of this boot without entries is a journal, too.
+        self.lost.found(this_boot, said_so, &replay.state);
+        if let State::Damaged(damage) = replay.state {
+            self.journal_damaged(damage);
+        }
+        self.phase = Phase::Loading;
+        self.loading = StartStep::ALL.into_iter().collect();
+        #[cfg(feature = "mutants")]
+        if self.is_mutant(crate::core::Mutant::HeaderBeforeLost) {
+            self.compact_journal();
+        }
+        // What is on the disk stays as it is until the API says what a journal that is missing or
+        // damaged may have known: a process that dies before leaves its successor no better one.
+        for step in StartStep::ALL {
+            self.startup_step(step);
+        }
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "a mutant reads otherwise")]
+    fn replay_of(&self, bytes: &[u8]) -> Result<Replay, UnknownVersion> {
+        journal::decode(bytes)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn replay_of(&self, bytes: &[u8]) -> Result<Replay, UnknownVersion> {
+        let replay = journal::decode(bytes)?;
+        if let State::Damaged(damage) = replay.state
+            && self.is_mutant(crate::core::Mutant::DamageBelieved)
+        {
+            return journal::decode(bytes.get(..damage.at).unwrap_or_default());
+        }
+        Ok(replay)
+    }
+
+    /// The disk may come back.
+    fn journal_unopened(&mut self, error: &LocalError) {
+        if std::mem::replace(&mut self.journal_ok, false) {
+            self.event("JournalFailed", error.to_string());
+        }
+        self.refuse_early();
+        self.try_journal_later();
+    }
+
+    fn try_journal_later(&mut self) {
+        let entropy = self.draw();
+        let pause = self.config.policy.api_retry.pause(8, entropy);
+        self.arm(Timer::Journal, self.now + pause);
+    }
+
+    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
+    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
+    pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
+        self.journal_ok = false;
+        let why = "it did not take the last entry".to_owned();
+        self.part_found(HostPart::Journal, Some(why));
+        self.count("berth_journal_failures_total");
+        for key in std::mem::take(&mut self.entering) {
+            if let Some(block) = self.blocks.get_mut(&key) {
+                block.journaled = false;
+            }
+        }
+        self.try_journal_later();
+    }
+
+    /// Opens the journal, or writes it anew, after a failure.
+    pub(super) fn journal_timer(&mut self) {
+        if self.phase == Phase::Opening {
+            self.out.push(Output::OpenJournal);
+        } else if !self.journal_ok && self.is_loaded() {
+            self.journal_ok = true;
+            self.compact_journal();
+        }
+    }
+
+    /// Writes the journal anew from memory.
+    pub(super) fn compact_journal(&mut self) {
+        let header = Entry::Header {
+            version: journal::VERSION,
+            boot_id: self.config.boot_id.clone(),
+        };
+        let mut entries = vec![header];
+        let mut blocks = self.inherited.clone();
+        for (key, block) in &self.blocks {
+            if block.journaled
+                && let Some(pool) = self.pools.get(&key.pool)
+            {
+                blocks.insert((pool.name.clone(), key.index));
+            }
+        }
+        entries.extend(
+            blocks
+                .into_iter()
+                .map(|(pool, index)| Entry::Block { pool, index }),
+        );
+        if self.lost.is_marked() {
+            entries.push(Entry::Lost);
+        }
+        entries.extend(self.replayed.iter().cloned());
+        entries.extend(self.ended.iter().map(|attachment| Entry::Ended {
+            attachment: attachment.clone(),
+        }));
+        let attached = self.attachments.values();
+        let attached = attached.map(|a| (&a.binding, Self::last_del(a)));
+        let poolless = self.poolless.values();
+        let poolless = poolless.map(|(binding, last_del)| (binding, *last_del));
+        for (binding, last_del) in attached.chain(poolless) {
+            let attachment = &binding.attachment;
+            entries.push(Entry::Bound(Box::new(binding.clone())));
+            if let Some(at) = last_del {
+                entries.push(Entry::Releasing {
+                    attachment: attachment.clone(),
+                    at,
+                });
+            }
+        }
+        entries.extend(
+            self.tombstones
+                .iter()
+                .map(|(attachment, netns)| Entry::Tombstone {
+                    attachment: attachment.clone(),
+                    netns: netns.clone(),
+                }),
+        );
+        self.journal_frames = entries.len();
+        self.out
+            .push(Output::Compact(journal::encode_all(&entries)));
+    }
+
+    pub(super) fn replay(&mut self) {
+        let mut bound: BTreeMap<_, (Binding, Option<BootTime>)> = BTreeMap::new();
+        for entry in std::mem::take(&mut self.replayed) {
+            match entry {
+                Entry::Bound(binding) => {
+                    bound.insert(binding.attachment.clone(), (*binding, None));
+                }
+                Entry::Releasing { attachment, at } => {
+                    if let Some((_, last_del)) = bound.get_mut(&attachment) {
+                        *last_del = Some(at);
+                    }
+                }
+                Entry::Ended { attachment } => {
+                    bound.remove(&attachment);
+                    self.ended.insert(attachment);
+                }
+                Entry::Header { .. }
+                | Entry::Block { .. }
+                | Entry::Tombstone { .. }
+                | Entry::Lost => {}
+            }
+        }
+        let mut bound: Vec<_> = bound.into_values().collect();
+        // Where an end is missing two may have had one place: the later one has it.
+        bound.sort_by_key(|(binding, _)| binding.at);
+        for (binding, last_del) in bound {
+            self.restore_attachment(binding, last_del);
+        }
+    }
+
+    /// A journal that did not take an entry is written anew when its disk takes something again,
+    /// and one whose file was taken away is written where it belongs.
+    pub(super) fn mend_journal(&mut self) {
+        let is_lost = self.parts.why_lost(HostPart::Journal).is_some();
+        if is_lost || !self.journal_ok {
+            self.journal_ok = true;
+            self.compact_journal();
+        }
+    }
+}
