@@ -22,8 +22,11 @@ use drydock_engine::time::SimInstant;
 use crate::cni::{IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::context::Context;
 use crate::event::CpuToken;
-use crate::ids::{ClientId, IpamCallId, NetnsId, NodeIndex};
-use crate::request::{Answer, ApiError, ClientSpec, ReplyTo, Request, Response};
+use crate::ids::{ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
+use crate::objects::ResourceVersion;
+use crate::request::{
+    Answer, ApiError, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
+};
 
 /// One process (or one request inside an agent), never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +81,16 @@ enum Effect {
     Deadline(SimInstant),
     Spawn(ProcessId, NewProcess),
     LinkDown(NetnsId),
+    Watch(NewWatch),
+}
+
+/// A watch to open.
+struct NewWatch {
+    client: ClientId,
+    target: WatchTarget,
+    from: ResourceVersion,
+    owner: WatchOwner,
+    opened: Rc<Cell<Option<WatchId>>>,
 }
 
 /// A process to start.
@@ -216,6 +229,24 @@ impl Port {
     /// Deletes the interface in a namespace of its machine.
     pub(crate) fn link_down(&self, netns: NetnsId) {
         self.effect(Effect::LinkDown(netns));
+    }
+
+    /// Opens a watch with a client; which one it is will stand in `opened` before the wait begins.
+    pub(crate) fn watch(
+        &self,
+        client: ClientId,
+        target: WatchTarget,
+        from: ResourceVersion,
+        owner: WatchOwner,
+        opened: &Rc<Cell<Option<WatchId>>>,
+    ) {
+        self.effect(Effect::Watch(NewWatch {
+            client,
+            target,
+            from,
+            owner,
+            opened: opened.clone(),
+        }));
     }
 
     fn effect(&self, effect: Effect) {
@@ -380,6 +411,11 @@ impl Processes {
         self.shared.wakes.borrow_mut().push_back(id);
     }
 
+    /// Ends a process where it stands, at the next [`Processes::settle`] and before any is woken.
+    pub(crate) fn kill(&mut self, id: ProcessId) {
+        self.shared.kills.borrow_mut().push_back(id);
+    }
+
     fn reply(&mut self, id: ProcessId, reply: Reply, context: &mut Context<'_>) {
         if let Some(process) = self.table.get_mut(&id) {
             process.waits = Waits::Nothing;
@@ -478,6 +514,10 @@ impl Processes {
                 Effect::Spawn(child, new) => self.begin(child, new, context),
                 Effect::LinkDown(netns) => {
                     context.core.change(process.node).link_down(netns);
+                }
+                Effect::Watch(new) => {
+                    let watch = context.watch(new.client, new.target, new.from, new.owner);
+                    new.opened.set(Some(watch));
                 }
             }
         }

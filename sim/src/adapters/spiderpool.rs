@@ -1,5 +1,5 @@
-//! Spiderpool among the allocators: how it is set up, and what storms strike in it. The mechanism is the
-//! model's.
+//! Spiderpool among the allocators: how it is set up, and what storms strike in it. The mechanism is
+//! the model's.
 
 use drydock_engine::Tasks;
 use drydock_models::peers::spiderpool::Spiderpool;
@@ -26,8 +26,8 @@ impl Adapter for SpiderpoolAdapter {
         let pool = peer_pool(scenario)?;
         let groups = groups(scenario);
         Ok(Adapted::unread(Spiderpool::new(
-            pool,
-            groups,
+            &pool,
+            &groups,
             &scenario.parameters.table,
         )?))
     }

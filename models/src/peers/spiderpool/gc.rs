@@ -6,20 +6,24 @@
 //! Not modelled: the HTTP trigger of a scan.
 //! Source: spiderpool v0.8.0 `pkg/gcmanager/{pod_cache,tracePod_worker,scanAll_IPPool}.go`.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use drydock_engine::time::SimInstant;
 
-use crate::context::Context;
 use crate::ids::PodUid;
 use crate::objects::Pod;
+use crate::process::{Port, ProcessId};
+use crate::request::Custom;
 
 use super::endpoint::{Endpoint, endpoint_name};
-use super::job::{Goal, Job, JobId, Origin, Phase, is_fixed};
-use super::part::{Part, PartGoal};
+use super::env::Subject;
+use super::job::{Job, give, is_fixed};
+use super::limiter::Claim;
 use super::pools::PoolId;
-use super::{CONTROLLER, Spiderpool, Wait};
+use super::process::Life;
+use super::tickets::Tickets;
 
 /// A Pod whose addresses are to be released.
 #[derive(Clone, Debug)]
@@ -32,76 +36,120 @@ struct Traced {
     queued: bool,
 }
 
+/// A record of a pool: position and Pod.
+type Record = (PoolId, u32, PodUid);
+
 /// State of the collector of addresses.
 #[derive(Debug, Default)]
-pub(super) struct Gc {
+struct Gc {
     entries: BTreeMap<PodUid, Traced>,
     channel: VecDeque<PodUid>,
     busy: u64,
     /// Records that the scan of each family (IPv4, IPv6) has still to look at.
-    scans: [Option<VecDeque<(PoolId, u32, PodUid)>>; 2],
+    scans: [Option<VecDeque<Record>>; 2],
     /// Addresses of StatefulSets when the scan began.
     fixed: BTreeSet<(PoolId, u32)>,
+    /// Scripts that have had their turn.
+    working: BTreeMap<ProcessId, Rc<Claim>>,
 }
 
-impl Spiderpool {
-    pub(super) fn gc_started(&mut self, life: u32, context: &mut Context<'_>) {
-        self.gc = Gc::default();
-        let parameters = &self.parameters;
-        let (sweep, scan) = (parameters.trace_period, parameters.scan_period);
-        // The informer of the tracer sends what exists as if it were new.
-        let pods = &self.processes[CONTROLLER].pods;
-        let known: Vec<Rc<Pod>> = pods.all().cloned().collect();
-        for pod in known {
-            self.trace(&pod, context);
+/// The collector of addresses inside the controller.
+pub(super) struct Reclaim {
+    life: Rc<Life>,
+    leads: Cell<bool>,
+    gc: RefCell<Gc>,
+}
+
+/// A script that works on pools, until it is over or the lease is lost.
+struct Working {
+    reclaim: Rc<Reclaim>,
+    script: ProcessId,
+}
+
+impl Working {
+    fn new(reclaim: &Rc<Reclaim>, port: &Port, job: &Job) -> Self {
+        let mut gc = reclaim.gc.borrow_mut();
+        let before = gc.working.insert(port.id, job.claim());
+        assert!(before.is_none(), "a script works on one job at a time");
+        Self {
+            reclaim: reclaim.clone(),
+            script: port.id,
         }
-        self.scan(context);
-        self.pause(CONTROLLER, sweep, Wait::Sweep { life }, context);
-        self.pause(CONTROLLER, scan, Wait::Scan { life }, context);
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        // After a lost lease it is not in there any more.
+        self.reclaim.gc.borrow_mut().working.remove(&self.script);
+    }
+}
+
+impl Reclaim {
+    pub(super) fn new(life: &Rc<Life>) -> Rc<Self> {
+        Rc::new(Self {
+            life: life.clone(),
+            leads: Cell::new(false),
+            gc: RefCell::default(),
+        })
     }
 
-    pub(super) fn gc_stopped(&mut self) {
-        self.gc = Gc::default();
-        let of_gc = |origin| matches!(origin, Origin::Trace(_) | Origin::Scan { .. });
-        let jobs: Vec<(JobId, Vec<PoolId>)> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| of_gc(job.origin) && job.phase != Phase::Queued)
-            .map(|(id, job)| (*id, job.tickets.clone()))
-            .collect();
-        for (id, tickets) in jobs {
-            self.jobs.remove(&id);
-            self.processes[CONTROLLER].limiter.release(&tickets);
+    pub(super) fn leads(&self) -> bool {
+        self.leads.get()
+    }
+
+    /// The controller is elected. Each election has timers of its own; those of an earlier one go
+    /// on.
+    pub(super) fn start(self: &Rc<Self>, port: &Port) {
+        let before = self.leads.replace(true);
+        assert!(!before, "an election is won once");
+        self.gc.replace(Gc::default());
+        // The informer of the tracer sends what exists as if it were new.
+        let pods: Vec<Rc<Pod>> = self.life.known.borrow().pods.all().cloned().collect();
+        for pod in pods {
+            self.trace(&pod, port.now());
+        }
+        self.scan(port);
+        let (sweeper, scanner) = (self.clone(), self.clone());
+        port.spawn(self.life.script(None, |port| sweeper.sweep_again(port)));
+        port.spawn(self.life.script(None, |port| scanner.scan_again(port)));
+    }
+
+    /// The lease is lost: what works on pools stops where it is, what waits for its turn goes on
+    /// waiting.
+    pub(super) fn stop(&self, port: &Port) {
+        let before = self.leads.replace(false);
+        assert!(before, "a lease is lost once");
+        let gc = self.gc.replace(Gc::default());
+        for (script, claim) in gc.working {
+            Tickets::give_back_silently(&claim, &self.life);
+            port.kill(script);
         }
     }
 
     /// The controller saw a Pod.
-    pub(super) fn trace(&mut self, pod: &Pod, context: &mut Context<'_>) {
-        let delay = self.parameters.trace_delay;
+    pub(super) fn trace(&self, pod: &Pod, now: SimInstant) {
+        let delay = self.life.env.parameters.trace_delay;
         let stop = match pod.deletion {
             // deletionTimestamp has the grace period in it, and it is added again.
             Some((at, grace)) => at + grace + grace + delay,
-            None if pod.is_terminal() => context.now() + pod.spec.grace + delay,
+            None if pod.is_terminal() => now + pod.spec.grace + delay,
             None => return,
         };
         self.trace_until(pod, stop);
     }
 
     /// The controller saw that a Pod is gone.
-    pub(super) fn trace_gone(&mut self, pod: &Pod, context: &mut Context<'_>) {
-        for ipv6 in [false, true] {
-            self.draws.remove(&(pod.uid, ipv6));
-            self.waits_drawn.remove(&(pod.uid, ipv6));
-        }
-        let stop = context.now() + self.parameters.trace_delay;
-        self.trace_until(pod, stop);
+    pub(super) fn trace_gone(&self, pod: &Pod, now: SimInstant) {
+        self.trace_until(pod, now + self.life.env.parameters.trace_delay);
     }
 
-    fn trace_until(&mut self, pod: &Pod, stop: SimInstant) {
-        if !self.lease.leader || pod.spec.host_network || is_fixed(pod) {
+    fn trace_until(&self, pod: &Pod, stop: SimInstant) {
+        if !self.leads() || pod.spec.host_network || is_fixed(pod) {
             return;
         }
-        let entry = self.gc.entries.entry(pod.uid).or_insert_with(|| Traced {
+        let mut gc = self.gc.borrow_mut();
+        let entry = gc.entries.entry(pod.uid).or_insert_with(|| Traced {
             namespace: pod.namespace.clone(),
             pod_name: pod.name.clone(),
             stop,
@@ -111,161 +159,180 @@ impl Spiderpool {
         entry.stop = stop;
     }
 
-    /// Hands overdue entries to the workers.
-    pub(super) fn sweep(&mut self, life: u32, context: &mut Context<'_>) {
-        let now = context.now();
-        if self.lease.leader {
-            for (pod, entry) in &mut self.gc.entries {
-                if entry.stop <= now && !entry.queued {
-                    entry.queued = true;
-                    self.gc.channel.push_back(*pod);
-                }
+    /// Hands overdue entries to the workers, period after period.
+    async fn sweep_again(self: Rc<Self>, port: Port) {
+        loop {
+            port.sleep(self.life.env.parameters.trace_period).await;
+            if self.leads() {
+                self.gc.borrow_mut().queue_overdue(port.now());
+                self.hand_out(&port);
             }
-            self.trace_work(context);
         }
-        let period = self.parameters.trace_period;
-        self.pause(CONTROLLER, period, Wait::Sweep { life }, context);
     }
 
-    fn trace_work(&mut self, context: &mut Context<'_>) {
-        while self.gc.busy < self.parameters.trace_workers {
-            let Some(pod) = self.gc.channel.pop_front() else {
+    /// Gives what is in the channel to workers, as far as there are some.
+    fn hand_out(self: &Rc<Self>, port: &Port) {
+        let workers = self.life.env.parameters.trace_workers;
+        let mut gc = self.gc.borrow_mut();
+        while gc.busy < workers {
+            let Some(pod) = gc.channel.pop_front() else {
                 return;
             };
-            let Some(entry) = self.gc.entries.get(&pod) else {
+            let Some(entry) = gc.entries.get(&pod) else {
                 continue;
             };
+            debug_assert!(entry.queued, "what was in the channel was put there");
             let name = endpoint_name(&entry.namespace, &entry.pod_name);
-            let Some(object) = self.processes[CONTROLLER].endpoints.get(&name).cloned() else {
-                self.gc.entries.remove(&pod);
+            let Some(object) = self.life.known.borrow().endpoints.get(&name).cloned() else {
+                gc.entries.remove(&pod);
                 continue;
             };
-            let endpoint = Endpoint::decode(&object);
-            if endpoint.pod != pod {
-                self.totals.traced_another += 1;
-            }
-            let give = |(pool, position)| Part::new(pool, PartGoal::Give(position));
-            let job = Job {
-                process: CONTROLLER,
-                origin: Origin::Trace(pod),
-                goal: Goal::Clear,
-                namespace: entry.namespace.clone(),
-                pod_name: entry.pod_name.clone(),
-                pod: endpoint.pod,
-                entity: u64::from(endpoint.pod.0),
-                fixed: endpoint.fixed,
-                phase: Phase::Queued,
-                cancelled: false,
-                tickets: Vec::new(),
-                parts: endpoint.addresses.into_iter().map(give).collect(),
-                endpoint: Some(object),
-            };
-            self.gc.busy += 1;
-            self.totals.traced += 1;
-            self.begin(job, context);
+            gc.busy += 1;
+            let another = Endpoint::decode(&object).pod != pod;
+            self.life.env.count(|totals| {
+                totals.traced += 1;
+                totals.traced_another += u64::from(another);
+            });
+            let worker = self.clone();
+            port.spawn(
+                self.life
+                    .script(None, move |port| worker.clear(port, pod, object)),
+            );
         }
     }
 
-    /// A worker is done with a Pod.
-    pub(super) fn traced(&mut self, pod: PodUid, ok: bool, context: &mut Context<'_>) {
-        self.gc.busy = self.gc.busy.saturating_sub(1);
-        if let Some(entry) = self.gc.entries.get_mut(&pod) {
-            entry.tries += 1;
-            if ok || entry.tries > self.parameters.trace_retries {
-                self.gc.entries.remove(&pod);
-            } else {
-                self.gc.channel.push_back(pod);
-            }
-        }
-        self.trace_work(context);
+    /// A worker: releases everything that an endpoint lists, then takes the next Pod.
+    async fn clear(self: Rc<Self>, port: Port, pod: PodUid, object: Rc<Custom>) {
+        let cleared = self.clear_endpoint(&port, &object).await;
+        self.gc.borrow_mut().is_traced(
+            pod,
+            cleared.is_ok(),
+            self.life.env.parameters.trace_retries,
+        );
+        self.hand_out(&port);
     }
 
-    /// The timer of the scan.
-    pub(super) fn scan_due(&mut self, life: u32, context: &mut Context<'_>) {
-        self.scan(context);
-        let period = self.parameters.scan_period;
-        self.pause(CONTROLLER, period, Wait::Scan { life }, context);
+    async fn clear_endpoint(self: &Rc<Self>, port: &Port, object: &Custom) -> Result<(), String> {
+        let endpoint = Endpoint::decode(object);
+        let mut job = Job::new(&self.life, None, Subject::of(endpoint.pod));
+        job.queue(port, give(&endpoint.addresses)).await?;
+        let _working = Working::new(self, port, &job);
+        job.clear(port, object).await
+    }
+
+    /// Scans, period after period.
+    async fn scan_again(self: Rc<Self>, port: Port) {
+        loop {
+            port.sleep(self.life.env.parameters.scan_period).await;
+            self.scan(&port);
+        }
     }
 
     /// Looks at every record, both families side by side.
-    fn scan(&mut self, context: &mut Context<'_>) {
-        if !self.lease.leader || self.gc.scans.iter().any(Option::is_some) {
+    fn scan(self: &Rc<Self>, port: &Port) {
+        let mut gc = self.gc.borrow_mut();
+        if !self.leads() || gc.scans.iter().any(Option::is_some) {
             return;
         }
-        let controller = &self.processes[CONTROLLER];
-        let endpoints = controller.endpoints.values().map(|e| Endpoint::decode(e));
-        self.gc.fixed = endpoints
+        let known = self.life.known.borrow();
+        let endpoints = known.endpoints.values().map(|e| Endpoint::decode(e));
+        gc.fixed = endpoints
             .filter(|endpoint| endpoint.fixed)
             .flat_map(|endpoint| endpoint.addresses)
             .collect();
-        let pools: Vec<_> = controller.pools.clone().into_iter().collect();
+        let catalog = &self.life.env.catalog;
         let mut lists = [VecDeque::new(), VecDeque::new()];
-        for (pool, object) in pools {
-            let status = self.catalog.status(pool, &object);
-            let family = usize::from(self.catalog.spec(pool).ipv6);
+        for (pool, object) in &known.pools {
+            let status = catalog.status(*pool, object);
+            let family = usize::from(catalog.spec(*pool).ipv6);
             let records = status.records().iter();
-            lists[family].extend(records.map(|(position, pod)| (pool, *position, *pod)));
+            lists[family].extend(records.map(|(position, pod)| (*pool, *position, *pod)));
         }
-        self.gc.scans = lists.map(Some);
-        self.scan_next(false, context);
-        self.scan_next(true, context);
+        gc.scans = lists.map(Some);
+        for ipv6 in [false, true] {
+            let scanner = self.clone();
+            port.spawn(
+                self.life
+                    .script(None, move |port| scanner.scan_family(port, ipv6)),
+            );
+        }
     }
 
-    /// Goes on with the scan of a family: to the next record that has to go.
-    pub(super) fn scan_next(&mut self, ipv6: bool, context: &mut Context<'_>) {
-        let family = usize::from(ipv6);
+    /// The scan of a family: frees the records that have to go, one after another.
+    async fn scan_family(self: Rc<Self>, port: Port, ipv6: bool) {
         loop {
-            let next = match &mut self.gc.scans[family] {
-                Some(list) => list.pop_front(),
-                None => return,
-            };
-            let Some((pool, position, pod)) = next else {
-                self.gc.scans[family] = None;
+            let next = self.gc.borrow_mut().next_record(usize::from(ipv6));
+            let Some(record) = next else {
                 return;
             };
-            if !self.is_stale(pool, position, pod, context.now()) {
-                continue;
+            if self.is_stale(record, port.now()) {
+                self.life.env.count(|totals| totals.scanned_away += 1);
+                // A record that could not be freed waits for the next scan.
+                let _ = self.free(&port, record).await;
             }
-            self.totals.scanned_away += 1;
-            let job = Job {
-                process: CONTROLLER,
-                origin: Origin::Scan { ipv6 },
-                goal: Goal::Free,
-                namespace: "".into(),
-                pod_name: "".into(),
-                pod,
-                entity: u64::from(pod.0),
-                fixed: false,
-                phase: Phase::Queued,
-                cancelled: false,
-                tickets: Vec::new(),
-                parts: vec![Part::new(pool, PartGoal::Give(position))],
-                endpoint: None,
-            };
-            self.begin(job, context);
-            return;
         }
+    }
+
+    async fn free(
+        self: &Rc<Self>,
+        port: &Port,
+        (pool, position, pod): Record,
+    ) -> Result<(), String> {
+        let mut job = Job::new(&self.life, None, Subject::of(pod));
+        job.queue(port, give(&[(pool, position)])).await?;
+        let _working = Working::new(self, port, &job);
+        job.work(port).await
     }
 
     /// Whether a record has to go, as far as the controller's caches know.
-    fn is_stale(&self, pool: PoolId, position: u32, pod: PodUid, now: SimInstant) -> bool {
-        let controller = &self.processes[CONTROLLER];
-        let Some(known) = controller.pods.get(pod) else {
-            return !self.gc.fixed.contains(&(pool, position));
+    fn is_stale(&self, (pool, position, pod): Record, now: SimInstant) -> bool {
+        let (known, gc) = (self.life.known.borrow(), self.gc.borrow());
+        let Some(owner) = known.pods.get(pod) else {
+            return !gc.fixed.contains(&(pool, position));
         };
-        if self
-            .gc
-            .entries
-            .get(&pod)
-            .is_some_and(|entry| entry.stop <= now)
-        {
+        if gc.entries.get(&pod).is_some_and(|entry| entry.stop <= now) {
             return true;
         }
-        let name = endpoint_name(&known.namespace, &known.name);
+        let name = endpoint_name(&owner.namespace, &owner.name);
         // Without an endpoint the record of a live Pod stays.
-        controller.endpoints.get(&name).is_some_and(|object| {
+        known.endpoints.get(&name).is_some_and(|object| {
             let endpoint = Endpoint::decode(object);
             endpoint.pod == pod && !endpoint.addresses.contains(&(pool, position))
         })
+    }
+}
+
+impl Gc {
+    /// Puts what is overdue into the channel.
+    fn queue_overdue(&mut self, now: SimInstant) {
+        for (pod, entry) in &mut self.entries {
+            if entry.stop <= now && !entry.queued {
+                entry.queued = true;
+                self.channel.push_back(*pod);
+            }
+        }
+    }
+
+    /// A worker is done with a Pod. It may be one of an earlier election, which knows another
+    /// number of busy ones.
+    fn is_traced(&mut self, pod: PodUid, well: bool, retries: u64) {
+        self.busy = self.busy.saturating_sub(1);
+        if let Some(entry) = self.entries.get_mut(&pod) {
+            entry.tries += 1;
+            if well || entry.tries > retries {
+                self.entries.remove(&pod);
+            } else {
+                self.channel.push_back(pod);
+            }
+        }
+    }
+
+    /// The next record of a family that the scan has to look at; after the last the scan is over.
+    fn next_record(&mut self, family: usize) -> Option<Record> {
+        let next = self.scans[family].as_mut()?.pop_front();
+        if next.is_none() {
+            self.scans[family] = None;
+        }
+        next
     }
 }

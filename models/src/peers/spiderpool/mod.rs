@@ -5,12 +5,19 @@
 //! a conflict with another machine's agent is tried again five times within 90 ms, then the ADD
 //! fails and the kubelet makes a new sandbox. Conflicts are per object, not per address.
 //!
-//! Modelled, each with its source in its file: [`plugin`] (exec, health check, deadlines of 100 and
-//! 30 s, a failed DEL reported as success; the coordinator behind macvlan), [`agent`] (lazy
-//! informers, loss of memory), [`job`] (cached reads, the idempotent path, the map of half-done
-//! allocations, both families at once, the endpoint), [`limiter`], [`part`] (GET, choice, PUT,
-//! conflicts), [`retry`], [`quota`] (the CPU limit), [`informer`], [`process`] (a token bucket per
-//! client and kind), [`controller`] (lease, status of a new pool, owner references), [`gc`].
+//! Modelled, each with its source in its file: [`plugin`] (exec, deadlines of 100 and 30 s, a
+//! failed DEL reported as success; the coordinator behind macvlan), [`agent`] (health check, lazy
+//! informers, loss of memory), [`allocate`] (cached reads, the idempotent path, the map of
+//! half-done allocations, the endpoint), [`release`], [`job`] (both families at once), [`tickets`]
+//! and [`limiter`] (the queue), [`part`] (GET, choice, PUT, conflicts), [`retry`], [`quota`] (the
+//! CPU limit), [`informer`], [`memory`] and [`news`] (what is known, and what follows from it),
+//! [`process`] (a token bucket per client and kind), [`controller`] (lease, status of a new pool),
+//! [`gc`], [`collector`] (owner references).
+//!
+//! An ADD from top to bottom: [`plugin`] executes and connects, [`agent`] reads the request,
+//! [`allocate`] does the rest. Each is a script (`models/src/process/`). What one holds is a guard,
+//! which gives it back when the script is over or killed.
+//!
 //! Faults of this version that the mechanism carries: a canceled request keeps its place in the
 //! queue (SP-1375); a second address after a write whose answer was lost, while the pool has room;
 //! an endpoint left behind blocks its successor of the same name (SP-4948); the tracer releases by
@@ -25,35 +32,41 @@
 //! Source: github.com/spidernet-io/spiderpool v0.8.0 (0f94b2b73d54); the files name paths of it.
 
 mod agent;
+mod allocate;
+mod collector;
 mod controller;
 mod endpoint;
+mod env;
 mod gc;
 mod informer;
 mod job;
 mod limiter;
+mod memory;
+mod news;
 mod parameters;
 mod part;
 mod plugin;
 mod pools;
 mod process;
 mod quota;
+mod release;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod tickets;
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::stream::Stream;
-
 use crate::apiserver::ApiServers;
-use crate::cni::{IpamCall, IpamStage, NodeChange};
+use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
-use crate::event::CpuToken;
-use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::parameters::{ParameterError, Table};
+use crate::process::{NewProcess, Processes};
 use crate::request::{Change, Request, Response};
 
 use super::Pool;
@@ -64,174 +77,32 @@ pub use self::pools::Group;
 #[cfg(test)]
 use self::endpoint::ENDPOINTS as ENDPOINT_KIND;
 
-use self::controller::{Collect, Lease};
+use self::agent::Agent;
+use self::collector::Collector;
 use self::endpoint::{ENDPOINTS, Endpoint};
-use self::gc::Gc;
-use self::job::{Job, JobId};
-use self::plugin::Execution;
+use self::env::Env;
+use self::gc::Reclaim;
+use self::plugin::{Execution, Socket};
 use self::pools::{Catalog, POOLS, PoolId, Status};
-use self::process::{Informer, Process, Role};
+use self::process::{Role, Seat};
 
-/// Place of the controller in the table of processes; the collector and the agents follow.
-const CONTROLLER: usize = 0;
-
-/// What an answer, a timer or served CPU is for.
-#[derive(Clone, Debug)]
-enum Wait {
-    Throttled {
-        demand: Duration,
-        token: u64,
-    },
-    Exec {
-        call: IpamCallId,
-    },
-    Asked {
-        call: IpamCallId,
-        life: u32,
-    },
-    PluginDeadline {
-        call: IpamCallId,
-    },
-    JobDeadline {
-        job: JobId,
-    },
-    Job {
-        job: JobId,
-    },
-    Departed {
-        job: JobId,
-    },
-    Part {
-        job: JobId,
-        part: usize,
-    },
-    Start {
-        process: usize,
-        life: u32,
-    },
-    Listed {
-        process: usize,
-        life: u32,
-        informer: Informer,
-    },
-    FollowAgain {
-        process: usize,
-        life: u32,
-        informer: Informer,
-        list: bool,
-    },
-    FirstList {
-        process: usize,
-        life: u32,
-    },
-    LeaseTick {
-        life: u32,
-    },
-    LeaseRead {
-        life: u32,
-    },
-    LeaseWritten {
-        life: u32,
-    },
-    Status {
-        life: u32,
-        pool: PoolId,
-    },
-    StatusWritten {
-        life: u32,
-        pool: PoolId,
-    },
-    Sweep {
-        life: u32,
-    },
-    Scan {
-        life: u32,
-    },
-    Collect {
-        process: usize,
-        life: u32,
-        name: Rc<str>,
-        pod: PodUid,
-        step: Collect,
-    },
-}
-
-macro_rules! totals {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened so often.
-        #[derive(Debug, Default)]
-        struct Totals { $($(#[$doc])* $name: u64,)* }
-        impl Totals {
-            fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name),)*]
-            }
-        }
-    };
-}
-
-totals! {
-    /// PUTs of a pool that met another version.
-    conflicts,
-    /// Pools given up after five conflicts.
-    exhausted,
-    /// Pools given up because they were full.
-    used_out,
-    /// Allocations that failed with one family done.
-    partial,
-    /// ADDs answered from the endpoint.
-    idempotent,
-    /// Addresses taken for a Pod that has one in the pool already.
-    second_addresses,
-    /// ADDs refused because the endpoint is another Pod's.
-    endpoint_of_another,
-    /// Endpoints that could not be written.
-    endpoint_refused,
-    /// ADDs for a Pod that the agent does not know yet.
-    pod_unknown,
-    /// ADDs refused by a full queue.
-    queue_full,
-    /// Requests that got their turn after their client had gone.
-    granted_dead,
-    /// Calls of jobs that a token bucket held back.
-    limited,
-    /// CPU demands that the CPU limit held back.
-    throttled,
-    /// Plugins that gave up waiting.
-    deadlines,
-    /// DELs that failed and reported success.
-    dels_swallowed,
-    /// Coordinators that found no endpoint yet.
-    coordinator_too_early,
-    /// Pods that the tracer released for.
-    traced,
-    /// Of these, with another Pod's endpoint.
-    traced_another,
-    /// Records that the scan released.
-    scanned_away,
-}
+/// Mark of the timers that start a process.
+const BOOT: u64 = 1 << 63;
 
 /// The allocator.
 pub struct Spiderpool {
-    parameters: SpiderpoolParameters,
-    addresses: Pool,
-    groups: Vec<Group>,
-    catalog: Catalog,
+    env: Rc<Env>,
+    /// All scripts.
+    processes: Processes,
     /// Controller, collector, then agents as their machines came.
-    processes: Vec<Process>,
+    seats: Vec<Seat>,
     agents: BTreeMap<NodeIndex, usize>,
-    executions: BTreeMap<IpamCallId, Execution>,
-    jobs: BTreeMap<JobId, Job>,
-    next_job: u32,
-    waits: BTreeMap<u64, Wait>,
-    next_wait: u64,
-    /// Draws of a Pod in a family (IPv6 or not): which address, and how long after a conflict.
-    draws: BTreeMap<(PodUid, bool), Stream>,
-    waits_drawn: BTreeMap<(PodUid, bool), Stream>,
-    lease: Lease,
-    /// Pools whose first status was written.
-    counted: BTreeSet<PoolId>,
-    gc: Gc,
-    totals: Totals,
+    /// Who listens on each machine.
+    sockets: BTreeMap<NodeIndex, Socket>,
+    /// Of the controller that runs.
+    reclaim: Option<Rc<Reclaim>>,
+    /// The collector that runs.
+    collector: Option<Collector>,
 }
 
 impl Spiderpool {
@@ -244,39 +115,123 @@ impl Spiderpool {
     /// All addresses free. `groups` are the workload objects that get pools of their own when
     /// `spiderpool.pool_per_deployment` says so.
     /// Errors: a constant of its own that is missing or unreadable.
-    pub fn new(addresses: Pool, groups: Vec<Group>, table: &Table) -> Result<Self, ParameterError> {
+    pub fn new(addresses: &Pool, groups: &[Group], table: &Table) -> Result<Self, ParameterError> {
+        let parameters = SpiderpoolParameters::read(table)?;
+        let own = if parameters.pool_per_deployment {
+            groups
+        } else {
+            &[]
+        };
+        let catalog = Catalog::new(addresses, own);
         Ok(Self {
-            parameters: SpiderpoolParameters::read(table)?,
-            addresses,
-            groups,
-            catalog: Catalog::default(),
-            processes: Vec::new(),
+            env: Rc::new(Env::new(parameters, catalog, table)?),
+            processes: Processes::new(),
+            seats: Vec::new(),
             agents: BTreeMap::new(),
-            executions: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            next_job: 0,
-            waits: BTreeMap::new(),
-            next_wait: 0,
-            draws: BTreeMap::new(),
-            waits_drawn: BTreeMap::new(),
-            lease: Lease::default(),
-            counted: BTreeSet::new(),
-            gc: Gc::default(),
-            totals: Totals::default(),
+            sockets: BTreeMap::new(),
+            reclaim: None,
+            collector: None,
         })
     }
 
-    fn wait(&mut self, wait: Wait) -> u64 {
-        self.next_wait += 1;
-        self.waits.insert(self.next_wait, wait);
-        self.next_wait
+    fn reclaim(&self) -> &Rc<Reclaim> {
+        self.reclaim.as_ref().expect("the controller runs")
     }
 
-    fn add_agent(&mut self, node: NodeIndex) -> usize {
-        self.processes.push(Process::new(Role::Agent, node));
-        let process = self.processes.len() - 1;
-        self.agents.insert(node, process);
-        process
+    fn collector(&self) -> &Collector {
+        self.collector.as_ref().expect("the collector runs")
+    }
+
+    fn add_seat(&mut self, role: Role, node: NodeIndex) -> usize {
+        let index = self.seats.len();
+        self.seats.push(Seat::new(index, role, node));
+        if role == Role::Agent {
+            let before = self.agents.insert(node, index);
+            assert!(before.is_none(), "a machine has one agent");
+        }
+        index
+    }
+
+    fn socket(&mut self, node: NodeIndex) -> Socket {
+        self.sockets.entry(node).or_default().clone()
+    }
+
+    /// A process starts, now.
+    fn boot(&mut self, seat: usize, context: &mut Context<'_>) {
+        let life = self.seats[seat].start(&self.env, context);
+        let own = life.clone();
+        let script = match life.role {
+            Role::Agent => {
+                let agent = Agent::new(own);
+                self.socket(life.node).replace(Some(agent.clone()));
+                life.script(None, |port| agent.boot(port))
+            }
+            Role::Controller => {
+                let reclaim = Reclaim::new(&own);
+                self.reclaim = Some(reclaim.clone());
+                life.script(None, |port| controller::run(port, own, reclaim))
+            }
+            Role::Collector => {
+                let collector = Collector::new(own);
+                self.collector = Some(collector.clone());
+                life.script(None, |port| collector.boot(port))
+            }
+        };
+        self.processes.start(script, context);
+    }
+
+    /// A process starts after a while, unless it dies before.
+    fn boot_later(&self, seat: usize, delay: Duration, context: &mut Context<'_>) {
+        let seat = &self.seats[seat];
+        let token = BOOT | u64::from(seat.turn()) << 32 | seat.index as u64;
+        context.ipam_timer(seat.node, context.now() + delay, token);
+    }
+
+    /// It is time for a process to start.
+    fn boot_due(&mut self, token: u64, context: &mut Context<'_>) {
+        let (turn, seat) = ((token & !BOOT) >> 32, token as u32 as usize);
+        // A process that died again on its way has another turn.
+        if u64::from(self.seats[seat].turn()) == turn {
+            self.boot(seat, context);
+        }
+    }
+
+    /// Processes are dead; those connected to them are told so, unless their machine died as well.
+    fn stop(&mut self, seats: &[usize], machine: Option<NodeIndex>, context: &mut Context<'_>) {
+        let seats = seats.iter().map(|seat| &self.seats[*seat]);
+        let dead: Vec<_> = seats.filter_map(Seat::vacate).collect();
+        for life in &dead {
+            life.end(&mut self.processes);
+            match life.role {
+                Role::Agent => {
+                    self.socket(life.node).take();
+                }
+                Role::Controller => self.reclaim = None,
+                Role::Collector => self.collector = None,
+            }
+        }
+        match machine {
+            Some(node) => self.processes.kill_node(node, context),
+            None => self.processes.settle(context),
+        }
+        for life in dead {
+            life.drop_clients(context);
+        }
+    }
+
+    /// Executes a process of the node.
+    fn execute(
+        &mut self,
+        call: IpamCall,
+        program: fn(Execution) -> NewProcess,
+        context: &mut Context<'_>,
+    ) {
+        let execution = Execution {
+            env: self.env.clone(),
+            socket: self.socket(call.node),
+            call: Rc::new(call),
+        };
+        self.processes.execute(program(execution), context);
     }
 
     /// Records of the pools in the store. An address in the endpoint of a StatefulSet's Pod is
@@ -289,8 +244,8 @@ impl Spiderpool {
             .flat_map(|endpoint| endpoint.addresses)
             .collect();
         let mut allocated = Vec::new();
-        for pool in self.catalog.ids() {
-            let spec = self.catalog.spec(pool);
+        for pool in self.env.catalog.ids() {
+            let spec = self.env.catalog.spec(pool);
             let Some(object) = api.custom(POOLS, &spec.name) else {
                 continue;
             };
@@ -306,85 +261,6 @@ impl Spiderpool {
         }
         allocated
     }
-
-    fn lives(&self, process: usize, life: u32) -> bool {
-        self.processes[process].life == life
-    }
-
-    /// A wait ended, with an answer or without.
-    fn resume(&mut self, token: u64, response: Option<Response>, context: &mut Context<'_>) {
-        let Some(wait) = self.waits.remove(&token) else {
-            return;
-        };
-        match (wait, response) {
-            (Wait::Throttled { .. }, _) => unreachable!("a throttled demand goes to a machine"),
-            (Wait::Exec { call }, _) => self.executed(call, context),
-            (Wait::Asked { call, life }, _) => self.asked(call, life, context),
-            (Wait::PluginDeadline { call }, _) => self.plugin_deadline(call, context),
-            (Wait::JobDeadline { job }, _) => self.cancel(job, context),
-            (Wait::Job { job }, Some(response)) => self.job_resume(job, response, context),
-            (Wait::Departed { job }, _) => self.stage(job, IpamStage::Api, context),
-            (Wait::Part { job, part }, response) => self.part_resume(job, part, response, context),
-            (wait, response) => self.resume_process(wait, response, context),
-        }
-    }
-
-    /// A wait of a process, unless it has died since.
-    fn resume_process(
-        &mut self,
-        wait: Wait,
-        response: Option<Response>,
-        context: &mut Context<'_>,
-    ) {
-        let (process, life) = match wait {
-            Wait::Start { process, life }
-            | Wait::Listed { process, life, .. }
-            | Wait::FollowAgain { process, life, .. }
-            | Wait::FirstList { process, life }
-            | Wait::Collect { process, life, .. } => (process, life),
-            Wait::LeaseTick { life }
-            | Wait::LeaseRead { life }
-            | Wait::LeaseWritten { life }
-            | Wait::Status { life, .. }
-            | Wait::StatusWritten { life, .. }
-            | Wait::Sweep { life }
-            | Wait::Scan { life } => (CONTROLLER, life),
-            wait => unreachable!("{wait:?} has no process"),
-        };
-        if !self.lives(process, life) {
-            return;
-        }
-        match (wait, response) {
-            (Wait::Start { process, .. }, _) => self.start_process(process, context),
-            (Wait::Listed { informer, .. }, Some(response)) => {
-                self.listed(process, informer, response, context);
-            }
-            (Wait::FollowAgain { informer, list, .. }, _) => {
-                self.followed_again(process, informer, list, context);
-            }
-            (Wait::FirstList { .. }, _) => self.first_list_done(process, context),
-            (Wait::LeaseTick { .. }, _) => self.lease_tick(life, context),
-            (Wait::LeaseRead { .. }, Some(response)) => self.lease_read(life, response, context),
-            (Wait::LeaseWritten { .. }, Some(response)) => {
-                self.lease_written(life, &response, context);
-            }
-            (Wait::Status { pool, .. }, _) => self.status_write(life, pool, context),
-            (Wait::StatusWritten { pool, .. }, Some(response)) => {
-                self.status_written(life, pool, &response, context);
-            }
-            (Wait::Sweep { .. }, _) => self.sweep(life, context),
-            (Wait::Scan { .. }, _) => self.scan_due(life, context),
-            (
-                Wait::Collect {
-                    name, pod, step, ..
-                },
-                response,
-            ) => {
-                self.collected(process, name, pod, step, response, context);
-            }
-            (wait, response) => unreachable!("{wait:?} ended with {response:?}"),
-        }
-    }
 }
 
 impl Ipam for Spiderpool {
@@ -393,19 +269,13 @@ impl Ipam for Spiderpool {
     }
 
     fn is_chained(&self) -> bool {
-        self.parameters.coordinator
+        self.env.parameters.coordinator
     }
 
     fn start(&mut self, context: &mut Context<'_>) {
-        let parameters = &self.parameters;
-        let groups = if parameters.pool_per_deployment {
-            &*self.groups
-        } else {
-            &[]
-        };
-        self.catalog = Catalog::new(&self.addresses, groups);
-        for pool in self.catalog.ids() {
-            let request = Request::Create(Rc::new(self.catalog.empty_object(pool)));
+        self.env.start(context.core.streams);
+        for pool in self.env.catalog.ids() {
+            let request = Request::Create(Rc::new(self.env.catalog.empty_object(pool)));
             context
                 .api
                 .install(&request, &mut context.core)
@@ -415,20 +285,19 @@ impl Ipam for Spiderpool {
         let machines = context.core.machines.len() as u64;
         let mut draws = context.core.streams.stream("spiderpool", 0, "controller");
         let home = NodeIndex(draws.below(machines) as u32);
-        self.processes.push(Process::new(Role::Controller, home));
-        self.processes
-            .push(Process::new(Role::Collector, NodeIndex(0)));
+        self.add_seat(Role::Controller, home);
+        self.add_seat(Role::Collector, NodeIndex(0));
         for node in 0..machines as u32 {
-            self.add_agent(NodeIndex(node));
+            self.add_seat(Role::Agent, NodeIndex(node));
         }
-        for process in 0..self.processes.len() {
-            self.start_process(process, context);
+        for seat in 0..self.seats.len() {
+            self.boot(seat, context);
         }
     }
 
     fn ready(&self) -> bool {
-        let serving = self.processes.iter().all(|process| process.serving);
-        serving && self.catalog.ids().all(|pool| self.counted.contains(&pool))
+        let serving = self.seats.iter().all(Seat::is_serving);
+        serving && self.env.all_counted()
     }
 
     fn allocated(&self, api: &ApiServers) -> Vec<Allocated> {
@@ -436,64 +305,52 @@ impl Ipam for Spiderpool {
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        self.exec(call, false, context);
+        self.execute(call, Execution::ipam, context);
     }
 
     fn chained(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        self.exec(call, true, context);
+        self.execute(call, Execution::coordinator, context);
     }
 
     fn killed(&mut self, _node: NodeIndex, call: IpamCallId, context: &mut Context<'_>) {
-        self.execution_killed(call, context);
+        self.processes.killed(call, context);
     }
 
     fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
-        self.resume(token, Some(response), context);
+        self.processes.response(token, response, context);
     }
 
     fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>) {
-        self.watched(token, watch, change, context);
+        self.delivered(token, watch, change, context);
     }
 
-    fn timer(&mut self, node: NodeIndex, token: u64, context: &mut Context<'_>) {
-        if let Some(Wait::Throttled {
-            demand,
-            token: then,
-        }) = self.waits.get(&token)
-        {
-            let (demand, then) = (*demand, *then);
-            self.waits.remove(&token);
-            return context.cpu(node, demand, CpuToken::Ipam(then));
+    fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
+        if token & BOOT == 0 {
+            self.processes.resume(token, context);
+        } else {
+            self.boot_due(token, context);
         }
-        self.resume(token, None, context);
     }
 
     fn cpu_done(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
-        self.resume(token, None, context);
+        self.processes.resume(token, context);
     }
 
     fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>) {
-        let there: Vec<usize> = (0..self.processes.len())
-            .filter(|process| self.processes[*process].node == node)
-            .collect();
+        let there = self.seats.iter().filter(|seat| seat.node == node);
+        let there: Vec<usize> = there.map(|seat| seat.index).collect();
+        let delay = self.env.parameters.agent_restart;
         match change {
             NodeChange::NetnsPresent(_) | NodeChange::NetnsGone(_) => {}
-            NodeChange::Down => {
-                self.executions_lost(node);
-                for process in there {
-                    self.stop_process(process, context);
-                }
-            }
+            NodeChange::Down => self.stop(&there, Some(node), context),
             NodeChange::Up => {
-                let delay = self.parameters.agent_restart;
-                for process in there {
-                    self.start_later(process, delay, context);
+                for seat in there {
+                    self.boot_later(seat, delay, context);
                 }
             }
             NodeChange::Joined => {
-                let delay = self.parameters.agent_restart;
-                let process = self.add_agent(node);
-                self.start_later(process, delay, context);
+                let seat = self.add_seat(Role::Agent, node);
+                self.boot_later(seat, delay, context);
             }
         }
     }
@@ -503,19 +360,19 @@ impl Ipam for Spiderpool {
             node,
             restart_after,
         } = fault
-            && let Some(process) = self.agents.get(&node).copied()
+            && let Some(seat) = self.agents.get(&node).copied()
         {
-            self.stop_process(process, context);
-            self.start_later(process, restart_after, context);
+            self.stop(&[seat], None, context);
+            self.boot_later(seat, restart_after, context);
         }
     }
 
     fn is_down(&self, node: NodeIndex) -> bool {
-        let process = self.agents.get(&node);
-        process.is_some_and(|process| !self.processes[*process].up)
+        let seat = self.agents.get(&node);
+        seat.is_some_and(|seat| self.seats[*seat].life().is_none())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.totals.list()
+        self.env.totals().list()
     }
 }

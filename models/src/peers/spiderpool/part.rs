@@ -1,19 +1,20 @@
-//! What a job does on one pool: read the whole object, change one record, write it back guarded by
-//! its version; again after a conflict, five times in all.
+//! What a request does on one pool: read the whole object, change one record, write it back guarded
+//! by its version; again after a conflict, five times in all. A script of its own, so that both
+//! families go on beside each other.
 //! Source: spiderpool v0.8.0 `pkg/ippoolmanager/ippool_manager.go:94-359`.
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::cni::IpamStage;
-use crate::context::Context;
-use crate::request::{Answer, ApiError, Consistency, Custom, Request, Response};
+use crate::cni::{IpamCall, IpamStage};
+use crate::process::{CallError, Port};
+use crate::request::{Answer, ApiError, Consistency, Custom, Request};
 
-use super::job::JobId;
+use super::env::{Env, Subject};
 use super::pools::{POOLS, PoolId, Status};
-use super::process::Bucket;
-use super::retry::wait_after;
-use super::{Spiderpool, Wait};
+use super::process::{Bucket, Life};
 
 /// What is wanted of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +53,23 @@ impl Failure {
     }
 }
 
-/// What a part waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Read,
-    Compute,
-    Write,
-    Pause,
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Api(error) => Failure::Api(error),
+            CallError::Deadline => Failure::Cancelled,
+        }
+    }
 }
 
-/// The work on one pool.
+/// The work on one pool, as the request sees it.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) pool: PoolId,
     goal: PartGoal,
-    step: Step,
-    attempts: u64,
-    read: Option<(Rc<Custom>, Rc<Status>)>,
-    chosen: u32,
-    /// Position of the address, or why there is none.
-    pub(super) outcome: Option<Result<u32, Failure>>,
+    /// What it waits for; a token bucket counts as the API.
+    doing: Cell<IpamStage>,
+    outcome: Cell<Option<Result<u32, Failure>>>,
 }
 
 impl Part {
@@ -79,246 +77,199 @@ impl Part {
         Self {
             pool,
             goal,
-            step: Step::Pause,
-            attempts: 0,
-            read: None,
-            chosen: 0,
-            outcome: None,
+            doing: Cell::new(IpamStage::Api),
+            outcome: Cell::new(None),
         }
     }
 
     /// A part that an earlier allocation of the Pod has done.
     pub(super) fn had(pool: PoolId, position: u32) -> Self {
-        Self {
-            outcome: Some(Ok(position)),
-            ..Self::new(pool, PartGoal::Take)
-        }
+        let part = Self::new(pool, PartGoal::Take);
+        part.outcome.set(Some(Ok(position)));
+        part
+    }
+
+    /// Position of the address, or why there is none; `None` while it goes on.
+    pub(super) fn outcome(&self) -> Option<Result<u32, Failure>> {
+        self.outcome.get()
+    }
+
+    pub(super) fn end(&self, outcome: Result<u32, Failure>) {
+        let before = self.outcome.replace(Some(outcome));
+        assert!(before.is_none(), "a part ends once");
+    }
+
+    /// Pool and position, if it has an address.
+    pub(super) fn address(&self) -> Option<(PoolId, u32)> {
+        let position = self.outcome.get()?.ok()?;
+        Some((self.pool, position))
     }
 }
 
-impl Spiderpool {
-    /// The next attempt of a part.
-    pub(super) fn attempt(&mut self, id: JobId, index: usize, context: &mut Context<'_>) {
-        let part = &mut self.job(id).parts[index];
-        part.attempts += 1;
-        part.step = Step::Read;
-        let request = Request::Get {
-            kind: POOLS,
-            name: self.pool_name(id, index),
-            consistency: Consistency::Quorum,
-        };
-        let wait = Wait::Part {
-            job: id,
-            part: index,
-        };
-        self.job_ask(id, Bucket::PoolRead, request, wait, context);
+/// For whom the parts of a request work.
+#[derive(Clone)]
+pub(super) struct Customer {
+    pub(super) life: Rc<Life>,
+    /// The plugin behind it.
+    pub(super) call: Option<Rc<IpamCall>>,
+    pub(super) subject: Subject,
+}
+
+/// What becomes of an object that was read.
+enum Change {
+    /// It is written so, and the address is at this position.
+    Write(Custom, u32),
+    /// It is well as it is.
+    Nothing(u32),
+}
+
+impl Customer {
+    fn env(&self) -> &Env {
+        &self.life.env
     }
 
-    fn pool_name(&self, id: JobId, index: usize) -> Rc<str> {
-        let pool = self.jobs[&id].parts[index].pool;
-        self.catalog.spec(pool).name.clone()
+    /// Makes a call, and says what the ADD waits for.
+    pub(super) async fn ask(
+        &self,
+        port: &Port,
+        bucket: Bucket,
+        request: Request,
+    ) -> Result<Answer, CallError> {
+        let call = self.call.as_ref();
+        self.life.ask_for(port, call, bucket, request).await
     }
 
-    /// A wait of a part ended.
-    pub(super) fn part_resume(
-        &mut self,
-        id: JobId,
-        index: usize,
-        response: Option<Response>,
-        context: &mut Context<'_>,
-    ) {
-        let part = self.jobs.get(&id).and_then(|job| job.parts.get(index));
-        let Some(part) = part.filter(|part| part.outcome.is_none()) else {
-            return;
-        };
-        match (part.step, response) {
-            (Step::Read, Some(Ok(Answer::Custom(object)))) => {
-                self.part_read(id, index, object, context);
+    /// All attempts on a pool. Who is interrupted leaves what it wrote.
+    pub(super) async fn work(&self, port: &Port, part: &Part) -> Result<u32, Failure> {
+        let outcome = self.attempts(port, part).await;
+        match outcome {
+            Err(Failure::Exhausted) => self.env().count(|totals| totals.exhausted += 1),
+            Err(Failure::UsedOut) => self.env().count(|totals| totals.used_out += 1),
+            _ => {}
+        }
+        outcome
+    }
+
+    async fn attempts(&self, port: &Port, part: &Part) -> Result<u32, Failure> {
+        let spec = self.env().catalog.spec(part.pool);
+        let mut attempt = 1;
+        loop {
+            part.doing.set(IpamStage::Api);
+            let read = Request::Get {
+                kind: POOLS,
+                name: spec.name.clone(),
+                consistency: Consistency::Quorum,
+            };
+            let Answer::Custom(object) = self.ask(port, Bucket::PoolRead, read).await? else {
+                panic!("a GET of {} brings the pool", spec.name);
+            };
+            let status = self.env().catalog.status(part.pool, &object);
+            part.doing.set(IpamStage::Cpu);
+            port.stage(IpamStage::Cpu);
+            let demand = self.demand(part, &status);
+            self.life.compute(port, demand).await;
+            let (object, position) = match self.change(part, &object, &status)? {
+                Change::Write(object, position) => (object, position),
+                Change::Nothing(position) => return Ok(position),
+            };
+            part.doing.set(IpamStage::Api);
+            let write = Request::Replace {
+                object: Rc::new(object),
+                part: crate::request::Part::Main,
+            };
+            match self.ask(port, Bucket::PoolWrite, write).await {
+                Ok(_) => return Ok(position),
+                Err(error) if !error.is_conflict() => return Err(error.into()),
+                Err(_) => self.env().count(|totals| totals.conflicts += 1),
             }
-            (Step::Read, Some(Err(error))) => {
-                self.part_done(id, index, Err(Failure::Api(error)), context);
+            if attempt >= self.env().parameters.retry_steps {
+                return Err(Failure::Exhausted);
             }
-            (Step::Compute, None) => self.part_change(id, index, context),
-            (Step::Write, Some(response)) => self.part_written(id, index, &response, context),
-            (Step::Pause, None) => self.attempt(id, index, context),
-            (step, response) => unreachable!("a part in {step:?} got {response:?}"),
+            let pause = self.env().backoff(self.subject, spec.ipv6, attempt);
+            part.doing.set(IpamStage::Backoff);
+            port.stage(IpamStage::Backoff);
+            port.sleep(pause).await;
+            attempt += 1;
         }
     }
 
-    fn part_read(
-        &mut self,
-        id: JobId,
-        index: usize,
-        object: Rc<Custom>,
-        context: &mut Context<'_>,
-    ) {
-        let job = self.jobs.get_mut(&id).expect("the job is not over");
-        let part = &mut job.parts[index];
-        let status = self.catalog.status(part.pool, &object);
-        part.step = Step::Compute;
-        let parameters = &self.parameters;
+    /// CPU of decoding and searching a pool as read.
+    fn demand(&self, part: &Part, status: &Status) -> Duration {
+        let (parameters, catalog) = (&self.env().parameters, &self.env().catalog);
         let records = status.records().len() as u64;
-        let bytes = self.catalog.record_bytes(part.pool, records, parameters);
+        let bytes = catalog.record_bytes(part.pool, records, parameters);
         let addresses = match part.goal {
-            PartGoal::Take => self.catalog.spec(part.pool).addresses.len(),
+            PartGoal::Take => catalog.spec(part.pool).addresses.len(),
             PartGoal::Give(_) | PartGoal::Retag(_) => 0,
         };
         let times = |each: Duration, count: u64| each * u32::try_from(count).unwrap_or(u32::MAX);
-        let demand = times(parameters.cpu_per_byte, bytes)
-            + times(parameters.cpu_per_address, addresses as u64);
-        part.read = Some((object, status));
-        let process = job.process;
-        let wait = Wait::Part {
-            job: id,
-            part: index,
-        };
-        self.stage(id, IpamStage::Cpu, context);
-        self.compute(process, demand, wait, context);
+        times(parameters.cpu_per_byte, bytes) + times(parameters.cpu_per_address, addresses as u64)
     }
 
-    /// The object as it should be, or an outcome without a write.
-    fn change(
-        &mut self,
-        id: JobId,
-        index: usize,
-        context: &mut Context<'_>,
-    ) -> Result<Custom, Result<u32, Failure>> {
-        let job = self.jobs.get_mut(&id).expect("the job is not over");
-        let (pod, entity) = (job.pod, job.entity);
-        let part = &mut job.parts[index];
-        let (object, status) = part.read.as_ref().expect("a part reads before it changes");
-        let spec = self.catalog.spec(part.pool);
+    /// The object as it should be, or why there is no need or no way.
+    fn change(&self, part: &Part, object: &Custom, status: &Status) -> Result<Change, Failure> {
+        let addresses = &self.env().catalog.spec(part.pool).addresses;
+        let pod = self.subject.pod;
         let mut next = Status::clone(status);
-        match part.goal {
+        let position = match part.goal {
             PartGoal::Take => {
-                let size = spec.addresses.len() as u64;
-                let used = status.records().len() as u64;
-                part.chosen = if used < size {
-                    let draws = self.draws.entry((pod, spec.ipv6)).or_insert_with(|| {
-                        let purpose = if spec.ipv6 { "choice v6" } else { "choice v4" };
-                        context.core.streams.stream("spiderpool", entity, purpose)
-                    });
-                    if status.of_pod(pod).is_some() {
-                        self.totals.second_addresses += 1;
-                    }
-                    status.nth_free(draws.below(size - used) as u32)
-                } else {
-                    // Only now is the Pod's own record looked for.
-                    status.of_pod(pod).ok_or(Err(Failure::UsedOut))?
-                };
-                next.set(part.chosen, pod);
+                let position = self.choose(part, addresses, status)?;
+                next.set(position, pod);
                 next.allocated += 1;
-                if next.allocated > self.parameters.pool_max_allocated {
-                    return Err(Err(Failure::UsedOut));
+                if next.allocated > self.env().parameters.pool_max_allocated {
+                    return Err(Failure::UsedOut);
                 }
+                position
             }
             PartGoal::Give(position) => {
-                part.chosen = position;
                 if status.owner(position) != Some(pod) {
-                    return Err(Ok(position));
+                    return Ok(Change::Nothing(position));
                 }
                 next.remove(position);
                 next.allocated = next.allocated.saturating_sub(1);
+                position
             }
             PartGoal::Retag(position) => {
-                part.chosen = position;
                 if status.owner(position) == Some(pod) {
-                    return Err(Ok(position));
+                    return Ok(Change::Nothing(position));
                 }
                 next.set(position, pod);
+                position
             }
-        }
-        Ok(Custom {
+        };
+        let gives = matches!(part.goal, PartGoal::Give(_));
+        let owner = if gives { None } else { Some(pod) };
+        assert_eq!(next.owner(position), owner, "one record has changed");
+        let object = Custom {
             body: next.encode().into(),
             record_count: next.records().len() as u32,
             ..Custom::clone(object)
-        })
+        };
+        Ok(Change::Write(object, position))
     }
 
-    fn part_change(&mut self, id: JobId, index: usize, context: &mut Context<'_>) {
-        match self.change(id, index, context) {
-            Ok(object) => {
-                self.job(id).parts[index].step = Step::Write;
-                let request = Request::Replace {
-                    object: Rc::new(object),
-                    part: crate::request::Part::Main,
-                };
-                let wait = Wait::Part {
-                    job: id,
-                    part: index,
-                };
-                self.job_ask(id, Bucket::PoolWrite, request, wait, context);
-            }
-            Err(outcome) => self.part_done(id, index, outcome, context),
+    /// Where the Pod's next address is.
+    fn choose(&self, part: &Part, addresses: &[IpAddr], status: &Status) -> Result<u32, Failure> {
+        let (size, used) = (addresses.len() as u64, status.records().len() as u64);
+        debug_assert!(used <= size, "no address is recorded twice");
+        if used == size {
+            // Only now is the Pod's own record looked for.
+            return status.of_pod(self.subject.pod).ok_or(Failure::UsedOut);
         }
+        if status.of_pod(self.subject.pod).is_some() {
+            self.env().count(|totals| totals.second_addresses += 1);
+        }
+        let ipv6 = self.env().catalog.spec(part.pool).ipv6;
+        let drawn = self.env().choice(self.subject, ipv6, size - used);
+        let position = status.nth_free(drawn);
+        assert_eq!(status.owner(position), None, "what is drawn is free");
+        Ok(position)
     }
 
-    fn part_written(
-        &mut self,
-        id: JobId,
-        index: usize,
-        response: &Response,
-        context: &mut Context<'_>,
-    ) {
-        let parameters = &self.parameters;
-        let job = self.jobs.get_mut(&id).expect("the job is not over");
-        let (pod, entity, process) = (job.pod, job.entity, job.process);
-        let part = &mut job.parts[index];
-        match response {
-            Ok(_) => {
-                let position = part.chosen;
-                self.part_done(id, index, Ok(position), context);
-            }
-            Err(ApiError::Conflict) => {
-                self.totals.conflicts += 1;
-                if part.attempts >= parameters.retry_steps {
-                    return self.part_done(id, index, Err(Failure::Exhausted), context);
-                }
-                part.step = Step::Pause;
-                let ipv6 = self.catalog.spec(part.pool).ipv6;
-                let draws = self.waits_drawn.entry((pod, ipv6)).or_insert_with(|| {
-                    let purpose = if ipv6 { "backoff v6" } else { "backoff v4" };
-                    context.core.streams.stream("spiderpool", entity, purpose)
-                });
-                let delay = wait_after(part.attempts, parameters, draws);
-                let wait = Wait::Part {
-                    job: id,
-                    part: index,
-                };
-                self.stage(id, IpamStage::Backoff, context);
-                self.pause(process, delay, wait, context);
-            }
-            Err(error) => self.part_done(id, index, Err(Failure::Api(*error)), context),
-        }
-    }
-
-    fn part_done(
-        &mut self,
-        id: JobId,
-        index: usize,
-        outcome: Result<u32, Failure>,
-        context: &mut Context<'_>,
-    ) {
-        match outcome {
-            Err(Failure::Exhausted) => self.totals.exhausted += 1,
-            Err(Failure::UsedOut) => self.totals.used_out += 1,
-            _ => {}
-        }
-        let job = self.job(id);
-        let part = &mut job.parts[index];
-        part.read = None;
-        part.outcome = Some(outcome);
-        if job.parts.iter().all(|part| part.outcome.is_some()) {
-            self.parts_done(id, context);
-        } else if outcome.is_ok() {
-            // What is left is the other family; its own wait goes on.
-            let other = job.parts.iter().find(|part| part.outcome.is_none());
-            let stage = match other.map(|part| part.step) {
-                Some(Step::Compute) => IpamStage::Cpu,
-                Some(Step::Pause) => IpamStage::Backoff,
-                _ => IpamStage::Api,
-            };
-            self.stage(id, stage, context);
+    /// After a part has its address, what is left is the other family, whose own wait goes on.
+    pub(super) fn say_what_is_left(port: &Port, parts: &[Part]) {
+        if let Some(other) = parts.iter().find(|part| part.outcome().is_none()) {
+            port.stage(other.doing.get());
         }
     }
 }

@@ -1,212 +1,192 @@
 //! The processes that the node executes: the IPAM plugin and the coordinator. Neither talks to the
-//! API; both ask the agent of their machine over its Unix socket, and give up at a deadline.
+//! API; both ask the agent of their machine over its Unix socket, and the IPAM gives up at a
+//! deadline.
 //! Source: spiderpool v0.8.0 `cmd/spiderpool/cmd/command_{add,delete}.go`,
 //! `cmd/coordinator/cmd/command_add.go`, `pkg/openapi/unix_socket.go`.
 
-use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
-use crate::context::Context;
-use crate::event::CpuToken;
-use crate::ids::IpamCallId;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use super::endpoint::{Endpoint, endpoint_name};
-use super::job::{Goal, Job, JobId, Origin, Outcome, Phase};
-use super::{Spiderpool, Wait};
+use drydock_engine::time::SimInstant;
+
+use crate::cni::{Assigned, CniError, IpamAnswer, IpamCall, IpamStage, Verb};
+use crate::ids::IpamCallId;
+use crate::process::{NewProcess, Port, Script};
+
+use super::agent::{Agent, Exchange};
+use super::env::Env;
+use super::job::Outcome;
+use super::process::{Child, Life};
 
 /// CNI code of a plugin's own failure.
 const PLUGIN_ERROR: u32 = 999;
 
-/// One process.
-#[derive(Debug)]
-pub(super) struct Execution {
-    pub(super) call: IpamCall,
-    /// It is the coordinator.
-    coordinator: bool,
-    /// It is connected to the agent, in this life of it.
-    connected: Option<u32>,
-    job: Option<JobId>,
+/// How a request on the socket ended.
+enum Reply {
+    /// Nobody listens.
+    Refused,
+    /// The agent died before it answered.
+    Closed,
+    /// The plugin waited long enough.
+    TimedOut,
+    Answer(Outcome),
 }
 
-impl Spiderpool {
-    /// A plugin is executed.
-    pub(super) fn exec(&mut self, call: IpamCall, coordinator: bool, context: &mut Context<'_>) {
-        let (id, node) = (call.id, call.node);
-        let demand = if coordinator {
-            context.core.parameters.node_side.node.exec_cpu
-        } else {
-            context.ipam_stage(&call, IpamStage::Cpu);
-            self.parameters.plugin_cpu
-        };
-        let execution = Execution {
-            call,
-            coordinator,
-            connected: None,
-            job: None,
-        };
-        self.executions.insert(id, execution);
-        let token = self.wait(Wait::Exec { call: id });
-        context.cpu(node, demand, CpuToken::Ipam(token));
+/// Who listens on the socket of a machine, once it serves.
+pub(super) type Socket = Rc<RefCell<Option<Agent>>>;
+
+/// One process.
+pub(super) struct Execution {
+    pub(super) env: Rc<Env>,
+    pub(super) socket: Socket,
+    pub(super) call: Rc<IpamCall>,
+}
+
+impl Execution {
+    /// The IPAM plugin of a call.
+    pub(super) fn ipam(self) -> NewProcess {
+        self.process(|port, execution| Box::pin(execution.run_ipam(port)))
     }
 
-    /// It started: the health check, then the request, each on a connection of its own; the
-    /// coordinator makes one request.
-    pub(super) fn executed(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get_mut(&id) else {
-            return;
-        };
-        let Some(process) = self.agents.get(&execution.call.node).copied() else {
-            return;
-        };
-        let agent = &self.processes[process];
-        if !agent.serving {
-            let text = "dial unix /var/run/spidernet/spiderpool.sock: connection refused";
-            return self.refuse(id, text, context);
-        }
-        let life = agent.life;
-        execution.connected = Some(life);
-        let requests = if execution.coordinator { 1 } else { 2 };
-        let demand = self.parameters.request_cpu * requests;
-        self.compute(process, demand, Wait::Asked { call: id, life }, context);
+    /// The coordinator of a call.
+    pub(super) fn coordinator(self) -> NewProcess {
+        self.process(|port, execution| Box::pin(execution.run_coordinator(port)))
     }
 
-    /// The agent has read the request.
-    pub(super) fn asked(&mut self, id: IpamCallId, life: u32, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get(&id) else {
-            return;
-        };
-        let process = self.agents[&execution.call.node];
-        if self.processes[process].life != life {
-            return;
+    fn process(self, run: fn(Port, Self) -> Script) -> NewProcess {
+        NewProcess {
+            node: self.call.node,
+            call: Some(self.call.clone()),
+            client: None,
+            script: Box::new(move |port| run(port, self)),
         }
-        if execution.coordinator {
-            return self.coordinate(id, process, context);
+    }
+
+    async fn run_ipam(self, port: Port) {
+        port.stage(IpamStage::Cpu);
+        port.cpu(self.env.parameters.plugin_cpu).await;
+        let exchange = Exchange::new(&self.call, port.id);
+        let reply = self.ask(&port, &exchange, Agent::serve).await;
+        if matches!(reply, Reply::TimedOut) {
+            self.env.count(|totals| totals.deadlines += 1);
         }
-        let call = &execution.call;
-        let parameters = &self.parameters;
-        let (goal, limit) = match call.verb {
-            Verb::Add => (Goal::Allocate, parameters.add_timeout),
-            Verb::Del => (Goal::Release, parameters.del_timeout),
+        let requested = exchange.read_at.get().is_some();
+        let answer = match (self.call.verb, reply) {
+            (_, Reply::Answer(Ok(positions))) => {
+                let catalog = &self.env.catalog;
+                let address = |(pool, position)| catalog.spec(pool).addresses[position as usize];
+                let addresses = positions.into_iter().map(address).collect();
+                Ok(Assigned { addresses })
+            }
+            (_, Reply::Refused) => refused(),
+            (Verb::Del, Reply::Closed) if !requested => closed(),
+            // A release that failed is the garbage collector's task.
+            (Verb::Del, _) => {
+                self.env.count(|totals| totals.dels_swallowed += 1);
+                Ok(no_addresses())
+            }
+            (Verb::Add, Reply::Closed) => closed(),
+            (Verb::Add, Reply::TimedOut) => refuse("context deadline exceeded"),
+            (Verb::Add, Reply::Answer(Err(text))) => refuse(&format!(
+                "spiderpool IP allocation error: [POST /ipam/ip][500] {text}"
+            )),
         };
-        let job = Job {
-            process,
-            origin: Origin::Plugin(id),
-            goal,
-            namespace: call.pod_namespace.clone(),
-            pod_name: call.pod_name.clone(),
-            pod: call.pod,
-            entity: u64::from(call.pod.0),
-            fixed: false,
-            phase: Phase::Parked,
-            cancelled: false,
-            tickets: Vec::new(),
-            parts: Vec::new(),
-            endpoint: None,
-        };
-        self.pause(process, limit, Wait::PluginDeadline { call: id }, context);
-        let job = self.begin(job, context);
-        if let Some(execution) = self.executions.get_mut(&id) {
-            execution.job = Some(job);
-        }
+        port.exit(self.call.id, answer);
     }
 
     /// The coordinator's answer comes from the agent's caches, and then it has links to change:
     /// that CPU is part of its price. Detection of the gateway and of conflicts is off.
-    fn coordinate(&mut self, id: IpamCallId, process: usize, context: &mut Context<'_>) {
-        let call = &self.executions[&id].call;
-        let agent = &self.processes[process];
-        let name = endpoint_name(&call.pod_namespace, &call.pod_name);
-        let endpoint = agent.endpoints.get(&name).map(|e| Endpoint::decode(e));
-        let known = endpoint.is_some_and(|endpoint| endpoint.pod == call.pod);
-        if call.verb == Verb::Add && !known {
-            self.totals.coordinator_too_early += 1;
-            return self.refuse(id, "no spiderendpoint records found", context);
-        }
-        let addresses = Vec::new();
-        self.exit(id, Ok(Assigned { addresses }), context);
+    async fn run_coordinator(self, port: Port) {
+        port.cpu(self.env.exec_cpu).await;
+        let exchange = Exchange::new(&self.call, port.id);
+        let answer = match self.ask(&port, &exchange, Agent::coordinate).await {
+            Reply::Refused => refused(),
+            Reply::Closed => closed(),
+            Reply::TimedOut => panic!("the coordinator waits as long as it takes"),
+            Reply::Answer(Ok(_)) => Ok(no_addresses()),
+            Reply::Answer(Err(text)) => refuse(&text),
+        };
+        port.exit(self.call.id, answer);
     }
 
-    /// The agent answered.
-    pub(super) fn answered(&mut self, id: IpamCallId, outcome: Outcome, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get(&id) else {
-            return;
+    /// Makes a request on the socket. The deadline of a request runs from when it is read.
+    async fn ask(
+        &self,
+        port: &Port,
+        exchange: &Rc<Exchange>,
+        handler: fn(&Agent, &Rc<Exchange>) -> NewProcess,
+    ) -> Reply {
+        let agent = self.socket.borrow().clone();
+        let Some(agent) = agent.filter(|agent| agent.life.is_serving()) else {
+            return Reply::Refused;
         };
-        match (outcome, execution.call.verb) {
-            (Ok(positions), _) => {
-                let address =
-                    |(pool, position)| self.catalog.spec(pool).addresses[position as usize];
-                let addresses = positions.into_iter().map(address).collect();
-                self.exit(id, Ok(Assigned { addresses }), context);
+        let handler = handler(&agent, exchange);
+        let _connection = Connection::open(&agent.life, port, self.call.id, handler);
+        let limit = match self.call.verb {
+            Verb::Add => self.env.parameters.add_timeout,
+            Verb::Del => self.env.parameters.del_timeout,
+        };
+        loop {
+            let read_at = exchange.read_at.get();
+            let deadline = read_at.map_or(SimInstant::MAX, |at| at + limit);
+            if let Some(outcome) = exchange.take_answer() {
+                return Reply::Answer(outcome);
             }
-            (Err(text), Verb::Add) => {
-                let text = format!("spiderpool IP allocation error: [POST /ipam/ip][500] {text}");
-                self.refuse(id, &text, context);
+            if agent.life.has_ended() {
+                return Reply::Closed;
             }
-            (Err(_), Verb::Del) => self.swallow(id, context),
-        }
-    }
-
-    /// A release that failed is the garbage collector's task.
-    fn swallow(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        self.totals.dels_swallowed += 1;
-        let addresses = Vec::new();
-        self.exit(id, Ok(Assigned { addresses }), context);
-    }
-
-    /// The plugin waited long enough.
-    pub(super) fn plugin_deadline(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let Some(execution) = self.executions.get(&id) else {
-            return;
-        };
-        let (verb, job) = (execution.call.verb, execution.job);
-        self.totals.deadlines += 1;
-        match verb {
-            Verb::Add => self.refuse(id, "context deadline exceeded", context),
-            Verb::Del => self.swallow(id, context),
-        }
-        if let Some(job) = job {
-            self.cancel(job, context);
-        }
-    }
-
-    fn refuse(&mut self, id: IpamCallId, text: &str, context: &mut Context<'_>) {
-        let error = CniError {
-            code: PLUGIN_ERROR,
-            message: text.to_owned(),
-        };
-        self.exit(id, Err(error), context);
-    }
-
-    fn exit(&mut self, id: IpamCallId, answer: IpamAnswer, context: &mut Context<'_>) {
-        let execution = self.executions.remove(&id).expect("a process exits once");
-        context.ipam_exit(execution.call.node, id, answer);
-    }
-
-    /// A process was killed: its connection closes.
-    pub(super) fn execution_killed(&mut self, id: IpamCallId, context: &mut Context<'_>) {
-        let job = self.executions.remove(&id).and_then(|e| e.job);
-        if let Some(job) = job {
-            self.cancel(job, context);
-        }
-    }
-
-    /// The agent of a machine died: those connected to it are told so by the kernel.
-    pub(super) fn disconnect(&mut self, process: usize, context: &mut Context<'_>) {
-        let (node, life) = (self.processes[process].node, self.processes[process].life);
-        let connected: Vec<(IpamCallId, Verb, bool)> = self
-            .executions
-            .values()
-            .filter(|e| e.call.node == node && e.connected == Some(life))
-            .map(|e| (e.call.id, e.call.verb, e.job.is_some()))
-            .collect();
-        for (id, verb, requested) in connected {
-            match verb {
-                Verb::Del if requested => self.swallow(id, context),
-                _ => self.refuse(id, "EOF", context),
+            if deadline == SimInstant::MAX {
+                port.park().await;
+            } else if !port.park_until(deadline).await {
+                return Reply::TimedOut;
             }
         }
     }
+}
 
-    /// A machine lost power: its processes are gone without a word.
-    pub(super) fn executions_lost(&mut self, node: crate::ids::NodeIndex) {
-        self.executions.retain(|_, e| e.call.node != node);
+/// A plugin's connection to the socket of an agent. When it closes, so does the request's context.
+struct Connection {
+    life: Rc<Life>,
+    call: IpamCallId,
+    _handler: Child,
+}
+
+impl Connection {
+    /// Connects, and has the agent handle the request.
+    fn open(life: &Rc<Life>, port: &Port, call: IpamCallId, handler: NewProcess) -> Self {
+        let before = life.connections.borrow_mut().insert(call, port.id);
+        assert!(before.is_none(), "a plugin has one connection at a time");
+        Self {
+            life: life.clone(),
+            call,
+            _handler: Child::start(port, handler),
+        }
     }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let open = self.life.connections.borrow_mut().remove(&self.call);
+        debug_assert!(open.is_some(), "what closes was open");
+    }
+}
+
+fn no_addresses() -> Assigned {
+    let addresses = Vec::new();
+    Assigned { addresses }
+}
+
+fn refuse(text: &str) -> IpamAnswer {
+    Err(CniError {
+        code: PLUGIN_ERROR,
+        message: text.to_owned(),
+    })
+}
+
+fn refused() -> IpamAnswer {
+    refuse("dial unix /var/run/spidernet/spiderpool.sock: connection refused")
+}
+
+fn closed() -> IpamAnswer {
+    refuse("EOF")
 }

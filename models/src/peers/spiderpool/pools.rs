@@ -2,6 +2,7 @@
 //! The text of a body here is shorter than the real JSON, which nobody but Spiderpool reads; its
 //! real size is what the parameters say.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -83,8 +84,13 @@ impl Status {
         self.records.retain(|(known, _)| *known != position);
     }
 
+    fn is_sorted(&self) -> bool {
+        self.records.is_sorted_by(|(one, _), (next, _)| one < next)
+    }
+
     pub(super) fn encode(&self) -> String {
         use std::fmt::Write as _;
+        debug_assert!(self.is_sorted(), "each position once, in order");
         let mut text = format!("{:x}|", self.allocated);
         for (position, pod) in &self.records {
             write!(text, "{position:x}:{:x},", pod.0).expect("a string takes any text");
@@ -99,13 +105,12 @@ impl Status {
             let (position, pod) = part.split_once(':').expect("a record has two parts");
             (read(position) as u32, PodUid(read(pod) as u32))
         };
-        Status {
+        let status = Status {
             allocated: read(allocated),
-            records: records
-                .split_terminator(',')
-                .map(record)
-                .collect::<Vec<_>>(),
-        }
+            records: records.split_terminator(',').map(record).collect(),
+        };
+        debug_assert!(status.is_sorted(), "as it was written");
+        status
     }
 }
 
@@ -116,7 +121,7 @@ pub(super) struct Catalog {
     /// Pools of a Deployment (`namespace/name`), one per family; the empty name is the default.
     groups: BTreeMap<Rc<str>, Vec<PoolId>>,
     /// The latest status read from each pool.
-    read: BTreeMap<PoolId, (ResourceVersion, Rc<Status>)>,
+    read: RefCell<BTreeMap<PoolId, (ResourceVersion, Rc<Status>)>>,
 }
 
 /// A workload object that may get pools of its own: `namespace/name` and Pods.
@@ -198,13 +203,14 @@ impl Catalog {
     }
 
     /// What a pool as read records.
-    pub(super) fn status(&mut self, pool: PoolId, object: &Custom) -> Rc<Status> {
-        match self.read.get(&pool) {
+    pub(super) fn status(&self, pool: PoolId, object: &Custom) -> Rc<Status> {
+        let mut latest = self.read.borrow_mut();
+        match latest.get(&pool) {
             Some((version, status)) if *version == object.resource_version => Rc::clone(status),
             _ => {
                 let status = Rc::new(Status::decode(&object.body));
                 let read = (object.resource_version, Rc::clone(&status));
-                self.read.insert(pool, read);
+                latest.insert(pool, read);
                 status
             }
         }

@@ -1,6 +1,6 @@
 //! The waits between attempts on a pool after a conflict.
-//! Source: spiderpool v0.8.0 `pkg/utils/retry/retry.go:14-45`, `vendor/k8s.io/apimachinery/pkg/util/
-//! wait/backoff.go:477-502`.
+//! Source: spiderpool v0.8.0 `pkg/utils/retry/retry.go:14-45`,
+//! `vendor/k8s.io/apimachinery/pkg/util/wait/backoff.go:477-502`.
 
 use std::time::Duration;
 

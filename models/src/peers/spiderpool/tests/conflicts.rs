@@ -20,7 +20,7 @@ use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::ipam::{Allocated, Ipam};
 use crate::parameters::{Parameters, Span, Table};
 use crate::peers::harness::{World, dual_pool, pool};
-use crate::peers::spiderpool::{Spiderpool, Wait};
+use crate::peers::spiderpool::Spiderpool;
 use crate::request::{Change, Response};
 
 const ADDRESSES: u32 = 2000;
@@ -79,10 +79,8 @@ impl Ipam for Fixed {
         self.spiderpool.timer(node, token, context);
     }
     fn cpu_done(&mut self, node: NodeIndex, token: u64, context: &mut Context<'_>) {
-        // The CPU of an attempt was served: what follows is its write.
-        if let Some(Wait::Part { .. }) = self.spiderpool.waits.get(&token) {
-            context.core.parameters = self.put;
-        }
+        // Attempts alone have a price here, so an attempt was served: what follows is its write.
+        context.core.parameters = self.put;
         self.spiderpool.cpu_done(node, token, context);
     }
     fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>) {
@@ -128,7 +126,7 @@ fn world(agents: u32, costs: Costs, seed: u64) -> World<Fixed> {
         _ => dual_pool(ADDRESSES),
     };
     let mut world = World::new("measured", &settings, agents, seed, |table| Fixed {
-        spiderpool: Spiderpool::new(addresses, Vec::new(), table).unwrap(),
+        spiderpool: Spiderpool::new(&addresses, &[], table).unwrap(),
         put,
     });
     world.pass(Duration::from_secs(10));
@@ -309,6 +307,40 @@ fn an_uncontended_add_of_two_families_is_five_requests_on_a_path_of_three_round_
         world.queue.now() - begin,
         Duration::from_millis(5 + 2 + 10 + 5)
     );
+}
+
+#[test]
+fn who_is_killed_at_work_gives_its_pool_back_and_who_is_killed_in_the_queue_keeps_its_place() {
+    let costs = Costs {
+        get: 200,
+        compute: 2,
+        put: 400,
+        pools: 1,
+        spread: 0,
+    };
+    let mut world = world(1, costs, 1);
+    let warm = ("warm", world.create_pod("warm", 0, "app"));
+    world.run(0, Verb::Add, 1, warm).unwrap();
+    let pods =
+        ["works", "waits", "comes last"].map(|name| (name, world.create_pod(name, 0, "app")));
+    world.pass(Duration::from_secs(1));
+    let begin = world.queue.now();
+    let calls = [0, 1, 2].map(|index| {
+        let container = 2 + index as u32;
+        world.exec(begin, 0, Verb::Add, container, pods[index])
+    });
+    world.pass(Duration::from_millis(100));
+    let mut kill = |index: usize| {
+        world.act(|ipam, context| ipam.killed(NodeIndex(0), calls[index], context));
+        world.counter("granted_dead")
+    };
+    assert_eq!(kill(1), 0, "it is not its turn");
+    assert_eq!(kill(0), 1, "its turn came, and passed");
+    world.answer(calls[2]).unwrap();
+    // From the second kill on: GET, compute, PUT, POST.
+    let all = Duration::from_millis(100 + 200 + 2 + 400 + 200);
+    assert_eq!(world.queue.now() - begin, all);
+    assert_eq!(world.counter("partial"), 0, "neither had an address");
 }
 
 #[test]

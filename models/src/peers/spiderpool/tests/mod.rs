@@ -46,7 +46,7 @@ fn pool(pairs: u8, dual: bool) -> Pool {
 }
 
 impl World {
-    fn new(nodes: usize, objects: Vec<WorkloadObject>, pool: Pool, set: &[&str]) -> World {
+    fn new(nodes: usize, objects: Vec<WorkloadObject>, pool: &Pool, set: &[&str]) -> World {
         let mut table = Table::profile("measured").unwrap();
         for assignment in ["driver.warm_up=1", "kubelet.qps=500", "kubelet.burst=500"]
             .iter()
@@ -55,7 +55,7 @@ impl World {
             table.set(assignment).unwrap();
         }
         let parameters = Parameters::read(&table).unwrap();
-        let ipam = Spiderpool::new(pool, Vec::new(), &table).unwrap();
+        let ipam = Spiderpool::new(pool, &[], &table).unwrap();
         let spec = ClusterSpec {
             node_names: ClusterSpec::node_names(nodes),
             masters: ClusterSpec::masters(nodes),
@@ -219,7 +219,7 @@ fn an_uncontended_add_makes_five_requests_with_two_families_and_three_with_one()
             ],
         ),
     ] {
-        let mut world = World::new(1, deployments(1, 1), pool(4, dual), &[]);
+        let mut world = World::new(1, deployments(1, 1), &pool(4, dual), &[]);
         world.all_run(1, 60);
         let (from, to) = world.add(PodUid(0));
         assert_eq!(world.requests(from, to), expected);
@@ -235,7 +235,7 @@ fn an_uncontended_add_takes_its_exec_and_three_round_trips() {
         pod_management: PodManagement::OrderedReady,
     };
     let objects = vec![object("db", controller)];
-    let mut world = World::new(1, objects, pool(4, true), &[]);
+    let mut world = World::new(1, objects, &pool(4, true), &[]);
     world.all_run(2, 90);
     // The first Pod's ADD waited for the agent's first lists; this one did not.
     let (from, to) = world.add(PodUid(1));
@@ -248,7 +248,7 @@ fn an_uncontended_add_takes_its_exec_and_three_round_trips() {
 #[test]
 fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
     let objects = vec![object("bare", Controller::Pod)];
-    let mut world = World::new(1, objects, pool(4, true), &[]);
+    let mut world = World::new(1, objects, &pool(4, true), &[]);
     world.all_run(1, 60);
     world.run_to(60);
     assert_eq!((world.records(), world.endpoints()), (2, 1));
@@ -292,7 +292,7 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
 
 #[test]
 fn a_full_pool_refuses_after_one_read_and_serves_the_next_when_one_is_free() {
-    let mut world = World::new(1, deployments(1, 3), pool(2, true), &[]);
+    let mut world = World::new(1, deployments(1, 3), &pool(2, true), &[]);
     world.run_to(45);
     assert_eq!(world.cluster.census().running(), 2);
     assert!(world.total("used_out") >= 2);
@@ -325,7 +325,7 @@ fn a_full_pool_refuses_after_one_read_and_serves_the_next_when_one_is_free() {
 #[test]
 fn many_nodes_conflict_on_one_pool_and_no_address_is_given_twice() {
     let set = ["kcm.qps=2000", "kcm.burst=2000"];
-    let mut world = World::new(10, deployments(10, 10), pool(100, true), &set);
+    let mut world = World::new(10, deployments(10, 10), &pool(100, true), &set);
     world.all_run(100, 200);
     assert_eq!(
         (world.records(), world.addresses_up(), world.endpoints()),
@@ -349,7 +349,7 @@ fn writes_of_plugins_that_gave_up_leave_addresses_behind_until_a_scan() {
         "spiderpool.add_timeout=1.6",
         "etcd.fsync=500..500",
     ];
-    let mut world = World::new(1, deployments(8, 10), pool(200, false), &set);
+    let mut world = World::new(1, deployments(8, 10), &pool(200, false), &set);
     world.all_run(80, 900);
     assert!(world.total("deadlines") > 0);
     // The writes of those that gave up were committed; nobody remembers them.
@@ -361,7 +361,7 @@ fn writes_of_plugins_that_gave_up_leave_addresses_behind_until_a_scan() {
 
 #[test]
 fn an_endpoint_that_cannot_be_written_is_tried_again_with_the_same_address() {
-    let mut world = World::new(1, deployments(1, 1), pool(4, true), &[]);
+    let mut world = World::new(1, deployments(1, 1), &pool(4, true), &[]);
     let refusal = CallEffect::Answer(ApiError::Unavailable { unknown: false });
     world.inject(&one_fault("POST", "spiderendpoints", refusal));
     world.all_run(1, 60);
@@ -372,7 +372,7 @@ fn an_endpoint_that_cannot_be_written_is_tried_again_with_the_same_address() {
 #[test]
 fn an_agent_that_forgot_takes_a_second_address_unless_the_pool_is_full() {
     for (pairs, second, records) in [(1, 0, 2), (4, 2, 4)] {
-        let mut world = World::new(1, deployments(1, 1), pool(pairs, true), &[]);
+        let mut world = World::new(1, deployments(1, 1), &pool(pairs, true), &[]);
         let refusal = CallEffect::Answer(ApiError::Unavailable { unknown: false });
         world.inject(&one_fault("POST", "spiderendpoints", refusal));
         world.run_until(60, |world| world.total("endpoint_refused") == 1);
@@ -399,7 +399,7 @@ fn an_agent_that_forgot_takes_a_second_address_unless_the_pool_is_full() {
 
 #[test]
 fn addresses_of_a_machine_that_never_comes_back_are_traced_and_freed() {
-    let mut world = World::new(5, deployments(1, 10), pool(20, true), &[]);
+    let mut world = World::new(5, deployments(1, 10), &pool(20, true), &[]);
     world.all_run(10, 60);
     // Not the machine that the controller runs on, which does not move here.
     let mut draws = Streams::new(3).stream("spiderpool", 0, "controller");
@@ -439,7 +439,7 @@ fn addresses_of_a_machine_that_never_comes_back_are_traced_and_freed() {
 
 #[test]
 fn a_rebooted_machine_serves_again_with_the_addresses_that_its_pods_have() {
-    let mut world = World::new(4, deployments(1, 8), pool(20, true), &[]);
+    let mut world = World::new(4, deployments(1, 8), &pool(20, true), &[]);
     world.all_run(8, 60);
     let before = world.records();
     world.inject(&Action::PowerOff {
@@ -463,7 +463,7 @@ fn a_stateful_pod_keeps_its_address_over_its_re_creation() {
         replicas: 2,
         pod_management: PodManagement::Parallel,
     };
-    let mut world = World::new(1, vec![object("db", controller)], pool(20, true), &[]);
+    let mut world = World::new(1, vec![object("db", controller)], &pool(20, true), &[]);
     world.all_run(2, 60);
     let address = |pod: PodUid, world: &World| {
         world
@@ -492,7 +492,7 @@ fn a_stateful_pod_keeps_its_address_over_its_re_creation() {
 fn a_coordinator_that_comes_too_early_fails_the_add_and_the_next_is_free_of_requests() {
     // The agent's cache lags behind its own write by more than macvlan takes.
     let set = ["api.watch_delay=400..400"];
-    let mut world = World::new(1, deployments(1, 1), pool(4, true), &set);
+    let mut world = World::new(1, deployments(1, 1), &pool(4, true), &set);
     world.all_run(1, 90);
     assert_eq!(world.total("coordinator_too_early"), 1);
     assert_eq!(world.total("idempotent"), 1);
@@ -502,7 +502,7 @@ fn a_coordinator_that_comes_too_early_fails_the_add_and_the_next_is_free_of_requ
 #[test]
 fn equal_seeds_give_equal_logs() {
     let digest = || {
-        let mut world = World::new(4, deployments(4, 5), pool(40, true), &[]);
+        let mut world = World::new(4, deployments(4, 5), &pool(40, true), &[]);
         world.all_run(20, 100);
         world.log.digest()
     };
@@ -512,7 +512,7 @@ fn equal_seeds_give_equal_logs() {
 #[test]
 fn all_pods_deleted_at_once_return_and_every_address_is_accounted_for() {
     // Exactly as many addresses as Pods: those that come wait for those that go.
-    let mut world = World::new(4, deployments(4, 10), pool(40, true), &[]);
+    let mut world = World::new(4, deployments(4, 10), &pool(40, true), &[]);
     world.all_run(40, 100);
     let pods: Vec<PodUid> = world.cluster.api().pods().map(|pod| pod.uid).collect();
     for pod in pods {
