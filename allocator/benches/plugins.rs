@@ -1,10 +1,10 @@
-//! Berth's plugin beside the distribution's host-local, in one run and in turn: ADD and DEL with the
-//! store on disk, with as many holders as a node has Pods, and with the agent over an apiserver in
-//! memory where the features `agent` and `testing` are on; the start of the process; its memory.
+//! Berth's plugin beside the distribution's host-local, in one run and in turn: ADD and DEL with
+//! the store on disk, with as many holders as a node has Pods, and with the agent over an apiserver
+//! in memory where the features `agent` and `testing` are on; the start of the process; its memory.
 //!
-//! `BERTH_BENCH_PLUGIN` names another build of the plugin than Cargo's, for instance the shipped one:
-//! `cargo build --profile plugin -p berth --no-default-features --features plugin --bin berth`.
-//! `BERTH_BENCH_ROUNDS` says how often. Neither side syncs its files to the disk.
+//! `BERTH_BENCH_PLUGIN` names another build of the plugin than Cargo's, for instance the shipped
+//! one: `cargo build --profile plugin -p berth --no-default-features --features plugin --bin
+//! berth`. `BERTH_BENCH_ROUNDS` says how often. Neither side syncs its files to the disk.
 
 #![expect(clippy::unwrap_used, reason = "a program for people who measure")]
 #![expect(

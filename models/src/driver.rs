@@ -172,7 +172,8 @@ impl Driver {
     fn preload(&mut self, context: &mut Context<'_>) {
         for creation in &self.creations {
             if let Creation::Pod(pod) = creation {
-                // A name that is taken already is the user's mistake, and has no effect, as in life.
+                // A name that is taken already is the user's mistake, and has no effect, as in
+                // life.
                 let _ = context
                     .api
                     .install(&Request::CreatePod(pod.clone()), &mut context.core);

@@ -162,8 +162,8 @@ pub enum IpamFault {
     },
 }
 
-/// What can be out of order beside a node agent, or in the objects that it reads. Its journal is the
-/// file in which it writes down what it answered.
+/// What can be out of order beside a node agent, or in the objects that it reads. Its journal is
+/// the file in which it writes down what it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Trouble {
     /// The journal's file is gone.

@@ -234,8 +234,8 @@ pub enum Request {
         /// The object after the patch, with the version that is tested.
         object: Rc<Custom>,
     },
-    /// PATCH of a custom object as a merge patch without a version: the last writer wins. The object
-    /// is the one that results.
+    /// PATCH of a custom object as a merge patch without a version: the last writer wins. The
+    /// object is the one that results.
     MergePatch {
         /// The object after the patch; its version says nothing.
         object: Rc<Custom>,

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_past_the_fields_that_are_not_needed() {
-        // items[0] = {id: "s", metadata: {name: "n", uid: "u", namespace: "d", attempt: 1}, state: 1}
+        // items[0] = {id: "s", metadata: {name: "n", uid: "u", namespace: "d", attempt: 1}, state:
+        // 1}
         let bytes = [
             0x0a, 18, 0x0a, 1, b's', 0x12, 11, 0x0a, 1, b'n', 0x12, 1, b'u', 0x1a, 1, b'd', 0x20,
             1, 0x18, 1,

@@ -19,7 +19,8 @@ use crate::ports::Journal;
 
 /// How often a lock that another process has is tried.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-/// Damaged journals that are kept for people: the first ones, which show what began it, and the last.
+/// Damaged journals that are kept for people: the first ones, which show what began it, and the
+/// last.
 const ASIDE_COUNT_MAX: usize = 4;
 
 struct Opened {

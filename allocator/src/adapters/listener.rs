@@ -118,8 +118,9 @@ impl SocketInbox {
         })
     }
 
-    /// Whether plugins find this agent at the path. A file that was removed or replaced is made anew,
-    /// and reported this once; whom it accepted before is served to the end. Within a tokio runtime.
+    /// Whether plugins find this agent at the path. A file that was removed or replaced is made
+    /// anew, and reported this once; whom it accepted before is served to the end. Within a tokio
+    /// runtime.
     ///
     /// Errors: what is wrong, or was.
     pub fn check(&self) -> Result<(), LocalError> {

@@ -1,5 +1,6 @@
-//! The CNI plugin: reads environment and stdin once, asks the node's agent or this node's own store,
-//! prints once, exits once. It holds no credentials, opens no network connection and knows no Kubernetes.
+//! The CNI plugin: reads environment and stdin once, asks the node's agent or this node's own
+//! store, prints once, exits once. It holds no credentials, opens no network connection and knows
+//! no Kubernetes.
 //!
 //! Where agent and spool are is not in the network configuration, which a tenant may write; the
 //! variables `BERTH_SOCKET` and `BERTH_SPOOL` of the runtime's own environment move them, and

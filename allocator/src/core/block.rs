@@ -69,8 +69,8 @@ impl Block {
         if spec.schema > SCHEMA {
             return Err(BlockError::NewerSchema(spec.schema));
         }
-        // Beyond the capacity no address is first: such a block has nothing to say, and its ordinals
-        // have no numbers.
+        // Beyond the capacity no address is first: such a block has nothing to say, and its
+        // ordinals have no numbers.
         if spec.pool_uid != pool.uid
             || spec.size != pool.block_size
             || spec.first.is_empty()

@@ -1,6 +1,6 @@
-//! Who named a pool for an interface of a Pod: the network's configuration, the Pod's annotations or
-//! its Namespace's, in this order. To name is to choose among the pools that admit the Pod; whether
-//! one does is `selection`'s question.
+//! Who named a pool for an interface of a Pod: the network's configuration, the Pod's annotations
+//! or its Namespace's, in this order. To name is to choose among the pools that admit the Pod;
+//! whether one does is `selection`'s question.
 
 use core::fmt;
 use std::collections::BTreeMap;

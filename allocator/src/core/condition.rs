@@ -1,6 +1,6 @@
 //! How a condition is stated: one of each type, with the time of its last change and within the
-//! bounds that every Kubernetes client relies on. Which conditions there are, and when, is said where
-//! they are stated.
+//! bounds that every Kubernetes client relies on. Which conditions there are, and when, is said
+//! where they are stated.
 
 use super::objects::Condition;
 use super::time::WallTime;

@@ -12,11 +12,11 @@
 //! | 4 | CRC-32 of those twelve bytes: a damaged length is not taken for a torn end |
 //! | 4 | CRC-32 of those twelve bytes and the JSON |
 //!
-//! So three things are told apart. *Whole*. *Torn*: the file ends within its last frame, as a process
-//! leaves it that is killed while it appends; nothing that was acknowledged is missing. *Damaged*:
-//! anything else. What no form of the file itself can show is that its end was cut off between two
-//! frames, or that an old copy took its place: that no entry speaks of an address is therefore never
-//! taken for a proof that nobody has it (see `agent::lost`).
+//! So three things are told apart. *Whole*. *Torn*: the file ends within its last frame, as a
+//! process leaves it that is killed while it appends; nothing that was acknowledged is missing.
+//! *Damaged*: anything else. What no form of the file itself can show is that its end was cut off
+//! between two frames, or that an old copy took its place: that no entry speaks of an address is
+//! therefore never taken for a proof that nobody has it (see `agent::lost`).
 
 use std::collections::BTreeMap;
 

@@ -26,8 +26,8 @@ pub enum Mutant {
     LostRuntimeTakenForEmpty,
     /// Whoever names a pool gets it: its rules are asked only where nobody named one.
     RightsOnlyOnOrdinaryPath,
-    /// A start without a journal writes a sound one before it knows what the lost one knew, and what
-    /// no entry says is taken for what is not.
+    /// A start without a journal writes a sound one before it knows what the lost one knew, and
+    /// what no entry says is taken for what is not.
     HeaderBeforeLost,
     /// The journal is read up to the first damage, and what is not read is taken for what is not.
     DamageBelieved,

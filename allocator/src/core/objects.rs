@@ -30,8 +30,8 @@ pub const FINALIZER: &str = "berth.dev/in-use";
 /// Annotation on a `BerthNode`, set by `kubectl berth bury`: the operator's word that the machine
 /// is off.
 pub const ANNOTATION_BURY: &str = "berth.dev/bury";
-/// Annotation on a `BerthNode`, set by `kubectl berth release`: UIDs of Pods, apart by commas, whose
-/// interfaces the operator states to be gone. The agent takes it away when it has looked.
+/// Annotation on a `BerthNode`, set by `kubectl berth release`: UIDs of Pods, apart by commas,
+/// whose interfaces the operator states to be gone. The agent takes it away when it has looked.
 pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
 /// Label on a `BerthNode`, present with value `true` where its name states its node: what an
 /// admission policy need not look up.

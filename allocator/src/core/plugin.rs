@@ -2,8 +2,9 @@
 //! leave a DEL in the spool, what to answer. It opens no socket and reads no clock.
 //!
 //! A DEL never needs the agent: where the socket does not answer, its intent goes to the spool and
-//! the runtime gets its success. An ADD keeps trying until its deadline, because a refused ADD costs
-//! the Pod ten seconds and more in the kubelet; the agent answers a repeated ADD as the first.
+//! the runtime gets its success. An ADD keeps trying until its deadline, because a refused ADD
+//! costs the Pod ten seconds and more in the kubelet; the agent answers a repeated ADD as the
+//! first.
 
 use core::time::Duration;
 
@@ -119,7 +120,8 @@ impl PluginCall {
             (PluginVerb::Add, PluginInput::Answered(Response::Added(allocation))) => {
                 PluginOutput::Exit(Ok(Some(allocation)))
             }
-            // An agent that cannot take it now (its journal cannot be opened) reads it in the spool.
+            // An agent that cannot take it now (its journal cannot be opened) reads it in the
+            // spool.
             (PluginVerb::Del, PluginInput::Answered(Response::Failed(_))) => PluginOutput::Spool,
             (_, PluginInput::Answered(Response::Failed(failure))) => {
                 PluginOutput::Exit(Err(failure))

@@ -57,8 +57,8 @@ pub const POOL_NAME_MAX: usize = 63;
 
 /// The largest count that a status states: the largest integer that every client of the apiserver
 /// can hold, which keeps integers in 64 bits with a sign. kubectl prints it to the last digit; a
-/// client that keeps numbers as doubles (a browser, older jq) shows it rounded, and everything above
-/// 2^53: nobody decides by these numbers, and nobody but the controller writes them.
+/// client that keeps numbers as doubles (a browser, older jq) shows it rounded, and everything
+/// above 2^53: nobody decides by these numbers, and nobody but the controller writes them.
 pub const STATUS_COUNT_MAX: u64 = i64::MAX as u64;
 
 /// A count as a status states it. A pool that holds more says the bound.

@@ -1,5 +1,5 @@
-//! Which pools a Pod may draw from, in which order, and why not from the others. The agent asks when
-//! it claims and when it answers, the operator's tools when they explain: one rule for all.
+//! Which pools a Pod may draw from, in which order, and why not from the others. The agent asks
+//! when it claims and when it answers, the operator's tools when they explain: one rule for all.
 
 use core::fmt;
 use std::collections::BTreeMap;

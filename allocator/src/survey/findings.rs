@@ -1,5 +1,5 @@
-//! What looks lost or wrong, as far as the objects show it, and what ends it. Only an agent sees the
-//! network namespaces: what is reported here may be on its way out.
+//! What looks lost or wrong, as far as the objects show it, and what ends it. Only an agent sees
+//! the network namespaces: what is reported here may be on its way out.
 
 use std::collections::{BTreeMap, BTreeSet};
 

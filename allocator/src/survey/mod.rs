@@ -27,8 +27,8 @@ use crate::core::objects::{
 };
 use crate::core::pool::{Pool, approved_block_size};
 
-/// Everything that Berth has in a cluster, as read at one time or nearly so. Shape: each list as the
-/// apiserver gave it.
+/// Everything that Berth has in a cluster, as read at one time or nearly so. Shape: each list as
+/// the apiserver gave it.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Pools.

@@ -184,7 +184,8 @@ impl Store {
     }
 
     /// Somebody stores JSON that no program of Berth would: creates the object, or takes its place
-    /// with its UID, finalizers and mark of deletion. Whether it can be read is the readers' affair.
+    /// with its UID, finalizers and mark of deletion. Whether it can be read is the readers'
+    /// affair.
     ///
     /// # Panics
     /// It has no name.

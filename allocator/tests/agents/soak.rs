@@ -1,6 +1,6 @@
-//! Hours in minutes: ten agents of one cluster under load, while agents are killed, the apiserver is
-//! restarted, runtimes restart, fail and hang, and sandboxes end with and without a DEL. Nothing may
-//! fail, double, grow or be left. `BERTH_SOAK_MINUTES` says for how long; without it, seconds.
+//! Hours in minutes: ten agents of one cluster under load, while agents are killed, the apiserver
+//! is restarted, runtimes restart, fail and hang, and sandboxes end with and without a DEL. Nothing
+//! may fail, double, grow or be left. `BERTH_SOAK_MINUTES` says for how long; without it, seconds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -301,8 +301,8 @@ fn cases(rig: &Rig) -> Vec<Case> {
     ]
 }
 
-/// What one plugin answers to all steps of a case: the document, or that it refused. How an error is
-/// coded is not compared: host-local's are all 999 or 0.
+/// What one plugin answers to all steps of a case: the document, or that it refused. How an error
+/// is coded is not compared: host-local's are all 999 or 0.
 fn answers(case: &Case, version: &str, program: &str, kind: &str) -> Vec<Value> {
     let rig = Rig::new();
     std::fs::write(rig.path("ns/ends"), b"").unwrap();

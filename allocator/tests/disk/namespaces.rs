@@ -1,5 +1,5 @@
-//! Network namespaces that a test makes and that end with it, whatever happens; and whether this host
-//! can make them.
+//! Network namespaces that a test makes and that end with it, whatever happens; and whether this
+//! host can make them.
 
 use std::path::Path;
 use std::process::Command;
@@ -72,8 +72,8 @@ pub fn ip(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether a ping is answered within some seconds: an IPv6 address is usable only when the kernel has
-/// looked for others who use it.
+/// Whether a ping is answered within some seconds: an IPv6 address is usable only when the kernel
+/// has looked for others who use it.
 pub fn reaches(from: &str, ip_text: &str) -> bool {
     // A ping ends at once while its own address is still being checked for duplicates, and when a
     // neighbour did not answer in time; on a loaded machine both take longer than they should.

@@ -52,7 +52,8 @@ async fn an_apiserver_that_is_killed_closes_watches_and_comes_back_with_its_stat
         api.get(&node, Consistency::Quorum).await,
         Err(ApiError::NotFound)
     );
-    // Ready is not yet warm: until the cache of a kind is filled, the server says when to ask again.
+    // Ready is not yet warm: until the cache of a kind is filled, the server says when to ask
+    // again.
     let asked = loop {
         match api.watch(&from_now).await {
             Err(ApiError::TooManyRequests { retry_after }) => assert!(retry_after.is_some()),

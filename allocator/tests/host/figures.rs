@@ -1,5 +1,5 @@
-//! The figures that the README states are those of the code. That the code keeps to them is shown by
-//! other tests.
+//! The figures that the README states are those of the code. That the code keeps to them is shown
+//! by other tests.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! `kubectl berth` as an operator calls it, over a cluster that answers lists and takes writes. What
-//! it says of a cluster is decided by `berth::survey` and tested there.
+//! `kubectl berth` as an operator calls it, over a cluster that answers lists and takes writes.
+//! What it says of a cluster is decided by `berth::survey` and tested there.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! How an attachment ends: the whole table of `core::agent::releases`, and what a look at a path that
-//! cannot be told does not free.
+//! How an attachment ends: the whole table of `core::agent::releases`, and what a look at a path
+//! that cannot be told does not free.
 
 use core::time::Duration;
 
@@ -19,8 +19,8 @@ struct Case {
     at_add: Looks,
     /// What they show from then on.
     later: Looks,
-    /// The namespace really ended, which only true looks show; the runtime lists it as long as it is
-    /// there.
+    /// The namespace really ended, which only true looks show; the runtime lists it as long as it
+    /// is there.
     ended: bool,
     del: bool,
     pod_gone: bool,

@@ -1,5 +1,6 @@
-//! Every sentence of `README.md` has a row of `PROMISES.md`, and every row names tests that exist, or
-//! says why there are none. Whether a test holds what its sentence promises is for readers to judge.
+//! Every sentence of `README.md` has a row of `PROMISES.md`, and every row names tests that exist,
+//! or says why there are none. Whether a test holds what its sentence promises is for readers to
+//! judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ fn cells(line: &str) -> Option<Vec<String>> {
     Some(cells.map(|c| c.trim().replace('\u{1}', "|")).collect())
 }
 
-/// Paragraphs, list items and rows of tables by section, in order, each on one line. Code blocks and
-/// headers of tables are left out.
+/// Paragraphs, list items and rows of tables by section, in order, each on one line. Code blocks
+/// and headers of tables are left out.
 fn passages(text: &str) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = Vec::new();
     let (mut section, mut words, mut in_code) = (String::new(), String::new(), false);

@@ -314,8 +314,8 @@ fn storms_with_failing_disks_and_reboots_leave_neither_duplicates_nor_leaks() {
     );
 }
 
-/// Those of the disk fall here, too; see `journal` for sequences, and `looks` for the one that takes
-/// what cannot be told for an end: it needs a look that fails in the seconds after a DEL.
+/// Those of the disk fall here, too; see `journal` for sequences, and `looks` for the one that
+/// takes what cannot be told for an end: it needs a look that fails in the seconds after a DEL.
 #[cfg(feature = "mutants")]
 #[test]
 fn mutants_of_the_journal_fall_in_storms() {

@@ -1,5 +1,5 @@
-//! Nothing is claimed that nobody asks for: which Pods get a reservation before their ADD, when it is
-//! given back, and who may take it over.
+//! Nothing is claimed that nobody asks for: which Pods get a reservation before their ADD, when it
+//! is given back, and who may take it over.
 
 use core::time::Duration;
 

@@ -1,7 +1,7 @@
-//! One real node on this machine: kube-apiserver, etcd, controller-manager, scheduler and kubelet of
-//! one release, the distribution's containerd and runc, macvlan over a veth pair, and Berth as IPAM
-//! with exactly as many addresses as Pods; beside it the distribution's host-local on the same rig.
-//! It runs in its own mount, process and network namespaces ([`enclosure`]). Needs root.
+//! One real node on this machine: kube-apiserver, etcd, controller-manager, scheduler and kubelet
+//! of one release, the distribution's containerd and runc, macvlan over a veth pair, and Berth as
+//! IPAM with exactly as many addresses as Pods; beside it the distribution's host-local on the same
+//! rig. It runs in its own mount, process and network namespaces ([`enclosure`]). Needs root.
 
 #![expect(
     clippy::unwrap_used,

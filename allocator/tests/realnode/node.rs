@@ -1,4 +1,5 @@
-//! The node: an image, a veth pair, CNI configuration, containerd and kubelet. Inside the enclosure.
+//! The node: an image, a veth pair, CNI configuration, containerd and kubelet. Inside the
+//! enclosure.
 
 use core::fmt::{self, Write as _};
 use std::fs;

@@ -138,8 +138,8 @@ impl Cluster {
         reached
     }
 
-    /// Creates all; kills agent, kubelet and apiserver meanwhile; says at how many Running each, and
-    /// how long until all ran.
+    /// Creates all; kills agent, kubelet and apiserver meanwhile; says at how many Running each,
+    /// and how long until all ran.
     pub fn create_while_everything_is_killed(&mut self) -> ([usize; 3], Duration) {
         let begin = boot_time();
         self.create_deployments();
@@ -159,8 +159,8 @@ impl Cluster {
         (killed_at, boot_time().since(begin))
     }
 
-    /// Every Pod has an address of its own in its namespace, of the pool, and the API says the same;
-    /// whoever is asked has given exactly these.
+    /// Every Pod has an address of its own in its namespace, of the pool, and the API says the
+    /// same; whoever is asked has given exactly these.
     pub fn assert_all_addresses_in_use(&self) {
         let mut addresses = self.node.addresses();
         addresses.sort_unstable();

@@ -63,7 +63,8 @@ pub enum CallEffect {
     ResetAfterCommit,
     /// The connection breaks before anything is done.
     ResetBefore,
-    /// The write waits this long between apiserver and etcd and is then tried, whoever still waits for it.
+    /// The write waits this long between apiserver and etcd and is then tried, whoever still waits
+    /// for it.
     Hold(Duration),
     /// The apiserver answers with this error and does nothing.
     Answer(ApiError),

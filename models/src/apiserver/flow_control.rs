@@ -1,12 +1,11 @@
 //! API priority and fairness as counters: seats per priority level and server, a bounded queue
 //! behind them, 429 when it is full. No timer runs unless a request waits.
 //!
-//! Modelled: the levels `exempt`, `system` (kubelets), `leader-election` (Leases of service accounts
-//! of kube-system) and `workload-high` (controllers, scheduler, other requests of these accounts),
-//! seats of a LIST, the wait limit of a quarter of the request timeout.
-//! Not modelled: shuffle sharding (one flow per level is assumed, which reaches 6
-//! queues of 50, or 4 of `leader-election`), borrowing
-//! between levels, the extra seats of a mutation with many watchers.
+//! Modelled: the levels `exempt`, `system` (kubelets), `leader-election` (Leases of service
+//! accounts of kube-system) and `workload-high` (controllers, scheduler, other requests of these
+//! accounts), seats of a LIST, the wait limit of a quarter of the request timeout. Not modelled:
+//! shuffle sharding (one flow per level is assumed, which reaches 6 queues of 50, or 4 of
+//! `leader-election`), borrowing between levels, the extra seats of a mutation with many watchers.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/apis/flowcontrol/bootstrap/default.go:94-483,
 //! apiserver/pkg/server/filters/maxinflight.go:38,225-229, apiserver/pkg/util/flowcontrol/request/

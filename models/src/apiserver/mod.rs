@@ -1,17 +1,17 @@
 //! kube-apiserver (up to three) with etcd behind it, as clients see them over a network.
 //!
 //! A call is four events at most: it arrives ([`ApiEvent::Arrive`]), its CPU is served by the cores
-//! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer reaches the
-//! client ([`ApiEvent::Answer`]). Links are looked at when a call departs, arrives and is answered.
-//! A lost answer leaves a write committed and the client with
+//! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer
+//! reaches the client ([`ApiEvent::Answer`]). Links are looked at when a call departs, arrives and
+//! is answered. A lost answer leaves a write committed and the client with
 //! [`ApiError::Unavailable`]`{ unknown: true }` at its deadline.
 //!
 //! Modelled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
-//! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single calls),
-//! client limiters, retries of 429 and of GETs on a reset connection, client, handler and HTTP/2
-//! deadlines, restarts, partitions, loss of the etcd quorum, slow disks.
-//! etcd: an apiserver asks the member on its own machine, as kubeadm sets it up, so the measured CPU of
-//! etcd is paid there; each other member pays `etcd.replica_cpu` per write. A write is durable once the leader
+//! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single
+//! calls), client limiters, retries of 429 and of GETs on a reset connection, client, handler and
+//! HTTP/2 deadlines, restarts, partitions, loss of the etcd quorum, slow disks. etcd: an apiserver
+//! asks the member on its own machine, as kubeadm sets it up, so the measured CPU of etcd is paid
+//! there; each other member pays `etcd.replica_cpu` per write. A write is durable once the leader
 //! and the faster follower have synced. Not modelled: leader elections, compaction, NOSPACE.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}, client-go/rest;

@@ -1,6 +1,6 @@
 //! Watches: each change reaches each watcher that asks for it, in the order of revisions, after its
-//! apiserver's cache has it. A watcher has a queue and at most one event under way, whatever the number
-//! of changes.
+//! apiserver's cache has it. A watcher has a queue and at most one event under way, whatever the
+//! number of changes.
 //!
 //! Modelled: replay from a revision, 410 outside the window, bookmarks, stalls behind a cut link,
 //! closing when the apiserver goes. Not modelled: closing of slow watchers, server-side closing

@@ -2,9 +2,10 @@
 //! reflectors. The calls themselves wait in [`crate::apiserver`]; a limiter is a token bucket by
 //! reservation, first come first served (client-go/util/flowcontrol/throttle.go:125-131).
 //!
-//! Modelled: retries of 429 with Retry-After, each taking a token again; GET retried once on a reset
-//! connection; HTTP/2 health checks that end a silent connection; `RetryOnConflict` constants, leader election ([`leader_election`]).
-//! Not modelled: connection pools, HTTP/2 stream limits, protobuf against JSON.
+//! Modelled: retries of 429 with Retry-After, each taking a token again; GET retried once on a
+//! reset connection; HTTP/2 health checks that end a silent connection; `RetryOnConflict`
+//! constants, leader election ([`leader_election`]). Not modelled: connection pools, HTTP/2 stream
+//! limits, protobuf against JSON.
 //!
 //! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go, client-go/util/retry/util.go.
 

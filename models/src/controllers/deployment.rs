@@ -2,7 +2,8 @@
 //!
 //! Modelled: the first sync is POST ReplicaSet with the full count, PUT status (revision,
 //! Progressing), and a second PUT from the stale object, which conflicts and brings the key back
-//! after 5 ms; later one PUT per observed change, merged by the queue. Not modelled: rolling updates, scaling.
+//! after 5 ms; later one PUT per observed change, merged by the queue. Not modelled: rolling
+//! updates, scaling.
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/deployment/sync.go:216-223,280-288, progress.go:117.
 

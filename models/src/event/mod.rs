@@ -1,6 +1,6 @@
 //! The closed set of events in the queue. A component schedules only events of its own part;
-//! [`crate::cluster::Cluster`] routes them. Serialised as they are into the event log. What an event
-//! leads to is not known here: events name identities and values alone.
+//! [`crate::cluster::Cluster`] routes them. Serialised as they are into the event log. What an
+//! event leads to is not known here: events name identities and values alone.
 
 mod api;
 mod control;

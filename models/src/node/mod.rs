@@ -224,7 +224,8 @@ impl Nodes {
         })
     }
 
-    /// The next teardown of a sandbox on a machine asks no plugin: its namespace goes without a DEL.
+    /// The next teardown of a sandbox on a machine asks no plugin: its namespace goes without a
+    /// DEL.
     pub fn skip_del(&mut self, node: NodeIndex) {
         self.nodes[node.index()].runtime.skip_del();
     }

@@ -50,7 +50,8 @@ parameter_group! {
         sync_tick: Duration,
         /// Ticker of the status goroutine.
         status_period: Duration,
-        /// When it ticks first after the kubelet's start; kubelets started long before the workload.
+        /// When it ticks first after the kubelet's start; kubelets started long before the
+        /// workload.
         status_phase: Span,
         /// Capacity of its channel.
         status_channel: u64,

@@ -1,11 +1,11 @@
 //! A process as one straight-line `async` function: the compiler makes the state machine that other
-//! models write by hand. It knows no peer. Its owner polls it, from events of the queue alone: there is no
-//! executor, no task, no waker and no clock in here.
+//! models write by hand. It knows no peer. Its owner polls it, from events of the queue alone:
+//! there is no executor, no task, no waker and no clock in here.
 //!
 //! A process waits for CPU, an API call, a time or another process; what it changes in passing
 //! (its stage, its exit, a child) takes effect in order, before that wait begins. Dropping a
-//! process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of the
-//! apiserver goes on there.
+//! process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of
+//! the apiserver goes on there.
 
 pub(crate) mod queueing;
 

@@ -1,5 +1,6 @@
-//! What processes of one owner queue for: a lock with an order of wake-up, and a weighted semaphore.
-//! Held by guards: a process that ends or is killed gives back what it held and leaves the queue.
+//! What processes of one owner queue for: a lock with an order of wake-up, and a weighted
+//! semaphore. Held by guards: a process that ends or is killed gives back what it held and leaves
+//! the queue.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -35,7 +35,8 @@ pub(super) struct Frame {
 }
 
 impl Axis {
-    /// An axis from 0 to at least `max` with at most eleven round ticks, each labelled `tick / unit`.
+    /// An axis from 0 to at least `max` with at most eleven round ticks, each labelled `tick /
+    /// unit`.
     pub fn linear(title: &str, max: u64, unit: u64) -> Self {
         let max = max.max(unit);
         let mut step = unit;

@@ -7,19 +7,20 @@
 //! - A plugin of the allocator runs, ADD or DEL, for its sandbox or its Pod; one that outlived its
 //!   parent counts as long as it runs.
 //! - By sandbox ([`AllocatedTo::Sandbox`]): the sandbox's namespace exists and has no interface yet
-//!   or any more, so that its ADD or its DEL is still to come or to be repeated. Of an interface that
-//!   is up, only its own addresses are claimed.
-//! - By Pod ([`AllocatedTo::Pod`]): the Pod exists, is not terminal and is bound, or a namespace of it
-//!   exists, and no interface of it is up: its next ADD is answered with this address. Of several
-//!   records of one Pod in one family, that holds for the first.
-//! - By Pod to its end ([`AllocatedTo::PodToItsEnd`]): the Pod exists, or a namespace of it does. Those
-//!   that no interface has are counted apart ([`kept`]).
+//!   or any more, so that its ADD or its DEL is still to come or to be repeated. Of an interface
+//!   that is up, only its own addresses are claimed.
+//! - By Pod ([`AllocatedTo::Pod`]): the Pod exists, is not terminal and is bound, or a namespace of
+//!   it exists, and no interface of it is up: its next ADD is answered with this address. Of
+//!   several records of one Pod in one family, that holds for the first.
+//! - By Pod to its end ([`AllocatedTo::PodToItsEnd`]): the Pod exists, or a namespace of it does.
+//!   Those that no interface has are counted apart ([`kept`]).
 //! - By name ([`AllocatedTo::PodName`]): the same of any Pod of the name, bound or not, since its
 //!   address is chosen before it is bound.
 //! - A workload object keeps it ([`AllocatedTo::Workload`]).
 //!
-//! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a machine
-//! that is off. Affinities, podCIDRs and a node's own addresses are no records of this kind.
+//! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a
+//! machine that is off. Affinities, podCIDRs and a node's own addresses are no records of this
+//! kind.
 //!
 //! [`Ipam::allocated`]: drydock_models::ipam::Ipam::allocated
 

@@ -143,7 +143,8 @@ pub struct Bounds {
 pub struct Allowed {
     /// Usable addresses, sorted.
     pub usable: std::collections::BTreeSet<IpAddr>,
-    /// First octets of pools that admit no Pod of the run: whoever has one of these got past a rule.
+    /// First octets of pools that admit no Pod of the run: whoever has one of these got past a
+    /// rule.
     pub fenced: Option<[u8; 2]>,
 }
 

@@ -2,8 +2,8 @@
 //! another's) within the published bound; the same for a reservation whose Pod ended without a
 //! namespace. Watches: ends of namespaces and Pods, records, hindrances. Suspended: while the
 //! agent of the machine is down or cut off or lacks what it relies on, and while the Pod is still
-//! wanted there (its next sandbox gets the same address). Where an end cannot be told from a path, the
-//! runtime's word tells it.
+//! wanted there (its next sandbox gets the same address). Where an end cannot be told from a path,
+//! the runtime's word tells it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

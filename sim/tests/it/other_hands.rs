@@ -1,5 +1,6 @@
-//! Faults that others commit: administrators who spoil objects, a newer release, a CRD that changes,
-//! tenants, other CNIs. Each kind strikes where a plan says so, the world heals, and Berth goes on.
+//! Faults that others commit: administrators who spoil objects, a newer release, a CRD that
+//! changes, tenants, other CNIs. Each kind strikes where a plan says so, the world heals, and Berth
+//! goes on.
 
 use drydock::adapters::BERTH;
 use drydock::runner::{RunOptions, run};

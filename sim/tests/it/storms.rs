@@ -11,8 +11,8 @@ use drydock_traces::run_record::{ExitClass, RunRecord};
 
 use crate::program::{output, scenario, stderr, stdout};
 
-/// Mutants, each with a range of seeds in which it falls. `unknown-taken-for-gone` is the rare one: it
-/// needs a path that cannot be told while its link lives on, so its range begins late.
+/// Mutants, each with a range of seeds in which it falls. `unknown-taken-for-gone` is the rare one:
+/// it needs a path that cannot be told while its link lives on, so its range begins late.
 const FALLS_WITHIN: [(&str, SeedRange); 12] = [
     ("no-resource-version", SeedRange { first: 0, end: 40 }),
     ("release-on-pod-absent", SeedRange { first: 0, end: 40 }),

@@ -44,8 +44,8 @@ pub enum FaultKind {
     PodForceDelete,
     /// A CNI DEL fails after its IPAM DEL was done; the runtime tries again after the duration.
     LinkDeleteFails,
-    /// A Pod is deleted from the API at once while the runtime begins its ADD, and the next write of
-    /// the node's agent, which gives its address back, stays in flight for the duration.
+    /// A Pod is deleted from the API at once while the runtime begins its ADD, and the next write
+    /// of the node's agent, which gives its address back, stays in flight for the duration.
     UnknownRelease,
     /// Another machine joins under the node's name while the old one lives, cut off, for the
     /// duration.

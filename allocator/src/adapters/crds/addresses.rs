@@ -34,8 +34,8 @@ pub(super) fn is_range(t: &str) -> String {
     )
 }
 
-/// Whether the range `t` ends where it begins or later; true of what is no range from one address to
-/// another.
+/// Whether the range `t` ends where it begins or later; true of what is no range from one address
+/// to another.
 pub(super) fn is_ordered(t: &str) -> String {
     let (first, last) = (first(t), last(t));
     let four = |t: &str| format!("{t}.split('.', 4).map(octet, int(octet))");

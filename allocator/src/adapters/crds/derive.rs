@@ -5,8 +5,8 @@
 //! `oneOf` of constants, no `additionalProperties` beside `properties`, and formats of its own. And
 //! two things that it derives are left out on purpose: `required`, which an apiserver does not
 //! ratchet (the tables say where it was always asked for, and ask by CEL where it was not), and the
-//! defaults, which an apiserver writes into every object (the tables state those that a person wants
-//! to see).
+//! defaults, which an apiserver writes into every object (the tables state those that a person
+//! wants to see).
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -69,8 +69,8 @@ fn rewrite(node: &mut Value) {
     }
 }
 
-/// An enum whose variants have doc comments: `oneOf` constants becomes `enum`, and the comments join
-/// the description.
+/// An enum whose variants have doc comments: `oneOf` constants becomes `enum`, and the comments
+/// join the description.
 fn merge_constants(map: &mut Map<String, Value>) {
     let Some(Value::Array(variants)) = map.remove("oneOf") else {
         return;

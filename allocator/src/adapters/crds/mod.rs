@@ -1,18 +1,18 @@
-//! The CustomResourceDefinitions of Berth's kinds: derived from the core's types ([`derive`]), with a
-//! table per kind of what a schema asks for beyond them ([`pool`], [`others`]). An apiserver drops,
-//! without a word of its own, what a schema does not name: tests hold every field that the core
-//! writes against them, and every field to have a description and a bound.
+//! The CustomResourceDefinitions of Berth's kinds: derived from the core's types ([`derive`]), with
+//! a table per kind of what a schema asks for beyond them ([`pool`], [`others`]). An apiserver
+//! drops, without a word of its own, what a schema does not name: tests hold every field that the
+//! core writes against them, and every field to have a description and a bound.
 //!
 //! Unknown fields are not preserved. kubectl asks the apiserver to refuse a field that the schema
 //! does not know, and says which: that is how a typing error is told, and a schema that preserves
 //! tells none. What is lost when an older schema is applied over a newer one is a field that this
-//! release does not know; whether that may be is said by `spec.schema`, which every release knows: an
-//! object of a higher one is set aside, whatever is left of it.
+//! release does not know; whether that may be is said by `spec.schema`, which every release knows:
+//! an object of a higher one is set aside, whatever is left of it.
 //!
 //! Needs Kubernetes 1.31: `isIP` and `cidr` in rules. From 1.30 on an apiserver does not ask a rule
 //! about a field that an update leaves alone, so an object from before a rule can still be changed
-//! and deleted. `required` is not ratcheted; what was not required in the first release is asked for
-//! by a rule.
+//! and deleted. `required` is not ratcheted; what was not required in the first release is asked
+//! for by a rule.
 
 mod addresses;
 mod derive;

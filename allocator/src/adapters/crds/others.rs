@@ -1,6 +1,6 @@
-//! What the schemas of the kinds beside the pool ask for: blocks, reservations, machines, approvals.
-//! All but the reservation are written by programs alone, so their rules are about what makes them
-//! readable, and about what no version of a program may change.
+//! What the schemas of the kinds beside the pool ask for: blocks, reservations, machines,
+//! approvals. All but the reservation are written by programs alone, so their rules are about what
+//! makes them readable, and about what no version of a program may change.
 
 use serde_json::{Value, json};
 
@@ -22,8 +22,9 @@ fn block_size() -> Value {
     whole((*BLOCK_SIZES.start()).into(), (*BLOCK_SIZES.end()).into())
 }
 
-/// The records themselves are not looked at: a pattern over them would cost an apiserver a good part
-/// of the whole write, for each of the writes that Pods wait for, and only programs write them.
+/// The records themselves are not looked at: a pattern over them would cost an apiserver a good
+/// part of the whole write, for each of the writes that Pods wait for, and only programs write
+/// them.
 pub(super) fn block_rows() -> Table {
     table([
         ("", json!({"required": ["spec"]})),

@@ -1,9 +1,9 @@
-//! What the schema of a pool asks for. The truth is [`Pool::parse`] and [`Pool::check`] of the core:
-//! a test holds that whatever passes here passes there. What a schema cannot see is in
+//! What the schema of a pool asks for. The truth is [`Pool::parse`] and [`Pool::check`] of the
+//! core: a test holds that whatever passes here passes there. What a schema cannot see is in
 //! [`UNSEEN`], and left to the controller, which refuses the approval.
 //!
-//! Every rule stands at the narrowest field that it looks at, because an apiserver asks it only when
-//! something below that field changed: a pool from before a rule can be disabled, emptied and
+//! Every rule stands at the narrowest field that it looks at, because an apiserver asks it only
+//! when something below that field changed: a pool from before a rule can be disabled, emptied and
 //! deleted without being mended first.
 //!
 //! [`Pool::parse`]: crate::core::pool::Pool::parse
@@ -116,8 +116,8 @@ fn block_size_is_fixed() -> serde_json::Value {
     ])
 }
 
-/// Labels that something must carry. The keys have no stated length, so an apiserver lets nothing be
-/// asked of them that reads them as a whole.
+/// Labels that something must carry. The keys have no stated length, so an apiserver lets nothing
+/// be asked of them that reads them as a whole.
 fn selector(path: &str) -> Table {
     let keys = "self.all(key, key.size() > 0 && key.size() <= 317 && !key.contains(' ') && \
                 !key.startsWith('/') && !key.endsWith('/'))";

@@ -6,8 +6,8 @@ use crate::core::condition::MESSAGE_MAX;
 
 /// What is said about the field at a path: keywords of a schema.
 ///
-/// Shape of a path: names apart by dots; `[]` stands for the items of a list, `{}` for the values of
-/// a map. Empty: the whole object.
+/// Shape of a path: names apart by dots; `[]` stands for the items of a list, `{}` for the values
+/// of a map. Empty: the whole object.
 pub(super) type Table = Vec<(String, Value)>;
 
 pub(super) fn table<const COUNT: usize>(rows: [(&str, Value); COUNT]) -> Table {

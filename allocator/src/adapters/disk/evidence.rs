@@ -1,6 +1,6 @@
 //! Whether a network namespace has ended. Without an agent nobody has watched it, so an absent path
-//! alone proves nothing: its directory may have been wiped under a container that lives. A namespace
-//! has ended when it is no longer at its path and no process of this host is in it.
+//! alone proves nothing: its directory may have been wiped under a container that lives. A
+//! namespace has ended when it is no longer at its path and no process of this host is in it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! What host-local left in the network's directory: a file per address, with the container and its
 //! interface. A new store begins with it, so that containers that run keep their addresses when a
-//! configuration changes from host-local to Berth. host-local's file goes with the release; what its
-//! containers left behind without a DEL stays held, as it did with host-local, until GC.
+//! configuration changes from host-local to Berth. host-local's file goes with the release; what
+//! its containers left behind without a DEL stays held, as it did with host-local, until GC.
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! `kubectl berth`: what an operator asks of a cluster's addresses, and the two orders that an operator
-//! gives. What is said is decided by `berth::survey`; here are words, requests and tables.
+//! `kubectl berth`: what an operator asks of a cluster's addresses, and the two orders that an
+//! operator gives. What is said is decided by `berth::survey`; here are words, requests and tables.
 
 mod cluster;
 mod render;
@@ -83,8 +83,8 @@ enum Command {
     Bury {
         /// Name of the node
         node: String,
-        /// Your word that the machine is powered off. Were it alive and merely unreachable, two Pods
-        /// could get one address
+        /// Your word that the machine is powered off. Were it alive and merely unreachable, two
+        /// Pods could get one address
         #[arg(long)]
         machine_is_off: bool,
         /// Show what would be written

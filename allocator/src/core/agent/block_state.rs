@@ -1,5 +1,5 @@
-//! What is known of one block: its last version, how far that may be believed, who waits for its next
-//! write. Questions about it are answered here; what is done is in [`blocks`](super::blocks).
+//! What is known of one block: its last version, how far that may be believed, who waits for its
+//! next write. Questions about it are answered here; what is done is in [`blocks`](super::blocks).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! A set that forgets its oldest member at a bound: what an agent remembers only so that a late word
-//! is not taken for an early one.
+//! A set that forgets its oldest member at a bound: what an agent remembers only so that a late
+//! word is not taken for an early one.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,7 +1,8 @@
-//! A live binding whose ordinal another machine holds. It takes a burial of a machine that was alive
-//! (or a restored backup) to get here, and then the interface that is the later comer's in the
-//! records must go: the agent says so and, where it is certain that its own incarnation was buried,
-//! deletes its own Pod. The kubelet then ends the sandbox, and the Pod's owner makes another.
+//! A live binding whose ordinal another machine holds. It takes a burial of a machine that was
+//! alive (or a restored backup) to get here, and then the interface that is the later comer's in
+//! the records must go: the agent says so and, where it is certain that its own incarnation was
+//! buried, deletes its own Pod. The kubelet then ends the sandbox, and the Pod's owner makes
+//! another.
 
 use super::Agent;
 use super::errands::Purpose;

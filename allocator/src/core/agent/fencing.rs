@@ -41,7 +41,8 @@ impl Agent {
     }
 
     /// The block, as just read, has records of this machine that this process did not write. If no
-    /// journal named it, one that was lost did: what an earlier process sent may still be on its way.
+    /// journal named it, one that was lost did: what an earlier process sent may still be on its
+    /// way.
     pub(super) fn fence_unknown(&mut self, key: BlockKey) {
         let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         if !block.unfenced {

@@ -1,5 +1,5 @@
-//! What an agent depends on outside its process, part by part: names, what waits for each, and how it
-//! stands. Who looks and what a change means is not here.
+//! What an agent depends on outside its process, part by part: names, what waits for each, and how
+//! it stands. Who looks and what a change means is not here.
 
 use crate::core::time::BootTime;
 
@@ -48,8 +48,8 @@ impl HostPart {
     }
 
     /// Whether without it no Pod of the node can get an address. Only then is the agent not ready:
-    /// readiness gates rollouts and counts toward alarms, and while the runtime cannot be asked, for
-    /// instance, every ADD and every DEL is served as ever.
+    /// readiness gates rollouts and counts toward alarms, and while the runtime cannot be asked,
+    /// for instance, every ADD and every DEL is served as ever.
     pub fn is_vital(self) -> bool {
         matches!(self, Self::Journal | Self::Socket | Self::Plugin)
     }

@@ -4,11 +4,11 @@
 //! runtime, in two lists some time apart, has no sandbox of its Pod.
 //!
 //! Two grades:
-//! - *doubt*, at every start. The Pod's reservation is used as any other; only giving it up waits for
-//!   the runtime. If the runtime cannot be asked, the word of a journal that shows no damage counts
-//!   after [`super::Policy::runtime_patience`].
-//! - *lost*: the journal of this boot is missing or damaged, or says that an earlier one was. Records
-//!   say who holds what, but not which container: all count as bound until the runtime says
+//! - *doubt*, at every start. The Pod's reservation is used as any other; only giving it up waits
+//!   for the runtime. If the runtime cannot be asked, the word of a journal that shows no damage
+//!   counts after [`super::Policy::runtime_patience`].
+//! - *lost*: the journal of this boot is missing or damaged, or says that an earlier one was.
+//!   Records say who holds what, but not which container: all count as bound until the runtime says
 //!   otherwise, however long that takes. Blocks with own records are looked for in the API, because
 //!   the list of them may be lost, too. It ends, and the journal stops saying so, when all is
 //!   explained: until then every start is one without a journal.
@@ -151,9 +151,9 @@ impl Agent {
     }
 
     /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
-    /// entry is older than the record, and so, it seems, is the journal. Until neither has a sandbox
-    /// the place is nobody else's. If it was only claimed, by a write that got no answer: that write
-    /// did not do it.
+    /// entry is older than the record, and so, it seems, is the journal. Until neither has a
+    /// sandbox the place is nobody else's. If it was only claimed, by a write that got no answer:
+    /// that write did not do it.
     pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
         let is_claim = |holding: &Holding| holding.state == Hold::Unbound;
         if self.holdings.get(&place).is_some_and(is_claim) {

@@ -1,8 +1,8 @@
 //! The agent of one node: a state machine from inputs to outputs. It decides; it waits for nothing,
 //! reads no clock and touches nothing.
 //!
-//! Its state is one struct, because most rules look at several parts of it; each rule is in the room
-//! of its idea, as methods:
+//! Its state is one struct, because most rules look at several parts of it; each rule is in the
+//! room of its idea, as methods:
 //!
 //! | room | what is decided there |
 //! |---|---|
@@ -127,8 +127,8 @@ pub struct Agent {
     adds: BTreeMap<RequestId, PendingAdd>,
     attachments: BTreeMap<Attachment, Attached>,
     /// Attachments that ended, so that a repeated DEL does not look like an early one. One that was
-    /// forgotten leaves a tombstone at its next DEL, which refuses only an ADD of the same container
-    /// in the same namespace path.
+    /// forgotten leaves a tombstone at its next DEL, which refuses only an ADD of the same
+    /// container in the same namespace path.
     ended: BoundedSet<Attachment>,
     /// DELs that met no answered ADD, each with the namespace's path: an ADD of the same that comes
     /// after its DEL is late, for its caller is gone. Where one was forgotten, only the look at the

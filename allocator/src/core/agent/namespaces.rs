@@ -1,7 +1,7 @@
-//! Namespaces, read one by one when a pool asks for their labels, and believed for a while. They are
-//! not watched: every agent of a large cluster would be told of every change of every Namespace,
-//! while an agent needs those of its own Pods, at most once in the time that they are believed, and
-//! only while Pods come.
+//! Namespaces, read one by one when a pool asks for their labels, and believed for a while. They
+//! are not watched: every agent of a large cluster would be told of every change of every
+//! Namespace, while an agent needs those of its own Pods, at most once in the time that they are
+//! believed, and only while Pods come.
 
 use super::Agent;
 use super::errands::Purpose;

@@ -1,7 +1,7 @@
 //! The operator's word that an interface is gone (`kubectl berth release`). Two witnesses tell of
 //! an end: a look at the namespace's path, and the runtime's list. The word stands in for one of
-//! them that says nothing, never for both, and against none: a path that is there, or a sandbox that
-//! the runtime lists, is stronger. What is refused is said, with what would work.
+//! them that says nothing, never for both, and against none: a path that is there, or a sandbox
+//! that the runtime lists, is stronger. What is refused is said, with what would work.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,8 +22,9 @@ pub struct Policy {
     pub pod_unseen: Duration,
     /// No ADD lasts longer (multus gives up at 240 s).
     pub longest_add: Duration,
-    /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD. Longer
-    /// than a node takes from binding 250 Pods to the last one's ADD, and than two of the longest ADDs.
+    /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD.
+    /// Longer than a node takes from binding 250 Pods to the last one's ADD, and than two of the
+    /// longest ADDs.
     pub reservation_unasked: Duration,
     /// A releasing address is free so long after the last DEL with a namespace; longer than the
     /// kubelet's 10 to 16 s between two tries.

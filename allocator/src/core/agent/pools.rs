@@ -1,5 +1,5 @@
-//! Pools as this agent sees them: when they come, change, and go. After a block was created its pool
-//! is read: a pool that was deleted in the meantime must not hand out anything of it.
+//! Pools as this agent sees them: when they come, change, and go. After a block was created its
+//! pool is read: a pool that was deleted in the meantime must not hand out anything of it.
 
 use std::collections::BTreeSet;
 
@@ -110,8 +110,8 @@ impl Agent {
         }
     }
 
-    /// The pool of that name and UID, made when it is not known; one of that name and another UID is
-    /// gone.
+    /// The pool of that name and UID, made when it is not known; one of that name and another UID
+    /// is gone.
     pub(super) fn pool_entry(&mut self, name: &str, uid: &Uid) -> PoolId {
         let known = self.pool_ids.get(name).copied().filter(|id| {
             let state = self.pools.get(id).and_then(|state| state.pool.as_ref());

@@ -1,9 +1,10 @@
-//! Attachments: answered ADDs, and how they end. Neither DEL nor the absence of the Pod is the end of
-//! a namespace.
+//! Attachments: answered ADDs, and how they end. Neither DEL nor the absence of the Pod is the end
+//! of a namespace.
 //!
 //! A look at the namespace's path shows it *there*, *gone* (through the mount that showed it there,
-//! with the canary in sight), or is *untold*: an error, another directory, no canary, another mount,
-//! never seen there before. Several paths that are gone all together are untold, too. What is done:
+//! with the canary in sight), or is *untold*: an error, another directory, no canary, another
+//! mount, never seen there before. Several paths that are gone all together are untold, too. What
+//! is done:
 //!
 //! | DEL seen | Pod in the API | the look | runtime has the sandbox | has it not | cannot be asked |
 //! |---|---|---|---|---|---|
@@ -16,10 +17,10 @@
 //! | no | there | any | held | held ⁵ | held |
 //!
 //! ¹ `release_after_del` after the last DEL (more for a young ADD), by the container's ID; ² the
-//! operator's order frees; ³ once every look showed it gone for `runtime_patience`; ⁴ not in two lists
-//! `sweep` apart; ⁵ as if the Pod were gone, by the container's ID alone, for those that a GC did not
-//! list, that an unreadable DEL may have been about, or that this process inherited. Without DEL the
-//! runtime "has the sandbox" also if it has another of the Pod.
+//! operator's order frees; ³ once every look showed it gone for `runtime_patience`; ⁴ not in two
+//! lists `sweep` apart; ⁵ as if the Pod were gone, by the container's ID alone, for those that a GC
+//! did not list, that an unreadable DEL may have been about, or that this process inherited.
+//! Without DEL the runtime "has the sandbox" also if it has another of the Pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -528,8 +529,8 @@ impl Agent {
         self.lost_listed(Some(&list));
     }
 
-    /// Whether the runtime has the sandbox of an attachment without DEL. While its Pod is there, other
-    /// sandboxes of it say nothing of this one.
+    /// Whether the runtime has the sandbox of an attachment without DEL. While its Pod is there,
+    /// other sandboxes of it say nothing of this one.
     fn has_sandbox(&self, attachment: &Attachment, list: &[Sandbox]) -> bool {
         let Some(attached) = self.attachments.get(attachment) else {
             return false;
@@ -616,8 +617,8 @@ impl Agent {
         }
     }
 
-    /// Applies the DELs that met no agent; while loading, keeps them until the journal's attachments
-    /// stand.
+    /// Applies the DELs that met no agent; while loading, keeps them until the journal's
+    /// attachments stand.
     pub(super) fn spool_listed(&mut self, entries: Result<Vec<SpoolEntry>, LocalError>) {
         match entries {
             Ok(entries) if self.phase == Phase::Loading => {

@@ -1,7 +1,7 @@
 //! The door: which pools an interface of a Pod may draw from, by what this agent knows now. Every
-//! path to an address goes through it: a reservation ahead of ADD, an ADD, an ordinal taken over, an
-//! ordinal that waits for its ADD, and the write of a claim, which asserts it. What is bound is asked
-//! nothing: a tightened rule takes no address from an interface that has it.
+//! path to an address goes through it: a reservation ahead of ADD, an ADD, an ordinal taken over,
+//! an ordinal that waits for its ADD, and the write of a claim, which asserts it. What is bound is
+//! asked nothing: a tightened rule takes no address from an interface that has it.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,8 @@ pub(super) enum Missing {
 /// What an interface may draw from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// These pools, in this order; and the ordinal that a reservation keeps for the Pod, before all.
+    /// These pools, in this order; and the ordinal that a reservation keeps for the Pod, before
+    /// all.
     Open {
         pools: Vec<PoolId>,
         kept: Option<(PoolId, Wanted)>,
@@ -123,8 +124,8 @@ impl Agent {
         }
     }
 
-    /// The interface of an ADD. Where the agent was not told which network is the default one, it is
-    /// that of the first interface.
+    /// The interface of an ADD. Where the agent was not told which network is the default one, it
+    /// is that of the first interface.
     pub(super) fn asker(&self, request: &AddRequest) -> Asker {
         let is_default = match self.config.default_network.as_str() {
             "" => request.attachment.interface == FIRST_INTERFACE,
@@ -220,8 +221,8 @@ impl Agent {
 
     /// The ordinal that a reservation keeps for this interface.
     ///
-    /// Errors: the door, when the reservation's pool does not admit the Pod. Another address instead
-    /// of the one that an administrator reserved would be no answer to either.
+    /// Errors: the door, when the reservation's pool does not admit the Pod. Another address
+    /// instead of the one that an administrator reserved would be no answer to either.
     fn kept_for(
         &self,
         uid: &Uid,
@@ -291,9 +292,9 @@ impl Agent {
         text
     }
 
-    /// Whether a rule excludes a Pod from the pool of an ordinal: for the network that it was claimed
-    /// for or, where the name of that is not known, for whichever asks. Not known is not excluded;
-    /// nothing is handed out on the strength of that.
+    /// Whether a rule excludes a Pod from the pool of an ordinal: for the network that it was
+    /// claimed for or, where the name of that is not known, for whichever asks. Not known is not
+    /// excluded; nothing is handed out on the strength of that.
     fn is_excluded(&self, uid: &Uid, pod_name: &str, place: Place) -> bool {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::RightsOnlyOnOrdinaryPath) {

@@ -84,10 +84,10 @@ impl Agent {
         if shortly || self.is_writing_to(id) {
             return;
         }
-        // Claims come in bursts: what this node writes now, all others write as well. A list sent in
-        // the same instant would not show theirs, and every block that it misses costs a create that
-        // fails and a read.
-        // Each node has its own moment, so that they do not all write to the same last block.
+        // Claims come in bursts: what this node writes now, all others write as well. A list sent
+        // in the same instant would not show theirs, and every block that it misses costs a create
+        // that fails and a read. Each node has its own moment, so that they do not all write to the
+        // same last block.
         let settle = self.config.policy.search_settle;
         let own = fnv1a(self.config.machine_id.as_bytes()) % 8;
         let settled = pool.answered_at + settle + settle * own as u32;
@@ -102,9 +102,10 @@ impl Agent {
         }
     }
 
-    /// Own writes to the pool are on their way or about to be. Their answers come within milliseconds; a list sent
-    /// before them would miss what all other nodes are writing in the same moment (a burst), and
-    /// send this one on a blind search through blocks that are being created.
+    /// Own writes to the pool are on their way or about to be. Their answers come within
+    /// milliseconds; a list sent before them would miss what all other nodes are writing in the
+    /// same moment (a burst), and send this one on a blind search through blocks that are being
+    /// created.
     fn is_writing_to(&self, id: PoolId) -> bool {
         let first = BlockKey { pool: id, index: 0 };
         let last = BlockKey {

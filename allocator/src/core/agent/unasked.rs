@@ -1,5 +1,5 @@
-//! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved ordinal
-//! will be of no use. An ordinal that an ADD was told of is not this file's business.
+//! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved
+//! ordinal will be of no use. An ordinal that an ADD was told of is not this file's business.
 
 use super::Agent;
 use super::known;
@@ -45,8 +45,8 @@ impl Agent {
         !reported.is_empty() && !pod.places.iter().any(is_own)
     }
 
-    /// Whether the status of the Pod that has an ordinal reports it. Then it is in use, or was until a
-    /// reboot, whatever a journal that was put back knows of it: nobody else gets it.
+    /// Whether the status of the Pod that has an ordinal reports it. Then it is in use, or was
+    /// until a reboot, whatever a journal that was put back knows of it: nobody else gets it.
     pub(super) fn is_reported(&self, place: Place, uid: &Uid) -> bool {
         let seen = self.pods.get(uid).and_then(|pod| pod.seen.as_ref());
         let reported = seen.map_or(&[][..], |seen| &seen.addresses);

@@ -1,6 +1,6 @@
 //! What waits and why: one object's failure delays that object, with back-off, and nothing else.
-//! And what is there and cannot be read: no step is taken for it, none goes by what it does not say,
-//! and it is told by name.
+//! And what is there and cannot be read: no step is taken for it, none goes by what it does not
+//! say, and it is told by name.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};

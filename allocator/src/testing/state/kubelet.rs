@@ -188,7 +188,8 @@ impl Inner {
         let names: Vec<_> = self.nodes.keys().cloned().collect();
         for name in names {
             for (id, response) in std::mem::take(&mut self.node(&name).replies) {
-                // From then on the DEL is the agent's to keep: its plugin leaves nothing in the spool.
+                // From then on the DEL is the agent's to keep: its plugin leaves nothing in the
+                // spool.
                 if response == Response::Done && self.dels.remove(&id).is_some() {
                     continue;
                 }

@@ -1,5 +1,5 @@
-//! Everything in the fake world but the running futures: one state, for all of it is one sequence of
-//! events. Each file is one part of it, and what can happen to that part.
+//! Everything in the fake world but the running futures: one state, for all of it is one sequence
+//! of events. Each file is one part of it, and what can happen to that part.
 
 pub(super) mod kubelet;
 pub(super) mod ledger;

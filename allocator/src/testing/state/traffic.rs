@@ -1,5 +1,5 @@
-//! The way to the fake apiserver and back: latency, lost requests and replies, watches, and what was
-//! asked. What a request does to the objects is [`Store`](crate::testing::Store)'s.
+//! The way to the fake apiserver and back: latency, lost requests and replies, watches, and what
+//! was asked. What a request does to the objects is [`Store`](crate::testing::Store)'s.
 
 use core::time::Duration;
 

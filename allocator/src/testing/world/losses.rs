@@ -37,8 +37,8 @@ impl World {
         });
     }
 
-    /// A DEL for a Pod's sandbox, which lives on with its interface: an administrator unplugs it, or
-    /// its link cannot be deleted.
+    /// A DEL for a Pod's sandbox, which lives on with its interface: an administrator unplugs it,
+    /// or its link cannot be deleted.
     pub fn unplug(&mut self, pod: &str) {
         let uid = format!("pod-{pod}");
         self.with(|inner| {

@@ -1,6 +1,7 @@
 //! Who holds the token of one node's agent, on a real apiserver with the deployment's own roles and
 //! policies: what the protocol asks of it goes on, and what is another's is refused by name. Every
-//! request is a dry run, which admission decides like any other, so each begins with the same world.
+//! request is a dry run, which admission decides like any other, so each begins with the same
+//! world.
 
 mod attacks;
 mod cost;

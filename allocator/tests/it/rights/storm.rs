@@ -1,6 +1,6 @@
 //! Storms with tenants: Pods whose annotations name a pool that is shut to them, an administrator
-//! who opens and shuts it, lost replies, kills. Nothing of the pool is answered while it is shut, and
-//! once it is open every Pod has its address.
+//! who opens and shuts it, lost replies, kills. Nothing of the pool is answered while it is shut,
+//! and once it is open every Pod has its address.
 
 use core::time::Duration;
 use std::collections::BTreeSet;

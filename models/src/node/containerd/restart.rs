@@ -1,6 +1,7 @@
 //! containerd dies, or the machine under it: what its disk says afterwards. Sandboxes whose record
 //! holds a namespace come back as not ready; plugins outlive containerd (`KillMode=process`), not
-//! the machine. Source: containerd v1.7.2 `containerd.service:28`, `pkg/cri/server/restart.go:392-433`.
+//! the machine. Source: containerd v1.7.2 `containerd.service:28`,
+//! `pkg/cri/server/restart.go:392-433`.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The event recorder: one goroutine, one request at a time, on a limiter of its own; it holds at
 //! most 1000 events and drops the rest.
-//! Source: client-go `tools/record/event.go:300-317`, kubernetes v1.26.5 `cmd/kubelet/app/server.go:593`.
+//! Source: client-go `tools/record/event.go:300-317`, kubernetes v1.26.5
+//! `cmd/kubelet/app/server.go:593`.
 
 use crate::context::Context;
 use crate::event::NodeToken;

@@ -1,8 +1,7 @@
-//! Housekeeping: what runs of a Pod that the kubelet has no worker for is killed. A Pod whose object
-//! went while the kubelet was away is found no other way. Only the passes that find such a Pod are
-//! events: those come after the list of a kubelet that restarted.
-//! Source: kubernetes v1.26.5 `pkg/kubelet/kubelet.go:142,2274-2290`,
-//! `pkg/kubelet/kubelet_pods.go:1134-1170`.
+//! Housekeeping: what runs of a Pod that the kubelet has no worker for is killed. A Pod whose
+//! object went while the kubelet was away is found no other way. Only the passes that find such a
+//! Pod are events: those come after the list of a kubelet that restarted. Source: kubernetes
+//! v1.26.5 `pkg/kubelet/kubelet.go:142,2274-2290`, `pkg/kubelet/kubelet_pods.go:1134-1170`.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The worker of one Pod: sync after sync, at most one update pending. A sync waits for a snapshot
 //! newer than the last sync, writes the status, mounts, makes what is missing (sandbox, container).
 //! Nothing cancels a sync that runs, not even the Pod's deletion.
-//! Source: kubernetes v1.26.5 `pkg/kubelet/pod_workers.go:720-1197`, `pkg/kubelet/kubelet.go:1630-1853`,
-//! `pkg/kubelet/kuberuntime/kuberuntime_manager.go:678-970`.
+//! Source: kubernetes v1.26.5 `pkg/kubelet/pod_workers.go:720-1197`,
+//! `pkg/kubelet/kubelet.go:1630-1853`, `pkg/kubelet/kuberuntime/kuberuntime_manager.go:678-970`.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Stopping a Pod: containers, then every listed sandbox (CNI DEL each; an error is retried after
 //! the back-off), then volumes; only then may the status goroutine delete the object. So "gone from
 //! the API" means that the first DEL succeeded, unless the Pod was force-deleted.
-//! Source: kubernetes v1.26.5 `pkg/kubelet/kubelet.go:1857-1990`, `pkg/kubelet/kubelet_pods.go:949-980`.
+//! Source: kubernetes v1.26.5 `pkg/kubelet/kubelet.go:1857-1990`,
+//! `pkg/kubelet/kubelet_pods.go:949-980`.
 
 use std::rc::Rc;
 

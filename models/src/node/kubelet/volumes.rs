@@ -1,7 +1,8 @@
 //! The one volume that every Pod has: the projected service account token, and the root
 //! certificate beside it. One TokenRequest per Pod; one LIST of ConfigMaps per namespace and node.
 //! Source: kubernetes v1.26.5 `pkg/kubelet/volumemanager/volume_manager.go:58-83,416-419`,
-//! `pkg/kubelet/token/token_manager.go:67-77`, `pkg/kubelet/util/manager/watch_based_manager.go:248-314`.
+//! `pkg/kubelet/token/token_manager.go:67-77`,
+//! `pkg/kubelet/util/manager/watch_based_manager.go:248-314`.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -269,7 +269,8 @@ impl Plugins {
                 if change.address_up(netns, container, &addresses) {
                     self.macvlan_detect(process, addresses, desk, context);
                 } else {
-                    // A DEL took the link away, or the namespace: the plugin gives the address back.
+                    // A DEL took the link away, or the namespace: the plugin gives the address
+                    // back.
                     self.macvlan_ipam(process, Verb::Del, Step::Rollback, desk, context);
                 }
             }

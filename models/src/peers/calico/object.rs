@@ -1,7 +1,7 @@
 //! Calico's objects as stored, and how each is read and written: a write is a compare-and-swap, a
-//! deletion marks, reads and deletes, and a reader that finds a marked object finishes its deletion.
-//! Source: libcalico-go/lib/backend/k8s/resources/{ipam_block.go:185-235, ipam_affinity.go:114-252,
-//! ipam_handle.go:90-165, customresource.go:200-241}.
+//! deletion marks, reads and deletes, and a reader that finds a marked object finishes its
+//! deletion. Source: libcalico-go/lib/backend/k8s/resources/{ipam_block.go:185-235,
+//! ipam_affinity.go:114-252, ipam_handle.go:90-165, customresource.go:200-241}.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

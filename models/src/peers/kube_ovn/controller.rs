@@ -314,8 +314,8 @@ impl KubeOvn {
         self.start_workers(context);
     }
 
-    /// A restart rebuilds the allocator from the annotations of live Pods, and from the `IP` objects
-    /// of StatefulSets. Source: pkg/controller/init.go:278-430.
+    /// A restart rebuilds the allocator from the annotations of live Pods, and from the `IP`
+    /// objects of StatefulSets. Source: pkg/controller/init.go:278-430.
     fn rebuild(&mut self, pods: &[Rc<Pod>]) {
         let mut records = Vec::new();
         for ip in self.controller.ips.values() {

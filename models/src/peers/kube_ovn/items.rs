@@ -1,7 +1,7 @@
 //! Items of the controller's queues: a worker takes one, holds its name's bucket of the hashed lock
-//! through all its remote calls, pays its scan on the controller's one core, and gives it back or has
-//! it come again later.
-//! Source: pkg/controller/controller.go:307-418, pod.go:349-410,549-578,1126.
+//! through all its remote calls, pays its scan on the controller's one core, and gives it back or
+//! has it come again later. Source: pkg/controller/controller.go:307-418,
+//! pod.go:349-410,549-578,1126.
 
 use std::rc::Rc;
 

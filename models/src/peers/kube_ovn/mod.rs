@@ -24,9 +24,9 @@
 //! (`etcd.fsync`, or the disk of the master itself: `etcd.on_node_disk`).
 //!
 //! Not modelled: Lease requests of the election (their outcome is), MAC addresses, static and
-//! reserved addresses, VIPs and EIPs, several NICs, `libovsdb`'s replica lag (a port group that is not
-//! updated has no effect on addresses), `IP` objects swept at a later release, the kernel's data
-//! path beyond the time it takes, the ten-minute recompute of ovn-controller.
+//! reserved addresses, VIPs and EIPs, several NICs, `libovsdb`'s replica lag (a port group that is
+//! not updated has no effect on addresses), `IP` objects swept at a later release, the kernel's
+//! data path beyond the time it takes, the ten-minute recompute of ovn-controller.
 
 mod central;
 mod controller;

@@ -1,12 +1,12 @@
 //! CNI ADD and DEL: the `kube-ovn` and `portmap` binaries, and what the daemon does for them.
 //!
 //! ADD: 20 looks at the Pod's annotations, one second apart (`allocated`, then `routed`); the `IP`
-//! object is read, and written when its node differs; the interface is wired by 12 `ovs-vsctl` processes, two
-//! of which wait for ovs-vswitchd; the gateway is pinged once a second, up to 200 times, and no
-//! answer is as good as one (`ping_error` for the later behavior). DEL: five `ovs-vsctl`, if the
-//! Pod is still known and annotated. A plugin that is killed leaves the daemon at work.
-//! Every error becomes "try again later" (cmd/cni/cni.go:64-66).
-//! Source: pkg/daemon/handler.go:96-449, ovs_linux.go:64-386, pkg/ovs/ovs-vsctl{,_linux}.go,
+//! object is read, and written when its node differs; the interface is wired by 12 `ovs-vsctl`
+//! processes, two of which wait for ovs-vswitchd; the gateway is pinged once a second, up to 200
+//! times, and no answer is as good as one (`ping_error` for the later behavior). DEL: five
+//! `ovs-vsctl`, if the Pod is still known and annotated. A plugin that is killed leaves the daemon
+//! at work. Every error becomes "try again later" (cmd/cni/cni.go:64-66). Source:
+//! pkg/daemon/handler.go:96-449, ovs_linux.go:64-386, pkg/ovs/ovs-vsctl{,_linux}.go,
 //! pkg/daemon/ovs.go:15-49.
 
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! client-go's rate-limiting work queue: a [`WorkQueue`] whose failed keys come back after the
 //! longer of a back-off of their own and the turn in a bucket that all failures share.
-//! Source: client-go v0.27.4 util/workqueue/default_rate_limiters.go (`DefaultControllerRateLimiter`).
+//! Source: client-go v0.27.4 util/workqueue/default_rate_limiters.go
+//! (`DefaultControllerRateLimiter`).
 
 use drydock_engine::server::TokenBucket;
 use drydock_engine::time::SimInstant;

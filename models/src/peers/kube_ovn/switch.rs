@@ -1,6 +1,6 @@
 //! ovs-vswitchd and ovn-controller of one node, in a process group of one core: a write of
-//! `ovs-vsctl` waits for the loop of ovs-vswitchd that applies it; a port has its flows after a loop
-//! of ovn-controller that knew both the port from SB and the local interface.
+//! `ovs-vsctl` waits for the loop of ovs-vswitchd that applies it; a port has its flows after a
+//! loop of ovn-controller that knew both the port from SB and the local interface.
 //!
 //! Not modelled: installation of flows as a time of its own, the write of the claim as a
 //! condition for flows (it is not one), several ports of one name.

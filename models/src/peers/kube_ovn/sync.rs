@@ -2,10 +2,10 @@
 //! call that the item waits for with its lock held.
 //!
 //! A: `IP` object (POST; PUT when it differs; nothing when equal), port in NB (unless NB has it),
-//! PATCH of the Pod. B, once the Pod is bound: port group in NB, an unconditional PUT of the VPC that
-//! changes nothing, PATCH of the Pod; the two in the middle on an overlay only. B follows A at once if the
-//! PATCH returns a bound Pod.
-//! Source: pkg/controller/pod.go:483-910, node.go:633-732, vpc.go:700-729.
+//! PATCH of the Pod. B, once the Pod is bound: port group in NB, an unconditional PUT of the VPC
+//! that changes nothing, PATCH of the Pod; the two in the middle on an overlay only. B follows A at
+//! once if the PATCH returns a bound Pod. Source: pkg/controller/pod.go:483-910, node.go:633-732,
+//! vpc.go:700-729.
 
 use std::rc::Rc;
 

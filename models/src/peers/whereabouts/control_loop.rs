@@ -1,7 +1,7 @@
 //! ip-control-loop, one process per node: it watches the Pods of its node and all IPPools, and
 //! should give back what deleted Pods left. In v0.6.2 it cannot: its IPAM has no namespace and no
-//! client, its election never succeeds and has no deadline, so its one worker blocks for ever at the
-//! first stale allocation that it finds. It looks at no address of a Pod's default network.
+//! client, its election never succeeds and has no deadline, so its one worker blocks for ever at
+//! the first stale allocation that it finds. It looks at no address of a Pod's default network.
 //!
 //! Not modelled: the cache of network-attachment-definitions, the retries of its queue.
 //!

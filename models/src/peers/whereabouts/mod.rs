@@ -10,18 +10,19 @@
 //! loop that blocks at the first stale allocation ([`control_loop`]); the daily reconciler
 //! ([`reconciler`]). What a request costs is the apiserver's affair.
 //!
-//! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node slices
-//! (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
+//! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
+//! slices (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
 //!
-//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the reservation's own price (a small custom object is priced
-//! as a Lease when read); the NodeSlicePool controller (slices are there from the start); events;
-//! `sleep_for_race`; the repaired control loop of v0.9.0; the hang after a deposition before the work
-//! begins (ipam.go:418-421).
+//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the
+//! reservation's own price (a small custom object is priced as a Lease when read); the
+//! NodeSlicePool controller (slices are there from the start); events; `sleep_for_race`; the
+//! repaired control loop of v0.9.0; the hang after a deposition before the work begins
+//! (ipam.go:418-421).
 //!
-//! Source: k8snetworkplumbingwg/whereabouts v0.6.2 (d15b4d54) `pkg/storage/kubernetes/ipam.go:228-586`,
-//! `cmd/whereabouts.go:62-123`, `pkg/allocate/allocate.go:24-133`, `pkg/types/types.go:14-20`,
-//! `pkg/storage/storage.go:13-16`, `pkg/controlloop/pod.go:44-276`, `pkg/reconciler/`, and the vendored
-//! client-go v0.24.0.
+//! Source: k8snetworkplumbingwg/whereabouts v0.6.2 (d15b4d54)
+//! `pkg/storage/kubernetes/ipam.go:228-586`, `cmd/whereabouts.go:62-123`,
+//! `pkg/allocate/allocate.go:24-133`, `pkg/types/types.go:14-20`, `pkg/storage/storage.go:13-16`,
+//! `pkg/controlloop/pod.go:44-276`, `pkg/reconciler/`, and the vendored client-go v0.24.0.
 
 pub mod pool_object;
 
@@ -156,7 +157,8 @@ impl Whereabouts {
         let ranges: Vec<Range> = if slice == 0 {
             self.families.iter().map(whole).collect()
         } else {
-            // All ranges map to the slice of the first (v0.9.4 pkg/storage/kubernetes/ipam.go:615-619).
+            // All ranges map to the slice of the first (v0.9.4
+            // pkg/storage/kubernetes/ipam.go:615-619).
             let name = context.core.machines[node.index()].node_name.clone();
             let place = context
                 .core

@@ -1,6 +1,6 @@
 //! People beside Berth: administrators who spoil objects and mend them, a newer release that writes
-//! what this one does not know, and tenants with Pods of their own. They write to the store at once;
-//! when they do is the fault plan's, and what Berth makes of it is Berth's.
+//! what this one does not know, and tenants with Pods of their own. They write to the store at
+//! once; when they do is the fault plan's, and what Berth makes of it is Berth's.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -323,8 +323,8 @@ fn set(
     Ok(before)
 }
 
-/// An object that was never right. One `of_ours` speaks of the pool in use; others hold nothing that
-/// anybody needs.
+/// An object that was never right. One `of_ours` speaks of the pool in use; others hold nothing
+/// that anybody needs.
 fn made(kind: Kind, fault: u32, field: &str, value: &Value, of_ours: bool) -> Custom {
     let pool = if of_ours { "pool" } else { "elsewhere" };
     let mut spec = match kind {

@@ -1,6 +1,6 @@
 //! Strikes what Berth relies on beside an apiserver that answers: its journal, the paths of
-//! namespaces, the spool, the runtime, DELs, what others write into objects and Pods, and that a Pod
-//! which leaves does not ask. What the trouble does is the adapter's.
+//! namespaces, the spool, the runtime, DELs, what others write into objects and Pods, and that a
+//! Pod which leaves does not ask. What the trouble does is the adapter's.
 
 use drydock_engine::Streams;
 use drydock_models::cluster::{Action, Injected};

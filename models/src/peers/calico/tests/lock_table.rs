@@ -1,6 +1,7 @@
-//! The lock of a node against the derived table of call latencies: a hundred Pods of one node, calls
-//! of an exponential latency, a clock of 90 s that runs while a process waits for the lock, and a
-//! failed ADD that comes again after its DEL, the kubelet's 10 to 15 s and 5 s of a new sandbox.
+//! The lock of a node against the derived table of call latencies: a hundred Pods of one node,
+//! calls of an exponential latency, a clock of 90 s that runs while a process waits for the lock,
+//! and a failed ADD that comes again after its DEL, the kubelet's 10 to 15 s and 5 s of a new
+//! sandbox.
 #![expect(
     clippy::disallowed_macros,
     reason = "tests tell figures; cargo shows them when asked"

@@ -173,10 +173,10 @@ fn before_1_14() -> Settings {
 
 /// A row's ends are the least and the most of five draws, printed as whole numbers. Between them
 /// lie, by expectation, two thirds of the distribution that they were drawn from ((n - 1) / (n + 1)
-/// for n draws); where exactly, five draws do not say. So, within the ends widened by 5 % (of a 429,
-/// to the next whole one): the median of our runs, and at least half of them. Single runs may lie
-/// outside, as the table's own next ones would: a request that is turned away near the end comes
-/// again 15 to 20 s later.
+/// for n draws); where exactly, five draws do not say. So, within the ends widened by 5 % (of a
+/// 429, to the next whole one): the median of our runs, and at least half of them. Single runs may
+/// lie outside, as the table's own next ones would: a request that is turned away near the end
+/// comes again 15 to 20 s later.
 fn check(rows: &[Row], settings: Settings) {
     for (mean_ms, last, rejected) in rows {
         let runs: Vec<Storm> = (1..=SEEDS as u64)
@@ -270,8 +270,8 @@ fn eight_of_a_cold_burst_run_at_once_and_then_one_per_mean() {
 fn a_wave_of_rejections_leaves_the_limiter_idle_until_the_first_comes_again() {
     // All arrive at once, so all that are not served within the 60 s of "acquire sem(w), timeout
     // maxWait" are refused in one wave, and "429 -> retry after U(10,15) + 5 s" brings none of them
-    // back within 15 s: the closed form has no such pauses. After a pause of G the bucket is full and
-    // b = round(2 + 2 f) builds end together, where G / m would have: G - b m is lost.
+    // back within 15 s: the closed form has no such pauses. After a pause of G the bucket is full
+    // and b = round(2 + 2 f) builds end together, where G / m would have: G - b m is lost.
     let patient = Settings {
         wait_max: None,
         ..settings()

@@ -94,9 +94,9 @@ fn three_workers_on_six_locks_are_two_and_a_quarter_to_two_and_a_half() {
 #[test]
 fn a_database_that_takes_one_transaction_at_a_time_slows_the_workers_down() {
     // As the table, with the database's share where it belongs. The table leaves out that two
-    // transactions do not run beside each other: at most what the exact mean-value analysis of three
-    // workers gives, 7.14 W / 5.33 W = 1.34 (exponential times, no locks), and not nothing: the
-    // database is busy for 2 W of each S / 2.5, four fifths of the time.
+    // transactions do not run beside each other: at most what the exact mean-value analysis of
+    // three workers gives, 7.14 W / 5.33 W = 1.34 (exponential times, no locks), and not nothing:
+    // the database is busy for 2 W of each S / 2.5, four fifths of the time.
     for (write_ms, ..) in &TABLE[1..] {
         let apart = (service_us(*write_ms) - OWN_US) / 4;
         let apart = allocation_time(&burst(bound(), apart, 100, &[PRELOAD]));

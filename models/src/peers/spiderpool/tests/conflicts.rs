@@ -247,7 +247,8 @@ fn the_derived_table_of_conflicts_comes_out() {
         for (ours, table) in ours.into_iter().zip([row.0, row.1, row.2, row.3]) {
             assert!((0.75..=1.25).contains(&(ours / table)), "{text}");
         }
-        // Of ten agents that all overlap, (1 - 1/10)^5 = 59 % of the tries run out; here 16 to 38 %.
+        // Of ten agents that all overlap, (1 - 1/10)^5 = 59 % of the tries run out; here 16 to 38
+        // %.
         let share = exhausted / (1000.0 + exhausted);
         assert!((0.155..0.385).contains(&share), "{share}: {text}");
     }
