@@ -7,11 +7,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::containerd::SandboxState;
 use crate::context::Context;
+use crate::event::NodeEvent;
 use crate::ids::PodUid;
-use crate::node_event::NodeEvent;
-use crate::node_side::Node;
+use crate::node::Node;
+use crate::node::containerd::SandboxState;
 use crate::objects::Pod;
 
 use super::pod_worker::Worker;
