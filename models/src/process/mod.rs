@@ -62,6 +62,10 @@ enum Wait {
     Cpu(Duration),
     Call(ClientId, Request),
     Until(SimInstant),
+    /// Its turn under the kernel's lock around namespaces and links, held for so long.
+    NetworkLock(Duration),
+    /// Answered at once.
+    Watch(ClientId, WatchTarget, u64, u64),
     Park(Option<SimInstant>),
 }
 
@@ -70,6 +74,7 @@ enum Wait {
 enum Reply {
     Go,
     Api(Response),
+    Opened(WatchId),
     Deadline,
     TimedOut,
 }
@@ -77,6 +82,8 @@ enum Reply {
 /// What takes effect before the next wait.
 enum Effect {
     Stage(IpamStage),
+    StageOf(Rc<IpamCall>, IpamStage),
+    Post(ClientId, Request),
     Exit(IpamCallId, IpamAnswer),
     Deadline(SimInstant),
     Spawn(ProcessId, NewProcess),
@@ -158,6 +165,22 @@ impl Port {
         }
     }
 
+    /// Sleeps until an instant; one that has come is an event of its own, after those of now.
+    pub(crate) async fn sleep_until(&self, at: SimInstant) {
+        self.wait(Wait::Until(at.max(self.now()))).await;
+    }
+
+    /// Works under its machine's lock around namespaces and links, when its turn has come.
+    pub(crate) async fn network_lock(&self, time: Duration) {
+        self.wait(Wait::NetworkLock(time)).await;
+    }
+
+    /// Lets those run first that were woken before.
+    pub(crate) async fn give_way(&self) {
+        self.wake(self.id);
+        self.park().await;
+    }
+
     /// Waits until another process wakes it; it may wake for nothing.
     pub(crate) async fn park(&self) {
         self.wait(Wait::Park(None)).await;
@@ -179,8 +202,7 @@ impl Port {
     /// Makes an API call with its own client.
     /// Errors: the apiserver's, or the process' deadline.
     pub(crate) async fn call(&self, request: Request) -> Result<Answer, CallError> {
-        let client = self.client.expect("a process that calls has a client");
-        self.call_as(client, request).await
+        self.call_as(self.client(), request).await
     }
 
     /// Makes an API call with a client that it shares with others.
@@ -199,6 +221,30 @@ impl Port {
         }
     }
 
+    /// Its own client, for the processes and watches that share it.
+    pub(crate) fn client(&self) -> ClientId {
+        self.client.expect("a process that calls has a client")
+    }
+
+    /// Makes an API call whose answer nobody reads.
+    pub(crate) fn post(&self, client: ClientId, request: Request) {
+        self.effect(Effect::Post(client, request));
+    }
+
+    /// Opens a watch from a revision; what it delivers goes to the owner, with the token.
+    pub(crate) async fn open_watch(
+        &self,
+        client: ClientId,
+        target: WatchTarget,
+        from: u64,
+        token: u64,
+    ) -> WatchId {
+        match self.wait(Wait::Watch(client, target, from, token)).await {
+            Reply::Opened(watch) => watch,
+            reply => unreachable!("a watch is opened at once: {reply:?}"),
+        }
+    }
+
     /// From an instant on, its calls fail: a context with a deadline.
     pub(crate) fn set_deadline(&self, at: SimInstant) {
         self.effect(Effect::Deadline(at));
@@ -207,6 +253,11 @@ impl Port {
     /// Says what the ADD that it serves waits for.
     pub(crate) fn stage(&self, stage: IpamStage) {
         self.effect(Effect::Stage(stage));
+    }
+
+    /// Says what another process' ADD waits for.
+    pub(crate) fn stage_of(&self, call: &Rc<IpamCall>, stage: IpamStage) {
+        self.effect(Effect::StageOf(call.clone(), stage));
     }
 
     /// Ends an execution of the plugin with its answer.
@@ -342,6 +393,15 @@ impl Processes {
             .filter(|(_, process)| process.node == node)
             .map(|(id, _)| *id)
             .collect();
+        self.kill_all(dead, context);
+    }
+
+    /// Some processes are killed, in this order.
+    pub(crate) fn kill_all(
+        &mut self,
+        dead: impl IntoIterator<Item = ProcessId>,
+        context: &mut Context<'_>,
+    ) {
         for id in dead {
             self.end(id, context);
         }
@@ -479,6 +539,16 @@ impl Processes {
                 context.ipam_timer(node, at, token);
                 Waits::Other
             }
+            Wait::NetworkLock(time) => {
+                let now = context.now();
+                let done = context.core.machine(node).network_lock.submit(now, time);
+                context.ipam_timer(node, done, token);
+                Waits::Other
+            }
+            Wait::Watch(client, target, from, token) => {
+                let watch = context.watch(client, target, from, WatchOwner::Ipam { token });
+                return self.run(id, Some(Reply::Opened(watch)), context);
+            }
             Wait::Park(limit) => {
                 if let Some(at) = limit {
                     context.ipam_timer(node, at, token);
@@ -502,6 +572,10 @@ impl Processes {
                     if let Some(call) = add {
                         context.ipam_stage(call, stage);
                     }
+                }
+                Effect::StageOf(call, stage) => context.ipam_stage(&call, stage),
+                Effect::Post(client, request) => {
+                    context.call(client, request, ReplyTo::Nobody);
                 }
                 Effect::Exit(call, answer) => {
                     self.by_call.remove(&call);

@@ -49,6 +49,12 @@ impl Semaphore {
         lock
     }
 
+    /// Whether somebody holds or wants it.
+    pub(crate) fn is_busy(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.taken > 0 || !inner.waiting.is_empty()
+    }
+
     /// Takes units, waiting as long as it takes.
     pub(crate) async fn acquire(&self, port: &Port, units: u64) -> Held {
         self.acquire_within(port, units, SimInstant::MAX)

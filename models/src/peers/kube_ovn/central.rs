@@ -7,304 +7,347 @@
 //! Source: OVN branch-22.12, OVS branch-3.1 (dist/images/Dockerfile.base:11,30), one northd thread
 //! (dist/images/install.sh:3264-3265).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use drydock_engine::stream::Stream;
 
-use super::{KubeOvn, Wait};
 use crate::context::Context;
-use crate::event::CpuToken;
 use crate::ids::NodeIndex;
+use crate::process::{NewProcess, Port, ProcessId};
 
-/// A change of the NB database, by the name of the Pod whose port it concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NbOp {
-    /// `lsp-add`.
-    AddPort(u32),
-    /// `pg-ports-update`: the port joins the port group of its subnet and node.
-    JoinGroup(u32),
-    /// `lsp-del`.
-    DeletePort(u32),
+use super::databases::{Databases, NbOp};
+use super::env::Env;
+use super::group::Group;
+use super::switch::Switch;
+
+/// A transaction from its sending to its answer: whether it was committed.
+#[derive(Clone)]
+struct Transaction {
+    op: NbOp,
+    sender: ProcessId,
+    answer: Rc<Cell<Option<bool>>>,
 }
 
-/// What the central processes wait for.
-#[derive(Clone, Debug)]
-pub(super) enum CentralStep {
-    /// A transaction was checked.
-    Checked,
-    /// It is durable.
-    Committed,
-    /// A loop of ovn-northd ended.
-    Looped,
-    /// Its result is durable in SB: new ports, and ports that are gone.
-    Published(Vec<u32>, Vec<u32>),
-    /// A dead master's roles are taken over.
-    Failover,
+/// Masters that lead NB, SB, and run the active ovn-northd.
+#[derive(Clone, Copy, Debug)]
+struct Roles {
+    nb: NodeIndex,
+    sb: NodeIndex,
+    northd: NodeIndex,
+}
+
+impl Roles {
+    fn all(self) -> [NodeIndex; 3] {
+        [self.nb, self.sb, self.northd]
+    }
 }
 
 /// The databases and ovn-northd.
-#[derive(Debug)]
 pub(super) struct Central {
-    pub(super) epoch: u32,
-    /// Masters that lead NB, SB, and run the active ovn-northd.
-    roles: [NodeIndex; 3],
-    /// Logical switch ports in NB.
-    pub(super) ports: BTreeSet<u32>,
-    /// Of them, those in a port group.
-    grouped: BTreeSet<u32>,
-    /// Ports that SB has.
-    pub(super) bound: BTreeSet<u32>,
-    /// What a loop of ovn-northd has seen.
-    seen: BTreeSet<u32>,
-    waiting: VecDeque<(NbOp, Wait)>,
-    current: Option<(NbOp, Wait)>,
-    looping: bool,
-    dirty: bool,
-    draws: Option<Stream>,
+    env: Rc<Env>,
+    roles: Cell<Roles>,
+    databases: RefCell<Databases>,
+    waiting: RefCell<VecDeque<Transaction>>,
+    /// The transaction under way; one that its leader's death left here blocks the database until
+    /// another leads.
+    current: RefCell<Option<Transaction>>,
+    nb: Cell<Option<ProcessId>>,
+    northd: Cell<Option<ProcessId>>,
+    /// ovn-northd has something to compute.
+    dirty: Cell<bool>,
+    switches: RefCell<BTreeMap<NodeIndex, Rc<Switch>>>,
+    draws: RefCell<Stream>,
+    /// All processes that a death among the leaders interrupts.
+    pub(super) group: Group,
 }
 
 impl Central {
-    /// A port that an earlier run has left.
-    pub(super) fn has(&mut self, name: u32) {
-        self.ports.insert(name);
-        self.grouped.insert(name);
-        self.bound.insert(name);
-    }
-
-    /// Nothing is stored, nobody leads.
-    pub(super) fn new() -> Self {
-        Self {
-            epoch: 0,
-            roles: [NodeIndex(0); 3],
-            ports: BTreeSet::new(),
-            grouped: BTreeSet::new(),
-            bound: BTreeSet::new(),
-            seen: BTreeSet::new(),
-            waiting: VecDeque::new(),
-            current: None,
-            looping: false,
-            dirty: false,
-            draws: None,
-        }
-    }
-}
-
-const NB: usize = 0;
-const SB: usize = 1;
-const NORTHD: usize = 2;
-
-impl KubeOvn {
-    pub(super) fn central_start(&mut self, context: &mut Context<'_>) {
-        let masters = masters(context);
+    /// Nothing is stored; masters that are drawn lead.
+    pub(super) fn new(env: &Rc<Env>, context: &mut Context<'_>) -> Self {
+        let masters = env.masters();
         let mut draws = context.core.streams.stream("kube-ovn", 0, "central");
-        for role in &mut self.central.roles {
-            *role = *draws.pick(&masters);
+        let roles = Roles {
+            nb: *draws.pick(&masters),
+            sb: *draws.pick(&masters),
+            northd: *draws.pick(&masters),
+        };
+        Self {
+            env: env.clone(),
+            roles: Cell::new(roles),
+            databases: RefCell::default(),
+            waiting: RefCell::default(),
+            current: RefCell::default(),
+            nb: Cell::default(),
+            northd: Cell::default(),
+            dirty: Cell::default(),
+            switches: RefCell::default(),
+            draws: RefCell::new(draws),
+            group: Group::default(),
         }
-        self.central.draws = Some(draws);
     }
 
-    /// The wait of a central process.
-    fn centrally(&self, step: CentralStep) -> Wait {
-        Wait::Central {
-            epoch: self.central.epoch,
-            step,
+    /// A port that an earlier run has left.
+    pub(super) fn has(&self, name: u32) {
+        let mut databases = self.databases.borrow_mut();
+        databases.ports.insert(name);
+        databases.grouped.insert(name);
+        databases.bound.insert(name);
+    }
+
+    /// Whether NB has the port of a Pod.
+    pub(super) fn has_port(&self, name: u32) -> bool {
+        self.databases.borrow().ports.contains(&name)
+    }
+
+    /// Names of the ports in NB.
+    pub(super) fn ports(&self) -> Vec<u32> {
+        self.databases.borrow().ports.iter().copied().collect()
+    }
+
+    /// How many they are.
+    pub(super) fn port_count(&self) -> u32 {
+        u32::try_from(self.databases.borrow().ports.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Ports that a switch reads from SB when it starts.
+    pub(super) fn bound(&self) -> BTreeSet<u32> {
+        self.databases.borrow().bound.clone()
+    }
+
+    /// SB sends to a node's switch from now on; `None` = the node is gone.
+    pub(super) fn serve(&self, node: NodeIndex, switch: Option<&Rc<Switch>>) {
+        let mut switches = self.switches.borrow_mut();
+        match switch {
+            Some(switch) => switches.insert(node, switch.clone()),
+            None => switches.remove(&node),
+        };
+    }
+
+    /// Commits a change; false when a leader died over it.
+    pub(super) async fn transact(&self, port: &Port, op: NbOp) -> bool {
+        let answer = Rc::new(Cell::new(None));
+        self.waiting.borrow_mut().push_back(Transaction {
+            op,
+            sender: port.id,
+            answer: answer.clone(),
+        });
+        self.wake(self.nb.get(), port);
+        let committed = loop {
+            match answer.get() {
+                Some(committed) => break committed,
+                None => port.park().await,
+            }
+        };
+        // The answer travels; the way there is counted here too.
+        port.sleep(self.env.one_way * 2).await;
+        committed
+    }
+
+    /// An ovn-controller claims ports: a write to SB, which ovn-northd hears of.
+    pub(super) fn claim(&self, port: &Port) {
+        self.load_sb(port);
+        self.wake_northd(port);
+    }
+
+    fn wake(&self, process: Option<ProcessId>, port: &Port) {
+        if let Some(process) = process {
+            port.wake(process);
         }
     }
 
-    /// Sends a transaction; its answer is [`super::Signal::Nb`].
-    pub(super) fn transact(&mut self, op: NbOp, wait: Wait, context: &mut Context<'_>) {
-        self.central.waiting.push_back((op, wait));
-        self.next_transaction(context);
+    /// Something that ovn-northd computes from has changed.
+    fn wake_northd(&self, port: &Port) {
+        self.dirty.set(true);
+        self.wake(self.northd.get(), port);
     }
 
-    fn next_transaction(&mut self, context: &mut Context<'_>) {
-        let node = self.central.roles[NB];
-        if self.central.current.is_some() || !context.core.machine(node).up {
-            return;
-        }
-        self.central.current = self.central.waiting.pop_front();
-        if self.central.current.is_some() {
-            let demand = self.parameters.nb_cpu;
-            let wait = self.centrally(CentralStep::Checked);
-            self.cpu(node, demand, wait, context);
+    /// CPU that nobody waits for.
+    fn load_sb(&self, port: &Port) {
+        let node = self.roles.get().sb;
+        if self.env.is_up(node) {
+            let demand = self.env.parameters.nb_cpu;
+            port.spawn(NewProcess {
+                node,
+                call: None,
+                client: None,
+                script: Box::new(move |port| Box::pin(async move { port.cpu(demand).await })),
+            });
         }
     }
 
     /// The time until a Raft log has an entry on a majority.
-    fn commit_time(&mut self, context: &mut Context<'_>) -> Duration {
-        let members = masters(context).len();
-        let parameters = context.core.parameters;
-        let span = parameters.log_sync();
-        let draws = self.central.draws.as_mut().expect("it was started");
+    fn commit_time(&self) -> Duration {
+        let members = self.env.masters().len();
+        let span = self.env.log_sync;
+        let mut draws = self.draws.borrow_mut();
         let mut sync = || draws.duration(span.min..=span.max);
         let leader = sync();
         let follower = (1..members).map(|_| sync()).min();
-        follower.map_or(leader, |time| {
-            leader.max(time + parameters.etcd.peer_round_trip)
-        })
+        follower.map_or(leader, |time| leader.max(time + self.env.peer_round_trip))
     }
 
-    pub(super) fn central_step(&mut self, step: CentralStep, context: &mut Context<'_>) {
-        match step {
-            CentralStep::Checked if self.changes_nothing() => {
-                // An insertion of what is there: no entry in the log.
-                let transaction = self.central.current.take();
-                let (_, wait) = transaction.expect("a check belongs to one under way");
-                self.totals.add("nb_transactions_idle");
-                self.answer_transaction(wait, true, context);
-                self.next_transaction(context);
+    fn process<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        node: NodeIndex,
+        script: impl FnOnce(Rc<Self>, Port) -> F + 'static,
+    ) -> NewProcess {
+        let central = self.clone();
+        NewProcess {
+            node,
+            call: None,
+            client: None,
+            script: Box::new(move |port| Box::pin(script(central, port))),
+        }
+    }
+
+    /// The leaders of NB and of ovn-northd, those whose machine is up.
+    pub(super) fn leaders(self: &Rc<Self>) -> Vec<NewProcess> {
+        let Roles { nb, northd, .. } = self.roles.get();
+        let mut leaders = Vec::new();
+        if self.env.is_up(nb) {
+            leaders.push(self.process(nb, Self::run_nb));
+        }
+        if self.env.is_up(northd) {
+            leaders.push(self.process(northd, Self::run_northd));
+        }
+        leaders
+    }
+
+    /// The leader of NB, for ever.
+    async fn run_nb(self: Rc<Self>, port: Port) {
+        let _member = self.group.join(&port, None);
+        self.nb.set(Some(port.id));
+        loop {
+            let Some(op) = self.begin() else {
+                port.park().await;
+                continue;
+            };
+            port.cpu(self.env.parameters.nb_cpu).await;
+            if self.databases.borrow().changes_nothing(op) {
+                self.env.count("nb_transactions_idle");
+                self.answer(&port, true);
+            } else {
+                port.sleep(self.commit_time()).await;
+                self.env.count("nb_transactions");
+                self.databases.borrow_mut().apply(op);
+                self.answer(&port, true);
+                self.wake_northd(&port);
             }
-            CentralStep::Checked => {
-                let time = self.commit_time(context);
-                let wait = self.centrally(CentralStep::Committed);
-                self.after(self.central.roles[NB], time, wait, context);
+            port.give_way().await;
+        }
+    }
+
+    /// Takes the next transaction, unless one is under way.
+    fn begin(&self) -> Option<NbOp> {
+        let mut current = self.current.borrow_mut();
+        if current.is_some() {
+            return None;
+        }
+        *current = self.waiting.borrow_mut().pop_front();
+        current.as_ref().map(|transaction| transaction.op)
+    }
+
+    fn answer(&self, port: &Port, committed: bool) {
+        let current = self.current.borrow_mut().take();
+        let transaction = current.expect("an answer belongs to the transaction under way");
+        assert!(transaction.answer.get().is_none(), "it is answered once");
+        transaction.answer.set(Some(committed));
+        port.wake(transaction.sender);
+    }
+
+    /// The active ovn-northd, for ever: each loop computes all ports that it finds at its start.
+    async fn run_northd(self: Rc<Self>, port: Port) {
+        let _member = self.group.join(&port, None);
+        self.northd.set(Some(port.id));
+        let parameters = &self.env.parameters;
+        loop {
+            if !self.dirty.take() {
+                port.park().await;
+                continue;
             }
-            CentralStep::Committed => self.committed(context),
-            CentralStep::Looped => self.looped(context),
-            CentralStep::Published(new, gone) => {
-                for name in &new {
-                    self.central.bound.insert(*name);
-                }
-                for name in &gone {
-                    self.central.bound.remove(name);
-                }
-                let nodes: Vec<NodeIndex> = self.daemons.keys().copied().collect();
-                for node in nodes {
-                    self.switch_learns(node, &new, &gone, context);
-                }
-            }
-            CentralStep::Failover => self.fail_over(context),
-        }
-    }
-
-    fn changes_nothing(&self) -> bool {
-        match self.central.current {
-            Some((NbOp::JoinGroup(name), _)) => self.central.grouped.contains(&name),
-            Some((NbOp::AddPort(name), _)) => self.central.ports.contains(&name),
-            Some((NbOp::DeletePort(name), _)) => !self.central.ports.contains(&name),
-            None => false,
-        }
-    }
-
-    fn committed(&mut self, context: &mut Context<'_>) {
-        let (op, wait) = self
-            .central
-            .current
-            .take()
-            .expect("a commit belongs to the transaction under way");
-        self.totals.add("nb_transactions");
-        match op {
-            NbOp::AddPort(name) => {
-                self.central.ports.insert(name);
-            }
-            NbOp::DeletePort(name) => {
-                self.central.ports.remove(&name);
-                self.central.grouped.remove(&name);
-            }
-            NbOp::JoinGroup(name) => {
-                self.central.grouped.insert(name);
+            self.env.count("northd_loops");
+            let seen = self.databases.borrow().ports.clone();
+            let demand = parameters.northd_base + parameters.northd_port_cpu * self.port_count();
+            port.cpu(demand).await;
+            let (new, gone): (Vec<u32>, Vec<u32>) = {
+                let databases = self.databases.borrow();
+                let bound = &databases.bound;
+                let new = seen.difference(bound).copied().collect();
+                (new, bound.difference(&seen).copied().collect())
+            };
+            if !new.is_empty() || !gone.is_empty() {
+                self.load_sb(&port);
+                let time = self.commit_time() + self.env.one_way;
+                port.spawn(self.process(self.roles.get().sb, move |central, port| {
+                    central.publish(port, time, new, gone)
+                }));
             }
         }
-        self.answer_transaction(wait, true, context);
-        self.wake_northd(context);
-        self.next_transaction(context);
     }
 
-    /// The answer travels; the way there is counted here too.
-    fn answer_transaction(&mut self, then: Wait, ok: bool, context: &mut Context<'_>) {
-        let then = Box::new(then);
-        let way = context.core.parameters.net.one_way * 2;
-        let node = self.central.roles[NB];
-        self.after(node, way, Wait::Reply { ok, then }, context);
-    }
-
-    /// Something that ovn-northd computes from has changed.
-    pub(super) fn wake_northd(&mut self, context: &mut Context<'_>) {
-        let node = self.central.roles[NORTHD];
-        self.central.dirty = true;
-        if self.central.looping || !context.core.machine(node).up {
-            return;
+    /// A result of ovn-northd becomes durable in SB, which sends it to every node.
+    async fn publish(self: Rc<Self>, port: Port, time: Duration, new: Vec<u32>, gone: Vec<u32>) {
+        let _member = self.group.join(&port, None);
+        port.sleep(time).await;
+        {
+            let mut databases = self.databases.borrow_mut();
+            databases.bound.extend(&new);
+            for name in &gone {
+                databases.bound.remove(name);
+            }
         }
-        self.central.dirty = false;
-        self.central.looping = true;
-        self.central.seen = self.central.ports.clone();
-        self.totals.add("northd_loops");
-        let parameters = &self.parameters;
-        let ports = u32::try_from(self.central.seen.len()).unwrap_or(u32::MAX);
-        let demand = parameters.northd_base + parameters.northd_port_cpu * ports;
-        let wait = self.centrally(CentralStep::Looped);
-        self.cpu(node, demand, wait, context);
-    }
-
-    fn looped(&mut self, context: &mut Context<'_>) {
-        self.central.looping = false;
-        let central = &self.central;
-        let new: Vec<u32> = central.seen.difference(&central.bound).copied().collect();
-        let gone: Vec<u32> = central.bound.difference(&central.seen).copied().collect();
-        if !new.is_empty() || !gone.is_empty() {
-            self.load_sb(context);
-            let time = self.commit_time(context) + context.core.parameters.net.one_way;
-            let wait = self.centrally(CentralStep::Published(new, gone));
-            self.after(self.central.roles[SB], time, wait, context);
-        }
-        if self.central.dirty {
-            self.wake_northd(context);
+        for switch in self.switches.borrow().values() {
+            switch.learn(&port, &new, &gone);
         }
     }
 
-    /// An ovn-controller claims ports: a write to SB, which ovn-northd hears of.
-    pub(super) fn claim(&mut self, context: &mut Context<'_>) {
-        self.load_sb(context);
-        self.wake_northd(context);
+    /// Whether a machine leads something.
+    pub(super) fn leads(&self, node: NodeIndex) -> bool {
+        self.roles.get().all().contains(&node)
     }
 
-    fn load_sb(&mut self, context: &mut Context<'_>) {
-        let node = self.central.roles[SB];
-        if context.core.machine(node).up {
-            let demand = self.parameters.nb_cpu;
-            context.cpu(node, demand, CpuToken::Nobody);
-        }
+    /// Leading processes were interrupted by the death of a machine: those that are left begin
+    /// anew, and after a while the dead one's roles move.
+    pub(super) fn interrupted(self: &Rc<Self>, dead: NodeIndex) -> Vec<NewProcess> {
+        assert!(self.leads(dead), "only a leader's death interrupts");
+        assert!(self.group.members().is_empty(), "they were killed");
+        self.dirty.set(false);
+        let mut started = self.leaders();
+        started.push(self.process(dead, Self::fail_over));
+        started
     }
 
-    /// A machine died: its roles move after a while.
-    pub(super) fn central_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        if self.central.roles.contains(&node) {
-            self.central.epoch += 1;
-            self.central.looping = false;
-            let delay = self.parameters.nb_failover;
-            let wait = self.centrally(CentralStep::Failover);
-            self.after(node, delay, wait, context);
-        }
-    }
-
-    fn fail_over(&mut self, context: &mut Context<'_>) {
-        let up = masters(context)
-            .into_iter()
-            .find(|node| context.core.machines[node.index()].up);
-        let Some(up) = up else {
-            let delay = self.parameters.nb_failover;
-            let wait = self.centrally(CentralStep::Failover);
-            return self.after(self.central.roles[NB], delay, wait, context);
+    async fn fail_over(self: Rc<Self>, port: Port) {
+        let _member = self.group.join(&port, None);
+        let up = loop {
+            port.sleep(self.env.parameters.nb_failover).await;
+            if let Some(up) = self.env.living_master() {
+                break up;
+            }
         };
-        for role in &mut self.central.roles {
-            if !context.core.machines[role.index()].up {
-                *role = up;
-            }
+        let before = self.roles.get();
+        let heir = |role| if self.env.is_up(role) { role } else { up };
+        let roles = Roles {
+            nb: heir(before.nb),
+            sb: heir(before.sb),
+            northd: heir(before.northd),
+        };
+        self.roles.set(roles);
+        assert!(roles.all().iter().all(|role| self.env.is_up(*role)));
+        // Connections to NB are made anew: what is under way fails.
+        if let Some(nb) = self.nb.take() {
+            port.kill(nb);
         }
-        if let Some((_, wait)) = self.central.current.take() {
-            self.answer_transaction(wait, false, context);
+        if self.current.borrow().is_some() {
+            self.answer(&port, false);
         }
-        self.next_transaction(context);
-        self.wake_northd(context);
+        port.spawn(self.process(roles.nb, Self::run_nb));
+        self.wake_northd(&port);
+        if roles.northd != before.northd {
+            port.spawn(self.process(roles.northd, Self::run_northd));
+        }
     }
-}
-
-/// Machines that carry the control plane, by index.
-pub(super) fn masters(context: &Context<'_>) -> Vec<NodeIndex> {
-    let machines = context.core.machines.iter().enumerate();
-    machines
-        .filter(|(_, machine)| machine.control_plane)
-        .map(|(index, _)| NodeIndex(index as u32))
-        .collect()
 }

@@ -6,7 +6,7 @@
 use drydock_engine::server::TokenBucket;
 use drydock_engine::time::SimInstant;
 
-use super::KubeOvnParameters;
+use super::parameters::KubeOvnParameters;
 use crate::controllers::work_queue::WorkQueue;
 
 /// The queue.

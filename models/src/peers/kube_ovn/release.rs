@@ -8,165 +8,147 @@
 
 use std::rc::Rc;
 
-use super::central::NbOp;
-use super::controller::ControlStep;
-use super::items::{ItemStep, Outgoing, Work};
-use super::{KubeOvn, Signal, objects};
-use crate::context::Context;
-use crate::request::{Consistency, Request, Response};
+use crate::objects::Pod;
+use crate::process::{CallError, Port};
+use crate::request::{ApiError, Consistency, Request};
 
-impl KubeOvn {
-    /// The scan is done; a Pod of the same name that is another Pod ends the deletion.
-    pub(super) fn release_begin(&mut self, id: u32, context: &mut Context<'_>) {
-        let item = self.item(id);
-        let Work::Delete(deletion) = &item.work else {
-            unreachable!("a release is a deletion")
-        };
-        let pod = deletion.pod.clone();
-        let seen = item.pod.as_ref();
+use super::databases::NbOp;
+use super::leader::{Leader, TryAgain};
+use super::objects;
+
+impl Leader {
+    /// Releases a Pod, unless the name has another one by now.
+    /// Errors: something failed.
+    pub(super) async fn release(
+        &self,
+        port: &Port,
+        name: u32,
+        pod: &Rc<Pod>,
+        seen: Option<Rc<Pod>>,
+    ) -> Result<(), TryAgain> {
         if seen.is_some_and(|seen| seen.uid != pod.uid) {
-            return self.item_done(id, true, context);
+            return Ok(());
         }
-        if objects::is_stateful(&pod) {
-            let owner = pod.owner.as_ref().map_or("", |owner| &owner.name);
-            let request = Request::Get {
-                kind: objects::STATEFUL_SETS,
-                name: format!("{}/{owner}", pod.namespace).into(),
-                consistency: Consistency::Quorum,
-            };
-            return self.item_asks(id, ItemStep::ReadOwner, Outgoing::Api(request), context);
-        }
-        self.release_routes(id, context);
-    }
-
-    fn release_routes(&mut self, id: u32, context: &mut Context<'_>) {
-        let name = self.item(id).name;
-        if !self.central.ports.contains(&name) {
-            return self.release_address(id, context);
-        }
-        if !self.parameters.underlay {
-            self.item(id).left = self.controller.subnet.addresses(name).len();
-        }
-        self.release_route(id, context);
-    }
-
-    /// One VPC write per address, then the port.
-    fn release_route(&mut self, id: u32, context: &mut Context<'_>) {
-        let item = self.item(id);
-        if item.left > 0 {
-            item.left -= 1;
-            let request = Outgoing::Api(self.vpc_write());
-            return self.item_asks(id, ItemStep::DeleteRoute, request, context);
-        }
-        let op = Outgoing::Nb(NbOp::DeletePort(item.name));
-        self.item_asks(id, ItemStep::DeletePort, op, context);
-    }
-
-    fn release_address(&mut self, id: u32, context: &mut Context<'_>) {
-        let item = self.item(id);
-        let name = item.name;
-        if item.keep {
-            return self.item_done(id, true, context);
-        }
-        if self.controller.subnet.release(name) {
-            self.totals.add("releases");
-        }
-        let request = delete_ip(&self.names.full(name));
-        self.item_asks(id, ItemStep::DeleteIp, Outgoing::Api(request), context);
-    }
-
-    /// A remote call of a deletion ended.
-    pub(super) fn release_answered(&mut self, id: u32, signal: Signal, context: &mut Context<'_>) {
-        match (self.item(id).step, signal) {
+        let keeps = objects::is_stateful(pod);
+        if keeps {
             // The object is not simulated; that a controller owns the Pod says that it exists.
-            (ItemStep::ReadOwner, Signal::Api(response)) if was_answered(&response) => {
-                self.item(id).keep = true;
-                self.release_routes(id, context);
+            let answer = self.ask(port, read_owner(pod)).await;
+            if let Err(CallError::Api(
+                ApiError::Unavailable { .. } | ApiError::TooManyRequests { .. },
+            )) = answer
+            {
+                return Err(TryAgain);
             }
-            (ItemStep::DeleteRoute, Signal::Api(Ok(_))) => self.release_route(id, context),
-            (ItemStep::DeletePort, Signal::Nb(true)) => self.release_address(id, context),
-            // A failure is logged, no more.
-            (ItemStep::DeleteIp, Signal::Api(_)) => self.item_done(id, true, context),
-            _ => self.item_done(id, false, context),
         }
+        if self.central().has_port(name) {
+            self.release_routes(port, name).await?;
+            self.transact(port, NbOp::DeletePort(name)).await?;
+        }
+        if !keeps {
+            if self.estate.subnet.borrow_mut().release(name) {
+                self.env().count("releases");
+            }
+            // A failure is logged, no more.
+            let _ = self.ask(port, delete_ip(&self.env().full(name))).await;
+        }
+        Ok(())
     }
 
-    /// The period of the collection ended.
-    pub(super) fn collect(&mut self, context: &mut Context<'_>) {
-        let parameters = Rc::clone(&self.parameters);
-        self.control_timer(parameters.gc_period, ControlStep::Collect, context);
-        let ports = u32::try_from(self.central.ports.len()).unwrap_or(u32::MAX);
-        self.control_cpu(parameters.scan_cpu * ports, ControlStep::Ignored, context);
-        self.collect_ports(context);
+    /// One VPC write per address.
+    async fn release_routes(&self, port: &Port, name: u32) -> Result<(), TryAgain> {
+        let routes = if self.env().parameters.underlay {
+            0
+        } else {
+            self.estate.subnet.borrow().addresses(name).len()
+        };
+        for _ in 0..routes {
+            let write = self.vpc_write();
+            self.ask(port, write).await.map_err(|_| TryAgain)?;
+        }
+        Ok(())
+    }
+
+    /// The collection of ports, for ever.
+    pub(super) async fn collector(self: Rc<Self>, port: Port) {
+        let parameters = &self.env().parameters;
+        loop {
+            port.sleep(parameters.gc_period).await;
+            let ports = self.central().port_count();
+            self.spend(&port, parameters.scan_cpu * ports);
+            self.collect_ports(&port);
+        }
     }
 
     /// Marks ports without a Pod, and removes those marked before.
-    pub(super) fn collect_ports(&mut self, context: &mut Context<'_>) {
-        let view = &self.controller.pods.view;
+    pub(super) fn collect_ports(self: &Rc<Self>, port: &Port) {
         let lives = |name: &u32| {
-            view.get(name)
-                .is_some_and(|pod| !pod.is_terminal() && objects::is_allocated(pod))
+            let pods = self.pods.borrow();
+            let pod = pods.view.get(name);
+            pod.is_some_and(|pod| !pod.is_terminal() && objects::is_allocated(pod))
         };
-        let orphans: Vec<u32> = self
-            .central
-            .ports
-            .iter()
-            .copied()
-            .filter(|name| !lives(name))
-            .collect();
-        let before = std::mem::take(&mut self.controller.suspects);
-        for name in orphans {
-            if !before.contains(&name) {
-                self.controller.suspects.insert(name);
+        let before = self.suspects.take();
+        for name in self.central().ports() {
+            if lives(&name) {
                 continue;
             }
-            self.totals.add("ports_collected");
-            let wait = self.controlling(ControlStep::Ignored);
-            self.transact(NbOp::DeletePort(name), wait, context);
-            self.controller.subnet.release(name);
-            let request = delete_ip(&self.names.full(name));
-            self.control_call(request, ControlStep::Ignored, context);
+            if !before.contains(&name) {
+                self.suspects.borrow_mut().insert(name);
+                continue;
+            }
+            self.env().count("ports_collected");
+            self.spawn(port, async move |leader: Rc<Self>, port: Port| {
+                // Nobody looks at the outcome: a port that stays is seen again.
+                let _ = leader
+                    .central()
+                    .transact(&port, NbOp::DeletePort(name))
+                    .await;
+            });
+            self.estate.subnet.borrow_mut().release(name);
+            port.post(self.client, delete_ip(&self.env().full(name)));
         }
     }
 
-    /// The period of the inspection ended.
-    pub(super) fn inspect(&mut self, context: &mut Context<'_>) {
-        let parameters = Rc::clone(&self.parameters);
-        self.control_timer(parameters.inspect_period, ControlStep::Inspect, context);
-        let pods = self.controller.pods.view.clone();
-        let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-        self.control_cpu(parameters.scan_cpu * count, ControlStep::Ignored, context);
-        for (name, pod) in pods {
-            let live = !pod.is_terminal() && pod.deletion.is_none() && !pod.spec.host_network;
-            if !live || !objects::is_allocated(&pod) {
-                continue;
+    /// The inspection of all Pods, for ever.
+    pub(super) async fn inspector(self: Rc<Self>, port: Port) {
+        let parameters = &self.env().parameters;
+        loop {
+            port.sleep(parameters.inspect_period).await;
+            let pods = self.pods.borrow().view.clone();
+            let count = u32::try_from(pods.len()).unwrap_or(u32::MAX);
+            self.spend(&port, parameters.scan_cpu * count);
+            for (name, pod) in pods {
+                let live = !pod.is_terminal() && pod.deletion.is_none() && !pod.spec.host_network;
+                if !live || !objects::is_allocated(&pod) {
+                    continue;
+                }
+                if !self.central().has_port(name) {
+                    self.env().count("pods_stripped");
+                    let strip = objects::strip_patch(self.env().full(name));
+                    port.post(self.client, strip);
+                    self.queue.borrow_mut().work.add(name);
+                } else if pod.node_name.is_some() && !objects::is_routed(&pod) {
+                    self.queue.borrow_mut().work.add(name);
+                }
             }
-            if !self.central.ports.contains(&name) {
-                self.totals.add("pods_stripped");
-                let request = objects::strip_patch(self.names.full(name));
-                self.control_call(request, ControlStep::Ignored, context);
-                self.queue().work.add(name);
-            } else if pod.node_name.is_some() && !objects::is_routed(&pod) {
-                self.queue().work.add(name);
-            }
+            self.wake_workers(&port);
         }
-        self.start_workers(context);
     }
 }
 
-fn delete_ip(pod: &(std::rc::Rc<str>, std::rc::Rc<str>)) -> Request {
+fn read_owner(pod: &Pod) -> Request {
+    let owner = pod.owner.as_ref().map_or("", |owner| &owner.name);
+    Request::Get {
+        kind: objects::STATEFUL_SETS,
+        name: format!("{}/{owner}", pod.namespace).into(),
+        consistency: Consistency::Quorum,
+    }
+}
+
+fn delete_ip(pod: &(Rc<str>, Rc<str>)) -> Request {
     Request::Delete {
         kind: objects::IPS,
         name: objects::ip_name(pod),
         uid: None,
         resource_version: None,
     }
-}
-
-fn was_answered(response: &Response) -> bool {
-    use crate::request::ApiError;
-    !matches!(
-        response,
-        Err(ApiError::Unavailable { .. } | ApiError::TooManyRequests { .. })
-    )
 }

@@ -6,100 +6,150 @@
 //! merge patch of the object.
 //! Source: pkg/controller/subnet.go:861-890,2044-2133, ippool.go:226-252, ip.go:12-37.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::controller::ControlStep;
-use super::{KubeOvn, objects};
-use crate::context::Context;
-use crate::request::{CustomKind, Request, Response};
+use crate::ids::{ClientId, NodeIndex};
+use crate::process::{NewProcess, Port, ProcessId};
+use crate::request::{Custom, CustomKind, Request};
 
-/// Where the updates are.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts; no state machine hides in them"
-)]
-pub(super) struct Status {
-    dirty: bool,
-    busy: bool,
-    written: Option<String>,
-    pool_dirty: bool,
-    pool_busy: bool,
+use super::env::Env;
+use super::group::OneCore;
+use super::objects;
+use super::subnet::Subnet;
+
+/// `IP` objects by name, and the addresses that there are.
+type Sources = (
+    Rc<RefCell<BTreeMap<Rc<str>, Rc<Custom>>>>,
+    Rc<RefCell<Subnet>>,
+);
+
+/// A process that works whenever it is told to.
+#[derive(Default)]
+struct Bell {
+    dirty: Cell<bool>,
+    process: Cell<Option<ProcessId>>,
 }
 
-impl KubeOvn {
+impl Bell {
+    fn ring(&self, port: &Port) {
+        self.dirty.set(true);
+        if let Some(process) = self.process.get() {
+            port.wake(process);
+        }
+    }
+
+    /// Waits until it rang.
+    async fn rang(&self, port: &Port) {
+        self.process.set(Some(port.id));
+        while !self.dirty.take() {
+            port.park().await;
+        }
+        assert!(!self.dirty.get(), "from here on it rings for another round");
+    }
+}
+
+/// The writers of status.
+pub(super) struct Status {
+    env: Rc<Env>,
+    core: OneCore,
+    client: ClientId,
+    sources: Sources,
+    subnet: Bell,
+    pool: Bell,
+}
+
+impl Status {
+    pub(super) fn new(env: &Rc<Env>, core: OneCore, client: ClientId, sources: Sources) -> Self {
+        Self {
+            env: env.clone(),
+            core,
+            client,
+            sources,
+            subnet: Bell::default(),
+            pool: Bell::default(),
+        }
+    }
+
     /// An `IP` object came or went.
-    pub(super) fn status_changed(&mut self, context: &mut Context<'_>) {
-        self.controller.status.dirty = true;
-        if self.controller.status.busy {
-            return;
-        }
-        self.controller.status.dirty = false;
-        self.controller.status.busy = true;
-        let parameters = &self.parameters;
-        let ips = u32::try_from(self.controller.ips.len()).unwrap_or(u32::MAX);
-        let demand = parameters.request_cpu + parameters.status_scan_cpu * ips;
-        self.control_cpu(demand, ControlStep::StatusComputed, context);
+    pub(super) fn changed(&self, port: &Port) {
+        self.subnet.ring(port);
     }
 
-    pub(super) fn status_computed(&mut self, context: &mut Context<'_>) {
-        let body = self.status_body();
-        if self.controller.status.written.as_ref() == Some(&body) {
-            return self.status_ended(context);
-        }
-        self.totals.add("subnet_status_writes");
-        let request = write(objects::SUBNETS, body.clone());
-        self.controller.status.written = Some(body);
-        self.control_call(request, ControlStep::StatusWritten, context);
+    /// Starts both writers on the leader's machine.
+    pub(super) fn start(self: &Rc<Self>, node: NodeIndex, port: &Port) {
+        self.spawn(node, port, move |status, port| {
+            status.subnet_writer(node, port)
+        });
+        self.spawn(node, port, Self::pool_writer);
     }
 
-    fn status_body(&self) -> String {
-        let (using, all) = (self.controller.ips.len(), self.controller.subnet.size());
+    fn spawn<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        node: NodeIndex,
+        port: &Port,
+        script: impl FnOnce(Rc<Self>, Port) -> F + 'static,
+    ) {
+        let status = self.clone();
+        port.spawn(NewProcess {
+            node,
+            call: None,
+            client: None,
+            script: Box::new(move |port| Box::pin(script(status, port))),
+        });
+    }
+
+    fn body(&self) -> String {
+        let (using, all) = (
+            self.sources.0.borrow().len(),
+            self.sources.1.borrow().size(),
+        );
         let available = all.saturating_sub(using as u64);
         format!("{{\"using\":{using},\"available\":{available}}}")
     }
 
-    pub(super) fn status_written(
-        &mut self,
-        response: Option<&Response>,
-        context: &mut Context<'_>,
-    ) {
-        if !matches!(response, Some(Ok(_))) {
-            self.controller.status.written = None;
-            self.controller.status.busy = false;
-            let delay = self.parameters.retry_base;
-            return self.control_timer(delay, ControlStep::StatusRetry, context);
+    /// Writes the status of the subnet, for ever.
+    async fn subnet_writer(self: Rc<Self>, node: NodeIndex, port: Port) {
+        let parameters = &self.env.parameters;
+        let mut written = None;
+        loop {
+            self.subnet.rang(&port).await;
+            let ips = u32::try_from(self.sources.0.borrow().len()).unwrap_or(u32::MAX);
+            let demand = parameters.request_cpu + parameters.status_scan_cpu * ips;
+            self.core.run(&port, demand).await;
+            let body = self.body();
+            if written.as_ref() == Some(&body) {
+                continue;
+            }
+            self.env.count("subnet_status_writes");
+            let request = write(objects::SUBNETS, body.clone());
+            written = Some(body);
+            if port.call_as(self.client, request).await.is_err() {
+                written = None;
+                // What rang meanwhile waits with it.
+                self.subnet.dirty.set(false);
+                self.spawn(node, &port, Self::again);
+            } else if parameters.ippool {
+                self.pool.ring(&port);
+                port.give_way().await;
+            }
         }
-        if self.parameters.ippool {
-            self.pool_changed(context);
-        }
-        self.status_ended(context);
     }
 
-    fn status_ended(&mut self, context: &mut Context<'_>) {
-        self.controller.status.busy = false;
-        if self.controller.status.dirty {
-            self.status_changed(context);
-        }
+    async fn again(self: Rc<Self>, port: Port) {
+        port.sleep(self.env.parameters.retry_base).await;
+        self.changed(&port);
     }
 
-    /// Workers of their own write the status of each `IPPool` of the subnet.
-    fn pool_changed(&mut self, context: &mut Context<'_>) {
-        let status = &mut self.controller.status;
-        if status.pool_busy {
-            status.pool_dirty = true;
-            return;
-        }
-        (status.pool_busy, status.pool_dirty) = (true, false);
-        self.totals.add("ippool_status_writes");
-        let request = write(objects::IP_POOLS, self.status_body());
-        self.control_call(request, ControlStep::PoolWritten, context);
-    }
-
-    pub(super) fn pool_written(&mut self, context: &mut Context<'_>) {
-        self.controller.status.pool_busy = false;
-        if self.controller.status.pool_dirty {
-            self.pool_changed(context);
+    /// Workers of their own write the status of each `IPPool` of the subnet, for ever.
+    async fn pool_writer(self: Rc<Self>, port: Port) {
+        loop {
+            self.pool.rang(&port).await;
+            self.env.count("ippool_status_writes");
+            let request = write(objects::IP_POOLS, self.body());
+            // It is not tried again before the next change.
+            let _ = port.call_as(self.client, request).await;
         }
     }
 }

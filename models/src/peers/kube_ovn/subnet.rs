@@ -56,6 +56,7 @@ impl Subnet {
         }
         let ordinal = *self.free.first_key_value()?.0;
         self.take(name, ordinal);
+        assert!(self.held_count() <= self.size(), "no ordinal is held twice");
         Some(ordinal)
     }
 
@@ -71,6 +72,7 @@ impl Subnet {
                 self.free.insert(ordinal + 1, last);
             }
         }
+        assert!(ordinal < self.pool.size(), "an ordinal is of the pool");
         self.released.remove(&ordinal);
         self.held.insert(name, ordinal);
         self.high_water = self.high_water.max(ordinal + 1);

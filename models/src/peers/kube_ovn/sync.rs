@@ -1,140 +1,127 @@
-//! Pass A and pass B of a Pod: allocate in memory, then publish step by step, each step a remote
-//! call that the item waits for with its lock held.
+//! Pass A and pass B of a Pod: allocate in memory, then publish one write after another, each a
+//! remote call that the item waits for with its lock held.
 //!
 //! A: `IP` object (POST; PUT when it differs; nothing when equal), port in NB (unless NB has it),
 //! PATCH of the Pod. B, once the Pod is bound: port group in NB, an unconditional PUT of the VPC
-//! that changes nothing, PATCH of the Pod; the two in the middle on an overlay only. B follows A at
-//! once if the PATCH returns a bound Pod. Source: pkg/controller/pod.go:483-910, node.go:633-732,
-//! vpc.go:700-729.
+//! that changes nothing, PATCH of the Pod; the first two on an overlay only. B follows A at once if
+//! the PATCH returns a bound Pod.
+//! Source: pkg/controller/pod.go:483-910, node.go:633-732, vpc.go:700-729.
 
 use std::rc::Rc;
 
-use super::central::NbOp;
-use super::items::{ItemStep, Outgoing};
-use super::{KubeOvn, Signal, objects};
-use crate::context::Context;
-use crate::request::{Answer, ApiError, ReplyTo, Request};
+use crate::objects::Pod;
+use crate::process::{CallError, Port};
+use crate::request::{Answer, ApiError, Part, Request};
 
-impl KubeOvn {
-    /// The scan is done; what is needed is decided by the Pod as the informer has it.
-    pub(super) fn sync_begin(&mut self, id: u32, context: &mut Context<'_>) {
-        let name = self.item(id).name;
-        let Some(pod) = self.item(id).pod.clone() else {
-            return self.item_done(id, true, context);
+use super::databases::NbOp;
+use super::leader::{Leader, TryAgain};
+use super::objects;
+
+impl Leader {
+    /// Makes a Pod right; what is needed is decided by the Pod as the informer had it.
+    /// Errors: something failed.
+    pub(super) async fn sync(
+        &self,
+        port: &Port,
+        name: u32,
+        seen: Option<Rc<Pod>>,
+    ) -> Result<(), TryAgain> {
+        let Some(mut pod) = seen else {
+            return Ok(());
         };
-        if objects::is_allocated(&pod) {
-            return self.route(id, context);
+        if !objects::is_allocated(&pod) {
+            match self.allocate(port, name, &pod).await? {
+                Some(patched) => pod = patched,
+                None => return Ok(()),
+            }
         }
-        self.totals.add("allocation_passes");
-        if self.controller.subnet.allocate(name).is_none() {
-            self.totals.add("no_available_address");
-            let client = self.controller.client.expect("a leader has its client");
-            context.call(client, Request::CreateEvent, ReplyTo::Nobody);
-            return self.item_done(id, false, context);
-        }
-        self.write_ip(id, context);
+        self.route(port, name, &pod).await
     }
 
-    /// A3.
-    fn write_ip(&mut self, id: u32, context: &mut Context<'_>) {
-        let item = self.item(id);
-        let (name, pod) = (item.name, item.pod.clone());
-        let pod = pod.expect("a pass has its Pod");
-        let addresses = self.controller.subnet.addresses(name);
-        let wanted = objects::ip(&pod, &addresses);
-        let request = match self.controller.ips.get(&wanted.name) {
-            Some(stored) if objects::same_ip(stored, &wanted) => {
-                return self.add_port(id, context);
+    /// Pass A: the Pod as the patch left it, or `None` if it went meanwhile.
+    async fn allocate(
+        &self,
+        port: &Port,
+        name: u32,
+        pod: &Rc<Pod>,
+    ) -> Result<Option<Rc<Pod>>, TryAgain> {
+        self.env().count("allocation_passes");
+        let allocated = self.estate.subnet.borrow_mut().allocate(name);
+        if allocated.is_none() {
+            self.env().count("no_available_address");
+            port.post(self.client, Request::CreateEvent);
+            return Err(TryAgain);
+        }
+        let addresses = self.estate.subnet.borrow().addresses(name);
+        assert!(
+            !addresses.is_empty(),
+            "a name that was allocated holds addresses"
+        );
+        if let Some(write) = self.ip_write(pod, &addresses) {
+            match self.ask(port, write).await {
+                Ok(_) => {}
+                Err(CallError::Api(ApiError::AlreadyExists)) => {
+                    self.env().count("ip_already_exists");
+                    return Err(TryAgain);
+                }
+                Err(_) => return Err(TryAgain),
             }
+        }
+        if !self.central().has_port(name) {
+            self.transact(port, NbOp::AddPort(name)).await?;
+        }
+        // The collection may have released it meanwhile.
+        let addresses = self.estate.subnet.borrow().addresses(name);
+        let underlay = self.env().parameters.underlay;
+        let patch = objects::allocate_patch(self.env().full(name), &addresses, underlay);
+        match self.ask(port, patch).await {
+            Ok(Answer::Pod(patched)) => Ok(Some(patched)),
+            Err(error) if error.is_not_found() => {
+                // The Pod went meanwhile: what it holds is recycled.
+                self.delete_pod(pod.clone());
+                Ok(None)
+            }
+            _ => Err(TryAgain),
+        }
+    }
+
+    /// The write that makes the `IP` object what it should be, unless it is.
+    fn ip_write(&self, pod: &Pod, addresses: &[std::net::IpAddr]) -> Option<Request> {
+        let wanted = objects::ip(pod, addresses);
+        match self.ips.borrow().get(&wanted.name) {
+            Some(stored) if objects::same_ip(stored, &wanted) => None,
             Some(stored) => {
                 let mut object = wanted;
                 object.uid = stored.uid;
                 object.resource_version = stored.resource_version;
-                Request::Replace {
+                Some(Request::Replace {
                     object: Rc::new(object),
-                    part: crate::request::Part::Main,
-                }
+                    part: Part::Main,
+                })
             }
-            None => Request::Create(Rc::new(wanted)),
-        };
-        self.item_asks(id, ItemStep::WriteIp, Outgoing::Api(request), context);
-    }
-
-    /// A4, unless NB has the port.
-    fn add_port(&mut self, id: u32, context: &mut Context<'_>) {
-        let name = self.item(id).name;
-        if self.central.ports.contains(&name) {
-            return self.publish(id, context);
-        }
-        let op = Outgoing::Nb(NbOp::AddPort(name));
-        self.item_asks(id, ItemStep::AddPort, op, context);
-    }
-
-    /// A5.
-    fn publish(&mut self, id: u32, context: &mut Context<'_>) {
-        let name = self.item(id).name;
-        let addresses = self.controller.subnet.addresses(name);
-        let underlay = self.parameters.underlay;
-        let request = objects::allocate_patch(self.names.full(name), &addresses, underlay);
-        self.item_asks(id, ItemStep::Allocated, Outgoing::Api(request), context);
-    }
-
-    /// B, if the Pod is bound and not routed.
-    fn route(&mut self, id: u32, context: &mut Context<'_>) {
-        let pod = self.item(id).pod.clone().expect("a pass has its Pod");
-        if pod.node_name.is_none() || objects::is_routed(&pod) {
-            return self.item_done(id, true, context);
-        }
-        self.totals.add("route_passes");
-        if self.parameters.underlay {
-            return self.mark_routed(id, context);
-        }
-        let op = Outgoing::Nb(NbOp::JoinGroup(self.item(id).name));
-        self.item_asks(id, ItemStep::JoinGroup, op, context);
-    }
-
-    fn mark_routed(&mut self, id: u32, context: &mut Context<'_>) {
-        let name = self.item(id).name;
-        let request = objects::route_patch(self.names.full(name));
-        self.item_asks(id, ItemStep::Routed, Outgoing::Api(request), context);
-    }
-
-    /// The VPC as the controller knows it, written back unchanged.
-    pub(super) fn vpc_write(&self) -> Request {
-        let object = self.controller.vpc.clone().expect("it was installed");
-        Request::Replace {
-            object,
-            part: crate::request::Part::Main,
+            None => Some(Request::Create(Rc::new(wanted))),
         }
     }
 
-    /// A remote call of a pass ended.
-    pub(super) fn sync_answered(&mut self, id: u32, signal: Signal, context: &mut Context<'_>) {
-        let step = self.item(id).step;
-        match (step, signal) {
-            (ItemStep::WriteIp, Signal::Api(Ok(_))) => self.add_port(id, context),
-            (ItemStep::AddPort, Signal::Nb(true)) => self.publish(id, context),
-            (ItemStep::Allocated, Signal::Api(Ok(Answer::Pod(pod)))) => {
-                self.item(id).pod = Some(pod);
-                self.route(id, context);
+    /// Pass B, if the Pod is bound and not routed.
+    async fn route(&self, port: &Port, name: u32, pod: &Rc<Pod>) -> Result<(), TryAgain> {
+        if pod.node_name.is_none() || objects::is_routed(pod) {
+            return Ok(());
+        }
+        self.env().count("route_passes");
+        if !self.env().parameters.underlay {
+            self.transact(port, NbOp::JoinGroup(name)).await?;
+            let write = self.vpc_write();
+            self.ask(port, write).await.map_err(|_| TryAgain)?;
+        }
+        let patch = objects::route_patch(self.env().full(name));
+        match self.ask(port, patch).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => {
+                self.delete_pod(pod.clone());
+                Ok(())
             }
-            (ItemStep::JoinGroup, Signal::Nb(true)) => {
-                let request = Outgoing::Api(self.vpc_write());
-                self.item_asks(id, ItemStep::WriteVpc, request, context);
-            }
-            (ItemStep::WriteVpc, Signal::Api(Ok(_))) => self.mark_routed(id, context),
-            (ItemStep::Routed, Signal::Api(Ok(_))) => self.item_done(id, true, context),
-            (ItemStep::Allocated | ItemStep::Routed, Signal::Api(Err(ApiError::NotFound))) => {
-                // The Pod went meanwhile: what it holds is recycled.
-                let pod = self.item(id).pod.clone().expect("a pass has its Pod");
-                self.delete_pod(pod);
-                self.item_done(id, true, context);
-            }
-            (ItemStep::WriteIp, Signal::Api(Err(ApiError::AlreadyExists))) => {
-                self.totals.add("ip_already_exists");
-                self.item_done(id, false, context);
-            }
-            _ => self.item_done(id, false, context),
+            Err(_) => Err(TryAgain),
         }
     }
 }

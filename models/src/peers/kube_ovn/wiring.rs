@@ -1,191 +1,149 @@
-//! The daemon's data plane, step by step: interfaces, `ovs-vsctl` processes, the gateway check.
-//! ADD executes 12 `ovs-vsctl`, DEL five; each takes one of the node's slots.
+//! The daemon's data plane: interfaces, `ovs-vsctl` processes, the gateway check.
+//! ADD executes 12 `ovs-vsctl`, two of which wait for ovs-vswitchd, DEL five; each takes one of the
+//! node's slots. The gateway is pinged once a second, up to 200 times, and no answer is as good as
+//! one (`ping_error` for the later behavior).
 //! Source: pkg/daemon/ovs_linux.go:64-386, handler.go:304-449, pkg/ovs/ovs-vsctl{,_linux}.go,
 //! pkg/daemon/ovs.go:15-49.
 
 use std::rc::Rc;
 
-use super::daemon::DaemonStep;
-use super::plugin::CniStep;
-use super::{CoreId, KubeOvn};
-use crate::context::Context;
-use crate::ids::{IpamCallId, NodeIndex};
 use crate::parameters::Span;
+use crate::process::Port;
 
-/// One step of the data plane.
+use super::daemon::Daemon;
+use super::server::Service;
+
+/// What an `ovs-vsctl` process does in the local database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// Make or delete the pair of interfaces.
-    Link,
-    /// `ovs-vsctl` that reads.
+enum Command {
     Read,
-    /// `ovs-vsctl add-port` with the name of the port.
+    /// `add-port` with the name of the port.
     AddPort,
-    /// `ovs-vsctl del-port`.
+    /// `del-port`.
     DeletePort,
-    /// `ovs-vsctl set interface`: ingress policing.
+    /// `set interface`: ingress policing.
     Police,
-    /// The Pod's side of the pair.
-    Namespace,
-    /// Conflict detection (VLAN only), then the gateway check.
-    Gateway,
 }
 
-pub(super) const ADD: [Op; 15] = [
-    Op::Link,
-    Op::Read,
-    Op::AddPort,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Police,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Namespace,
-    Op::Gateway,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-];
+/// One of the node's slots for `ovs-vsctl`.
+struct Slot(Rc<Daemon>);
 
-pub(super) const DEL: [Op; 6] = [
-    Op::DeletePort,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Read,
-    Op::Link,
-];
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let taken = self.0.slots.get();
+        assert!(taken > 0, "a slot that is given back was taken");
+        self.0.slots.set(taken - 1);
+    }
+}
 
-impl KubeOvn {
-    /// Begins the next step of the data plane, or ends.
-    pub(super) fn run_op(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = Rc::clone(&self.parameters);
-        let request = self.request(node, id);
-        let Some(op) = request.ops().get(request.op).copied() else {
-            return self.wired(node, id, context);
-        };
-        match op {
-            Op::Link => self.kernel(node, id, parameters.link, context),
-            Op::Namespace => self.kernel(node, id, parameters.netns_setup, context),
-            Op::Read | Op::AddPort | Op::DeletePort | Op::Police => {
-                self.request(node, id).since = context.now();
-                self.take_slot(node, id, context);
-            }
-            Op::Gateway if parameters.underlay => {
-                let span = parameters.arp_detect;
-                let delay = self.daemon(node).draws.duration(span.min..=span.max);
-                self.pause(node, id, CniStep::Detect, delay, context);
-            }
-            Op::Gateway => self.probe_first(node, id, context),
+impl Service {
+    /// Makes the interface of a Pod, and waits for its gateway.
+    /// Errors: what the plugin is told.
+    pub(super) async fn wire(&self, port: &Port) -> Result<(), &'static str> {
+        let parameters = &self.env().parameters;
+        self.kernel(port, parameters.link).await;
+        self.vsctl(port, Command::Read).await?;
+        self.vsctl(port, Command::AddPort).await?;
+        self.reads(port, 3).await?;
+        self.vsctl(port, Command::Police).await?;
+        self.reads(port, 3).await?;
+        self.kernel(port, parameters.netns_setup).await;
+        if parameters.underlay {
+            // Conflict detection.
+            let time = self.draw(parameters.arp_detect);
+            port.sleep(time).await;
         }
+        self.ping_gateway(port).await?;
+        self.reads(port, 3).await
     }
 
-    pub(super) fn op_done(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.request(node, id).op += 1;
-        self.run_op(node, id, context);
+    /// Deletes the interface of a Pod.
+    /// Errors: what the plugin is told.
+    pub(super) async fn unwire(&self, port: &Port) -> Result<(), &'static str> {
+        self.vsctl(port, Command::DeletePort).await?;
+        self.reads(port, 4).await?;
+        self.kernel(port, self.env().parameters.link).await;
+        Ok(())
+    }
+
+    fn draw(&self, span: Span) -> std::time::Duration {
+        let mut draws = self.host.draws.borrow_mut();
+        draws.duration(span.min..=span.max)
     }
 
     /// Work under the kernel's lock around namespaces and links.
-    fn kernel(&mut self, node: NodeIndex, id: IpamCallId, span: Span, context: &mut Context<'_>) {
-        let time = self.daemon(node).draws.duration(span.min..=span.max);
-        let now = context.now();
-        let done = context.core.machine(node).network_lock.submit(now, time);
-        self.pause(node, id, CniStep::Kernel, done - now, context);
+    async fn kernel(&self, port: &Port, span: Span) {
+        let time = self.draw(span);
+        port.network_lock(time).await;
+    }
+
+    async fn reads(&self, port: &Port, count: u32) -> Result<(), &'static str> {
+        for _ in 0..count {
+            self.vsctl(port, Command::Read).await?;
+        }
+        Ok(())
+    }
+
+    /// An `ovs-vsctl` process: a read ends with the local database's answer, a write waits for
+    /// ovs-vswitchd.
+    async fn vsctl(&self, port: &Port, command: Command) -> Result<(), &'static str> {
+        let slot = self.slot(port).await?;
+        let demand = self.env().parameters.vsctl_cpu;
+        self.daemon.core.run(port, demand).await;
+        let switch = self.host.switch();
+        switch.query(port).await;
+        let container = self.call.container;
+        match command {
+            Command::Read => {}
+            Command::AddPort => switch.add_interface(port, self.name, container).await,
+            Command::DeletePort => switch.remove_interface(port, self.name, container).await,
+            Command::Police => {}
+        }
+        if command != Command::Read {
+            switch.reconfigure(port).await;
+        }
+        self.env().count("vsctl_processes");
+        drop(slot);
+        Ok(())
     }
 
     /// At most so many `ovs-vsctl` run; one that finds no slot in time fails the request.
-    pub(super) fn take_slot(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = Rc::clone(&self.parameters);
-        let daemon = self.daemon(node);
-        if daemon.slots < parameters.vsctl_slots {
-            daemon.slots += 1;
-            self.enter(node, id, CniStep::Vsctl);
-            let step = DaemonStep::Request(id);
-            return self.daemon_cpu(node, parameters.vsctl_cpu, step, context);
-        }
-        let waited = context.now().saturating_since(self.request(node, id).since);
-        if waited >= parameters.vsctl_slot_wait {
-            self.totals.add("vsctl_no_slot");
-            return self.request_fails(node, id, "no ovs-vsctl slot", context);
-        }
-        self.pause(node, id, CniStep::Slot, parameters.vsctl_slot_poll, context);
-    }
-
-    pub(super) fn vsctl_ran(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        self.enter(node, id, CniStep::Database);
-        let demand = self.parameters.ovsdb_cpu;
-        let wait = self.daemon_wait(node, DaemonStep::Request(id));
-        self.capped(CoreId::Switch(node), node, demand, wait, context);
-    }
-
-    /// A read is done; a write is in the database, and waits for ovs-vswitchd.
-    pub(super) fn database_answered(
-        &mut self,
-        node: NodeIndex,
-        id: IpamCallId,
-        context: &mut Context<'_>,
-    ) {
-        let request = self.request(node, id);
-        let (op, name, container) = (
-            request.ops()[request.op],
-            request.name,
-            request.call.container,
-        );
-        match op {
-            Op::AddPort => self.interface_added(node, name, container, context),
-            Op::DeletePort => self.interface_removed(node, name, container, context),
-            Op::Police => {}
-            _ => return self.vsctl_ends(node, id, context),
-        }
-        self.enter(node, id, CniStep::Vswitchd);
-        let wait = self.daemon_wait(node, DaemonStep::Request(id));
-        self.reconfigure(node, wait, context);
-    }
-
-    pub(super) fn vsctl_ends(
-        &mut self,
-        node: NodeIndex,
-        id: IpamCallId,
-        context: &mut Context<'_>,
-    ) {
-        self.totals.add("vsctl_processes");
-        self.daemon(node).slots -= 1;
-        self.op_done(node, id, context);
-    }
-
-    pub(super) fn probe_first(
-        &mut self,
-        node: NodeIndex,
-        id: IpamCallId,
-        context: &mut Context<'_>,
-    ) {
-        self.request(node, id).tries = 0;
-        self.probe(node, id, context);
-    }
-
-    /// One probe of the gateway: answered at once if the flows exist.
-    pub(super) fn probe(&mut self, node: NodeIndex, id: IpamCallId, context: &mut Context<'_>) {
-        let parameters = Rc::clone(&self.parameters);
-        let request = self.request(node, id);
-        let (name, tries) = (request.name, request.tries);
-        request.tries += 1;
-        if tries < parameters.ping_count {
-            self.totals.add("gateway_probes");
-        }
-        if self.daemon(node).switch.is_ready(name) {
-            self.totals.add("gateway_answers");
-            self.op_done(node, id, context);
-        } else if tries < parameters.ping_count {
-            self.pause(node, id, CniStep::Probe, parameters.ping_interval, context);
-        } else {
-            self.totals.add("gateway_timeouts");
-            if parameters.ping_error {
-                self.request_fails(node, id, "gateway is not reachable", context);
-            } else {
-                self.op_done(node, id, context);
+    async fn slot(&self, port: &Port) -> Result<Slot, &'static str> {
+        let parameters = &self.env().parameters;
+        let since = port.now();
+        let slots = &self.daemon.slots;
+        while slots.get() >= parameters.vsctl_slots {
+            if port.now().saturating_since(since) >= parameters.vsctl_slot_wait {
+                self.env().count("vsctl_no_slot");
+                return Err("no ovs-vsctl slot");
             }
+            port.sleep(parameters.vsctl_slot_poll).await;
         }
+        slots.set(slots.get() + 1);
+        assert!(slots.get() <= parameters.vsctl_slots);
+        Ok(Slot(self.daemon.clone()))
+    }
+
+    /// Probes the gateway: a probe is answered at once if the flows exist.
+    async fn ping_gateway(&self, port: &Port) -> Result<(), &'static str> {
+        let parameters = &self.env().parameters;
+        for _ in 0..parameters.ping_count {
+            self.env().count("gateway_probes");
+            if self.host.switch().is_ready(self.name) {
+                self.env().count("gateway_answers");
+                return Ok(());
+            }
+            port.sleep(parameters.ping_interval).await;
+        }
+        // The answer to the last probe may still come.
+        if self.host.switch().is_ready(self.name) {
+            self.env().count("gateway_answers");
+            return Ok(());
+        }
+        self.env().count("gateway_timeouts");
+        if parameters.ping_error {
+            return Err("gateway is not reachable");
+        }
+        Ok(())
     }
 }
