@@ -32,10 +32,6 @@ use self::plugins::{Network, Plugins};
 
 /// The node side of the cluster, by machine.
 #[derive(Default)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the table is what the type is named after"
-)]
 pub struct Nodes {
     nodes: Vec<Node>,
     network: Network,
@@ -314,7 +310,7 @@ impl Node {
                 kubelet.errand(errand, &mut desk, context);
             }
             Next::Changed(pod) => self.kubelet.containers_changed(pod),
-            Next::Cri(request) => runtime.ask(request, desk, context),
+            Next::Cri(request) => runtime.ask(&request, desk, context),
             Next::Network { call, result } => runtime.network_done(call, result, desk, context),
             Next::Execute {
                 process,

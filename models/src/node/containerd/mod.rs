@@ -60,12 +60,12 @@ impl Runtime {
     }
 
     /// Makes a CRI call.
-    pub(crate) fn ask(&mut self, request: CriRequest, desk: &mut Desk, context: &mut Context<'_>) {
+    pub(crate) fn ask(&mut self, request: &CriRequest, desk: &mut Desk, context: &mut Context<'_>) {
         let nothing = Duration::ZERO;
         let (kind, container, grace) = match request.verb {
             CriVerb::Run { ref pod, attempt } => {
                 let pod = Rc::clone(pod);
-                return self.run_pod_sandbox(pod, attempt, &request, desk, context);
+                return self.run_pod_sandbox(pod, attempt, request, desk, context);
             }
             CriVerb::Create(container) => (CriKind::Create, container, nothing),
             CriVerb::Start(container) => (CriKind::Start, container, nothing),

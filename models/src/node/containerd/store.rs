@@ -111,6 +111,7 @@ impl Runtime {
     }
 
     /// Makes a namespace for a sandbox.
+    #[expect(clippy::unused_self, reason = "a namespace is made by its runtime")]
     pub(super) fn make_netns(
         &mut self,
         container: ContainerId,

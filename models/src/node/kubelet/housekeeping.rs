@@ -33,7 +33,7 @@ impl Kubelet {
         let life = self.life;
         let since = context.now().saturating_since(self.ticks_from);
         let since_last = since.as_nanos() as u64 % period.as_nanos() as u64;
-        let delay = period - Duration::from_nanos(since_last);
+        let delay = period.saturating_sub(Duration::from_nanos(since_last));
         desk.later(delay, NodeEvent::Housekeeping { life }, context);
     }
 

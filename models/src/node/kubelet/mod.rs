@@ -205,10 +205,10 @@ impl Kubelet {
         context: &mut Context<'_>,
     ) {
         match token {
-            NodeToken::Worker { pod, ticket } => {
-                if self.workers.get(&pod).is_some_and(|w| w.ticket == ticket) {
-                    self.worker_resume(pod, signal, desk, context);
-                }
+            NodeToken::Worker { pod, ticket }
+                if self.workers.get(&pod).is_some_and(|w| w.ticket == ticket) =>
+            {
+                self.worker_resume(pod, signal, desk, context);
             }
             NodeToken::Status { ticket } if self.status.ticket == ticket => {
                 self.status_resume(signal, desk, context);

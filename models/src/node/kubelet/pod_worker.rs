@@ -231,10 +231,10 @@ impl Kubelet {
             (Step::Sandbox, Signal::Cri(result)) => self.sandbox_made(pod, result, desk, context),
             (Step::Pull(container), _) => self.create_container(pod, container, desk, context),
             (Step::Create, Signal::Cri(result)) => {
-                self.container_created(pod, result, desk, context)
+                self.container_created(pod, result, desk, context);
             }
             (Step::Start, Signal::Cri(result)) => {
-                self.container_started(pod, result, desk, context)
+                self.container_started(pod, result, desk, context);
             }
             (Step::StopContainer, Signal::Cri(result)) => {
                 self.container_stopped(pod, result, desk, context);

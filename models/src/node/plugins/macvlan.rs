@@ -115,7 +115,7 @@ impl Plugins {
         match (&state.step, state.execution.verb) {
             (Step::Exec, Verb::Add) => self.macvlan_make_link(process, desk, context),
             (Step::Exec, Verb::Del) => {
-                self.macvlan_ipam(process, Verb::Del, Step::Ipam, desk, context)
+                self.macvlan_ipam(process, Verb::Del, Step::Ipam, desk, context);
             }
             (Step::Dad(addresses), _) => {
                 let addresses = addresses.clone();

@@ -175,6 +175,7 @@ impl Plugins {
         self.chained.clear();
     }
 
+    #[expect(clippy::unused_self, reason = "said of a process of this machine")]
     fn observe_add_ended(
         &self,
         execution: &Execution,
