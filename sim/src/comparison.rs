@@ -1,5 +1,5 @@
-//! A comparison: every cell of the allocators asked for, under every profile, on the same seeds. What
-//! it shows is decided in `drydock-reports`.
+//! A comparison: every cell of the allocators asked for, under every profile, on the same seeds.
+//! What it shows is decided in `drydock-reports`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

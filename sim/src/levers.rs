@@ -1,5 +1,5 @@
-//! The inferred constants of a world and the ends of their plausible ranges: what can be moved to see
-//! what a cell hangs on. It moves nothing.
+//! The inferred constants of a world and the ends of their plausible ranges: what can be moved to
+//! see what a cell hangs on. It moves nothing.
 
 use drydock_models::parameters::{Entry, Kind, ParameterError, text_of};
 

@@ -1,5 +1,6 @@
 //! The madsim runtime of a run: a fresh thread, seeded sources of time and hash keys, and the hosts
-//! that carry tasks. Nothing outside this file, `clock` and `tasks` names madsim; events never pass by it.
+//! that carry tasks. Nothing outside this file, `clock` and `tasks` names madsim; events never pass
+//! by it.
 
 use std::{
     future::Future,

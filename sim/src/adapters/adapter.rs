@@ -1,6 +1,6 @@
-//! What an allocator is to the testbed: how it is set up in a cluster, what storms strike in it, and
-//! what it is held to. One file beside this one for each; what none of them says is what holds for a
-//! modelled peer.
+//! What an allocator is to the testbed: how it is set up in a cluster, what storms strike in it,
+//! and what it is held to. One file beside this one for each; what none of them says is what holds
+//! for a modelled peer.
 
 use drydock_engine::Tasks;
 use drydock_models::ipam::Ipam;

@@ -1,5 +1,5 @@
-//! The storm of a seed as it strikes a subject: the drawn plan, with the faults of Berth's own things
-//! where it has them, fitted to its processes. It draws nothing itself and injects nothing.
+//! The storm of a seed as it strikes a subject: the drawn plan, with the faults of Berth's own
+//! things where it has them, fitted to its processes. It draws nothing itself and injects nothing.
 
 use drydock_engine::Streams;
 use drydock_traces::plan::Plan;

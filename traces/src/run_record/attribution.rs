@@ -1,4 +1,5 @@
-//! Where the time of a Pod's start went, second by second. Data only: who measures is the simulator.
+//! Where the time of a Pod's start went, second by second. Data only: who measures is the
+//! simulator.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What is out of order beside an agent: its journal's file, its view of the namespaces, the spool,
-//! the runtime's list. Here is what each trouble does to an answer about paths and sandboxes, and in
-//! `disk` what it does to a file; when it begins and ends is the fault plan's, and what Berth makes
-//! of it is Berth's.
+//! the runtime's list. Here is what each trouble does to an answer about paths and sandboxes, and
+//! in `disk` what it does to a file; when it begins and ends is the fault plan's, and what Berth
+//! makes of it is Berth's.
 
 use std::time::Duration;
 
