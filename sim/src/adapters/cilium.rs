@@ -1,5 +1,5 @@
 //! Cilium among the allocators: how it is set up, and what storms strike in it. The mechanism is
-//! the the model's.
+//! the model's.
 
 use drydock_engine::Tasks;
 use drydock_models::peers::cilium::Cilium;
