@@ -4,6 +4,7 @@
 
 mod burial;
 mod explain;
+mod finding;
 mod findings;
 mod holders;
 mod parts;
@@ -14,7 +15,8 @@ use std::collections::BTreeMap;
 
 pub use burial::{BurialPlan, BurialRefusal, plan_burial};
 pub use explain::{Asked, Explanation, Judgement, explain};
-pub use findings::{Finding, FindingKind, findings};
+pub use finding::{Finding, FindingKind};
+pub use findings::findings;
 pub use holders::{HolderRow, holders};
 pub use pools::{PoolRow, pools};
 pub use release::{ReleasePlan, ReleaseRefusal, plan_release};

@@ -1,6 +1,7 @@
 //! What agents have lost of what they depend on, as their objects state it, and what gives it back.
 
-use super::{Finding, FindingKind, Snapshot};
+use super::Snapshot;
+use super::finding::{Finding, FindingKind};
 use crate::core::objects::{BerthNode, EpochState};
 
 /// What a live machine's agent states as lost: reason and message.

@@ -18,7 +18,8 @@
 //!   ([`databases`]).
 //! - [`switch`], [`chassis`]: ovs-vswitchd and ovn-controller of a node.
 //! - [`plugin`], [`server`], [`wiring`]: CNI ADD and DEL, from the binaries over the daemon's
-//!   server to the data plane (pkg/daemon/handler.go, ovs_linux.go); [`daemon`]: its background load.
+//!   server to the data plane (pkg/daemon/handler.go, ovs_linux.go); [`daemon`]: its background
+//!   load.
 //!
 //! A CPU limit of one core (controller, daemon with its children, ovs-ovn; dist/images/install.sh)
 //! is one job at a time on the machine's cores, first come first served. Databases, ovn-northd

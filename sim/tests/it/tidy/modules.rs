@@ -24,6 +24,8 @@ pub struct Modules {
     by_path: BTreeMap<ModulePath, Module>,
     /// Modules within a file, without a file of their own.
     inline: BTreeSet<ModulePath>,
+    /// Files of modules that only tests have, and the folders below them: path from the root.
+    of_tests: BTreeSet<String>,
 }
 
 /// What a name in a module stands for, if it is imported there.
@@ -39,6 +41,7 @@ impl Modules {
         let mut modules = Self {
             by_path: BTreeMap::new(),
             inline: BTreeSet::new(),
+            of_tests: BTreeSet::new(),
         };
         modules.read(workspace, &workspace.join(root), Vec::new());
         modules
@@ -72,10 +75,12 @@ impl Modules {
             let syn::Item::Mod(module) = item else {
                 continue;
             };
+            let name = module.ident.to_string();
             if is_of_tests(&module.attrs) {
+                let beside = children.strip_prefix(workspace).unwrap().join(&name);
+                self.of_tests.insert(beside.display().to_string());
                 continue;
             }
-            let name = module.ident.to_string();
             let mut below = path.to_vec();
             below.push(name.clone());
             if let Some((_, items)) = &module.content {
@@ -92,6 +97,14 @@ impl Modules {
             };
             self.read(workspace, &file, below);
         }
+    }
+
+    /// Whether the file is, or stands below, a module that only tests have.
+    pub fn is_of_tests(&self, file: &str) -> bool {
+        self.of_tests.iter().any(|module| {
+            let rest = file.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        })
     }
 
     /// Every file, sorted by module.
