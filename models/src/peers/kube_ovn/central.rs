@@ -134,7 +134,7 @@ impl Central {
             sender: port.id,
             answer: answer.clone(),
         });
-        self.wake(self.nb.get(), port);
+        wake(self.nb.get(), port);
         let committed = loop {
             match answer.get() {
                 Some(committed) => break committed,
@@ -152,16 +152,10 @@ impl Central {
         self.wake_northd(port);
     }
 
-    fn wake(&self, process: Option<ProcessId>, port: &Port) {
-        if let Some(process) = process {
-            port.wake(process);
-        }
-    }
-
     /// Something that ovn-northd computes from has changed.
     fn wake_northd(&self, port: &Port) {
         self.dirty.set(true);
-        self.wake(self.northd.get(), port);
+        wake(self.northd.get(), port);
     }
 
     /// CPU that nobody waits for.
@@ -349,5 +343,12 @@ impl Central {
         if roles.northd != before.northd {
             port.spawn(self.process(roles.northd, Self::run_northd));
         }
+    }
+}
+
+/// Wakes a process of the leader, if there is one.
+fn wake(process: Option<ProcessId>, port: &Port) {
+    if let Some(process) = process {
+        port.wake(process);
     }
 }

@@ -123,9 +123,10 @@ pub fn allocated(pools: &[AddressPool], api: &ApiServers) -> Vec<Allocated> {
                 let addresses = pool.addresses(base + u64::from(ordinal)).into_iter();
                 // No ADD is answered so: an agent that lost its journal took it for answered.
                 let is_guess = held.state == HolderState::Bound && held.container.is_empty();
-                let holder = match is_guess {
-                    true => AllocatedTo::PodToItsEnd(pod),
-                    false => AllocatedTo::Pod(pod),
+                let holder = if is_guess {
+                    AllocatedTo::PodToItsEnd(pod)
+                } else {
+                    AllocatedTo::Pod(pod)
                 };
                 allocated.extend(addresses.map(|address| Allocated {
                     address,
