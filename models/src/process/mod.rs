@@ -2,11 +2,13 @@
 //! models write by hand. It knows no peer. Its owner polls it, from events of the queue alone:
 //! there is no executor, no task, no waker and no clock in here.
 //!
-//! A process waits for CPU, an API call, a time or another process; what it changes in passing
-//! (its stage, its exit, a child) takes effect in order, before that wait begins. Dropping a
-//! process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of
-//! the apiserver goes on there.
+//! A process waits for CPU, an API call, a watch, a time or another process; what it changes in
+//! passing (its stage, its exit, a child) takes effect in order, before that wait begins. Dropping
+//! a process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of
+//! the apiserver goes on there, unless a guard cancels it ([`guards`]). [`Port::within`] does the
+//! same to a part of a process: what that part waits for is given up, a call is canceled.
 
+mod guards;
 pub(crate) mod queueing;
 
 use std::cell::{Cell, RefCell};
@@ -22,10 +24,10 @@ use drydock_engine::time::SimInstant;
 use crate::cni::{IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::context::Context;
 use crate::event::CpuToken;
-use crate::ids::{ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
+use crate::ids::{CallId, ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
 use crate::request::{
-    Answer, ApiError, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
+    Answer, ApiError, Change, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };
 
 /// One process (or one request inside an agent), never used twice.
@@ -61,6 +63,12 @@ impl CallError {
 enum Wait {
     Cpu(Duration),
     Call(ClientId, Request),
+    /// Over as soon as the call is made.
+    Send(ClientId, Request),
+    /// The answer of what was sent.
+    Answer,
+    /// Over as soon as the watch is open, which is this process' own.
+    Follow(ClientId, WatchTarget),
     Until(SimInstant),
     /// Its turn under the kernel's lock around namespaces and links, held for so long.
     NetworkLock(Duration),
@@ -73,6 +81,7 @@ enum Wait {
 #[derive(Debug)]
 enum Reply {
     Go,
+    Sent(CallId, SimInstant),
     Api(Response),
     Opened(WatchId),
     Deadline,
@@ -86,6 +95,7 @@ enum Effect {
     Post(ClientId, Request),
     Exit(IpamCallId, IpamAnswer),
     Deadline(SimInstant),
+    Alarm(SimInstant, u32),
     Spawn(ProcessId, NewProcess),
     LinkDown(NetnsId),
     Watch(NewWatch),
@@ -98,6 +108,14 @@ struct NewWatch {
     from: ResourceVersion,
     owner: WatchOwner,
     opened: Rc<Cell<Option<WatchId>>>,
+}
+
+/// What a guard gives back as it is dropped.
+#[derive(Clone, Copy, Debug)]
+enum Released {
+    Process(ProcessId),
+    Call(ProcessId, CallId),
+    Client(ClientId),
 }
 
 /// A process to start.
@@ -117,13 +135,17 @@ struct Shared {
     now: Rc<Cell<SimInstant>>,
     next: Rc<Cell<u32>>,
     wakes: Rc<RefCell<VecDeque<ProcessId>>>,
-    kills: Rc<RefCell<VecDeque<ProcessId>>>,
+    released: Rc<RefCell<VecDeque<Released>>>,
 }
 
 impl Shared {
     fn next_id(&self) -> ProcessId {
         self.next.set(self.next.get() + 1);
         ProcessId(self.next.get())
+    }
+
+    fn release(&self, released: Released) {
+        self.released.borrow_mut().push_back(released);
     }
 }
 
@@ -133,6 +155,13 @@ struct State {
     reply: Option<Reply>,
     effects: VecDeque<Effect>,
     late: bool,
+    /// Alarms that are set, and whether they rang.
+    alarms: Vec<(u32, bool)>,
+    alarms_set: u32,
+    /// Of its watch, not yet read.
+    changes: VecDeque<Change>,
+    /// Whether etcd has the write that it waits for; of this very event.
+    committing: bool,
 }
 
 /// The process' side: how it acts and waits.
@@ -156,6 +185,11 @@ impl Port {
         if !demand.is_zero() {
             self.wait(Wait::Cpu(demand)).await;
         }
+    }
+
+    /// Takes its turn on a core, be the demand nothing.
+    pub(crate) async fn turn(&self, demand: Duration) {
+        self.wait(Wait::Cpu(demand)).await;
     }
 
     /// Sleeps.
@@ -221,6 +255,22 @@ impl Port {
         }
     }
 
+    /// Opens the watch of this process, in place of any that it had.
+    pub(crate) async fn follow(&self, client: ClientId, target: WatchTarget) {
+        self.wait(Wait::Follow(client, target)).await;
+    }
+
+    /// The next change that its watch brings.
+    pub(crate) async fn change(&self) -> Change {
+        loop {
+            let change = self.state.borrow_mut().changes.pop_front();
+            match change {
+                Some(change) => return change,
+                None => self.park().await,
+            }
+        }
+    }
+
     /// Its own client, for the processes and watches that share it.
     pub(crate) fn client(&self) -> ClientId {
         self.client.expect("a process that calls has a client")
@@ -274,7 +324,7 @@ impl Port {
 
     /// Ends another process where it stands.
     pub(crate) fn kill(&self, process: ProcessId) {
-        self.shared.kills.borrow_mut().push_back(process);
+        self.shared.release(Released::Process(process));
     }
 
     /// Deletes the interface in a namespace of its machine.
@@ -323,6 +373,17 @@ struct Process {
     script: Script,
     ticket: u32,
     waits: Waits,
+    flight: Option<Flight>,
+    /// What was sent is answered, and nobody has waited for it yet.
+    early: Option<Response>,
+    watch: Option<WatchId>,
+}
+
+/// A call under way, and the ticket of its answer.
+#[derive(Clone, Copy)]
+struct Flight {
+    call: CallId,
+    ticket: u32,
 }
 
 /// The kind of wait that a process is in.
@@ -330,6 +391,7 @@ struct Process {
 enum Waits {
     Nothing,
     Call,
+    Answer,
     Park,
     Other,
 }
@@ -339,11 +401,13 @@ pub(crate) struct Processes {
     shared: Shared,
     table: BTreeMap<ProcessId, Process>,
     by_call: BTreeMap<IpamCallId, ProcessId>,
-    ready: VecDeque<(ProcessId, Reply)>,
+    ready: VecDeque<(ProcessId, Option<Reply>)>,
 }
 
 /// Ticket of a process' deadline.
 const DEADLINE: u32 = u32::MAX;
+/// Marks the ticket of an alarm.
+const ALARM: u32 = 1 << 31;
 
 impl Processes {
     /// None yet.
@@ -353,12 +417,17 @@ impl Processes {
                 now: Rc::new(Cell::new(SimInstant::ZERO)),
                 next: Rc::new(Cell::new(0)),
                 wakes: Rc::default(),
-                kills: Rc::default(),
+                released: Rc::default(),
             },
             table: BTreeMap::new(),
             by_call: BTreeMap::new(),
             ready: VecDeque::new(),
         }
+    }
+
+    /// Executions that have not answered.
+    pub(crate) fn executions(&self) -> usize {
+        self.by_call.len()
     }
 
     /// Starts a process and runs it to its first wait.
@@ -417,7 +486,17 @@ impl Processes {
         if ticket == DEADLINE {
             process.state.borrow_mut().late = true;
             if process.waits == Waits::Call {
+                process.flight = None;
                 self.reply(id, Reply::Deadline, context);
+            }
+        } else if ticket >= ALARM {
+            let mut state = process.state.borrow_mut();
+            let set = state.alarms.iter_mut().find(|(set, _)| *set == ticket);
+            if let Some((_, rang)) = set {
+                *rang = true;
+                drop(state);
+                self.ready.push_back((id, None));
+                self.settle(context);
             }
         } else if ticket == process.ticket {
             let reply = if process.waits == Waits::Park {
@@ -432,12 +511,36 @@ impl Processes {
     /// A call of a process ended.
     pub(crate) fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
         let (id, ticket) = (ProcessId((token >> 32) as u32), token as u32);
-        let current = self
-            .table
-            .get(&id)
-            .is_some_and(|process| process.ticket == ticket && process.waits == Waits::Call);
-        if current {
-            self.reply(id, Reply::Api(response), context);
+        let Some(process) = self.table.get_mut(&id) else {
+            return;
+        };
+        if process
+            .flight
+            .take_if(|flight| flight.ticket == ticket)
+            .is_none()
+        {
+            return;
+        }
+        match process.waits {
+            Waits::Call | Waits::Answer => self.reply(id, Reply::Api(response), context),
+            _ => process.early = Some(response),
+        }
+    }
+
+    /// The watch of a process brought a change.
+    pub(crate) fn told(
+        &mut self,
+        token: u64,
+        watch: WatchId,
+        change: Change,
+        context: &mut Context<'_>,
+    ) {
+        let id = ProcessId((token >> 32) as u32);
+        let current = self.table.get_mut(&id).filter(|p| p.watch == Some(watch));
+        if let Some(process) = current {
+            process.state.borrow_mut().changes.push_back(change);
+            self.wake(id);
+            self.settle(context);
         }
     }
 
@@ -445,21 +548,17 @@ impl Processes {
     pub(crate) fn settle(&mut self, context: &mut Context<'_>) {
         self.shared.now.set(context.now());
         loop {
-            let killed = self.shared.kills.borrow_mut().pop_front();
-            if let Some(id) = killed {
-                self.end(id, context);
-                continue;
-            }
+            self.give_back(context);
             let woken = self.shared.wakes.borrow_mut().pop_front();
             if let Some(id) = woken {
                 let parked = self.table.get_mut(&id).filter(|p| p.waits == Waits::Park);
                 if let Some(process) = parked {
                     process.waits = Waits::Nothing;
                     process.ticket += 1;
-                    self.ready.push_back((id, Reply::Go));
+                    self.ready.push_back((id, Some(Reply::Go)));
                 }
             } else if let Some((id, reply)) = self.ready.pop_front() {
-                self.run(id, Some(reply), context);
+                self.run(id, reply, context);
             } else {
                 return;
             }
@@ -473,14 +572,14 @@ impl Processes {
 
     /// Ends a process where it stands, at the next [`Processes::settle`] and before any is woken.
     pub(crate) fn kill(&mut self, id: ProcessId) {
-        self.shared.kills.borrow_mut().push_back(id);
+        self.shared.release(Released::Process(id));
     }
 
     fn reply(&mut self, id: ProcessId, reply: Reply, context: &mut Context<'_>) {
         if let Some(process) = self.table.get_mut(&id) {
             process.waits = Waits::Nothing;
             process.ticket += 1;
-            self.ready.push_back((id, reply));
+            self.ready.push_back((id, Some(reply)));
             self.settle(context);
         }
     }
@@ -503,59 +602,66 @@ impl Processes {
             script: (new.script)(port),
             ticket: 0,
             waits: Waits::Nothing,
+            flight: None,
+            early: None,
+            watch: None,
         };
         self.table.insert(id, process);
         self.run(id, None, context);
     }
 
-    /// Polls a process once, and carries out what it asks for.
-    fn run(&mut self, id: ProcessId, reply: Option<Reply>, context: &mut Context<'_>) {
-        let Some(process) = self.table.get_mut(&id) else {
-            return;
-        };
-        process.state.borrow_mut().reply = reply;
-        let mut task = std::task::Context::from_waker(Waker::noop());
-        let over = process.script.as_mut().poll(&mut task).is_ready();
-        self.carry_out(id, context);
-        if over {
-            return self.end(id, context);
+    /// Lets a process run to its next wait, and carries out what it asks for.
+    fn run(&mut self, id: ProcessId, mut reply: Option<Reply>, context: &mut Context<'_>) {
+        loop {
+            let Some(process) = self.table.get_mut(&id) else {
+                return;
+            };
+            process.look(context);
+            process.state.borrow_mut().reply = reply.take();
+            let mut task = std::task::Context::from_waker(Waker::noop());
+            let over = process.script.as_mut().poll(&mut task).is_ready();
+            self.carry_out(id, context);
+            self.give_back(context);
+            let Some(process) = self.table.get_mut(&id) else {
+                return;
+            };
+            if over {
+                process.give_up(context);
+                return self.end(id, context);
+            }
+            let wait = process.state.borrow_mut().wait.take();
+            let Some(wait) = wait else {
+                assert!(
+                    process.waits != Waits::Nothing,
+                    "a process that is not over waits for something"
+                );
+                return;
+            };
+            process.give_up(context);
+            reply = process.begin(id, wait, context);
+            if reply.is_none() {
+                return;
+            }
         }
-        let Some(process) = self.table.get_mut(&id) else {
-            return;
-        };
-        let wait = process.state.borrow_mut().wait.take();
-        let token = u64::from(id.0) << 32 | u64::from(process.ticket);
-        let node = process.node;
-        process.waits = match wait.expect("a process that is not over waits for something") {
-            Wait::Cpu(demand) => {
-                context.cpu(node, demand, CpuToken::Ipam(token));
-                Waits::Other
-            }
-            Wait::Call(client, request) => {
-                context.call(client, request, ReplyTo::Ipam { token });
-                Waits::Call
-            }
-            Wait::Until(at) => {
-                context.ipam_timer(node, at, token);
-                Waits::Other
-            }
-            Wait::NetworkLock(time) => {
-                let now = context.now();
-                let done = context.core.machine(node).network_lock.submit(now, time);
-                context.ipam_timer(node, done, token);
-                Waits::Other
-            }
-            Wait::Watch(client, target, from, token) => {
-                let watch = context.watch(client, target, from, WatchOwner::Ipam { token });
-                return self.run(id, Some(Reply::Opened(watch)), context);
-            }
-            Wait::Park(limit) => {
-                if let Some(at) = limit {
-                    context.ipam_timer(node, at, token);
+    }
+
+    /// Takes what guards gave back, in order.
+    fn give_back(&mut self, context: &mut Context<'_>) {
+        loop {
+            let released = self.shared.released.borrow_mut().pop_front();
+            match released {
+                None => return,
+                Some(Released::Process(id)) => self.end(id, context),
+                Some(Released::Client(client)) => context.drop_client(client),
+                Some(Released::Call(id, call)) => {
+                    if let Some(process) = self.table.get_mut(&id) {
+                        process.flight = None;
+                        process.early = None;
+                    }
+                    context.cancel(call);
                 }
-                Waits::Park
             }
-        };
+        }
     }
 
     fn carry_out(&mut self, id: ProcessId, context: &mut Context<'_>) {
@@ -585,6 +691,10 @@ impl Processes {
                     let token = u64::from(id.0) << 32 | u64::from(DEADLINE);
                     context.ipam_timer(process.node, at, token);
                 }
+                Effect::Alarm(at, number) => {
+                    let token = u64::from(id.0) << 32 | u64::from(number);
+                    context.ipam_timer(process.node, at, token);
+                }
                 Effect::Spawn(child, new) => self.begin(child, new, context),
                 Effect::LinkDown(netns) => {
                     context.core.change(process.node).link_down(netns);
@@ -597,14 +707,110 @@ impl Processes {
         }
     }
 
-    /// A process is over: what it holds is given back as its script is dropped.
+    /// A process is over: what it holds is given back as its script is dropped, what its guards end
+    /// ends before its own client.
     fn end(&mut self, id: ProcessId, context: &mut Context<'_>) {
         if let Some(process) = self.table.remove(&id) {
-            self.by_call.retain(|_, other| *other != id);
+            if let Some(call) = &process.call
+                && self.by_call.get(&call.id) == Some(&id)
+            {
+                self.by_call.remove(&call.id);
+            }
+            let others = std::mem::take(&mut *self.shared.released.borrow_mut());
+            process.look(context);
             drop(process.script);
+            self.give_back(context);
+            let left = self.shared.released.replace(others);
+            assert!(left.is_empty(), "what a process gave back is taken");
             if let Some(client) = process.client {
                 context.drop_client(client);
             }
         }
+    }
+}
+
+impl Process {
+    /// Looks whether etcd has what the process waits for, before it learns something else.
+    fn look(&self, context: &mut Context<'_>) {
+        let committing = self
+            .flight
+            .is_some_and(|flight| context.api.is_committing(flight.call));
+        self.state.borrow_mut().committing = committing;
+    }
+
+    /// The part that waited was dropped, if any did: what it waits for reaches nobody.
+    fn give_up(&mut self, context: &mut Context<'_>) {
+        if self.waits == Waits::Nothing {
+            return;
+        }
+        self.ticket += 1;
+        if self.waits == Waits::Call
+            && let Some(flight) = self.flight.take()
+        {
+            context.cancel(flight.call);
+        }
+        self.waits = Waits::Nothing;
+    }
+
+    /// Begins a wait; its reply, when it is over at once.
+    fn begin(&mut self, id: ProcessId, wait: Wait, context: &mut Context<'_>) -> Option<Reply> {
+        assert!(self.ticket < ALARM, "a process waits fewer than 2^31 times");
+        let ticket = self.ticket;
+        let token = u64::from(id.0) << 32 | u64::from(ticket);
+        self.waits = match wait {
+            Wait::Cpu(demand) => {
+                context.cpu(self.node, demand, CpuToken::Ipam(token));
+                Waits::Other
+            }
+            Wait::Call(client, request) => {
+                assert!(self.flight.is_none(), "a process makes one call at a time");
+                let call = context.call(client, request, ReplyTo::Ipam { token });
+                self.flight = Some(Flight { call, ticket });
+                Waits::Call
+            }
+            Wait::Send(client, request) => {
+                assert!(self.flight.is_none(), "a process makes one call at a time");
+                let call = context.call(client, request, ReplyTo::Ipam { token });
+                self.flight = Some(Flight { call, ticket });
+                self.ticket += 1;
+                let departs = context.api.departure(call);
+                return Some(Reply::Sent(call, departs.unwrap_or(context.now())));
+            }
+            Wait::Answer => {
+                if let Some(response) = self.early.take() {
+                    return Some(Reply::Api(response));
+                }
+                assert!(self.flight.is_some(), "an answer follows a call");
+                Waits::Answer
+            }
+            Wait::Watch(client, target, from, token) => {
+                let watch = context.watch(client, target, from, WatchOwner::Ipam { token });
+                return Some(Reply::Opened(watch));
+            }
+            Wait::Follow(client, target) => {
+                self.state.borrow_mut().changes.clear();
+                let watch = context.watch(client, target, 0, WatchOwner::Ipam { token });
+                self.watch = Some(watch);
+                return Some(Reply::Go);
+            }
+            Wait::Until(at) => {
+                context.ipam_timer(self.node, at, token);
+                Waits::Other
+            }
+            Wait::NetworkLock(time) => {
+                let now = context.now();
+                let machine = context.core.machine(self.node);
+                let done = machine.network_lock.submit(now, time);
+                context.ipam_timer(self.node, done, token);
+                Waits::Other
+            }
+            Wait::Park(limit) => {
+                if let Some(at) = limit {
+                    context.ipam_timer(self.node, at, token);
+                }
+                Waits::Park
+            }
+        };
+        None
     }
 }

@@ -269,6 +269,11 @@ impl Elector {
         )
     }
 
+    /// Whether a round of renewal is under way.
+    pub fn is_renewing(&self) -> bool {
+        matches!(self.state, State::Renewing(_) | State::RenewAgain)
+    }
+
     /// Whether its release is in flight, which nothing cancels.
     pub fn is_releasing(&self) -> bool {
         matches!(self.state, State::Releasing | State::ReleaseRead)
@@ -300,8 +305,7 @@ impl Elector {
 
     /// The renew deadline of a round passed.
     pub fn limit_passed(&mut self, round: u32, now: SimInstant) -> Reaction {
-        let within = matches!(self.state, State::Renewing(_) | State::RenewAgain);
-        if round != self.round || !within {
+        if round != self.round || !self.is_renewing() {
             return Reaction::default();
         }
         let released = self.release(now);

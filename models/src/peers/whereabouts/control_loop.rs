@@ -7,163 +7,128 @@
 //!
 //! Source: v0.6.2 pkg/controlloop/pod.go:44-276, cmd/controlloop/controlloop.go:46-153.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::context::Context;
-use crate::ids::{ClientId, NodeIndex, WatchId};
+use crate::ids::{ClientId, NodeIndex};
 use crate::objects::Pod;
-use crate::request::{Change, ClientClass, ClientSpec, Custom, WatchOwner, WatchTarget};
+use crate::process::{NewProcess, Port, ProcessId};
+use crate::request::{Change, ClientClass, Custom, WatchTarget};
 
+use super::Env;
 use super::pool_object::{self, POOL};
-use super::{Token, Whereabouts};
 
-/// What a continuation of a control loop means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
-    Pods,
-    Pools,
+/// What its informers hold, and its queue.
+#[derive(Default)]
+struct View {
+    pools: BTreeMap<Rc<str>, Rc<Custom>>,
+    gone: VecDeque<Rc<Pod>>,
 }
 
-impl Wait {
-    pub(super) fn pack(self) -> u32 {
-        self as u32
-    }
-
-    pub(super) fn unpack(detail: u32) -> Wait {
-        if detail == Wait::Pods as u32 {
-            Wait::Pods
-        } else {
-            Wait::Pools
-        }
-    }
-}
-
-/// One process.
-#[derive(Debug)]
-pub(super) struct ControlLoop {
-    client: ClientId,
-    pods: Option<WatchId>,
-    pools: Option<WatchId>,
-    cache: BTreeMap<Rc<str>, Rc<Custom>>,
-    /// Its worker waits for a lease that it never asks for.
-    blocked: bool,
-}
-
-#[cfg(test)]
-impl ControlLoop {
-    pub(super) fn pods_watch(&self) -> WatchId {
-        self.pods.expect("a control loop that runs watches Pods")
-    }
-}
-
-impl Whereabouts {
-    pub(super) fn loop_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let parameters = &self.parameters;
-        let client = context.client(ClientSpec {
-            node,
-            class: ClientClass::IpamController,
-            limiter: Some((parameters.qps.milli_per_s, parameters.burst)),
-            timeout: None,
-            fresh_connection: true,
-        });
-        let fresh = ControlLoop {
-            client,
-            pods: None,
-            pools: None,
-            cache: BTreeMap::new(),
-            blocked: false,
-        };
-        self.loops.insert(node, fresh);
-        self.loop_woken(node, Wait::Pods, context);
-        self.loop_woken(node, Wait::Pools, context);
-    }
-
-    pub(super) fn loop_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        if let Some(dead) = self.loops.remove(&node) {
-            context.drop_client(dead.client);
-        }
-    }
-
-    /// Opens a watch, at the start or after it was closed.
-    pub(super) fn loop_woken(&mut self, node: NodeIndex, wait: Wait, context: &mut Context<'_>) {
-        let Some(client) = self.loops.get(&node).map(|this| this.client) else {
-            return;
-        };
-        let target = match wait {
-            Wait::Pods => WatchTarget::Pods {
-                node_name: Some(context.core.machine(node).node_name.clone()),
-            },
-            Wait::Pools => WatchTarget::Customs {
-                kind: POOL,
-                selectors: Vec::new(),
-                name: None,
-            },
-        };
-        let token = Token::Loop(node, wait).pack();
-        let watch = context.watch(client, target, 0, WatchOwner::Ipam { token });
-        if let Some(this) = self.loops.get_mut(&node) {
-            match wait {
-                Wait::Pods => this.pods = Some(watch),
-                Wait::Pools => this.pools = Some(watch),
-            }
-        }
-    }
-
-    pub(super) fn loop_told(
-        &mut self,
-        node: NodeIndex,
-        wait: Wait,
-        watch: WatchId,
-        change: Change,
-        context: &mut Context<'_>,
-    ) {
-        let Some(this) = self.loops.get_mut(&node) else {
-            return;
-        };
-        let current = match wait {
-            Wait::Pods => this.pods,
-            Wait::Pools => this.pools,
-        };
-        if current.is_some_and(|current| current != watch) {
-            return;
-        }
-        match change {
-            Change::PodGone(pod) => self.loop_pod_gone(node, &pod),
-            Change::Custom(pool) => {
-                this.cache.insert(pool.name.clone(), pool.clone());
-                self.saw(&pool);
-            }
-            Change::CustomGone(pool) => {
-                this.cache.remove(&pool.name);
-            }
-            Change::Closed(_) => {
-                let again = context.core.parameters.client.reflector_backoff.min;
-                let at = context.now() + again;
-                context.ipam_timer(node, at, Token::Loop(node, wait).pack());
-            }
-            Change::Pod(_) | Change::Bookmark(_) => {}
-        }
-    }
-
-    fn loop_pod_gone(&mut self, node: NodeIndex, pod: &Pod) {
-        if self.parameters.default_network {
-            self.counters.loop_pods_skipped += 1;
-            return;
-        }
-        let Some(this) = self.loops.get_mut(&node) else {
-            return;
-        };
+impl View {
+    /// Whether a pool has an entry of a Pod.
+    fn holds(&self, pod: &Pod) -> bool {
         let name = format!("{}/{}", pod.namespace, pod.name);
-        let stale = !this.blocked
-            && this.cache.values().any(|pool| {
-                pool_object::read(&pool.body)
-                    .iter()
-                    .any(|allocation| allocation.pod == name)
-            });
-        if stale {
-            this.blocked = true;
-            self.counters.loops_blocked += 1;
+        self.pools.values().any(|pool| {
+            pool_object::read(&pool.body)
+                .iter()
+                .any(|allocation| allocation.pod == name)
+        })
+    }
+}
+
+/// The process on a machine.
+pub(super) fn control_loop(env: &Rc<Env>, node: NodeIndex, node_name: Rc<str>) -> NewProcess {
+    let env = env.clone();
+    NewProcess {
+        node,
+        call: None,
+        client: Some(env.client(node, ClientClass::IpamController)),
+        script: Box::new(move |port| Box::pin(run(port, env, node, node_name))),
+    }
+}
+
+/// Its one worker, for ever.
+async fn run(port: Port, env: Rc<Env>, node: NodeIndex, node_name: Rc<str>) {
+    let view: Rc<RefCell<View>> = Rc::default();
+    let pods = WatchTarget::Pods {
+        node_name: Some(node_name),
+    };
+    let pools = WatchTarget::Customs {
+        kind: POOL,
+        selectors: Vec::new(),
+        name: None,
+    };
+    for target in [pods, pools] {
+        let informer = Informer {
+            env: env.clone(),
+            view: view.clone(),
+            client: port.client(),
+            worker: port.id,
+        };
+        port.spawn(NewProcess {
+            node,
+            call: None,
+            client: None,
+            script: Box::new(move |port| Box::pin(informer.run(port, target))),
+        });
+    }
+    loop {
+        let pod = view.borrow_mut().gone.pop_front();
+        let Some(pod) = pod else {
+            port.park().await;
+            continue;
+        };
+        if env.parameters.default_network {
+            env.count(|counters| counters.loop_pods_skipped += 1);
+        } else if view.borrow().holds(&pod) {
+            break;
+        }
+    }
+    env.count(|counters| counters.loops_blocked += 1);
+    loop {
+        // It waits for a lease that it never asks for.
+        port.park().await;
+    }
+}
+
+/// One of its informers: lists, watches, and begins again.
+struct Informer {
+    env: Rc<Env>,
+    view: Rc<RefCell<View>>,
+    client: ClientId,
+    worker: ProcessId,
+}
+
+impl Informer {
+    async fn run(self, port: Port, target: WatchTarget) {
+        loop {
+            port.follow(self.client, target.clone()).await;
+            self.follow(&port).await;
+            port.sleep(self.env.reflector_backoff).await;
+        }
+    }
+
+    /// Takes what the watch brings until it is closed.
+    async fn follow(&self, port: &Port) {
+        loop {
+            match port.change().await {
+                Change::PodGone(pod) => {
+                    self.view.borrow_mut().gone.push_back(pod);
+                    port.wake(self.worker);
+                }
+                Change::Custom(pool) => {
+                    self.env.saw(&pool);
+                    let mut view = self.view.borrow_mut();
+                    view.pools.insert(pool.name.clone(), pool);
+                }
+                Change::CustomGone(pool) => {
+                    self.view.borrow_mut().pools.remove(&pool.name);
+                }
+                Change::Closed(_) => return,
+                Change::Pod(_) | Change::Bookmark(_) => {}
+            }
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Whereabouts v0.6.2: an IPAM without a daemon. Every execution asks for one Lease of the whole
 //! cluster, and under it reads and patches one object per range.
 //!
-//! Modelled: the plugin process (its CPU, two clients with limiters and connections of their own);
-//! leader election as client-go v0.24 does it ([`crate::client_go::leader_election`]) with the
-//! failed release that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free
-//! address, overlap check, JSON patch, reservation, range after range in dual stack; its limits of
-//! 120, 60 and 10 s; a DEL that reports success whatever happened; an ADD that swallows an error of
-//! the PATCH, and is not idempotent; processes that are killed with the Lease in hand; the control
-//! loop that blocks at the first stale allocation ([`control_loop`]); the daily reconciler
-//! ([`reconciler`]). What a request costs is the apiserver's affair.
+//! Modelled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
+//! their own); leader election as client-go v0.24 does it ([`election`]) with the failed release
+//! that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free address, overlap
+//! check, JSON patch, reservation, range after range in dual stack; its limits of 120, 60 and 10 s;
+//! a DEL that reports success whatever happened; an ADD that swallows an error of the PATCH, and is
+//! not idempotent; processes that are killed with the Lease in hand; the control loop that blocks
+//! at the first stale allocation ([`control_loop`]); the daily reconciler ([`reconciler`]). What a
+//! request costs is the apiserver's affair.
 //!
 //! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
 //! slices (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
@@ -28,31 +28,34 @@ pub mod pool_object;
 
 mod control_loop;
 mod counters;
+mod election;
+mod execution;
 mod parameters;
-mod process;
+mod plugin;
 mod reconciler;
 mod work;
 
+use std::cell::{Ref, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::apiserver::ApiServers;
+use crate::client_go::leader_election::{Elector, Jitter};
 use crate::cni::{IpamCall, NodeChange};
 use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam};
-use crate::objects::ResourceVersion;
-use crate::parameters::{ParameterError, Table};
-use crate::request::{Change, Custom, Request, Response};
+use crate::parameters::{ClientParameters, ParameterError, Table};
+use crate::process::Processes;
+use crate::request::{Change, ClientClass, ClientSpec, Custom, Request, Response};
 
 pub use self::counters::Counters;
-use self::parameters::WhereaboutsParameters;
 
-use self::control_loop::ControlLoop;
+use self::execution::Execution;
+use self::parameters::WhereaboutsParameters;
 use self::pool_object::{Allocation, POOL, RESERVATION, Sight};
-use self::process::Process;
-use self::reconciler::Reconciler;
 use super::Pool;
 
 /// Addresses of a range that are looked at; nobody runs as many Pods.
@@ -70,50 +73,68 @@ struct Range {
     addresses: Rc<[IpAddr]>,
 }
 
-/// What a continuation is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    /// A plugin process.
-    Process(IpamCallId, process::Wait),
-    /// A control loop.
-    Loop(NodeIndex, control_loop::Wait),
-    /// A reconciler.
-    Reconciler(NodeIndex, u32),
+/// What all processes know.
+struct Env {
+    parameters: WhereaboutsParameters,
+    /// Pause before a watch that was closed is opened again.
+    reflector_backoff: Duration,
+    families: Vec<Rc<[IpAddr]>>,
+    counters: RefCell<Counters>,
+    /// The newest version of each pool that any process has seen; for the counters alone.
+    pools: RefCell<BTreeMap<Rc<str>, Sight>>,
 }
 
-impl Token {
-    /// Bits: 2 of kind, 30 of detail, 32 of who.
-    fn pack(self) -> u64 {
-        let (kind, detail, who) = match self {
-            Token::Process(call, wait) => (0, wait.pack(), call.0),
-            Token::Loop(node, wait) => (1, wait.pack(), node.0),
-            Token::Reconciler(node, epoch) => (2, epoch & 0x3fff_ffff, node.0),
-        };
-        kind << 62 | u64::from(detail) << 32 | u64::from(who)
+impl Env {
+    fn count(&self, add: impl FnOnce(&mut Counters)) {
+        add(&mut self.counters.borrow_mut());
     }
 
-    fn unpack(token: u64) -> Token {
-        let (detail, who) = ((token >> 32) as u32 & 0x3fff_ffff, token as u32);
-        match token >> 62 {
-            0 => Token::Process(IpamCallId(who), process::Wait::unpack(detail)),
-            1 => Token::Loop(NodeIndex(who), control_loop::Wait::unpack(detail)),
-            _ => Token::Reconciler(NodeIndex(who), detail),
+    /// A client of one of its processes.
+    fn client(&self, node: NodeIndex, class: ClientClass) -> ClientSpec {
+        ClientSpec {
+            node,
+            class,
+            limiter: Some((self.parameters.qps.milli_per_s, self.parameters.burst)),
+            timeout: None,
+            fresh_connection: true,
         }
+    }
+
+    /// A version of a pool came by.
+    fn saw(&self, pool: &Custom) {
+        if pool.kind != POOL {
+            return;
+        }
+        let sight = Sight {
+            version: pool.resource_version,
+            body: pool.body.clone(),
+        };
+        let mut pools = self.pools.borrow_mut();
+        match pools.get_mut(&pool.name) {
+            None => {
+                pools.insert(pool.name.clone(), sight);
+            }
+            Some(known) if known.version < sight.version => *known = sight,
+            Some(_) => {}
+        }
+    }
+
+    /// Whether a container has an entry in a pool, as far as anybody has seen.
+    fn is_allocated(&self, container: ContainerId) -> bool {
+        self.pools.borrow().values().any(|sight| {
+            pool_object::read(&sight.body)
+                .iter()
+                .any(|allocation| allocation.container == container)
+        })
     }
 }
 
 /// Whereabouts in the whole cluster.
 pub struct Whereabouts {
-    parameters: WhereaboutsParameters,
-    families: Vec<Rc<[IpAddr]>>,
+    env: Rc<Env>,
     /// Ranges by node, the slices of each; without slices all nodes have the same.
     ranges: BTreeMap<NodeIndex, Vec<Range>>,
-    processes: BTreeMap<IpamCallId, Process>,
-    loops: BTreeMap<NodeIndex, ControlLoop>,
-    reconcilers: BTreeMap<NodeIndex, Reconciler>,
-    counters: Counters,
-    /// The newest version of each pool that any process has seen; for the counters alone.
-    pools: BTreeMap<Rc<str>, Sight>,
+    processes: Processes,
 }
 
 impl Whereabouts {
@@ -126,26 +147,28 @@ impl Whereabouts {
     /// Nothing is stored yet: the first ADD makes the IPPools and the Lease.
     /// Errors: a constant of its own that is missing or unreadable.
     pub fn new(pool: &Pool, table: &Table) -> Result<Self, ParameterError> {
-        Ok(Self {
+        let env = Env {
             parameters: WhereaboutsParameters::read(table)?,
+            reflector_backoff: ClientParameters::read(table)?.reflector_backoff.min,
             families: pool.all(ADDRESSES_MAX).into_iter().map(Rc::from).collect(),
+            counters: RefCell::default(),
+            pools: RefCell::default(),
+        };
+        Ok(Self {
+            env: Rc::new(env),
             ranges: BTreeMap::new(),
-            processes: BTreeMap::new(),
-            loops: BTreeMap::new(),
-            reconcilers: BTreeMap::new(),
-            counters: Counters::default(),
-            pools: BTreeMap::new(),
+            processes: Processes::new(),
         })
     }
 
     /// What happened so far.
-    pub fn totals(&self) -> &Counters {
-        &self.counters
+    pub fn totals(&self) -> Ref<'_, Counters> {
+        self.env.counters.borrow()
     }
 
     /// Plugin processes that run now.
     pub fn process_count(&self) -> usize {
-        self.processes.len()
+        self.processes.executions()
     }
 
     /// The ranges of the configuration as a node's processes see them.
@@ -153,12 +176,12 @@ impl Whereabouts {
         if let Some(ranges) = self.ranges.get(&node) {
             return ranges.clone();
         }
-        let slice = self.parameters.slice_addresses as usize;
+        let slice = self.env.parameters.slice_addresses as usize;
         let ranges: Vec<Range> = if slice == 0 {
-            self.families.iter().map(whole).collect()
+            self.env.families.iter().map(whole).collect()
         } else {
-            // All ranges map to the slice of the first (v0.9.4
-            // pkg/storage/kubernetes/ipam.go:615-619).
+            // All ranges map to the slice of the first
+            // (v0.9.4 pkg/storage/kubernetes/ipam.go:615-619).
             let name = context.core.machines[node.index()].node_name.clone();
             let place = context
                 .core
@@ -166,14 +189,14 @@ impl Whereabouts {
                 .iter()
                 .position(|machine| machine.node_name == name)
                 .unwrap_or_default();
-            let family = &self.families[0];
+            let family = &self.env.families[0];
             let from = (place * slice).min(family.len());
             let to = (from + slice).min(family.len());
             let range = Range {
                 pool: Rc::from(format!("kube-system/{name}-slice")),
                 addresses: Rc::from(&family[from..to]),
             };
-            vec![range; self.families.len()]
+            vec![range; self.env.families.len()]
         };
         self.ranges.insert(node, ranges.clone());
         ranges
@@ -181,31 +204,15 @@ impl Whereabouts {
 
     /// Name of the Lease that a node's processes ask for.
     fn lease_of(&mut self, node: NodeIndex, context: &Context<'_>) -> Rc<str> {
-        if self.parameters.slice_addresses == 0 {
+        if self.env.parameters.slice_addresses == 0 {
             return Rc::from("kube-system/whereabouts");
         }
         self.ranges_of(node, context)[0].pool.clone()
     }
 
-    /// A version of a pool came by.
-    fn saw(&mut self, pool: &Custom) {
-        if pool.kind != POOL {
-            return;
-        }
-        let (version, body): (ResourceVersion, _) = (pool.resource_version, pool.body.clone());
-        let sight = Sight { version, body };
-        let known = self
-            .pools
-            .entry(pool.name.clone())
-            .or_insert_with(|| sight.clone());
-        if known.version < sight.version {
-            *known = sight;
-        }
-    }
-
     fn strand(&mut self, context: &mut Context<'_>) {
-        let count = self.parameters.stranded_addresses;
-        let ranges: Vec<Range> = self.families.iter().map(whole).collect();
+        let count = self.env.parameters.stranded_addresses;
+        let ranges: Vec<Range> = self.env.families.iter().map(whole).collect();
         for range in ranges {
             let count = (count as usize).min(range.addresses.len());
             if count == 0 {
@@ -231,7 +238,7 @@ impl Whereabouts {
     /// walks past both.
     fn records(&self, api: &ApiServers) -> Vec<Allocated> {
         let ranges = self.ranges.values().flatten().cloned();
-        let ranges: BTreeMap<Rc<str>, Range> = (self.families.iter().map(whole).chain(ranges))
+        let ranges: BTreeMap<Rc<str>, Range> = (self.env.families.iter().map(whole).chain(ranges))
             .map(|range| (range.pool.clone(), range))
             .collect();
         let mut records: BTreeMap<IpAddr, AllocatedTo> = BTreeMap::new();
@@ -257,23 +264,28 @@ impl Whereabouts {
         records.into_iter().map(allocated).collect()
     }
 
-    fn machine_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let dead: Vec<IpamCallId> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.call.node == node)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in dead {
-            self.process_killed(id, context);
-        }
-        self.loop_down(node, context);
-        self.reconciler_down(node, context);
+    /// Who asks for the Lease in the name of a call.
+    fn elector(&mut self, call: &IpamCall, context: &Context<'_>) -> Elector {
+        let jitter = if self.env.parameters.unseeded_jitter {
+            Jitter::Unseeded(0)
+        } else {
+            let streams = context.core.streams;
+            let stream = streams.stream("whereabouts", u64::from(call.id.0), "poll");
+            Jitter::Seeded(Box::new(stream))
+        };
+        let identity = format!("{}/{}", call.pod_namespace, call.pod_name);
+        let lease = self.lease_of(call.node, context);
+        let election = self.env.parameters.election();
+        Elector::new(election, lease, identity.into(), jitter)
     }
 
+    /// Starts what runs on every machine: ip-control-loop, and the reconciler inside of it.
     fn machine_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        self.loop_up(node, context);
-        self.reconciler_up(node, context);
+        let node_name = context.core.machine(node).node_name.clone();
+        let process = control_loop::control_loop(&self.env, node, node_name);
+        self.processes.start(process, context);
+        let process = reconciler::reconciler(&self.env, node);
+        self.processes.start(process, context);
     }
 }
 
@@ -306,46 +318,38 @@ impl Ipam for Whereabouts {
     }
 
     fn call(&mut self, call: IpamCall, context: &mut Context<'_>) {
-        self.process_exec(call, context);
+        let ranges = self.ranges_of(call.node, context);
+        let elector = self.elector(&call, context);
+        let spec = self.env.client(call.node, ClientClass::IpamNode);
+        let clients = [context.client(spec), context.client(spec)];
+        let execution = Execution::new(&self.env, call, ranges, clients);
+        let process = plugin::whereabouts(execution, elector);
+        self.processes.execute(process, context);
     }
 
     fn killed(&mut self, _node: NodeIndex, call: IpamCallId, context: &mut Context<'_>) {
-        self.process_killed(call, context);
+        self.processes.killed(call, context);
     }
 
     fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
-        match Token::unpack(token) {
-            Token::Process(call, wait) => self.process_answered(call, wait, response, context),
-            Token::Loop(..) => {}
-            Token::Reconciler(node, epoch) => {
-                self.reconciler_answered(node, epoch, response, context);
-            }
-        }
+        self.processes.response(token, response, context);
     }
 
     fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>) {
-        if let Token::Loop(node, wait) = Token::unpack(token) {
-            self.loop_told(node, wait, watch, change, context);
-        }
+        self.processes.told(token, watch, change, context);
     }
 
     fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
-        match Token::unpack(token) {
-            Token::Process(call, wait) => self.process_woken(call, wait, context),
-            Token::Loop(node, wait) => self.loop_woken(node, wait, context),
-            Token::Reconciler(node, epoch) => self.reconciler_woken(node, epoch, context),
-        }
+        self.processes.resume(token, context);
     }
 
     fn cpu_done(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
-        if let Token::Process(call, wait) = Token::unpack(token) {
-            self.process_woken(call, wait, context);
-        }
+        self.processes.resume(token, context);
     }
 
     fn node_changed(&mut self, node: NodeIndex, change: NodeChange, context: &mut Context<'_>) {
         match change {
-            NodeChange::Down => self.machine_down(node, context),
+            NodeChange::Down => self.processes.kill_node(node, context),
             NodeChange::Up | NodeChange::Joined => self.machine_up(node, context),
             NodeChange::NetnsPresent(_) | NodeChange::NetnsGone(_) => {}
         }
@@ -356,7 +360,7 @@ impl Ipam for Whereabouts {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        self.counters.list()
+        self.env.counters.borrow().list()
     }
 }
 

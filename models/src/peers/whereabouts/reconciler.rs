@@ -9,243 +9,159 @@
 //!
 //! Source: v0.6.2 pkg/reconciler/{ip.go:10-24,iploop.go:50-197,wrappedPod.go:57-83}.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::context::Context;
-use crate::ids::{CallId, ClientId, NodeIndex};
+use drydock_engine::time::SimInstant;
+
+use crate::ids::{ClientId, NodeIndex};
 use crate::objects::{Phase, Pod};
-use crate::request::{
-    Answer, ClientClass, ClientSpec, Consistency, Custom, CustomKind, ReplyTo, Request, Response,
-};
+use crate::process::{CallError, NewProcess, Port};
+use crate::request::{Answer, ClientClass, Consistency, Custom, CustomKind, Request};
 
 use super::pool_object::{self, POOL, RESERVATION, patch};
-use super::{Range, Token, Whereabouts, whole};
+use super::{Env, Range, whole};
 
-/// The timer of the daily start.
-const DAILY: u32 = 0;
-
-/// One node's reconciler.
-#[derive(Debug)]
-pub(super) struct Reconciler {
-    client: ClientId,
-    /// Counts its requests and runs; 0 is the daily timer.
-    epoch: u32,
-    run: Option<Run>,
+/// The job of a node, from its start on.
+pub(super) fn reconciler(env: &Rc<Env>, node: NodeIndex) -> NewProcess {
+    let env = env.clone();
+    NewProcess {
+        node,
+        call: None,
+        client: Some(env.client(node, ClientClass::IpamController)),
+        script: Box::new(move |port| Box::pin(daily(port, env, node))),
+    }
 }
 
-#[derive(Debug)]
-struct Run {
-    /// The timer of its limit has this epoch.
-    limit: u32,
-    call: Option<CallId>,
-    step: Step,
-    pools: Vec<Rc<Custom>>,
-    pods: Vec<Rc<Pod>>,
-    todo: VecDeque<Request>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Pools,
-    Pods,
-    Reservations,
-    Free,
-}
-
-impl Whereabouts {
-    pub(super) fn reconciler_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let parameters = &self.parameters;
-        let client = context.client(ClientSpec {
+/// Begins a run a day, unless the one before is not over.
+async fn daily(port: Port, env: Rc<Env>, node: NodeIndex) {
+    let (first, period) = (
+        env.parameters.reconcile_first,
+        env.parameters.reconcile_period,
+    );
+    let mut at = SimInstant::ZERO + first;
+    while at < port.now() {
+        at += period;
+    }
+    let running: Rc<Cell<bool>> = Rc::default();
+    loop {
+        port.sleep_until(at).await;
+        assert!(port.now() == at, "the job is woken by its clock alone");
+        at += period;
+        if running.replace(true) {
+            continue;
+        }
+        let (env, client, running) = (env.clone(), port.client(), running.clone());
+        port.spawn(NewProcess {
             node,
-            class: ClientClass::IpamController,
-            limiter: Some((parameters.qps.milli_per_s, parameters.burst)),
-            timeout: None,
-            fresh_connection: true,
-        });
-        let (first, period) = (parameters.reconcile_first, parameters.reconcile_period);
-        let mut at = drydock_engine::time::SimInstant::ZERO + first;
-        while at < context.now() {
-            at += period;
-        }
-        let fresh = Reconciler {
-            client,
-            epoch: DAILY,
-            run: None,
-        };
-        self.reconcilers.insert(node, fresh);
-        context.ipam_timer(node, at, Token::Reconciler(node, DAILY).pack());
-    }
-
-    pub(super) fn reconciler_down(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        if let Some(dead) = self.reconcilers.remove(&node) {
-            context.drop_client(dead.client);
-        }
-    }
-
-    pub(super) fn reconciler_woken(
-        &mut self,
-        node: NodeIndex,
-        epoch: u32,
-        context: &mut Context<'_>,
-    ) {
-        let parameters = &self.parameters;
-        let (period, limit) = (parameters.reconcile_period, parameters.reconcile_limit);
-        let now = context.now();
-        let Some(this) = self.reconcilers.get_mut(&node) else {
-            return;
-        };
-        if epoch != DAILY {
-            if let Some(run) = this.run.take_if(|run| run.limit == epoch) {
-                if let Some(call) = run.call {
-                    context.cancel(call);
-                }
-                self.counters.reconciler_runs_cut += 1;
-            }
-            return;
-        }
-        let daily = Token::Reconciler(node, DAILY).pack();
-        context.ipam_timer(node, now + period, daily);
-        if this.run.is_some() {
-            return;
-        }
-        this.epoch += 1;
-        let cut = Token::Reconciler(node, this.epoch).pack();
-        context.ipam_timer(node, now + limit, cut);
-        this.run = Some(Run {
-            limit: this.epoch,
             call: None,
-            step: Step::Pools,
-            pools: Vec::new(),
-            pods: Vec::new(),
-            todo: VecDeque::new(),
+            client: None,
+            script: Box::new(move |port| {
+                Box::pin(async move {
+                    run(&port, &env, client).await;
+                    assert!(running.replace(false), "one run at a time");
+                })
+            }),
         });
-        self.reconciler_request(node, Step::Pools, list(POOL), context);
-    }
-
-    fn reconciler_request(
-        &mut self,
-        node: NodeIndex,
-        step: Step,
-        request: Request,
-        context: &mut Context<'_>,
-    ) {
-        let Some(this) = self.reconcilers.get_mut(&node) else {
-            return;
-        };
-        this.epoch += 1;
-        let token = Token::Reconciler(node, this.epoch).pack();
-        let call = context.call(this.client, request, ReplyTo::Ipam { token });
-        if let Some(run) = &mut this.run {
-            run.step = step;
-            run.call = Some(call);
-        }
-    }
-
-    pub(super) fn reconciler_answered(
-        &mut self,
-        node: NodeIndex,
-        epoch: u32,
-        response: Response,
-        context: &mut Context<'_>,
-    ) {
-        let Some(this) = self.reconcilers.get_mut(&node) else {
-            return;
-        };
-        if this.epoch != epoch {
-            return;
-        }
-        let Some(run) = &mut this.run else { return };
-        match (run.step, response) {
-            (Step::Pools, Ok(Answer::Customs(pools, ..))) => {
-                run.pools = pools;
-                let request = Request::ListPods {
-                    node_name: None,
-                    consistency: Consistency::Quorum,
-                };
-                self.reconciler_request(node, Step::Pods, request, context);
-            }
-            (Step::Pods, Ok(Answer::Pods(pods, _))) => {
-                run.pods = pods;
-                self.reconciler_request(node, Step::Reservations, list(RESERVATION), context);
-            }
-            (Step::Reservations, Ok(Answer::Customs(reservations, ..))) => {
-                let default_network = self.parameters.default_network;
-                let ranges: Vec<Range> = self.families.iter().map(whole).collect();
-                let (todo, freed) = frees(run, &reservations, &ranges, default_network);
-                run.todo = todo;
-                self.counters.reconciler_freed += freed;
-                self.reconciler_next(node, context);
-            }
-            // A pool that changed in between, or a reservation that is gone: the copies race.
-            (Step::Free, result) => {
-                if let Ok(Answer::Custom(pool)) = result {
-                    self.saw(&pool);
-                }
-                self.reconciler_next(node, context);
-            }
-            _ => {
-                this.run = None;
-                self.counters.reconciler_runs_cut += 1;
-            }
-        }
-    }
-
-    fn reconciler_next(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let Some(this) = self.reconcilers.get_mut(&node) else {
-            return;
-        };
-        let Some(run) = &mut this.run else { return };
-        if let Some(request) = run.todo.pop_front() {
-            self.reconciler_request(node, Step::Free, request, context);
-        } else {
-            this.run = None;
-            self.counters.reconciler_runs += 1;
-        }
     }
 }
 
-fn list(kind: CustomKind) -> Request {
-    Request::List {
+/// One run, within its limit.
+async fn run(port: &Port, env: &Env, client: ClientId) {
+    let limit = port.now() + env.parameters.reconcile_limit;
+    let result = port.within(limit, reconcile(port, env, client)).await;
+    env.count(|counters| match result {
+        Some(Ok(())) => counters.reconciler_runs += 1,
+        Some(Err(_)) | None => counters.reconciler_runs_cut += 1,
+    });
+}
+
+async fn reconcile(port: &Port, env: &Env, client: ClientId) -> Result<(), CallError> {
+    let pools = list(port, client, POOL).await?;
+    let request = Request::ListPods {
+        node_name: None,
+        consistency: Consistency::Quorum,
+    };
+    let Answer::Pods(pods, _) = port.call_as(client, request).await? else {
+        unreachable!("a LIST of Pods answers with Pods")
+    };
+    let reservations = list(port, client, RESERVATION).await?;
+    let ranges: Vec<Range> = env.families.iter().map(whole).collect();
+    let lives = Lives::new(&pods, env.parameters.default_network);
+    let (patches, freed) = patches(&pools, &ranges, &lives);
+    let deletes = deletes(&reservations, &ranges, &lives);
+    env.count(|counters| counters.reconciler_freed += freed);
+    for request in patches.into_iter().chain(deletes) {
+        // A pool that changed in between, or a reservation that is gone: the copies race.
+        if let Ok(Answer::Custom(pool)) = port.call_as(client, request).await {
+            env.saw(&pool);
+        }
+    }
+    Ok(())
+}
+
+async fn list(
+    port: &Port,
+    client: ClientId,
+    kind: CustomKind,
+) -> Result<Vec<Rc<Custom>>, CallError> {
+    let request = Request::List {
         kind,
         selectors: Vec::new(),
         consistency: Consistency::Quorum,
         limit: 0,
         after: None,
+    };
+    match port.call_as(client, request).await? {
+        Answer::Customs(objects, ..) => Ok(objects),
+        _ => unreachable!("a LIST answers with objects"),
     }
 }
 
-/// What a run writes: a PATCH per pool with orphans, a DELETE per orphaned reservation. Second: the
-/// allocations that the PATCHes remove.
-fn frees(
-    run: &Run,
-    reservations: &[Rc<Custom>],
-    ranges: &[Range],
+/// The Pods of the cluster by name.
+struct Lives<'a> {
+    pods: BTreeMap<String, &'a Rc<Pod>>,
     default_network: bool,
-) -> (VecDeque<Request>, u64) {
-    let pods: BTreeMap<String, &Rc<Pod>> = run
-        .pods
-        .iter()
-        .map(|pod| (format!("{}/{}", pod.namespace, pod.name), pod))
-        .collect();
-    let lives = |name: &str, address: IpAddr| {
-        pods.get(name).is_some_and(|pod| {
-            let shown =
-                !default_network && pod.network_status && pod.status.pod_ips.contains(&address);
+}
+
+impl<'a> Lives<'a> {
+    fn new(pods: &'a [Rc<Pod>], default_network: bool) -> Self {
+        let pods = pods
+            .iter()
+            .map(|pod| (format!("{}/{}", pod.namespace, pod.name), pod))
+            .collect();
+        Lives {
+            pods,
+            default_network,
+        }
+    }
+
+    /// Whether a Pod has an address, as far as its network-status tells, or may get it yet.
+    fn has(&self, name: &str, address: IpAddr) -> bool {
+        self.pods.get(name).is_some_and(|pod| {
+            let shown = !self.default_network
+                && pod.network_status
+                && pod.status.pod_ips.contains(&address);
             shown || pod.status.phase == Phase::Pending
         })
-    };
-    let mut todo = VecDeque::new();
+    }
+}
+
+/// A PATCH per pool with orphans. Second: the allocations that they remove.
+fn patches(pools: &[Rc<Custom>], ranges: &[Range], lives: &Lives<'_>) -> (Vec<Request>, u64) {
+    let mut patches = Vec::new();
     let mut freed = 0;
-    for pool in &run.pools {
+    for pool in pools {
         let Some(range) = ranges.iter().find(|range| range.pool == pool.name) else {
             continue;
         };
         let mut left = pool_object::read(&pool.body);
+        let count = left.len();
         let orphans: Vec<_> = left
             .iter()
-            .filter(|entry| !lives(entry.pod, range.addresses[entry.offset as usize]))
+            .filter(|entry| !lives.has(entry.pod, range.addresses[entry.offset as usize]))
             .copied()
             .collect();
         for orphan in &orphans {
@@ -255,22 +171,33 @@ fn frees(
                 freed += 1;
             }
         }
+        assert!(
+            left.len() + orphans.len() >= count,
+            "an orphan frees one entry at most"
+        );
         if !orphans.is_empty() {
-            todo.push_back(patch(pool, &left));
+            patches.push(patch(pool, &left));
         }
     }
+    (patches, freed)
+}
+
+/// A DELETE per orphaned reservation.
+fn deletes(reservations: &[Rc<Custom>], ranges: &[Range], lives: &Lives<'_>) -> Vec<Request> {
     let by_name: BTreeMap<Rc<str>, IpAddr> = ranges
         .iter()
         .flat_map(|range| range.addresses.iter())
         .map(|address| (pool_object::reservation_name(*address), *address))
         .collect();
     let mut seen = BTreeSet::new();
+    let mut deletes = Vec::new();
     for reservation in reservations {
         let owner = reservation.body.split_once(' ').map_or("", |(_, pod)| pod);
-        let address = by_name.get(&reservation.name);
-        if address.is_some_and(|address| !lives(owner, *address)) && seen.insert(&reservation.name)
-        {
-            todo.push_back(Request::Delete {
+        let orphan = by_name
+            .get(&reservation.name)
+            .is_some_and(|address| !lives.has(owner, *address));
+        if orphan && seen.insert(&reservation.name) {
+            deletes.push(Request::Delete {
                 kind: RESERVATION,
                 name: reservation.name.clone(),
                 uid: None,
@@ -278,5 +205,5 @@ fn frees(
             });
         }
     }
-    (todo, freed)
+    deletes
 }

@@ -323,8 +323,7 @@ fn a_full_pool_refuses_and_the_refusal_does_not_change_it() {
 #[test]
 fn an_add_and_a_del_end_at_their_limits_and_only_the_add_says_so() {
     // Somebody else holds a Lease that does not expire within the limits.
-    let mut bench = used(vec![v4(100)], &[]);
-    bench.ipam.parameters.lease_duration = Duration::from_secs(1000);
+    let mut bench = used(vec![v4(100)], &["whereabouts.lease_duration=1000"]);
     let holder = bench.exec(Verb::Add, "holder", 9, 1);
     while !bench.lease_is_held() {
         bench.step();
@@ -332,7 +331,7 @@ fn an_add_and_a_del_end_at_their_limits_and_only_the_add_says_so() {
     bench.pass(Duration::from_millis(20));
     bench.act(|ipam, context| ipam.killed(NodeIndex(1), holder, context));
     let (add, answer) = bench.ask(Verb::Add, "web", 2);
-    assert_eq!(answer.unwrap_err().message, process::TIME_LIMIT);
+    assert_eq!(answer.unwrap_err().message, plugin::TIME_LIMIT);
     assert!((120_000..120_200).contains(&add.as_millis()), "{add:?}");
     let (del, answer) = bench.ask(Verb::Del, "first", 1);
     assert!(answer.is_ok(), "a DEL never fails");
@@ -366,38 +365,14 @@ fn the_control_loop_blocks_at_the_first_stale_allocation_unless_it_sees_none() {
     for (default_network, blocked) in [("true", 0), ("false", 1)] {
         let setting = format!("whereabouts.default_network={default_network}");
         let mut bench = used(vec![v4(100)], &[&setting]);
-        let pod = crate::objects::Pod {
-            namespace: "default".into(),
-            name: "first".into(),
-            uid: PodUid(1),
-            entity: 0,
-            resource_version: 1,
-            labels: Rc::new([]),
-            annotations: Rc::new([]),
-            network_status: true,
-            owner: None,
-            deletion: None,
-            spec: Rc::new(crate::objects::PodSpec {
-                host_network: false,
-                node_name: None,
-                node_selector: Vec::new(),
-                grace: Duration::ZERO,
-                pull_always: false,
-                run: None,
-            }),
-            node_name: Some("node-0".into()),
-            status: crate::objects::PodStatus {
-                phase: crate::objects::Phase::Running,
-                ready: true,
-                seen_by_kubelet: true,
-                pod_ips: Vec::new(),
-            },
-        };
-        let token = Token::Loop(NodeIndex(0), control_loop::Wait::Pods).pack();
-        let watch = bench.ipam.loops[&NodeIndex(0)].pods_watch();
         for _ in 0..2 {
-            let gone = Change::PodGone(Rc::new(pod.clone()));
-            bench.act(|ipam, context| ipam.watch(token, watch, gone, context));
+            let pod = bench.create_pod("first", 0, "web");
+            let grace = Some(Duration::ZERO);
+            let gone = Request::DeletePod { pod, grace };
+            bench
+                .act(|_, context| context.api.install(&gone, &mut context.core))
+                .unwrap();
+            bench.pass(Duration::from_secs(1));
         }
         assert_eq!(bench.ipam.totals().loops_blocked, blocked);
     }
