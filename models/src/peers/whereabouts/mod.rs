@@ -3,12 +3,12 @@
 //!
 //! Modelled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
 //! their own); leader election as client-go v0.24 does it ([`election`]) with the failed release
-//! that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free address, overlap
-//! check, JSON patch, reservation, range after range in dual stack; its limits of 120, 60 and 10 s;
-//! a DEL that reports success whatever happened; an ADD that swallows an error of the PATCH, and is
-//! not idempotent; processes that are killed with the Lease in hand; the control loop that blocks
-//! at the first stale allocation ([`control_loop`]); the daily reconciler ([`reconciler`]). What a
-//! request costs is the apiserver's affair.
+//! that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free address,
+//! overlap check, JSON patch, reservation, range after range in dual stack; its limits of 120, 60
+//! and 10 s; a DEL that reports success whatever happened; an ADD that swallows an error of the
+//! PATCH, and is not idempotent; processes that are killed with the Lease in hand; the control loop
+//! that blocks at the first stale allocation ([`control_loop`]); the daily reconciler
+//! ([`reconciler`]). What a request costs is the apiserver's affair.
 //!
 //! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
 //! slices (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.

@@ -29,10 +29,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COMMENT_COLUMNS_MAX: usize = 100;
 
 /// Files that stand in a ring of imports.
-const IN_A_RING: [&str; 2] = [
-    "models/src/peers/whereabouts/process.rs",
-    "models/src/peers/whereabouts/work.rs",
-];
+const IN_A_RING: [&str; 0] = [];
 
 /// Functions over the limit, with their lines.
 const LONG_FUNCTIONS: [(&str, &str, usize); 10] = [
@@ -56,7 +53,7 @@ const LONG_FUNCTIONS: [(&str, &str, usize); 10] = [
 const LONG_COMMENTS: [(&str, usize); 0] = [];
 
 /// Words that once stood for many things: types of that name in all sources.
-const ONE_WORD: [(&str, usize); 3] = [("Step", 8), ("Wait", 3), ("World", 4)];
+const ONE_WORD: [(&str, usize); 3] = [("Step", 6), ("Wait", 1), ("World", 4)];
 
 #[test]
 fn no_files_name_each_other_in_a_ring() {
