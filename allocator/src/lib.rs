@@ -10,6 +10,13 @@
 //! | [`shell`] | the loops that carry outputs to ports and results back |
 //! | [`survey`] | what an operator wants to know, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
+//!
+//! - *A failed request*: `adapters/apiserver` sends once. `core/agent/errands.rs` (`api_answered`)
+//!   gives each answer to the room that asked; that tries again after a pause of `Policy`; for a
+//!   block after a 429's `Retry-After` (`delay_block`). Controller: `pause` in its `mod.rs`.
+//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. The record goes
+//!   with the next write of its block (`free` in `core/agent/plan.rs`), a dead machine's by
+//!   `core/controller/burial.rs`; without a cluster all is in `core/disk`.
 
 #![allow(
     clippy::missing_errors_doc,

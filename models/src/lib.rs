@@ -3,12 +3,15 @@
 //! It knows no allocator: an IPAM plugs in through [`ipam::Ipam`].
 //!
 //! Code map, in reading order:
-//! - [`cluster`]: the world; owns every component and routes each event to one of them.
+//! - [`cluster`]: the world; owns every component and routes each event to one of them. What a
+//!   fault does is in its `inject` (`cut`: a partition).
 //! - [`event`]: the closed set of events.
 //! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
 //! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects, the API calls on them.
-//! - [`apiserver`], [`client_go`], [`controllers`]: the control plane.
+//! - [`apiserver`]: servers, etcd, and each call from limiter to answer; `call` is who tries again
+//!   (`answer`, `retry`: a 429, a reset), `outage` what a cut does to calls and watches.
+//! - [`client_go`]: constants of clients, leader election; [`controllers`]: the other processes.
 //! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`ipam`], [`peers`]: what a plugin is asked, the boundary to an IPAM, and the IPAMs

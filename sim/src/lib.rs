@@ -9,7 +9,8 @@
 //! - [`adapters`]: the only place where allocator and cluster meet, one file for each allocator.
 //! - [`oracle`]: the ledger and its invariants; [`recorder`]: what is measured.
 //! - [`attribution`]: what the start of each Pod waits for.
-//! - [`faults`]: storms, drawn and injected; [`sweep`]: many worlds at a time; [`variants`]: one
+//! - [`faults`]: storms, drawn and injected; what a fault does, as a partition (`cut`), is in
+//!   `models/src/cluster/inject.rs`. [`sweep`]: many worlds at a time; [`variants`]: one
 //!   cell under many overrides; [`certificates`]: the stored runs, whose events must stay.
 //! - [`comparison`]: every cell of every allocator; [`ablations`]: mechanisms switched off;
 //!   [`levers`]: constants with a range; [`search`]: which of their values give a published time.

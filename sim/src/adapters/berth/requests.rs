@@ -1,5 +1,6 @@
 //! Berth's API requests as calls of the simulated apiserver, and their answers back. One request
-//! is one call; retries are Berth's own.
+//! is one call. The simulated apiserver tries a 429 again for every client, as client-go does; the
+//! real Berth is told of it at once.
 
 use std::rc::Rc;
 use std::time::Duration;
