@@ -9,6 +9,7 @@
 //! same to a part of a process: what that part waits for is given up, a call is canceled.
 
 mod guards;
+mod port;
 pub(crate) mod queueing;
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
@@ -27,8 +28,10 @@ use crate::event::CpuToken;
 use crate::ids::{CallId, ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
 use crate::request::{
-    Answer, ApiError, Change, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
+    ApiError, Change, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
 };
+
+pub(crate) use self::port::Port;
 
 /// One process (or one request inside an agent), never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,206 +165,6 @@ struct State {
     changes: VecDeque<Change>,
     /// Whether etcd has the write that it waits for; of this very event.
     committing: bool,
-}
-
-/// The process' side: how it acts and waits.
-#[derive(Clone)]
-pub(crate) struct Port {
-    /// Itself.
-    pub(crate) id: ProcessId,
-    client: Option<ClientId>,
-    shared: Shared,
-    state: Rc<RefCell<State>>,
-}
-
-impl Port {
-    /// The time.
-    pub(crate) fn now(&self) -> SimInstant {
-        self.shared.now.get()
-    }
-
-    /// Uses CPU on its machine.
-    pub(crate) async fn cpu(&self, demand: Duration) {
-        if !demand.is_zero() {
-            self.wait(Wait::Cpu(demand)).await;
-        }
-    }
-
-    /// Takes its turn on a core, be the demand nothing.
-    pub(crate) async fn turn(&self, demand: Duration) {
-        self.wait(Wait::Cpu(demand)).await;
-    }
-
-    /// Sleeps.
-    pub(crate) async fn sleep(&self, time: Duration) {
-        if !time.is_zero() {
-            self.wait(Wait::Until(self.now() + time)).await;
-        }
-    }
-
-    /// Sleeps until an instant; one that has come is an event of its own, after those of now.
-    pub(crate) async fn sleep_until(&self, at: SimInstant) {
-        self.wait(Wait::Until(at.max(self.now()))).await;
-    }
-
-    /// Works under its machine's lock around namespaces and links, when its turn has come.
-    pub(crate) async fn network_lock(&self, time: Duration) {
-        self.wait(Wait::NetworkLock(time)).await;
-    }
-
-    /// Lets those run first that were woken before.
-    pub(crate) async fn give_way(&self) {
-        self.wake(self.id);
-        self.park().await;
-    }
-
-    /// Waits until another process wakes it; it may wake for nothing.
-    pub(crate) async fn park(&self) {
-        self.wait(Wait::Park(None)).await;
-    }
-
-    /// Like [`Port::park`], at most until an instant; false when that came first.
-    pub(crate) async fn park_until(&self, limit: SimInstant) -> bool {
-        if limit <= self.now() {
-            return false;
-        }
-        !matches!(self.wait(Wait::Park(Some(limit))).await, Reply::TimedOut)
-    }
-
-    /// Wakes a process that is parked; nothing happens to any other.
-    pub(crate) fn wake(&self, process: ProcessId) {
-        self.shared.wakes.borrow_mut().push_back(process);
-    }
-
-    /// Makes an API call with its own client.
-    /// Errors: the apiserver's, or the process' deadline.
-    pub(crate) async fn call(&self, request: Request) -> Result<Answer, CallError> {
-        self.call_as(self.client(), request).await
-    }
-
-    /// Makes an API call with a client that it shares with others.
-    /// Errors: as [`Port::call`].
-    pub(crate) async fn call_as(
-        &self,
-        client: ClientId,
-        request: Request,
-    ) -> Result<Answer, CallError> {
-        if self.state.borrow().late {
-            return Err(CallError::Deadline);
-        }
-        match self.wait(Wait::Call(client, request)).await {
-            Reply::Api(response) => response.map_err(CallError::Api),
-            _ => Err(CallError::Deadline),
-        }
-    }
-
-    /// Opens the watch of this process, in place of any that it had.
-    pub(crate) async fn follow(&self, client: ClientId, target: WatchTarget) {
-        self.wait(Wait::Follow(client, target)).await;
-    }
-
-    /// The next change that its watch brings.
-    pub(crate) async fn change(&self) -> Change {
-        loop {
-            let change = self.state.borrow_mut().changes.pop_front();
-            match change {
-                Some(change) => return change,
-                None => self.park().await,
-            }
-        }
-    }
-
-    /// Its own client, for the processes and watches that share it.
-    pub(crate) fn client(&self) -> ClientId {
-        self.client.expect("a process that calls has a client")
-    }
-
-    /// Makes an API call whose answer nobody reads.
-    pub(crate) fn post(&self, client: ClientId, request: Request) {
-        self.effect(Effect::Post(client, request));
-    }
-
-    /// Opens a watch from a revision; what it delivers goes to the owner, with the token.
-    pub(crate) async fn open_watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: u64,
-        token: u64,
-    ) -> WatchId {
-        match self.wait(Wait::Watch(client, target, from, token)).await {
-            Reply::Opened(watch) => watch,
-            reply => unreachable!("a watch is opened at once: {reply:?}"),
-        }
-    }
-
-    /// From an instant on, its calls fail: a context with a deadline.
-    pub(crate) fn set_deadline(&self, at: SimInstant) {
-        self.effect(Effect::Deadline(at));
-    }
-
-    /// Says what the ADD that it serves waits for.
-    pub(crate) fn stage(&self, stage: IpamStage) {
-        self.effect(Effect::Stage(stage));
-    }
-
-    /// Says what another process' ADD waits for.
-    pub(crate) fn stage_of(&self, call: &Rc<IpamCall>, stage: IpamStage) {
-        self.effect(Effect::StageOf(call.clone(), stage));
-    }
-
-    /// Ends an execution of the plugin with its answer.
-    pub(crate) fn exit(&self, call: IpamCallId, answer: IpamAnswer) {
-        self.effect(Effect::Exit(call, answer));
-    }
-
-    /// Starts another process.
-    pub(crate) fn spawn(&self, new: NewProcess) -> ProcessId {
-        let id = self.shared.next_id();
-        self.effect(Effect::Spawn(id, new));
-        id
-    }
-
-    /// Ends another process where it stands.
-    pub(crate) fn kill(&self, process: ProcessId) {
-        self.shared.release(Released::Process(process));
-    }
-
-    /// Deletes the interface in a namespace of its machine.
-    pub(crate) fn link_down(&self, netns: NetnsId) {
-        self.effect(Effect::LinkDown(netns));
-    }
-
-    /// Opens a watch with a client; which one it is will stand in `opened` before the wait begins.
-    pub(crate) fn watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: ResourceVersion,
-        owner: WatchOwner,
-        opened: &Rc<Cell<Option<WatchId>>>,
-    ) {
-        self.effect(Effect::Watch(NewWatch {
-            client,
-            target,
-            from,
-            owner,
-            opened: opened.clone(),
-        }));
-    }
-
-    fn effect(&self, effect: Effect) {
-        self.state.borrow_mut().effects.push_back(effect);
-    }
-
-    async fn wait(&self, wait: Wait) -> Reply {
-        self.state.borrow_mut().wait = Some(wait);
-        std::future::poll_fn(|_| match self.state.borrow_mut().reply.take() {
-            Some(reply) => Poll::Ready(reply),
-            None => Poll::Pending,
-        })
-        .await
-    }
 }
 
 /// What the owner keeps of a process.
