@@ -11,18 +11,3 @@
 //! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go, client-go/util/retry/util.go.
 
 pub mod leader_election;
-
-use std::time::Duration;
-
-/// `retry.DefaultRetry`, for conflicts on an object (client-go/util/retry/util.go:28-33).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryOnConflict;
-
-impl RetryOnConflict {
-    /// Tries, the first included.
-    pub const STEPS: u32 = 5;
-    /// Wait before a further try.
-    pub const WAIT: Duration = Duration::from_millis(10);
-    /// Largest addition to the wait: a tenth of it.
-    pub const JITTER: Duration = Duration::from_millis(1);
-}

@@ -459,11 +459,10 @@ fn seen(pod: &Pod) -> Seen {
 impl PodTemplate {
     /// A Pod of this template.
     pub fn pod(&self, name: Rc<str>, incarnation: u32, owner: Option<Owner>) -> NewPod {
-        let text = format!("{}/{name}/{incarnation}", self.namespace);
         NewPod {
             namespace: self.namespace.clone(),
+            entity: NewPod::entity(&self.namespace, &name, incarnation),
             name,
-            entity: drydock_engine::stream::Streams::entity(&text),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             owner,
