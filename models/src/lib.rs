@@ -5,6 +5,8 @@
 //! Code map, in reading order:
 //! - [`cluster`]: the world; owns every component and routes each event to one of them. What a
 //!   fault does is in its `inject` (`cut`: a partition).
+//! - `kernel`: what runs a world: API, machines, and the way of what concerns no component alone;
+//!   owned by the cluster, and by the benches of tests.
 //! - [`event`]: the closed set of events.
 //! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
@@ -42,6 +44,7 @@ pub mod parameters;
 pub mod peers;
 pub mod request;
 
+mod kernel;
 mod process;
 #[cfg(test)]
 mod testing;

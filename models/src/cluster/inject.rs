@@ -154,7 +154,7 @@ impl Cluster {
 
     /// Takes back a fault that still waits for its call. `false`: it has fired already.
     pub fn disarm(&mut self, fault: FaultId) -> bool {
-        self.api.disarm(fault)
+        self.kernel.api.disarm(fault)
     }
 
     fn act(&mut self, action: &Action, queue: &mut Queue<Event>) -> Injected {
@@ -173,7 +173,7 @@ impl Cluster {
             Action::SlowDisk { by, time } => self.with_api(queue, |api, core| {
                 api.slow_disk(*by, *time, core);
             }),
-            Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
+            Action::Arm(fault) => return Injected::Armed(self.kernel.api.arm(*fault)),
             Action::DeletePod { pod, grace } => self.with(queue, |parts, context| {
                 parts.driver.delete_pod(*pod, *grace, context);
             }),
@@ -183,6 +183,7 @@ impl Cluster {
                 grace,
             } => {
                 let found = self
+                    .kernel
                     .api
                     .pods()
                     .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
@@ -243,7 +244,7 @@ impl Cluster {
     }
 
     fn cut(&mut self, node: NodeIndex, cut: bool, queue: &mut Queue<Event>) {
-        if self.api.cut_off(node) == cut {
+        if self.kernel.api.cut_off(node) == cut {
             return;
         }
         self.with_api(queue, |api, core| {
@@ -265,8 +266,9 @@ impl Cluster {
     }
 
     fn silence(&mut self, node: NodeIndex, silent: bool, queue: &mut Queue<Event>) {
-        let name = self.machines[node.index()].node_name.clone();
-        let silent = silent || !self.machines[node.index()].up || self.api.cut_off(node);
+        let name = self.kernel.machines[node.index()].node_name.clone();
+        let silent =
+            silent || !self.kernel.machines[node.index()].up || self.kernel.api.cut_off(node);
         self.with(queue, |parts, context| {
             parts.controllers.node_silence(node, &name, silent, context);
             let ready = parts.controllers.node_ready(node);
@@ -307,7 +309,8 @@ impl Cluster {
     }
 
     fn server_on(&self, node: NodeIndex) -> Option<usize> {
-        (0..self.api.server_count()).find(|server| self.api.server_node(*server) == node)
+        (0..self.kernel.api.server_count())
+            .find(|server| self.kernel.api.server_node(*server) == node)
     }
 
     fn led_from(&self, node: NodeIndex) -> Vec<Role> {
@@ -327,7 +330,7 @@ impl Cluster {
             let loss = self.losses.entry(role).or_insert(0);
             *loss += 1;
             let loss = *loss;
-            let time = election_time(role, loss, &self.parameters, &self.streams);
+            let time = election_time(role, loss, &self.kernel.parameters, &self.kernel.streams);
             queue.after(time, Event::Control(ControlEvent::Elect { role, loss }));
         }
     }
@@ -338,14 +341,14 @@ impl Cluster {
             return;
         }
         let fit = |cluster: &Cluster, node: NodeIndex| {
-            cluster.machines[node.index()].up && !cluster.api.cut_off(node)
+            cluster.kernel.machines[node.index()].up && !cluster.kernel.api.cut_off(node)
         };
         let leader = match role {
             Role::Controllers => self.controllers.node(),
             Role::Scheduler => self.scheduler.node(),
         };
-        let candidates: Vec<NodeIndex> = (0..self.api.server_count())
-            .map(|server| self.api.server_node(server))
+        let candidates: Vec<NodeIndex> = (0..self.kernel.api.server_count())
+            .map(|server| self.kernel.api.server_node(server))
             .filter(|node| fit(self, *node))
             .collect();
         let Some(next) = candidates
@@ -354,12 +357,8 @@ impl Cluster {
             .or_else(|| candidates.first())
             .copied()
         else {
-            let retry = self
-                .parameters
-                .kcm
-                .lease_retry
-                .max
-                .max(Duration::from_millis(1));
+            let retry = self.kernel.parameters.kcm.lease_retry.max;
+            let retry = retry.max(Duration::from_millis(1));
             queue.after(retry, Event::Control(ControlEvent::Elect { role, loss }));
             return;
         };
@@ -376,14 +375,15 @@ impl Cluster {
     }
 
     fn replace_machine(&mut self, node_name: &str, queue: &mut Queue<Event>) -> Injected {
-        let Some(old) = self.api.node(node_name) else {
+        let Some(old) = self.kernel.api.node(node_name) else {
             return Injected::Nothing;
         };
-        let name: Rc<str> = self.machines[old.index()].node_name.clone();
-        let node = NodeIndex(self.machines.len() as u32);
-        self.machines
-            .push(machine(&name, node, false, &self.parameters));
-        self.api.set_node(name.clone(), node);
+        let name: Rc<str> = self.kernel.machines[old.index()].node_name.clone();
+        let node = NodeIndex(self.kernel.machines.len() as u32);
+        self.kernel
+            .machines
+            .push(machine(&name, node, false, &self.kernel.parameters));
+        self.kernel.api.set_node(name.clone(), node);
         self.scheduler.set_node(&name, node, false);
         self.with(queue, |parts, context| {
             if parts.kubelets {
