@@ -363,6 +363,7 @@ impl Agent {
         }
         let mut missing = Vec::new();
         let mut older = Vec::new();
+        let mut unclear = Vec::new();
         for (place, holding) in self.holdings_of(key) {
             let record = block.base.get(place.ordinal);
             match record.and_then(Record::holder) {
@@ -373,6 +374,14 @@ impl Agent {
                         && holding.state != Hold::Lost =>
                 {
                     older.push((*place, holder.clone()));
+                }
+                // A claim's write got no answer: the record may be one that an earlier process bound.
+                Some(holder)
+                    if holder.epoch == own
+                        && holding.state == Hold::Unbound
+                        && self.is_in_doubt(*place, &holding.pod) =>
+                {
+                    unclear.push(*place);
                 }
                 Some(holder) if holder.epoch.machine() == own.machine() => {}
                 Some(_) => missing.push((*place, holding.state.clone(), true)),
@@ -385,6 +394,9 @@ impl Agent {
                 continue;
             }
             self.entry_is_old(place, &holder);
+        }
+        for place in unclear {
+            self.doubt(place);
         }
         if !unknown.is_empty() {
             self.fence_unknown(key);
