@@ -569,8 +569,8 @@ fn a_journal_without_a_seal_is_in_doubt_until_all_is_explained_and_then_gets_one
     assert_eq!(holds_what_lives(world), Ok(()));
 }
 
-/// An agent that dies every four seconds, before the runtime could be asked twice, frees what ended:
-/// a journal that is whole needs nobody's word.
+/// An agent that dies every four seconds, before the runtime could be asked twice, frees what
+/// ended: a journal that is whole needs nobody's word.
 #[test]
 fn with_a_sealed_journal_an_agent_that_dies_all_the_time_frees_what_ended() {
     let mut world = world(14, |_| {});

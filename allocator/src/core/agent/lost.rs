@@ -3,15 +3,15 @@
 //! is believed. What it does not say is a proof only while it is sealed.
 //!
 //! Three grades:
-//! - *proven*: the journal holds what its seal says, or the machine is new. A record of the own epoch
-//!   that no entry explains is a reservation. The runtime is asked nothing.
+//! - *proven*: the journal holds what its seal says, or the machine is new. A record of the own
+//!   epoch that no entry explains is a reservation. The runtime is asked nothing.
 //! - *in doubt*: the journal of this boot has no seal, or another's. Reservations are used as any
 //!   other; giving up one that no entry explains, or that an entry of an earlier process bound,
-//!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those that
-//!   entries explain. If the runtime cannot be asked, the word of a journal that shows no damage
+//!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those
+//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no damage
 //!   counts after [`super::Policy::runtime_patience`].
-//! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that an
-//!   earlier one was. Records say who holds what, but not which container: all count as bound until
+//! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that
+//!   an earlier one was. Records say who holds what, but not which container: all count as bound until
 //!   the runtime says otherwise, however long that takes.
 //!
 //! In doubt or lost, blocks with own records are looked for in the API before service begins,
@@ -72,8 +72,8 @@ pub(super) struct Lost {
     pods: BTreeMap<String, Uid>,
     /// Containers in the first list.
     first: Option<BTreeSet<String>>,
-    /// Containers in the last list that may have more than is known, by Pod, and when; `None` before
-    /// it.
+    /// Containers in the last list that may have more than is known, by Pod, and when; `None`
+    /// before it.
     last: Option<(BootTime, Unexplained)>,
     /// The same of the one before.
     before: Option<Unexplained>,
