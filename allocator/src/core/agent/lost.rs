@@ -406,8 +406,9 @@ impl Agent {
     }
 
     /// Everything is explained when the runtime was listed and the blocks were looked through
-    /// before and after, every block of earlier processes is fenced, and nothing waits for the
-    /// runtime's word. From then on the journal is sealed.
+    /// before and after, every block of earlier processes is fenced, none of those and of the pools
+    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the journal
+    /// is sealed.
     fn prove_journal(&mut self) {
         if self.lost.survey_count < 2 {
             // A write of an earlier process may have come in behind the first.
@@ -417,7 +418,9 @@ impl Agent {
             return;
         }
         let is_fenced = self.blocks.values().all(|block| block.trusted);
-        if !is_fenced {
+        // Of a pool that cannot be read neither blocks nor bindings are known.
+        let is_known = self.inherited.is_empty() && self.poolless.is_empty();
+        if !is_fenced || !is_known {
             return;
         }
         if std::mem::replace(&mut self.lost.active, false) {
@@ -458,13 +461,17 @@ impl Agent {
             return;
         };
         for item in &page.items {
-            if let Object::AddressBlock(block) = item
-                && self.has_own_record(block)
-            {
-                let key = (block.spec.pool.clone(), block.spec.index);
-                if !self.is_journaled(&key) {
-                    self.inherited.insert(key);
+            let place = match item {
+                Object::AddressBlock(block) if self.has_own_record(block) => {
+                    Some((block.spec.pool.as_str(), block.spec.index))
                 }
+                // There may be own records in it.
+                Object::SetAside(block) => block.block_place(),
+                _ => None,
+            };
+            let key = place.map(|(pool, index)| (pool.to_owned(), index));
+            if let Some(key) = key.filter(|key| !self.is_journaled(key)) {
+                self.inherited.insert(key);
             }
         }
         self.distrust_inherited();

@@ -6,7 +6,7 @@ use super::errands::{Purpose, StartStep, Watched};
 use super::memory::BlockKey;
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
-use crate::core::objects::{Kind, Object, ObjectKey};
+use crate::core::objects::{Kind, Object, ObjectKey, block_of_name};
 
 /// How far the agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +132,9 @@ impl Agent {
         self.decide_lost(self.epoch.known_before);
         self.replay();
         let listed = std::mem::take(&mut self.epoch.listed_blocks);
-        for name in &listed {
-            if let Some((pool, index)) = name.rsplit_once('-')
-                && let Ok(index) = index.parse()
-            {
-                self.inherited.insert((pool.to_owned(), index));
-            }
-        }
+        let named = listed.iter().filter_map(|name| block_of_name(name));
+        let named = named.map(|(pool, index)| (pool.to_owned(), index));
+        self.inherited.extend(named);
         self.epoch.listed_blocks = listed;
         self.compact_journal();
         self.distrust_inherited();
