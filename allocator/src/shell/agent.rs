@@ -172,11 +172,11 @@ impl<P: AgentPorts> Shell<'_, P> {
                 Output::OpenJournal => self.errands.run(async move {
                     Told::Input(Input::JournalOpened(ports.journal().open().await))
                 }),
-                Output::Append(bytes) => {
-                    append_failed |= ports.journal().append(bytes).await.is_err();
+                Output::Append(bytes, seal) => {
+                    append_failed |= ports.journal().append(bytes, seal).await.is_err();
                 }
-                Output::Compact(bytes) => {
-                    append_failed |= ports.journal().compact(bytes).await.is_err();
+                Output::Compact(bytes, seal) => {
+                    append_failed |= ports.journal().compact(bytes, seal).await.is_err();
                 }
                 Output::Call {
                     call,
