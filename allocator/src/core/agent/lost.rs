@@ -8,11 +8,11 @@
 //! - *in doubt*: the journal of this boot has no seal, or another's. Reservations are used as any
 //!   other; giving up one that no entry explains, or that an entry of an earlier process bound,
 //!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those
-//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no damage
-//!   counts after [`super::Policy::runtime_patience`].
+//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no
+//!   damage counts after [`super::Policy::runtime_patience`].
 //! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that
-//!   an earlier one was. Records say who holds what, but not which container: all count as bound until
-//!   the runtime says otherwise, however long that takes.
+//!   an earlier one was. Records say who holds what, but not which container: all count as bound
+//!   until the runtime says otherwise, however long that takes.
 //!
 //! In doubt or lost, blocks with own records are looked for in the API before service begins,
 //! because the names of some may be lost, too. Both end, and the journal gets a seal, when all is
@@ -407,8 +407,8 @@ impl Agent {
 
     /// Everything is explained when the runtime was listed and the blocks were looked through
     /// before and after, every block of earlier processes is fenced, none of those and of the pools
-    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the journal
-    /// is sealed.
+    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the
+    /// journal is sealed.
     fn prove_journal(&mut self) {
         if self.lost.survey_count < 2 {
             // A write of an earlier process may have come in behind the first.
