@@ -181,13 +181,7 @@ impl Driver {
     }
 
     /// A call of the driver ended.
-    pub fn response(
-        &mut self,
-        token: u64,
-        response: &Response,
-        controllers: &mut Controllers,
-        context: &mut Context<'_>,
-    ) {
+    pub fn response(&mut self, token: u64, response: &Response, context: &mut Context<'_>) {
         match Step::of(token) {
             Some(Step::Create) => {}
             Some(Step::Deleted) if self.deleting.is_some() => {
@@ -203,7 +197,7 @@ impl Driver {
         let mut wait = RETRY;
         if done {
             if let Some(Creation::Object(object)) = self.creations.get(self.next) {
-                controllers.object_created(*object, context);
+                Controllers::object_created(*object, context);
             }
             self.next += 1;
             wait = context.core.parameters.driver.create_gap;

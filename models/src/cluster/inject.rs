@@ -22,7 +22,8 @@ use super::{Cluster, election_time, machine};
 /// [`FreezeCache`](Self::FreezeCache), [`SlowDisk`](Self::SlowDisk),
 /// [`DeleteNamed`](Self::DeleteNamed), [`Boot`](Self::Boot) and
 /// [`RestartContainerd`](Self::RestartContainerd); of what can befall an armed call
-/// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write.
+/// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write. A
+/// multus that is killed is modelled, too, and not even an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A machine is cut off all apiservers; packets vanish.

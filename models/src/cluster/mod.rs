@@ -416,8 +416,7 @@ impl Components for Parts<'_> {
             ReplyTo::Scheduler { pod } => self.scheduler.response(pod, &response, context),
             ReplyTo::Ipam { token } => self.ipam.response(token, response, context),
             ReplyTo::Driver { token } => {
-                self.driver
-                    .response(token, &response, self.controllers, context);
+                self.driver.response(token, &response, context);
             }
             ReplyTo::Nobody => {}
         }

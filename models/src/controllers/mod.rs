@@ -10,14 +10,14 @@
 //! pkg/controller/apis/config/v1alpha1/defaults.go:56-61,
 //! cmd/kube-controller-manager/app/apps.go:69,80).
 
-pub mod deployment;
-pub mod event_sink;
-pub mod job;
-pub mod node_lifecycle;
-pub mod replica_set;
-pub mod replicas;
-pub mod scheduler;
-pub mod stateful_set;
+mod deployment;
+mod event_sink;
+mod job;
+mod node_lifecycle;
+mod replica_set;
+mod replicas;
+pub(crate) mod scheduler;
+mod stateful_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -289,7 +289,7 @@ impl Controllers {
     }
 
     /// The driver's POST of an object succeeded: informers show it a little later.
-    pub fn object_created(&mut self, object: WorkloadObject, context: &mut Context<'_>) {
+    pub fn object_created(object: WorkloadObject, context: &mut Context<'_>) {
         let delay = informer_delay(&context.core);
         context
             .core

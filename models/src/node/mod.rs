@@ -26,7 +26,7 @@ use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::request::{Change, Response};
 
 use self::containerd::Runtime;
-use self::desk::{Desk, KubeletDesk, Next, Signal, killed, node_side};
+use self::desk::{Desk, KubeletDesk, Next, Signal, node_side};
 use self::kubelet::Kubelet;
 use self::plugins::{Network, Plugins};
 
@@ -238,12 +238,13 @@ impl Nodes {
     }
 
     /// Every multus that runs on a machine is killed: its call fails, its delegate is an orphan.
+    #[cfg(test)]
     pub fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         for (process, call) in self.nodes[node.index()].plugins.running_multus() {
             self.at(node, context, |this, _| {
                 this.desk.follow(Next::Kill(process));
                 if let Some(call) = call {
-                    let result = Err(killed());
+                    let result = Err(self::desk::killed());
                     this.desk.follow(Next::Network { call, result });
                 }
             });
@@ -251,11 +252,13 @@ impl Nodes {
     }
 
     /// Statuses that a kubelet has sent.
+    #[cfg(test)]
     pub fn status_patch_count(&self, node: NodeIndex) -> u64 {
         self.nodes[node.index()].kubelet.status_patch_count()
     }
 
     /// Relists that a kubelet has finished.
+    #[cfg(test)]
     pub fn relist_count(&self, node: NodeIndex) -> u64 {
         self.nodes[node.index()].kubelet.relist_count()
     }

@@ -116,6 +116,7 @@ impl Record {
 }
 
 /// The holder that a stored Lease names; empty when it was released.
+#[cfg(test)]
 pub fn holder_of(lease: &Custom) -> &str {
     lease.body.split('|').next().unwrap_or_default()
 }

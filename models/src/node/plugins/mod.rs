@@ -153,6 +153,7 @@ impl Plugins {
     }
 
     /// Every multus that runs, and the CRI call that waits for it.
+    #[cfg(test)]
     pub(crate) fn running_multus(&self) -> Vec<(u32, Option<u32>)> {
         let processes = self.multus.iter();
         processes
