@@ -19,7 +19,7 @@ use crate::parameters::Parameters;
 use crate::request::{Answer, NewPod, Request};
 
 /// A kernel, its queue, and components.
-pub struct Bench<P> {
+pub(crate) struct Bench<P> {
     /// The kernel.
     pub kernel: Kernel,
     /// Its queue.
@@ -34,7 +34,7 @@ pub struct Bench<P> {
 
 impl<P: Components> Bench<P> {
     /// Workers `node-0` and so on, and a machine that carries the apiserver and nothing else.
-    pub fn with_workers(workers: u32, parameters: Parameters, seed: u64, parts: P) -> Self {
+    pub(crate) fn with_workers(workers: u32, parameters: Parameters, seed: u64, parts: P) -> Self {
         let node = &parameters.node_side.node;
         let machines = (0..=workers)
             .map(|index| {
@@ -53,7 +53,7 @@ impl<P: Components> Bench<P> {
     }
 
     /// Does something to the components.
-    pub fn enter<T>(&mut self, body: impl FnOnce(&mut P, &mut Context<'_>) -> T) -> T {
+    pub(crate) fn enter<T>(&mut self, body: impl FnOnce(&mut P, &mut Context<'_>) -> T) -> T {
         let parts = &mut self.parts;
         let result = (self.kernel).enter(&mut self.queue, |context| body(parts, context));
         self.take_notes();
@@ -61,7 +61,7 @@ impl<P: Components> Bench<P> {
     }
 
     /// Runs one event.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         let (_, event) = self.queue.pop().expect("something is queued");
         let is_of_node = matches!(event, Event::Node { .. } | Event::Cpu { .. });
         self.node_event_count += u64::from(is_of_node);
@@ -77,7 +77,7 @@ impl<P: Components> Bench<P> {
     }
 
     /// Lets time pass.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.queue.now() + time;
         // A marker moves the clock to the very end.
         self.queue.at(end, Event::Driver { token: 0 });
@@ -87,13 +87,13 @@ impl<P: Components> Bench<P> {
     }
 
     /// Writes into the store without a call.
-    pub fn install(&mut self, request: &Request) -> Answer {
+    pub(crate) fn install(&mut self, request: &Request) -> Answer {
         self.enter(|_, context| context.api.install(request, &mut context.core))
             .unwrap()
     }
 
     /// Creates a Pod that is bound to a worker, with labels and a changed spec.
-    pub fn create_bound(
+    pub(crate) fn create_bound(
         &mut self,
         name: &str,
         node: u32,

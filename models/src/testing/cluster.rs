@@ -20,7 +20,7 @@ use crate::ipam::Ipam;
 use crate::observation::Observation;
 
 /// A cluster in a test.
-pub struct TestCluster {
+pub(crate) struct TestCluster {
     /// The cluster.
     pub cluster: Cluster,
     /// Its queue.
@@ -35,13 +35,13 @@ pub struct TestCluster {
 
 impl TestCluster {
     /// Starts a cluster.
-    pub fn new(spec: ClusterSpec, ipam: impl Ipam + 'static) -> TestCluster {
+    pub(crate) fn new(spec: ClusterSpec, ipam: impl Ipam + 'static) -> TestCluster {
         let streams = Streams::new(spec.seed);
         Self::with_streams(spec, ipam, streams)
     }
 
     /// Starts a cluster with streams of the test's.
-    pub fn with_streams(
+    pub(crate) fn with_streams(
         spec: ClusterSpec,
         ipam: impl Ipam + 'static,
         streams: Streams,
@@ -64,7 +64,7 @@ impl TestCluster {
     }
 
     /// Takes one event; false when none is due by then.
-    pub fn step(&mut self, until: SimInstant) -> bool {
+    pub(crate) fn step(&mut self, until: SimInstant) -> bool {
         if self.queue.peek_at().is_none_or(|at| at > until) {
             return false;
         }
@@ -77,24 +77,24 @@ impl TestCluster {
     }
 
     /// Takes every event up to an instant since the start.
-    pub fn run_to(&mut self, seconds: u64) {
+    pub(crate) fn run_to(&mut self, seconds: u64) {
         let until = SimInstant::ZERO + Duration::from_secs(seconds);
         while self.step(until) {}
     }
 
     /// Takes every event of so many seconds from the last one on.
-    pub fn run_for(&mut self, seconds: u64) {
+    pub(crate) fn run_for(&mut self, seconds: u64) {
         self.run_to(self.queue.now().whole_seconds() + seconds);
     }
 
     /// Takes events until the run has ended, up to an instant since the start.
-    pub fn run_to_end(&mut self, seconds: u64) {
+    pub(crate) fn run_to_end(&mut self, seconds: u64) {
         let until = SimInstant::ZERO + Duration::from_secs(seconds);
         while !self.cluster.finished() && self.step(until) {}
     }
 
     /// Runs so long, whether the run has ended or not.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.queue.now() + time;
         // An event of no consequence moves the time to its end.
         self.queue.at(until, Event::Driver { token: u64::MAX });
@@ -102,27 +102,30 @@ impl TestCluster {
     }
 
     /// Does something to the cluster.
-    pub fn inject(&mut self, action: &Action) -> Injected {
+    pub(crate) fn inject(&mut self, action: &Action) -> Injected {
         self.cluster.inject(action, &mut self.queue, &mut self.log)
     }
 
     /// Does something to the IPAM, or in its name.
-    pub fn with_ipam<R>(&mut self, act: impl FnOnce(&mut dyn Ipam, &mut Context<'_>) -> R) -> R {
+    pub(crate) fn with_ipam<R>(
+        &mut self,
+        act: impl FnOnce(&mut dyn Ipam, &mut Context<'_>) -> R,
+    ) -> R {
         self.cluster.with_ipam(&mut self.queue, &mut self.log, act)
     }
 
     /// Pods there are.
-    pub fn pods(&self) -> Vec<PodUid> {
+    pub(crate) fn pods(&self) -> Vec<PodUid> {
         self.cluster.api().pods().map(|pod| pod.uid).collect()
     }
 
     /// Totals of the IPAM.
-    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.cluster.ipam_counters().into_iter().collect()
     }
 
     /// Times of the observations that a condition picks.
-    pub fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<SimInstant> {
+    pub(crate) fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<SimInstant> {
         let observed = self.observed.borrow();
         let chosen = observed.iter().filter(|(_, o)| wanted(o));
         chosen.map(|(at, _)| *at).collect()

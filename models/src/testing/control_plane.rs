@@ -27,7 +27,7 @@ use super::{TestCluster, table};
 
 /// What the double and the test share.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Responses to the test's own calls, with their tokens.
     pub responses: Vec<(SimInstant, u64, Response)>,
     /// Changes on the test's own watches.
@@ -129,7 +129,7 @@ impl Ipam for Double {
 }
 
 /// A client of the IPAM's on a machine, without limiter or deadline.
-pub fn client_on(node: u32) -> ClientSpec {
+pub(crate) fn client_on(node: u32) -> ClientSpec {
     ClientSpec {
         node: NodeIndex(node),
         class: ClientClass::IpamNode,
@@ -140,7 +140,7 @@ pub fn client_on(node: u32) -> ClientSpec {
 }
 
 /// A control plane.
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     cluster: TestCluster,
     /// What the test's calls and watches brought.
     pub seen: Rc<RefCell<Seen>>,
@@ -162,7 +162,7 @@ impl DerefMut for ControlPlane {
 }
 
 /// What a control plane is made of.
-pub struct ControlPlaneSpec {
+pub(crate) struct ControlPlaneSpec {
     /// Nodes.
     pub nodes: usize,
     /// Pods run this long after they were bound; `None` = never.
@@ -177,7 +177,7 @@ pub struct ControlPlaneSpec {
 
 impl ControlPlane {
     /// A started one.
-    pub fn new(spec: ControlPlaneSpec) -> ControlPlane {
+    pub(crate) fn new(spec: ControlPlaneSpec) -> ControlPlane {
         let mut table = table(spec.profile, &["driver.warm_up=0"]);
         for assignment in spec.set {
             table.set(assignment).expect("an assignment of the test");
@@ -203,17 +203,17 @@ impl ControlPlane {
     }
 
     /// Registers a client.
-    pub fn client(&mut self, spec: ClientSpec) -> ClientId {
+    pub(crate) fn client(&mut self, spec: ClientSpec) -> ClientId {
         self.with_ipam(|_, context| context.client(spec))
     }
 
     /// Makes a call whose response appears in [`Seen`].
-    pub fn call(&mut self, client: ClientId, request: Request, token: u64) {
+    pub(crate) fn call(&mut self, client: ClientId, request: Request, token: u64) {
         self.with_ipam(|_, context| context.call(client, request, ReplyTo::Ipam { token }));
     }
 
     /// Makes a call and runs until it is answered; when, and how.
-    pub fn ask(&mut self, client: ClientId, request: Request) -> (Duration, Response) {
+    pub(crate) fn ask(&mut self, client: ClientId, request: Request) -> (Duration, Response) {
         let token = self.seen.borrow().responses.len() as u64 + 1_000_000;
         let start = self.queue.now();
         self.call(client, request, token);
@@ -229,7 +229,7 @@ impl ControlPlane {
     }
 
     /// Opens a watch whose changes appear in [`Seen`].
-    pub fn watch(
+    pub(crate) fn watch(
         &mut self,
         client: ClientId,
         target: WatchTarget,
@@ -240,7 +240,7 @@ impl ControlPlane {
     }
 
     /// Times of the observations that a condition picks, since the start.
-    pub fn since_start(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<Duration> {
+    pub(crate) fn since_start(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<Duration> {
         let times = self.times(wanted).into_iter();
         times
             .map(|at| at.saturating_since(SimInstant::ZERO))

@@ -11,12 +11,12 @@ use drydock_traces::workload::{
 
 use crate::parameters::Table;
 
-pub use self::bench::Bench;
-pub use self::cluster::TestCluster;
-pub use self::control_plane::{ControlPlane, ControlPlaneSpec, client_on};
+pub(crate) use self::bench::Bench;
+pub(crate) use self::cluster::TestCluster;
+pub(crate) use self::control_plane::{ControlPlane, ControlPlaneSpec, client_on};
 
 /// The constants of a profile, with settings `key=value` on top.
-pub fn table(profile: &str, settings: &[&str]) -> Table {
+pub(crate) fn table(profile: &str, settings: &[&str]) -> Table {
     let mut table = Table::profile(profile).expect("a built-in profile");
     for setting in settings {
         table.set(setting).expect("an assignment of the test");
@@ -25,7 +25,7 @@ pub fn table(profile: &str, settings: &[&str]) -> Table {
 }
 
 /// One object of a workload.
-pub fn object(name: &str, controller: Controller) -> WorkloadObject {
+pub(crate) fn object(name: &str, controller: Controller) -> WorkloadObject {
     WorkloadObject {
         document: DocumentRef {
             file: "test.yaml".to_owned(),
@@ -54,7 +54,7 @@ pub fn object(name: &str, controller: Controller) -> WorkloadObject {
 }
 
 /// So many Deployments of so many replicas.
-pub fn deployments(count: u32, replicas: u32) -> Vec<WorkloadObject> {
+pub(crate) fn deployments(count: u32, replicas: u32) -> Vec<WorkloadObject> {
     (0..count)
         .map(|n| object(&format!("d{n:03}"), Controller::Deployment { replicas }))
         .collect()
