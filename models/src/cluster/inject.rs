@@ -186,73 +186,85 @@ impl Cluster {
     }
 
     fn act(&mut self, action: &Action, queue: &mut Queue<Event>) -> Injected {
-        match action {
-            Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
-            Action::ReplaceMachine { node_name } => return self.replace_machine(node_name, queue),
+        match *action {
+            Action::Cut(node) => self.cut(node, true, queue),
+            Action::Heal(node) => self.cut(node, false, queue),
+            Action::Arm(fault) => return Injected::Armed(self.api.arm(fault)),
+            Action::ReplaceMachine { ref node_name } => {
+                return self.replace_machine(node_name, queue);
+            }
+            Action::StopApiserver { server, down } => self.with(queue, |_, context| {
+                context.api.stop_server(server, down, &mut context.core);
+            }),
+            Action::StartApiserver { server } => self.with(queue, |_, context| {
+                context.api.start_server(server, &mut context.core);
+            }),
+            Action::FreezeCache { server, time } => self.with(queue, |_, context| {
+                context.api.freeze_cache(server, time, &mut context.core);
+            }),
+            Action::SlowDisk { by, time } => self.with(queue, |_, context| {
+                context.api.slow_disk(by, time, &mut context.core);
+            }),
+            Action::DeletePod { pod, grace } => self.delete_pod(pod, grace, queue),
             Action::DeleteNamed {
-                namespace,
-                name,
+                ref namespace,
+                ref name,
                 grace,
             } => {
-                let found = self
-                    .api
-                    .pods()
-                    .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
-                    .map(|pod| pod.uid);
-                let Some(pod) = found else {
+                let Some(pod) = self.named(namespace, name) else {
                     return Injected::Nothing;
                 };
-                return self.act(&Action::DeletePod { pod, grace: *grace }, queue);
+                self.delete_pod(pod, grace, queue);
             }
+            Action::PowerOff { node, return_after } => self.with(queue, |parts, context| {
+                parts.nodes.power_off(node, return_after, context);
+            }),
+            Action::Boot(node) => {
+                self.with(queue, |parts, context| parts.nodes.boot(node, context));
+            }
+            Action::RestartKubelet(node) => self.with(queue, |parts, context| {
+                parts.nodes.restart_kubelet(node, context);
+            }),
+            Action::RestartContainerd(node) => self.with(queue, |parts, context| {
+                parts.nodes.restart_containerd(node, context);
+            }),
             Action::StopContainerd { node, down } => {
-                let stopped = self.with(queue, |parts, context| {
-                    parts.nodes.stop_containerd(*node, *down, context)
-                });
-                return Injected::of(stopped);
+                return Injected::of(self.with(queue, |parts, context| {
+                    parts.nodes.stop_containerd(node, down, context)
+                }));
             }
             Action::LoseSandbox { node, pick } => {
-                let lost = self.with(queue, |parts, context| {
-                    parts.nodes.lose_sandbox(*node, *pick, context)
-                });
-                return Injected::of(lost);
+                return Injected::of(self.with(queue, |parts, context| {
+                    parts.nodes.lose_sandbox(node, pick, context)
+                }));
             }
-            Action::Cut(node) => self.cut(*node, true, queue),
-            Action::Heal(node) => self.cut(*node, false, queue),
-            _ => {}
-        }
-        self.with(queue, |parts, context| match action {
-            Action::StopApiserver { server, down } => {
-                context.api.stop_server(*server, *down, &mut context.core);
+            Action::SkipDel(node) => self.nodes.skip_del(node),
+            Action::KillPlugins(node) => {
+                self.with(queue, |parts, context| parts.nodes.kill_ipam(node, context));
             }
-            Action::StartApiserver { server } => {
-                context.api.start_server(*server, &mut context.core);
-            }
-            Action::FreezeCache { server, time } => {
-                context.api.freeze_cache(*server, *time, &mut context.core);
-            }
-            Action::SlowDisk { by, time } => context.api.slow_disk(*by, *time, &mut context.core),
-            Action::DeletePod { pod, grace } => parts.driver.delete_pod(*pod, *grace, context),
-            Action::PowerOff { node, return_after } => {
-                parts.nodes.power_off(*node, *return_after, context);
-            }
-            Action::Boot(node) => parts.nodes.boot(*node, context),
-            Action::RestartKubelet(node) => parts.nodes.restart_kubelet(*node, context),
-            Action::RestartContainerd(node) => parts.nodes.restart_containerd(*node, context),
-            Action::SkipDel(node) => parts.nodes.skip_del(*node),
-            Action::KillPlugins(node) => parts.nodes.kill_ipam(*node, context),
             Action::FailLinkDeletions { node, nth, count } => {
-                parts.nodes.fail_link_deletions(*node, *nth, *count);
+                self.nodes.fail_link_deletions(node, nth, count);
             }
-            Action::Node { node, event } => parts.nodes.handle(*node, *event, context),
-            Action::Cut(_)
-            | Action::Heal(_)
-            | Action::Arm(_)
-            | Action::ReplaceMachine { .. }
-            | Action::StopContainerd { .. }
-            | Action::LoseSandbox { .. }
-            | Action::DeleteNamed { .. } => {}
-        });
+            Action::Node { node, event } => {
+                self.with(queue, |parts, context| {
+                    parts.nodes.handle(node, event, context);
+                });
+            }
+        }
         Injected::Done
+    }
+
+    /// The Pod of a name, if there is one.
+    fn named(&self, namespace: &str, name: &str) -> Option<PodUid> {
+        let mut pods = self.api.pods();
+        let named = pods.find(|pod| *pod.namespace == *namespace && *pod.name == *name);
+        named.map(|pod| pod.uid)
+    }
+
+    fn delete_pod(&mut self, pod: PodUid, grace: Option<Duration>, queue: &mut Queue<Event>) {
+        self.with(queue, |parts, context| {
+            parts.driver.delete_pod(pod, grace, context);
+        });
     }
 
     fn cut(&mut self, node: NodeIndex, cut: bool, queue: &mut Queue<Event>) {
