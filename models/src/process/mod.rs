@@ -70,14 +70,21 @@ enum Wait {
     Send(ClientId, Request),
     /// The answer of what was sent.
     Answer,
-    /// Over as soon as the watch is open, which is this process' own.
-    Follow(ClientId, WatchTarget),
     Until(SimInstant),
     /// Its turn under the kernel's lock around namespaces and links, held for so long.
     NetworkLock(Duration),
     /// Answered at once.
-    Watch(ClientId, WatchTarget, u64, u64),
+    Watch(ClientId, WatchTarget, ResourceVersion, Reader),
     Park(Option<SimInstant>),
+}
+
+/// Who gets what a watch brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The process that opens it, by [`Port::change`].
+    Itself,
+    /// The owner of all processes, with a token of its own making.
+    Owner(u64),
 }
 
 /// What ended a wait.
@@ -101,16 +108,6 @@ enum Effect {
     Alarm(SimInstant, u32),
     Spawn(ProcessId, NewProcess),
     LinkDown(NetnsId),
-    Watch(NewWatch),
-}
-
-/// A watch to open.
-struct NewWatch {
-    client: ClientId,
-    target: WatchTarget,
-    from: ResourceVersion,
-    owner: WatchOwner,
-    opened: Rc<Cell<Option<WatchId>>>,
 }
 
 /// What a guard gives back as it is dropped.
@@ -502,10 +499,6 @@ impl Processes {
                 Effect::LinkDown(netns) => {
                     context.core.change(process.node).link_down(netns);
                 }
-                Effect::Watch(new) => {
-                    let watch = context.watch(new.client, new.target, new.from, new.owner);
-                    new.opened.set(Some(watch));
-                }
             }
         }
     }
@@ -586,15 +579,17 @@ impl Process {
                 assert!(self.flight.is_some(), "an answer follows a call");
                 Waits::Answer
             }
-            Wait::Watch(client, target, from, token) => {
+            Wait::Watch(client, target, from, reader) => {
+                let token = match reader {
+                    Reader::Itself => token,
+                    Reader::Owner(token) => token,
+                };
                 let watch = context.watch(client, target, from, WatchOwner::Ipam { token });
+                if let Reader::Itself = reader {
+                    self.state.borrow_mut().changes.clear();
+                    self.watch = Some(watch);
+                }
                 return Some(Reply::Opened(watch));
-            }
-            Wait::Follow(client, target) => {
-                self.state.borrow_mut().changes.clear();
-                let watch = context.watch(client, target, 0, WatchOwner::Ipam { token });
-                self.watch = Some(watch);
-                return Some(Reply::Go);
             }
             Wait::Until(at) => {
                 context.ipam_timer(self.node, at, token);

@@ -1,6 +1,6 @@
 //! A process' own side: how it acts and waits. What carries that out is its owner's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use drydock_engine::time::SimInstant;
 use crate::cni::{IpamAnswer, IpamCall, IpamStage};
 use crate::ids::{ClientId, IpamCallId, NetnsId, WatchId};
 use crate::objects::ResourceVersion;
-use crate::request::{Answer, Change, Request, WatchOwner, WatchTarget};
+use crate::request::{Answer, Change, Request, WatchTarget};
 
 use super::{
-    CallError, Effect, NewProcess, NewWatch, ProcessId, Released, Reply, Shared, State, Wait,
+    CallError, Effect, NewProcess, ProcessId, Reader, Released, Reply, Shared, State, Wait,
 };
 
 /// The process' side: how it acts and waits.
@@ -107,17 +107,29 @@ impl Port {
         }
     }
 
-    /// Opens the watch of this process, in place of any that it had.
-    pub(crate) async fn follow(&self, client: ClientId, target: WatchTarget) {
-        self.wait(Wait::Follow(client, target)).await;
+    /// Opens a watch from a revision (0 = from the current state), at once. One that the process
+    /// reads itself stands in place of any that it had.
+    pub(crate) async fn watch(
+        &self,
+        client: ClientId,
+        target: WatchTarget,
+        from: ResourceVersion,
+        reader: Reader,
+    ) -> WatchId {
+        let opens = Wait::Watch(client, target, from, reader);
+        match self.wait(opens).await {
+            Reply::Opened(watch) => watch,
+            reply => unreachable!("a watch is opened at once: {reply:?}"),
+        }
     }
 
-    /// The next change that its watch brings.
-    pub(crate) async fn change(&self) -> Change {
+    /// The next change that its own watch brings; `None` when that was closed.
+    pub(crate) async fn change(&self) -> Option<Change> {
         loop {
             let change = self.state.borrow_mut().changes.pop_front();
             match change {
-                Some(change) => return change,
+                Some(Change::Closed(_)) => return None,
+                Some(change) => return Some(change),
                 None => self.park().await,
             }
         }
@@ -131,20 +143,6 @@ impl Port {
     /// Makes an API call whose answer nobody reads.
     pub(crate) fn post(&self, client: ClientId, request: Request) {
         self.effect(Effect::Post(client, request));
-    }
-
-    /// Opens a watch from a revision; what it delivers goes to the owner, with the token.
-    pub(crate) async fn open_watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: u64,
-        token: u64,
-    ) -> WatchId {
-        match self.wait(Wait::Watch(client, target, from, token)).await {
-            Reply::Opened(watch) => watch,
-            reply => unreachable!("a watch is opened at once: {reply:?}"),
-        }
     }
 
     /// From an instant on, its calls fail: a context with a deadline.
@@ -182,24 +180,6 @@ impl Port {
     /// Deletes the interface in a namespace of its machine.
     pub(crate) fn link_down(&self, netns: NetnsId) {
         self.effect(Effect::LinkDown(netns));
-    }
-
-    /// Opens a watch with a client; which one it is will stand in `opened` before the wait begins.
-    pub(crate) fn watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: ResourceVersion,
-        owner: WatchOwner,
-        opened: &Rc<Cell<Option<WatchId>>>,
-    ) {
-        self.effect(Effect::Watch(NewWatch {
-            client,
-            target,
-            from,
-            owner,
-            opened: opened.clone(),
-        }));
     }
 
     pub(super) fn effect(&self, effect: Effect) {

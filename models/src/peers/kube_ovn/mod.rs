@@ -71,7 +71,6 @@ use self::central::Central;
 use self::controller::Control;
 use self::daemon::Host;
 use self::env::Env;
-use self::informer::Watched;
 use self::parameters::KubeOvnParameters;
 use self::subnet::Subnet;
 use self::switch::Switch;
@@ -231,23 +230,7 @@ impl Ipam for KubeOvn {
     }
 
     fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>) {
-        let leader = || self.control().leader();
-        let daemon = |node| self.hosts.get(&node).and_then(|host| host.daemon());
-        let reader = match Watched::of(token) {
-            Watched::ControllerPods => leader().map(|l| l.pods_inbox.deliver(watch, change)),
-            Watched::ControllerIps => leader().map(|l| l.ips_inbox.deliver(watch, change)),
-            Watched::DaemonPods(node) => {
-                daemon(node).map(|daemon| daemon.pods_inbox.deliver(watch, change))
-            }
-            Watched::DaemonSubnets(node) => {
-                daemon(node).map(|daemon| daemon.subnets_inbox.deliver(watch, change))
-            }
-        };
-        // Nobody reads a watch of a process that is dead.
-        if let Some(reader) = reader.flatten() {
-            self.processes.wake(reader);
-            self.processes.settle(context);
-        }
+        self.processes.told(token, watch, change, context);
     }
 
     fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {
