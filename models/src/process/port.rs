@@ -1,6 +1,6 @@
 //! A process' own side: how it acts and waits. What carries that out is its owner's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -8,8 +8,11 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::cni::{IpamAnswer, IpamCall, IpamStage};
+use crate::context::Context;
+use crate::event::Event;
 use crate::ids::{ClientId, IpamCallId, NetnsId, WatchId};
 use crate::objects::ResourceVersion;
+use crate::observation::Observation;
 use crate::request::{Answer, Change, Request, WatchTarget};
 
 use super::{
@@ -107,6 +110,18 @@ impl Port {
         }
     }
 
+    /// Does something to the world, or looks at it, at once and after what was asked for before.
+    pub(crate) async fn with<T: 'static>(
+        &self,
+        act: impl FnOnce(&mut Context<'_>) -> T + 'static,
+    ) -> T {
+        let result = Rc::new(Cell::new(None));
+        let into = result.clone();
+        let act = Box::new(move |context: &mut Context<'_>| into.set(Some(act(context))));
+        self.wait(Wait::With(act)).await;
+        result.take().expect("what is done at once has its result")
+    }
+
     /// Opens a watch from a revision (0 = from the current state), at once. One that the process
     /// reads itself stands in place of any that it had.
     pub(crate) async fn watch(
@@ -153,6 +168,16 @@ impl Port {
     /// Says what the ADD that it serves waits for.
     pub(crate) fn stage(&self, stage: IpamStage) {
         self.effect(Effect::Stage(stage));
+    }
+
+    /// Records a fact.
+    pub(crate) fn observe(&self, observation: Observation) {
+        self.effect(Effect::Observe(observation));
+    }
+
+    /// Queues an event of now, after those that are queued.
+    pub(crate) fn soon(&self, event: Event) {
+        self.effect(Effect::Soon(event));
     }
 
     /// Says what another process' ADD waits for.

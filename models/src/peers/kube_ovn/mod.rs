@@ -64,7 +64,7 @@ use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::parameters::{ParameterError, Table};
-use crate::process::Processes;
+use crate::process::{Owner, Processes};
 use crate::request::{Change, Response};
 
 use self::central::Central;
@@ -102,7 +102,7 @@ impl KubeOvn {
             subnet: Rc::new(RefCell::new(Subnet::new(pool))),
             masters: None,
             hosts: BTreeMap::new(),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
         })
     }
 
