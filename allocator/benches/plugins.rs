@@ -29,6 +29,10 @@ mod cluster;
 mod runtime;
 
 const HOST_LOCAL: &str = "/usr/lib/cni/host-local";
+/// A Pod's reservation is there long before: beyond this the agent makes none. The longest that one
+/// may wait is a full pool's release.
+#[cfg(all(feature = "agent", feature = "testing"))]
+const RESERVED_WITHIN: Duration = Duration::from_mins(1);
 
 /// One plugin with its configuration.
 struct Plugin {
@@ -216,6 +220,7 @@ fn main() {
 #[cfg(all(feature = "agent", feature = "testing"))]
 fn with_the_agent(directory: &Path, program: &Path, theirs: &Plugin, rounds: usize) {
     let mut host = cluster::Host::new();
+    "net".clone_into(&mut host.default_network);
     host.start_agent();
     let config = directory.join("agent.json");
     std::fs::write(
@@ -252,7 +257,10 @@ fn with_the_agent(directory: &Path, program: &Path, theirs: &Plugin, rounds: usi
                 return plugin.run("ADD", &container) + plugin.run("DEL", &container);
             }
             let uid = host.api.add_pod(&container);
+            let begin = Instant::now();
             while !host.api.records().contains(&uid) {
+                let waited = begin.elapsed();
+                assert!(waited < RESERVED_WITHIN, "nothing is reserved for {uid}");
                 std::thread::sleep(Duration::from_millis(1));
             }
             let netns = host.path("netns").join(&container);

@@ -15,6 +15,7 @@ use crate::core::api::{
 };
 use crate::core::controller::ControllerState;
 use crate::core::exchange::{InboxEvent, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId};
+use crate::core::journal::{Seal, Stored};
 use crate::core::objects::{Metadata, Object, ObjectKey};
 use crate::core::report::{LocalError, Metric, Subject};
 use crate::core::time::{BootTime, WallTime};
@@ -84,16 +85,28 @@ pub trait Entropy: Sync {
 }
 
 /// A file on the host's own disk, locked for the life of the process. It stores bytes; their form
-/// is the core's. Appends need no fsync: a boot that ended voids what it said of containers.
+/// is the core's. Appends need no fsync: a boot that ended voids what it said of containers. Its
+/// seal is stored apart from it, where it outlives the process: after the bytes that it is of, and
+/// removed before bytes that have none. A seal that cannot be stored is removed; one that cannot be
+/// removed either is an error.
 pub trait Journal: Sync {
-    /// Takes the lock (waiting for it) and reads all bytes; empty when there is no file.
-    fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send;
+    /// Takes the lock (waiting for it) and reads all bytes and the seal; nothing when there is no
+    /// file.
+    fn open(&self) -> impl Future<Output = Result<Stored, LocalError>> + Send;
 
     /// Appends. After an error the tail may be torn.
-    fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send;
+    fn append(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send;
 
     /// Replaces the whole content atomically (write aside, rename).
-    fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send;
+    fn compact(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send;
 
     /// Keeps what was read for people to look at, before it is replaced. How many are kept is
     /// bounded; a store that people cannot look at keeps none.

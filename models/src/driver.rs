@@ -1,5 +1,5 @@
 //! The workload driver: what a user does. It creates the objects of a workload one after another,
-//! deletes Pods when the plan says so, and can churn Pods at a steady pace.
+//! and deletes Pods when it is told to.
 //!
 //! Not modelled: kubectl's own calls beside the POST (discovery, OpenAPI), `kubectl wait`.
 
@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 use drydock_traces::workload::{
     Controller, ImagePullPolicy, PodManagement, PodTemplate as Template, Workload,
@@ -18,7 +17,7 @@ use crate::context::Context;
 use crate::controllers::{Controllers, PodTemplate};
 use crate::event::Event;
 use crate::ids::{ClientId, NodeIndex, PodUid};
-use crate::objects::{Phase, PodSpec, WorkloadObject};
+use crate::objects::{PodSpec, WorkloadObject};
 use crate::request::{
     ApiError, ClientClass, ClientSpec, NewPod, ReplyTo, Request, Response, WorkloadWrite,
 };
@@ -32,28 +31,16 @@ fn warm_up(context: &Context<'_>) -> Duration {
     context.core.parameters.driver.warm_up
 }
 
-/// Steady deletion of running Pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Churn {
-    /// Between two deletions.
-    pub period: Duration,
-    /// How many deletions; the churn starts once all objects are created.
-    pub count: u32,
-    /// `gracePeriodSeconds`; `None` = the Pod's own.
-    pub grace: Option<Duration>,
-}
-
 /// Meaning of the driver's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Look,
     Create,
-    Churn,
     Deleted,
 }
 
 impl Step {
-    const ALL: [Step; 4] = [Step::Look, Step::Create, Step::Churn, Step::Deleted];
+    const ALL: [Step; 3] = [Step::Look, Step::Create, Step::Deleted];
 
     fn token(self) -> u64 {
         self as u64
@@ -77,9 +64,6 @@ pub struct Driver {
     next: usize,
     started: bool,
     client: Option<ClientId>,
-    churn: Option<Churn>,
-    churned: u32,
-    victims: Stream,
     /// Pods that are still to be deleted, one request after another, as `kubectl delete` does.
     doomed: VecDeque<PodUid>,
     /// The Pod whose deletion is on its way.
@@ -91,7 +75,6 @@ impl Driver {
     pub fn new(
         workload: &Workload,
         controllers: &mut Controllers,
-        churn: Option<Churn>,
         context: &mut Context<'_>,
     ) -> Self {
         let creations = workload
@@ -104,11 +87,8 @@ impl Driver {
             next: 0,
             started: false,
             client: None,
-            churn,
-            churned: 0,
             doomed: VecDeque::new(),
             deleting: None,
-            victims: context.core.streams.stream("driver", 0, "victims"),
         }
     }
 
@@ -126,12 +106,9 @@ impl Driver {
         });
     }
 
-    /// Whether everything was created, and every churned Pod deleted.
+    /// Whether everything was created, and every doomed Pod deleted.
     pub fn done(&self) -> bool {
-        self.started
-            && self.next >= self.creations.len()
-            && self.churn.is_none_or(|churn| self.churned >= churn.count)
-            && self.deleting.is_none()
+        self.started && self.next >= self.creations.len() && self.deleting.is_none()
     }
 
     /// An event of the driver.
@@ -164,7 +141,6 @@ impl Driver {
                 );
             }
             Some(Step::Create) => self.create(context),
-            Some(Step::Churn) => self.churn(context),
             Some(Step::Deleted) | None => {}
         }
     }
@@ -186,11 +162,6 @@ impl Driver {
     fn create(&mut self, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
         let Some(creation) = self.creations.get(self.next) else {
-            if self.churn.is_some() {
-                context.core.queue.soon(Event::Driver {
-                    token: Step::Churn.token(),
-                });
-            }
             return;
         };
         let request = match creation {
@@ -267,30 +238,6 @@ impl Driver {
             self.delete_pod(pod, None, context);
         }
     }
-
-    fn churn(&mut self, context: &mut Context<'_>) {
-        let Some(churn) = self.churn else { return };
-        if self.churned >= churn.count {
-            return;
-        }
-        let running: Vec<PodUid> = context
-            .api
-            .pods()
-            .filter(|pod| pod.status.phase == Phase::Running && pod.deletion.is_none())
-            .map(|pod| pod.uid)
-            .collect();
-        if !running.is_empty() {
-            let victim = *self.victims.pick(&running);
-            self.churned += 1;
-            self.delete_pod(victim, churn.grace, context);
-        }
-        context.core.after(
-            churn.period,
-            Event::Driver {
-                token: Step::Churn.token(),
-            },
-        );
-    }
 }
 
 fn creation(
@@ -356,9 +303,4 @@ fn template(document: &Document, run: Option<Duration>) -> PodTemplate {
             run,
         }),
     }
-}
-
-/// The stream entity of a bare Pod, for tests and plans.
-pub fn pod_entity(namespace: &str, name: &str) -> u64 {
-    Streams::entity(&format!("{namespace}/{name}/0"))
 }

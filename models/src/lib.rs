@@ -9,9 +9,10 @@
 //! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
 //! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects, the API calls on them.
-//! - [`apiserver`]: servers, etcd, and each call from limiter to answer; `call` is who tries again
-//!   (`answer`, `retry`: a 429, a reset), `outage` what a cut does to calls and watches.
-//! - [`client_go`]: constants of clients, leader election; [`controllers`]: the other processes.
+//! - [`apiserver`]: servers, etcd, and a call from its arrival on; `outage` is what a cut does to
+//!   calls and watches.
+//! - [`client_go`]: the client's half of a call: limiter, deadline, and who tries again (`call`: a
+//!   429, a reset); leader election, work queues. [`controllers`]: the other processes.
 //! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`ipam`], [`peers`]: what a plugin is asked, the boundary to an IPAM, and the IPAMs

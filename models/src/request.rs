@@ -4,11 +4,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::time::SimInstant;
+use drydock_engine::stream::Streams;
 use serde::Serialize;
 
 use crate::event::{ControlToken, NodeToken};
-use crate::ids::{CallId, NodeIndex, PodUid};
+use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Entity, Owner, Pod, PodSpec, PodStatus, ResourceVersion, WorkloadObject};
 
 /// A kind that the apiserver stores as JSON without interpreting it (CRDs, Leases, Nodes).
@@ -272,6 +272,13 @@ pub struct NewPod {
     pub spec: Rc<PodSpec>,
 }
 
+impl NewPod {
+    /// The stable hash of a Pod of that name, for the how-manieth time from 0 on.
+    pub fn entity(namespace: &str, name: &str, incarnation: u32) -> Entity {
+        Streams::entity(&format!("{namespace}/{name}/{incarnation}"))
+    }
+}
+
 /// What is written on a workload object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum WorkloadWrite {
@@ -452,13 +459,4 @@ pub struct ClientSpec {
     pub timeout: Option<Duration>,
     /// Each process opens a connection of its own (pays TLS on its first request).
     pub fresh_connection: bool,
-}
-
-/// A call as the log shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct CallRef {
-    /// Its number.
-    pub call: CallId,
-    /// When it left the client's limiter.
-    pub departed: SimInstant,
 }

@@ -199,8 +199,6 @@ impl Bench {
                 objects: spec.objects,
                 ..Workload::default()
             },
-            churn: None,
-            plan: Vec::new(),
             seed: 7,
             tie_break: TieBreak::Fifo,
             kubelets: false,

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drydock_reports::compare::{CellKey, CellRuns, Comparison, Figures, ProfileRuns, SCHEMA};
+use drydock_traces::run_record::RunRecord;
 use drydock_traces::seed::Seed;
 use drydock_traces::workload::Stack;
 
 use crate::parameters::RunParameters;
 use crate::progress::bar;
+use crate::runner::RunError;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::subject::{Addresses, Allocator};
 use crate::sweep::each;
@@ -45,6 +47,34 @@ pub struct Request {
     pub jobs: u32,
 }
 
+/// What the runs of a comparison have brought so far.
+struct Gathered {
+    profiles: Vec<ProfileRuns>,
+    errors: Vec<String>,
+    done: u64,
+}
+
+impl Gathered {
+    /// A run has ended; the cell that it is of.
+    fn take(&mut self, planned: &Planned, result: Result<RunRecord, RunError>) -> CellKey {
+        let cell = &mut self.profiles[planned.profile].cells[planned.cell];
+        match result {
+            Ok(record) => {
+                cell.runs.push(Figures::of(&record));
+                if planned.seed == Seed(1) {
+                    cell.example = Some(Box::new(record));
+                }
+                self.done += 1;
+            }
+            Err(error) => {
+                let line = format!("{}, seed {}: {error}", cell.key, planned.seed);
+                self.errors.push(line);
+            }
+        }
+        cell.key.clone()
+    }
+}
+
 /// Makes all runs of a request, and says whether it was interrupted.
 /// Errors: an unknown profile.
 pub fn run(
@@ -59,7 +89,11 @@ pub fn run(
         .collect::<Result<Vec<_>, _>>()?;
     let planned = plan(request, &cells);
     let bar = bar(planned.len() as u64, "{pos}/{len} runs, {eta} left, {msg}");
-    let gathered = Mutex::new((profiles, Vec::<String>::new(), 0_u64));
+    let gathered = Mutex::new(Gathered {
+        profiles,
+        errors: Vec::new(),
+        done: 0,
+    });
     let make = |index: u64| {
         let planned = &planned[index as usize];
         scenario(
@@ -74,29 +108,19 @@ pub fn run(
         interrupt,
         make,
         |index, result| {
-            let planned = &planned[index as usize];
             let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            let cell = &mut gathered.0[planned.profile].cells[planned.cell];
-            bar.set_message(cell.key.to_string());
-            match result {
-                Ok(record) => {
-                    cell.runs.push(Figures::of(&record));
-                    if planned.seed == Seed(1) {
-                        cell.example = Some(Box::new(record));
-                    }
-                    gathered.2 += 1;
-                }
-                Err(error) => {
-                    let line = format!("{}, seed {}: {error}", cell.key, planned.seed);
-                    gathered.1.push(line);
-                }
-            }
+            let cell = gathered.take(&planned[index as usize], result);
             drop(gathered);
+            bar.set_message(cell.to_string());
             bar.inc(1);
         },
     );
     bar.finish_and_clear();
-    let (mut profiles, mut errors, done) = gathered
+    let Gathered {
+        mut profiles,
+        mut errors,
+        done,
+    } = gathered
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
     for cell in profiles.iter_mut().flat_map(|profile| &mut profile.cells) {

@@ -345,8 +345,6 @@ fn spec(scenario: &Scenario, order: TieBreak) -> ClusterSpec {
         masters: scenario.masters() as usize,
         parameters: scenario.parameters.world.clone(),
         workload: scenario.workload.clone(),
-        churn: None,
-        plan: Vec::new(),
         seed: scenario.seed.0,
         tie_break: order,
         kubelets: true,

@@ -1,5 +1,6 @@
 //! The journal as a file: locked for the life of the process, appended to without fsync, replaced
-//! by writing aside and renaming. What the bytes mean is the core's business.
+//! by writing aside and renaming; and its seal, a file in a directory that a boot empties. What the
+//! bytes mean is the core's business.
 //!
 //! The lock is on a file beside it: a rename gives the journal a new inode, and a lock on the old
 //! one would exclude nobody.
@@ -7,13 +8,14 @@
 use core::time::Duration;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::core::journal::{Seal, Stored};
 use crate::core::report::LocalError;
 use crate::ports::Journal;
 
@@ -28,11 +30,14 @@ struct Opened {
     file: File,
     /// Units: bytes. The end of the last whole append.
     length: u64,
+    seal: Option<File>,
 }
 
 /// The file.
 pub struct JournalFile {
     path: PathBuf,
+    /// Where the seal is; none: the journal is never sealed.
+    seal: Option<PathBuf>,
     /// Taken, but not read yet.
     locked: Mutex<Option<File>>,
     opened: Mutex<Option<Opened>>,
@@ -43,9 +48,17 @@ impl JournalFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            seal: None,
             locked: Mutex::new(None),
             opened: Mutex::new(None),
         }
+    }
+
+    /// With a seal at that path, in a directory that is there when the journal is opened.
+    #[must_use]
+    pub fn sealed_at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.seal = Some(path.into());
+        self
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<File>> {
@@ -135,30 +148,66 @@ impl JournalFile {
         }
     }
 
-    fn read(&self, lock: File) -> io::Result<(Vec<u8>, Opened)> {
+    fn read(&self, lock: File) -> io::Result<(Stored, Opened)> {
         let mut file = private(&self.path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let length = bytes.len() as u64;
-        let opened = Opened { lock, file, length };
-        Ok((bytes, opened))
+        let (seal, seal_file) = self.read_seal();
+        let opened = Opened {
+            lock,
+            file,
+            length,
+            seal: seal_file,
+        };
+        Ok((Stored { bytes, seal }, opened))
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Without a file for it there is no seal, and the journal serves as one without.
+    fn read_seal(&self) -> (Option<Seal>, Option<File>) {
+        let Some(path) = &self.seal else {
+            return (None, None);
+        };
+        let read = || {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+                .open(path)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>((Seal::from_bytes(&bytes), file))
+        };
+        match read() {
+            Ok((seal, file)) => (seal, Some(file)),
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "the journal has no seal: each start asks the runtime");
+                (None, None)
+            }
+        }
+    }
+
+    fn write(&self, bytes: &[u8], seal: Option<Seal>) -> io::Result<()> {
         let mut guard = self.opened();
         let opened = guard.as_mut().ok_or_else(not_open)?;
+        opened.unseal_before(seal)?;
         if let Err(error) = opened.file.write_all(bytes) {
             // What comes after a torn entry would not be read.
             let _ = opened.file.set_len(opened.length);
             return Err(error);
         }
         opened.length += bytes.len() as u64;
-        Ok(())
+        opened.seal_after(seal)
     }
 
-    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, bytes: &[u8], seal: Option<Seal>) -> io::Result<()> {
         let mut guard = self.opened();
         let opened = guard.as_mut().ok_or_else(not_open)?;
+        opened.unseal_before(seal)?;
         if !is_at(&opened.lock, &self.beside(".lock")) {
             // Somebody removed the directory: a lock on what nobody else can open excludes nobody.
             let taken = self.try_lock()?;
@@ -176,7 +225,7 @@ impl JournalFile {
         fs::rename(&aside, &self.path)?;
         opened.file = file;
         opened.length = bytes.len() as u64;
-        Ok(())
+        opened.seal_after(seal)
     }
 
     /// A second name for the file: the next replacement takes only the first away.
@@ -193,6 +242,25 @@ impl JournalFile {
             }
         }
         Ok(())
+    }
+}
+
+impl Opened {
+    /// Removes the seal before bytes that are to have none.
+    fn unseal_before(&self, seal: Option<Seal>) -> io::Result<()> {
+        match (&self.seal, seal) {
+            (Some(file), None) => file.set_len(0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Seals what was written. A seal that cannot be written is removed.
+    fn seal_after(&self, seal: Option<Seal>) -> io::Result<()> {
+        let (Some(file), Some(seal)) = (&self.seal, seal) else {
+            return Ok(());
+        };
+        let written = file.write_all_at(&seal.to_bytes(), 0);
+        written.or_else(|_| file.set_len(0))
     }
 }
 
@@ -218,7 +286,7 @@ fn not_open() -> io::Error {
 }
 
 impl Journal for JournalFile {
-    async fn open(&self) -> Result<Vec<u8>, LocalError> {
+    async fn open(&self) -> Result<Stored, LocalError> {
         let before = self.locked().take();
         let lock = if let Some(lock) = before {
             lock
@@ -229,17 +297,19 @@ impl Journal for JournalFile {
             let lock = self.locked().take();
             lock.ok_or_else(|| self.failed("it was opened twice"))?
         };
-        let (bytes, opened) = self.read(lock).map_err(|error| self.failed(error))?;
+        let (stored, opened) = self.read(lock).map_err(|error| self.failed(error))?;
         *self.opened() = Some(opened);
-        Ok(bytes)
+        Ok(stored)
     }
 
-    async fn append(&self, bytes: Vec<u8>) -> Result<(), LocalError> {
-        self.write(&bytes).map_err(|error| self.failed(error))
+    async fn append(&self, bytes: Vec<u8>, seal: Option<Seal>) -> Result<(), LocalError> {
+        let written = self.write(&bytes, seal);
+        written.map_err(|error| self.failed(error))
     }
 
-    async fn compact(&self, bytes: Vec<u8>) -> Result<(), LocalError> {
-        self.replace(&bytes).map_err(|error| self.failed(error))
+    async fn compact(&self, bytes: Vec<u8>, seal: Option<Seal>) -> Result<(), LocalError> {
+        let replaced = self.replace(&bytes, seal);
+        replaced.map_err(|error| self.failed(error))
     }
 
     async fn set_aside(&self) -> Result<(), LocalError> {
@@ -262,17 +332,17 @@ mod tests {
         let (_directory, path) = place();
         for (before, appended) in [("", "one"), ("one", "two"), ("onetwo", "")] {
             let journal = JournalFile::new(&path);
-            assert_eq!(journal.open().await.unwrap(), before.as_bytes());
-            journal.append(appended.into()).await.unwrap();
+            assert_eq!(journal.open().await.unwrap().bytes, before.as_bytes());
+            journal.append(appended.into(), None).await.unwrap();
         }
         {
             let journal = JournalFile::new(&path);
             journal.open().await.unwrap();
-            journal.compact(b"all".into()).await.unwrap();
-            journal.append(b"+".into()).await.unwrap();
+            journal.compact(b"all".into(), None).await.unwrap();
+            journal.append(b"+".into(), None).await.unwrap();
         }
         let journal = JournalFile::new(&path);
-        assert_eq!(journal.open().await.unwrap(), b"all+");
+        assert_eq!(journal.open().await.unwrap().bytes, b"all+");
         let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(files, 2, "journal and lock");
     }
@@ -282,11 +352,11 @@ mod tests {
         let (_directory, path) = place();
         let first = JournalFile::new(&path);
         first.open().await.unwrap();
-        first.compact(b"x".into()).await.unwrap();
+        first.compact(b"x".into(), None).await.unwrap();
         let second = JournalFile::new(&path);
         assert!(second.try_lock().unwrap().is_none());
         drop(first);
-        assert_eq!(second.open().await.unwrap(), b"x");
+        assert_eq!(second.open().await.unwrap().bytes, b"x");
     }
 
     #[tokio::test]
@@ -294,7 +364,7 @@ mod tests {
         let (_directory, path) = place();
         let first = JournalFile::new(&path);
         first.open().await.unwrap();
-        first.append(b"x".into()).await.unwrap();
+        first.append(b"x".into(), None).await.unwrap();
         let second = JournalFile::new(&path);
         let (sender, told) = tokio::sync::oneshot::channel();
         let successor = async {
@@ -302,11 +372,11 @@ mod tests {
                 .lock(|| sender.send(()).expect("it is awaited"))
                 .await
                 .unwrap();
-            second.open().await.unwrap()
+            second.open().await.unwrap().bytes
         };
         let predecessor = async {
             told.await.unwrap();
-            first.append(b"y".into()).await.unwrap();
+            first.append(b"y".into(), None).await.unwrap();
             drop(first);
         };
         let (read, ()) = tokio::join!(successor, predecessor);
@@ -332,14 +402,14 @@ mod tests {
         journal.check().unwrap();
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         journal.check().unwrap_err();
-        journal.compact(b"all".into()).await.unwrap();
+        journal.compact(b"all".into(), None).await.unwrap();
         journal.check().unwrap();
         let second = JournalFile::new(&path);
         assert!(second.try_lock().unwrap().is_none(), "the lock is held");
         // A successor that came in between is not written over.
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         second.open().await.unwrap();
-        assert!(journal.compact(b"old".into()).await.is_err());
+        assert!(journal.compact(b"old".into(), None).await.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
@@ -349,10 +419,10 @@ mod tests {
         let journal = JournalFile::new(&path);
         journal.open().await.unwrap();
         for content in 0..8 {
-            journal.compact(vec![content]).await.unwrap();
+            journal.compact(vec![content], None).await.unwrap();
             journal.set_aside().await.unwrap();
         }
-        journal.compact(b"sound".into()).await.unwrap();
+        journal.compact(b"sound".into(), None).await.unwrap();
         let mut kept = Vec::new();
         for number in 1..=8 {
             let name = journal.beside(&format!(".damaged-{number}"));
@@ -367,23 +437,60 @@ mod tests {
         let (_directory, path) = place();
         let journal = JournalFile::new(&path);
         journal.open().await.unwrap();
-        journal.append(b"x".into()).await.unwrap();
+        journal.append(b"x".into(), None).await.unwrap();
         // Nothing can be written in the place of a directory.
         fs::create_dir(journal.beside(".new")).unwrap();
-        assert!(journal.compact(b"y".into()).await.is_err());
+        assert!(journal.compact(b"y".into(), None).await.is_err());
         fs::remove_dir(journal.beside(".new")).unwrap();
-        journal.append(b"z".into()).await.unwrap();
+        journal.append(b"z".into(), None).await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"xz");
-        journal.compact(b"all".into()).await.unwrap();
+        journal.compact(b"all".into(), None).await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"all", "it comes back by itself");
+    }
+
+    #[tokio::test]
+    async fn a_seal_is_of_what_was_written_last_and_gone_where_there_is_none() {
+        let (directory, path) = place();
+        let at = directory.path().join("journal.seal");
+        let journal = || JournalFile::new(&path).sealed_at(&at);
+        let seal = |text: &str| Some(Seal::of(text.as_bytes()));
+        let first = journal();
+        assert_eq!(first.open().await.unwrap(), Stored::default());
+        first.append(b"one".into(), seal("one")).await.unwrap();
+        first.compact(b"all".into(), seal("all")).await.unwrap();
+        first.append(b"+".into(), seal("all+")).await.unwrap();
+        // What could not be written is not sealed.
+        fs::create_dir(first.beside(".new")).unwrap();
+        assert!(first.compact(b"not".into(), seal("not")).await.is_err());
+        fs::remove_dir(first.beside(".new")).unwrap();
+        drop(first);
+        let second = journal();
+        let stored = second.open().await.unwrap();
+        assert_eq!(
+            (&stored.bytes[..], stored.seal),
+            (&b"all+"[..], seal("all+"))
+        );
+        assert_eq!(fs::metadata(&at).unwrap().mode() & 0o777, 0o600);
+        second.append(b"?".into(), None).await.unwrap();
+        drop(second);
+        assert_eq!(journal().open().await.unwrap().seal, None);
+        // Half of one is none, and nobody writes through a link.
+        fs::write(&at, b"half").unwrap();
+        assert_eq!(journal().open().await.unwrap().seal, None);
+        fs::remove_file(&at).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("else"), &at).unwrap();
+        let third = journal();
+        third.open().await.unwrap();
+        third.append(b"!".into(), seal("all+?!")).await.unwrap();
+        assert!(!directory.path().join("else").exists());
     }
 
     #[tokio::test]
     async fn nothing_is_written_before_the_lock() {
         let (_directory, path) = place();
         let journal = JournalFile::new(&path);
-        assert!(journal.append(b"x".into()).await.is_err());
-        assert!(journal.compact(b"x".into()).await.is_err());
+        assert!(journal.append(b"x".into(), None).await.is_err());
+        assert!(journal.compact(b"x".into(), None).await.is_err());
         assert!(!path.exists());
     }
 }

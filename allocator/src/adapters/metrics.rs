@@ -156,42 +156,6 @@ impl Metrics {
             "How long plugins waited for an answer",
             metrics.answer_seconds.clone(),
         );
-        for (name, help, gauge) in [
-            ("berth_serving", "1 while ADDs are served", &metrics.serving),
-            ("berth_epoch", "Number of the incarnation", &metrics.epoch),
-            (
-                "berth_epoch_age_seconds",
-                "Since the last request that showed the incarnation live; -1: none did",
-                &metrics.epoch_age_seconds,
-            ),
-            (
-                "berth_blocks_distrusted",
-                "Blocks that wait for a fence",
-                &metrics.distrusted,
-            ),
-            (
-                "berth_pools_exhausted",
-                "Pools where claims wait and nothing is free",
-                &metrics.exhausted,
-            ),
-            (
-                "berth_tombstones",
-                "DELs that came before their ADD",
-                &metrics.tombstones,
-            ),
-            (
-                "berth_api_requests_in_flight",
-                "Requests without an answer",
-                &metrics.calls,
-            ),
-            (
-                "berth_spool_entries",
-                "DELs that no agent took in yet",
-                &metrics.spool,
-            ),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
         registry.register(
             "berth_ordinals",
             "Ordinals that this node holds, by state",
@@ -207,7 +171,47 @@ impl Metrics {
             "1 while what the agent depends on is there, 0 while it is lost",
             metrics.parts.clone(),
         );
+        metrics.register_agent_gauges();
         metrics
+    }
+
+    fn register_agent_gauges(&mut self) {
+        for (name, help, gauge) in [
+            ("berth_serving", "1 while ADDs are served", &self.serving),
+            ("berth_epoch", "Number of the incarnation", &self.epoch),
+            (
+                "berth_epoch_age_seconds",
+                "Since the last request that showed the incarnation live; -1: none did",
+                &self.epoch_age_seconds,
+            ),
+            (
+                "berth_blocks_distrusted",
+                "Blocks that wait for a fence",
+                &self.distrusted,
+            ),
+            (
+                "berth_pools_exhausted",
+                "Pools where claims wait and nothing is free",
+                &self.exhausted,
+            ),
+            (
+                "berth_tombstones",
+                "DELs that came before their ADD",
+                &self.tombstones,
+            ),
+            (
+                "berth_api_requests_in_flight",
+                "Requests without an answer",
+                &self.calls,
+            ),
+            (
+                "berth_spool_entries",
+                "DELs that no agent took in yet",
+                &self.spool,
+            ),
+        ] {
+            self.registry.register(name, help, gauge.clone());
+        }
     }
 
     /// What a controller measures.

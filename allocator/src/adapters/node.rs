@@ -123,6 +123,13 @@ pub struct HostPaths {
     pub allowed_uid: u32,
 }
 
+impl HostPaths {
+    /// Where the journal's seal is: beside the socket, which goes with the boot, too.
+    pub fn seal(&self) -> PathBuf {
+        self.socket.with_file_name("journal.seal")
+    }
+}
+
 /// How often the parts of the host are looked at: as often as Pods that vanished are.
 const LOOK_PAUSE: Duration = Duration::from_secs(10);
 
@@ -147,7 +154,7 @@ impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
     ///
     /// Errors: another agent listens, or something of the host is not as it must be.
     pub fn open(paths: &HostPaths, api: A, sandboxes: S) -> anyhow::Result<Self> {
-        let journal = JournalFile::new(&paths.journal);
+        let journal = JournalFile::new(&paths.journal).sealed_at(paths.seal());
         let tally: Tally = Arc::new(|_, _, _| {});
         Self::with_journal(
             paths,
@@ -167,7 +174,7 @@ impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
         observer: HostObserver,
         waits: impl FnOnce() + Send,
     ) -> anyhow::Result<Self> {
-        let journal = JournalFile::new(&paths.journal);
+        let journal = JournalFile::new(&paths.journal).sealed_at(paths.seal());
         journal.lock(waits).await?;
         let metrics = observer.outlets.as_ref().map(|o| o.metrics.clone());
         let tally: Tally = Arc::new(move |verb, code, took| {

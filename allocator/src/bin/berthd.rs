@@ -252,14 +252,17 @@ fn limits(args: &ApiArgs) -> Limits {
     }
 }
 
-async fn agent(args: AgentArgs) -> anyhow::Result<()> {
-    let machine_id = read_id("--machine-id-file", &args.machine_id_file)?;
-    if machine_id.contains('.') {
-        bail!(
-            "--machine-id-file={}: {machine_id:?} is no ID: it has a dot",
-            args.machine_id_file.display()
-        );
+fn read_machine_id(file: &Path) -> anyhow::Result<String> {
+    let id = read_id("--machine-id-file", file)?;
+    if id.contains('.') {
+        let file = file.display();
+        bail!("--machine-id-file={file}: {id:?} is no ID: it has a dot");
     }
+    Ok(id)
+}
+
+async fn agent(args: AgentArgs) -> anyhow::Result<()> {
+    let machine_id = read_machine_id(&args.machine_id_file)?;
     let installed = kept(&args);
     let boot_id = read_id("boot ID", Path::new("/proc/sys/kernel/random/boot_id"))?;
     let paths = HostPaths {

@@ -1,6 +1,8 @@
 //! A block of a pool: ordinals with their records, as a value. What one compare-and-swap replaces;
 //! when to write it is the agent's business.
 
+use std::sync::Arc;
+
 use super::holder::{Record, RecordError, decode_records, encode_record};
 use super::objects::{
     AddressBlock, AddressBlockSpec, FINALIZER, Fields, LABEL_POOL, LABEL_ROOM, Metadata,
@@ -32,10 +34,11 @@ pub enum BlockError {
 #[error("ordinal {0} is not free")]
 pub struct Taken(pub u16);
 
-/// The records of one block, by ordinal within it. At most one record per ordinal, by shape.
+/// The records of one block, by ordinal within it. At most one record per ordinal, by shape. A
+/// copy shares them: a write changes few of those that the version before it had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    slots: Vec<Option<Record>>,
+    slots: Vec<Option<Arc<Record>>>,
     usable: u16,
     /// Fields of a newer release, of the object and of its spec: written back as they were read.
     other: Option<Box<(Fields, Fields)>>,
@@ -54,8 +57,8 @@ impl Block {
             block.slots[usize::from(ordinal)] =
                 pool.mask(begin + u64::from(ordinal))
                     .map(|mask| match mask {
-                        Mask::Excluded => Record::Excluded,
-                        Mask::Gateway => Record::Gateway,
+                        Mask::Excluded => Arc::new(Record::Excluded),
+                        Mask::Gateway => Arc::new(Record::Gateway),
                     });
         }
         block
@@ -92,7 +95,7 @@ impl Block {
         for entry in decode_records(records) {
             let (ordinal, record) = entry?;
             match slots.get_mut(usize::from(ordinal)) {
-                Some(slot @ None) => *slot = Some(record),
+                Some(slot @ None) => *slot = Some(Arc::new(record)),
                 _ => return Err(BlockError::Ordinal(ordinal)),
             }
         }
@@ -159,12 +162,12 @@ impl Block {
     pub fn iter(&self) -> impl Iterator<Item = (u16, &Record)> {
         (0_u16..)
             .zip(&self.slots)
-            .filter_map(|(ordinal, slot)| Some((ordinal, slot.as_ref()?)))
+            .filter_map(|(ordinal, slot)| Some((ordinal, slot.as_deref()?)))
     }
 
     /// What stands at an ordinal.
     pub fn get(&self, ordinal: u16) -> Option<&Record> {
-        self.slots.get(usize::from(ordinal))?.as_ref()
+        self.slots.get(usize::from(ordinal))?.as_deref()
     }
 
     /// Whether a claim could take the ordinal: within the capacity, and free or cooling.
@@ -191,7 +194,7 @@ impl Block {
     pub fn may_have_room(&self) -> bool {
         self.slots
             .iter()
-            .any(|slot| !matches!(slot, Some(Record::Pod(_) | Record::Reserved(_))))
+            .any(|slot| !matches!(slot.as_deref(), Some(Record::Pod(_) | Record::Reserved(_))))
     }
 
     /// Puts a record where a claim may: the ordinal is available.
@@ -199,7 +202,7 @@ impl Block {
         if !self.is_available(ordinal) {
             return Err(Taken(ordinal));
         }
-        self.slots[usize::from(ordinal)] = Some(record);
+        self.slots[usize::from(ordinal)] = Some(Arc::new(record));
         Ok(())
     }
 
@@ -208,7 +211,7 @@ impl Block {
     /// Panics: the block has no such ordinal.
     pub fn set(&mut self, ordinal: u16, record: Option<Record>) {
         let slot = self.slots.get_mut(usize::from(ordinal));
-        *slot.expect("an ordinal of the block") = record;
+        *slot.expect("an ordinal of the block") = record.map(Arc::new);
     }
 }
 

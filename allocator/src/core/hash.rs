@@ -23,8 +23,13 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 
 /// The same of several pieces, one behind the other.
 pub fn crc32_of(pieces: &[&[u8]]) -> u32 {
-    let bytes = pieces.iter().copied().flatten();
-    !bytes.fold(u32::MAX, |crc, byte| {
+    let pieces = pieces.iter().copied();
+    pieces.fold(0, crc32_continued)
+}
+
+/// The same of some bytes behind those that have this checksum.
+pub fn crc32_continued(checksum: u32, bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!checksum, |crc, byte| {
         (crc >> 8) ^ CRC32[((crc ^ u32::from(*byte)) & 0xff) as usize]
     })
 }

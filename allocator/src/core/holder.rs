@@ -73,15 +73,16 @@ pub struct RecordError {
 }
 
 fn push_field(text: &mut String, field: &str) {
+    let confuses = |byte| matches!(byte, b' ' | b';' | b'%' | b'"' | b'\\' | ..=0x1f);
     text.push(' ');
-    for c in field.chars() {
-        match c {
-            ' ' | ';' | '%' | '"' | '\\' | '\0'..='\x1f' => {
-                write!(text, "%{:02x}", c as u32).expect("writing to a String succeeds");
-            }
-            _ => text.push(c),
-        }
+    let mut rest = field;
+    // Names and IDs have none of these: they are copied in one piece.
+    while let Some(at) = rest.bytes().position(confuses) {
+        text.push_str(&rest[..at]);
+        write!(text, "%{:02x}", rest.as_bytes()[at]).expect("writing to a String succeeds");
+        rest = &rest[at + 1..];
     }
+    text.push_str(rest);
 }
 
 fn read_field(field: &str) -> Option<String> {

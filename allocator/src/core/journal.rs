@@ -15,8 +15,10 @@
 //! So three things are told apart. *Whole*. *Torn*: the file ends within its last frame, as a
 //! process leaves it that is killed while it appends; nothing that was acknowledged is missing.
 //! *Damaged*: anything else. What no form of the file itself can show is that its end was cut off
-//! between two frames, or that an old copy took its place: that no entry speaks of an address is
-//! therefore never taken for a proof that nobody has it (see `agent::lost`).
+//! between two frames, or that an old copy took its place. A [`Seal`] shows that; without one, that
+//! no entry speaks of an address is no proof that nobody has it (see `agent::lost`).
+
+mod seal;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +28,8 @@ use super::exchange::{Allocation, Attachment, MountId};
 use super::hash::{crc32, crc32_of};
 use super::objects::Uid;
 use super::time::BootTime;
+
+pub use self::seal::Seal;
 
 /// The form that this code writes. It reads version 1, too.
 pub const VERSION: u32 = 2;
@@ -102,6 +106,15 @@ pub struct Binding {
     pub answer: Allocation,
     /// When.
     pub at: BootTime,
+}
+
+/// What an earlier process left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The journal.
+    pub bytes: Vec<u8>,
+    /// Its seal, if there is one.
+    pub seal: Option<Seal>,
 }
 
 /// The journal is of a later version: do not serve.

@@ -15,7 +15,7 @@ use super::labels::{LabelSelector, Requirement};
 mod set_aside;
 
 pub use set_aside::SetAside;
-pub(in crate::core) use set_aside::without_indexes;
+pub(in crate::core) use set_aside::{block_of_name, without_indexes};
 
 /// The API group of Berth's own kinds.
 pub const GROUP: &str = "berth.dev";

@@ -6,7 +6,9 @@ use super::carry;
 use super::errands::{Errands, Next};
 use crate::core::agent::{Agent, Finding, Input, Output};
 use crate::core::api::{ApiError, ApiRequest, Applied};
-use crate::core::exchange::{Failure, InboxEvent, PluginRequest, RequestId, Response, Verb};
+use crate::core::exchange::{
+    Failure, InboxEvent, PluginRequest, RequestId, Response, SpoolId, Verb,
+};
 use crate::ports::{
     AgentPorts, Clock, Entropy, Inbox, Journal, Namespaces, Observer, Sandboxes, Spool,
 };
@@ -51,6 +53,18 @@ pub async fn run_agent<P: AgentPorts>(mut agent: Agent, ports: &P) {
         if !shell.next().await {
             return;
         }
+    }
+}
+
+async fn remove_spool<P: AgentPorts>(ports: &P, id: SpoolId) {
+    if let Err(error) = ports.spool().remove(&id).await {
+        tracing::warn!(%error, "a spool entry stays and will be applied again");
+    }
+}
+
+async fn set_spool_aside<P: AgentPorts>(ports: &P, id: SpoolId) {
+    if let Err(error) = ports.spool().set_aside(&id).await {
+        tracing::warn!(%error, "an unreadable spool entry stays");
     }
 }
 
@@ -158,11 +172,11 @@ impl<P: AgentPorts> Shell<'_, P> {
                 Output::OpenJournal => self.errands.run(async move {
                     Told::Input(Input::JournalOpened(ports.journal().open().await))
                 }),
-                Output::Append(bytes) => {
-                    append_failed |= ports.journal().append(bytes).await.is_err();
+                Output::Append(bytes, seal) => {
+                    append_failed |= ports.journal().append(bytes, seal).await.is_err();
                 }
-                Output::Compact(bytes) => {
-                    append_failed |= ports.journal().compact(bytes).await.is_err();
+                Output::Compact(bytes, seal) => {
+                    append_failed |= ports.journal().compact(bytes, seal).await.is_err();
                 }
                 Output::Call {
                     call,
@@ -186,16 +200,8 @@ impl<P: AgentPorts> Shell<'_, P> {
                     self.errands
                         .run(async move { Told::Input(Input::Spool(ports.spool().list().await)) });
                 }
-                Output::RemoveSpool(id) => self.errands.begin(async move {
-                    if let Err(error) = ports.spool().remove(&id).await {
-                        tracing::warn!(%error, "a spool entry stays and will be applied again");
-                    }
-                }),
-                Output::SetSpoolAside(id) => self.errands.begin(async move {
-                    if let Err(error) = ports.spool().set_aside(&id).await {
-                        tracing::warn!(%error, "an unreadable spool entry stays");
-                    }
-                }),
+                Output::RemoveSpool(id) => self.errands.begin(remove_spool(ports, id)),
+                Output::SetSpoolAside(id) => self.errands.begin(set_spool_aside(ports, id)),
                 Output::ListSandboxes => self.errands.run(async move {
                     Told::Input(Input::Sandboxes(ports.sandboxes().list().await))
                 }),

@@ -72,12 +72,10 @@ pub fn explain(
         .pods
         .iter()
         .find(|pod| pod.metadata.namespace == namespace && pod.metadata.name == name)?;
-    let nothing = BTreeMap::new();
-    let node_labels = snapshot
+    let node = snapshot
         .nodes
         .iter()
-        .find(|node| node.metadata.name == pod.spec.node_name)
-        .map_or(&nothing, |node| &node.metadata.labels);
+        .find(|node| node.metadata.name == pod.spec.node_name);
     let facts = snapshot
         .namespaces
         .iter()
@@ -89,8 +87,9 @@ pub fn explain(
     } else {
         asked.network
     };
+    let nothing = BTreeMap::new();
     let candidate = Candidate {
-        node_labels,
+        node_labels: node.map_or(&nothing, |node| &node.metadata.labels),
         namespace,
         namespace_labels: facts.as_ref().map(|facts| &facts.labels),
         pod_labels: Some(&pod.metadata.labels),
@@ -106,15 +105,10 @@ pub fn explain(
     let mut specs = snapshot.pools.iter().map(|pool| &pool.spec);
     let heeds = specs.any(|spec| spec.namespace_selector.is_some());
     let choice = choice::choose(&interface, Some(&names), facts.as_ref(), heeds);
-    let addresses = holders(snapshot)
-        .into_iter()
-        .filter(|row| row.pod_uid == pod.metadata.uid.as_str())
-        .flat_map(|row| row.addresses)
-        .collect();
     let mut explanation = Explanation {
         pod: format!("{namespace}/{name}"),
         node: pod.spec.node_name.clone(),
-        addresses,
+        addresses: held_by(snapshot, pod),
         asks_for_none: asks_for_none(pod),
         choice: String::new(),
         reservation: None,
@@ -140,6 +134,14 @@ pub fn explain(
         );
     }
     Some(explanation)
+}
+
+fn held_by(snapshot: &Snapshot, pod: &Pod) -> Vec<IpAddr> {
+    holders(snapshot)
+        .into_iter()
+        .filter(|row| row.pod_uid == pod.metadata.uid.as_str())
+        .flat_map(|row| row.addresses)
+        .collect()
 }
 
 fn asks_for_none(pod: &Pod) -> Option<String> {

@@ -17,6 +17,7 @@ use crate::core::controller::ControllerState;
 use crate::core::exchange::{
     InboxEvent, MountId, PathState, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId,
 };
+use crate::core::journal::{Seal, Stored};
 use crate::core::objects::{Metadata, Object, ObjectKey, Uid};
 use crate::core::report::{LocalError, Metric};
 use crate::core::time::{BootTime, WallTime};
@@ -179,6 +180,7 @@ impl Entropy for NodePorts {
 impl NodePorts {
     async fn store_journal(
         &self,
+        seal: Option<Seal>,
         store: impl FnOnce(&mut Vec<u8>) + Send,
     ) -> Result<(), LocalError> {
         let pause = self.with_node(|node| node.ailments.journal_pause);
@@ -187,10 +189,16 @@ impl NodePorts {
         self.with_node(|node| {
             let ailments = node.ailments;
             let broken = ailments.journal_full || ailments.journal_unreadable;
-            if broken || node.incarnation != incarnation {
+            if node.incarnation != incarnation {
+                return Err(LocalError::new("this process is dead"));
+            }
+            // It is not on the journal's disk.
+            node.seal = node.seal.filter(|_| seal.is_some());
+            if broken {
                 return Err(LocalError::new("no space left"));
             }
             store(&mut node.journal);
+            node.seal = seal;
             Ok(())
         })
     }
@@ -210,21 +218,32 @@ impl NodePorts {
 }
 
 impl Journal for NodePorts {
-    fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
+    fn open(&self) -> impl Future<Output = Result<Stored, LocalError>> + Send {
         core::future::ready(self.with_node(|node| {
             if node.ailments.journal_unreadable {
                 return Err(LocalError::new("read-only file system"));
             }
-            Ok(node.journal.clone())
+            Ok(Stored {
+                bytes: node.journal.clone(),
+                seal: node.seal,
+            })
         }))
     }
 
-    fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.store_journal(move |journal| journal.extend(bytes))
+    fn append(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.store_journal(seal, move |journal| journal.extend(bytes))
     }
 
-    fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.store_journal(move |journal| *journal = bytes)
+    fn compact(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.store_journal(seal, move |journal| *journal = bytes)
     }
 
     fn set_aside(&self) -> impl Future<Output = Result<(), LocalError>> + Send {

@@ -216,6 +216,7 @@ impl World {
         self.kill_agent(name);
         self.with(|inner| {
             inner.node(name).namespaces.clear();
+            inner.node(name).seal = None;
             inner.node(name).boot += 1;
             let here: Vec<String> = inner
                 .pods

@@ -256,6 +256,8 @@ pub struct Host {
     pub runtime: FakeRuntime,
     pub policy: Policy,
     pub look_pause: Duration,
+    /// The node's default network; empty: nothing is reserved before an ADD.
+    pub default_network: String,
     directory: tempfile::TempDir,
     agent: Option<(tokio::runtime::Runtime, Arc<HostPorts<MemoryApi>>)>,
 }
@@ -268,6 +270,7 @@ impl Host {
             api: MemoryApi::new(),
             policy: Policy::STANDARD,
             look_pause: Duration::from_secs(10),
+            default_network: String::new(),
             runtime: FakeRuntime::started(&directory.path().join("runtime/cri.sock")),
             directory,
             agent: None,
@@ -323,6 +326,7 @@ impl Host {
         let running = ports.clone();
         let mut config = AgentConfig::new("n1", "machine-1", "boot-1");
         config.policy.clone_from(&self.policy);
+        config.default_network.clone_from(&self.default_network);
         runtime.spawn(async move { run_agent(Agent::new(config), &*running).await });
         self.agent = Some((runtime, ports));
     }

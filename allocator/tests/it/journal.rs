@@ -166,19 +166,26 @@ fn a_new_machine_and_a_sound_journal_ask_the_runtime_nothing() {
 
 #[test]
 fn a_block_that_only_the_lost_journal_named_is_found_and_its_addresses_are_freed() {
-    let mut world = World::new(7, Faults::default());
-    world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
-    world.add_node("n0");
-    world.run_for(seconds(30));
-    // Its block is not in the BerthNode before the next read of that.
-    pod(&mut world, "n0", "a");
-    world.run_for(seconds(3));
-    world.kill_agent("n0");
-    world.lose_journal("n0");
-    world.delete_pod("a", seconds(5), true);
-    world.start_agent("n0");
-    world.run_for(seconds(120));
-    assert_eq!(world.held_by(), Vec::<String>::new());
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [Harm; 2] = [Vec::clear, |bytes| {
+        let header = decode(bytes).unwrap().entries.swap_remove(0);
+        *bytes = encode(0, &header);
+    }];
+    for harm in harms {
+        let mut world = World::new(7, Faults::default());
+        world.add_pool("p", &[&["10.0.0.0/29"]], Some(4));
+        world.add_node("n0");
+        world.run_for(seconds(30));
+        // Its block is not in the BerthNode before the next read of that.
+        pod(&mut world, "n0", "a");
+        world.run_for(seconds(3));
+        world.kill_agent("n0");
+        world.harm_journal("n0", harm);
+        world.delete_pod("a", seconds(5), true);
+        world.start_agent("n0");
+        world.run_for(seconds(120));
+        assert_eq!(world.held_by(), Vec::<String>::new());
+    }
 }
 
 /// A reservation that the lost journal does not explain, of a Pod whose sandbox asked before the
@@ -482,4 +489,98 @@ fn a_binding_in_a_pool_that_cannot_be_read_stays_in_the_journal() {
     world.run_for(seconds(5));
     assert_eq!(bound(&world), ["pod-a", "pod-b"]);
     drop(pool);
+}
+
+/// A sandbox's DEL, its end, and the next sandbox with the same address: an old copy knows only the
+/// DEL. The end that a look then shows says nothing of the next one.
+#[test]
+fn an_end_that_an_old_copy_awaits_does_not_free_what_the_pods_next_sandbox_has() {
+    for seed in 0..10 {
+        let mut world = world(seed, |_| {});
+        world.start_agent("n0");
+        world.run_for(seconds(3));
+        world.send_del("a");
+        world.run_for(Duration::from_millis(100));
+        let copy = world.journal_bytes("n0");
+        let before = world.addresses_of("a");
+        world.lose_sandbox("a", seconds(1));
+        world.run_for(seconds(5));
+        assert_eq!(world.addresses_of("a"), before, "seed {seed}: it moves on");
+        world.kill_agent("n0");
+        world.harm_journal("n0", |bytes| copy.clone_into(bytes));
+        world.delete_pod("a", seconds(60), true);
+        world.start_agent("n0");
+        assert_eq!(holds_what_lives(world), Ok(()), "seed {seed}");
+    }
+}
+
+/// The journal is gone, and its disk so slow that who asks for an address comes first. The write
+/// of that claim meets the record that the lost journal bound, and its answer is lost.
+#[test]
+fn a_claim_whose_answer_is_lost_does_not_take_the_record_of_what_lives_for_its_own() {
+    for seed in 0..30 {
+        let mut world = world(seed, |_| {});
+        world.lose_journal("n0");
+        world.set_ailments(
+            "n0",
+            Ailments {
+                journal_pause: seconds(6),
+                ..Ailments::default()
+            },
+        );
+        world.start_agent("n0");
+        world.run_for(seconds(4));
+        world.set_faults(Faults {
+            lost_reply_ppm: 1_000_000,
+            ..Faults::default()
+        });
+        world.run_for(seconds(20));
+        world.set_faults(Faults::default());
+        world.set_ailments("n0", Ailments::default());
+        pod(&mut world, "n0", "c");
+        world.run_for(seconds(60));
+        assert!(world.violations().is_empty(), "seed {seed}");
+        assert_eq!(world.held_by(), ["pod-a", "pod-b"], "seed {seed}");
+    }
+}
+
+/// As that of an earlier release: nothing shows that it is whole, until all is explained.
+#[test]
+fn a_journal_without_a_seal_is_in_doubt_until_all_is_explained_and_then_gets_one() {
+    let mut world = world(13, |_| {});
+    world.lose_seal("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(1));
+    assert!(says(&world, "JournalInDoubt") && !says(&world, "JournalLost"));
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(1));
+    let said = world.events("n0").into_iter();
+    let doubts = said.filter(|(reason, _)| *reason == "JournalInDoubt");
+    assert_eq!(doubts.count(), 2, "a start does not make it whole");
+    world.run_for(seconds(30));
+    assert!(says(&world, "JournalRestored"));
+    let lists = world.sandbox_lists("n0");
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(30));
+    assert_eq!(world.sandbox_lists("n0"), lists, "nothing is in doubt");
+    world.delete_pod("a", seconds(60), true);
+    assert_eq!(holds_what_lives(world), Ok(()));
+}
+
+/// An agent that dies every four seconds, before the runtime could be asked twice, frees what
+/// ended: a journal that is whole needs nobody's word.
+#[test]
+fn with_a_sealed_journal_an_agent_that_dies_all_the_time_frees_what_ended() {
+    let mut world = world(14, |_| {});
+    world.delete_pod("a", Duration::ZERO, false);
+    pod(&mut world, "n1", "c");
+    for _ in 0..5 {
+        world.start_agent("n0");
+        world.run_for(seconds(4));
+        world.kill_agent("n0");
+    }
+    assert_eq!(world.held_by(), ["pod-b", "pod-c"]);
+    assert_eq!(world.sandbox_lists("n0"), 0);
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use berth::core::agent::{Agent, AgentConfig, HostPart, Input, Output};
 use berth::core::api::Part;
+use berth::core::journal::Stored;
 use berth::core::objects::{ANNOTATION_RELEASE, BerthNode, Kind, Object, ObjectKey};
 use berth::core::report::LocalError;
 use berth::core::time::BootTime;
@@ -324,7 +325,7 @@ impl Bench {
         let agent = Agent::new(AgentConfig::new("n", "m", "b"));
         let mut bench = Self { agent, at: 1000 };
         bench.take(Input::Start);
-        bench.take(Input::JournalOpened(Ok(Vec::new())));
+        bench.take(Input::JournalOpened(Ok(Stored::default())));
         bench
     }
 
@@ -375,7 +376,7 @@ fn a_journal_that_takes_entries_again_is_written_anew_without_being_asked() {
     assert_eq!(reasons(&failed), ["PartLost"]);
     assert!(!bench.agent.state().is_journal_ok);
     let outputs = bench.look(HostPart::Journal, None);
-    let compacts = |outputs: &[Output]| outputs.iter().any(|o| matches!(o, Output::Compact(_)));
+    let compacts = |outputs: &[Output]| outputs.iter().any(|o| matches!(o, Output::Compact(..)));
     assert!(compacts(&outputs), "{outputs:?}");
     assert!(bench.agent.state().is_journal_ok);
     let quiet = bench.look(HostPart::Journal, None);

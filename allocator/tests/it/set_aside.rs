@@ -909,3 +909,37 @@ fn a_reserved_address_is_given_to_no_other_before_the_controller_has_marked_it()
     assert_eq!(address(&world, "kept"), "10.1.0.0");
     assert_eq!(world.violations(), []);
 }
+
+/// What the lost journal knew, and what cannot be read yet, may be in use: when the pool, or the
+/// block, is mended, nothing was freed in it, however often the runtime was asked before.
+#[test]
+fn without_a_journal_what_cannot_be_read_yet_is_not_free_when_it_can() {
+    for kind in [Kind::AddressPool, Kind::AddressBlock] {
+        let mut world = World::new(21, Faults::default());
+        world.add_pool("a", &[&["10.1.0.0/29"]], Some(8));
+        world.add_node("n0");
+        world.start_controller("c");
+        pod(&mut world, "n0", "lives");
+        seconds(&mut world, 5);
+        world.kill_agent("n0");
+        world.harm_journal("n0", Vec::clear);
+        let name = world.with_store(|store| {
+            let mut objects = store.of_kind(kind);
+            objects.next().unwrap().metadata().name.clone()
+        });
+        let good = json_of(&mut world, kind, &name);
+        let mut bad = good.clone();
+        bad["spec"]["index"] = "zero".into();
+        bad["spec"]["routes"] = json!([{"dst": "default"}]);
+        world.put_raw(kind, bad);
+        world.delete_pod("lives", Duration::from_mins(2), true);
+        world.start_agent("n0");
+        seconds(&mut world, 40);
+        world.put_raw(kind, good);
+        seconds(&mut world, 60);
+        assert_eq!(world.held_by(), ["pod-lives"], "{kind:?}");
+        seconds(&mut world, 120);
+        assert_eq!(world.held_by(), Vec::<String>::new(), "{kind:?}");
+        assert_eq!(world.violations(), [], "{kind:?}");
+    }
+}

@@ -2,20 +2,22 @@
 //!
 //! A call is four events at most: it arrives ([`ApiEvent::Arrive`]), its CPU is served by the cores
 //! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer
-//! reaches the client ([`ApiEvent::Answer`]). Links are looked at when a call departs, arrives and
-//! is answered. A lost answer leaves a write committed and the client with
-//! [`ApiError::Unavailable`]`{ unknown: true }` at its deadline.
+//! reaches the client ([`ApiEvent::Answer`]). A lost answer leaves a write committed and the client
+//! with [`ApiError::Unavailable`](crate::request::ApiError::Unavailable)`{ unknown: true }` at its
+//! deadline. What a client does with a call (limiter, deadline, trying again) is
+//! [`crate::client_go`]'s.
 //!
 //! Modelled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
 //! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single
-//! calls), client limiters, retries of 429 and of GETs on a reset connection, client, handler and
-//! HTTP/2 deadlines, restarts, partitions, loss of the etcd quorum, slow disks. etcd: an apiserver
-//! asks the member on its own machine, as kubeadm sets it up, so the measured CPU of etcd is paid
-//! there; each other member pays `etcd.replica_cpu` per write. A write is durable once the leader
-//! and the faster follower have synced. Not modelled: leader elections, compaction, NOSPACE.
+//! calls), handler deadlines, restarts, partitions, loss of the etcd quorum, slow disks.
 //!
-//! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}, client-go/rest;
-//! etcd v3.5.9 server/etcdserver/v3_server.go.
+//! etcd: an apiserver asks the member on its own machine, as kubeadm sets it up, so the measured
+//! CPU of etcd is paid there; each other member pays `etcd.replica_cpu` per write. A write is
+//! durable once the leader and the faster follower have synced. Not modelled: leader elections,
+//! compaction, NOSPACE.
+//!
+//! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}; etcd v3.5.9
+//! server/etcdserver/v3_server.go.
 
 pub mod cost;
 pub mod fault;
@@ -24,24 +26,25 @@ pub mod store;
 
 mod call;
 mod etcd;
+mod links;
 mod outage;
 mod watch;
 mod watching;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use drydock_engine::server::TokenBucket;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
+use crate::client_go::client::Clients;
+use crate::client_go::deadlines::Deadlines;
 use crate::core::Core;
 use crate::event::{ApiEvent, Event};
-use crate::ids::{CallId, ClientId, NodeIndex, PodUid, WatchId};
+use crate::ids::{ClientId, NodeIndex, PodUid, WatchId};
 use crate::objects::{Pod, ResourceVersion};
 use crate::request::{
-    ApiError, Change, ClientClass, ClientSpec, Custom, CustomKind, ReplyTo, Request, Response,
-    WatchOwner,
+    Change, ClientSpec, Custom, CustomKind, ReplyTo, Request, Response, WatchOwner,
 };
 
 pub use self::fault::{CallEffect, CallFault, CallSelector, FaultId, FiredFault};
@@ -50,6 +53,7 @@ use self::call::Calls;
 use self::etcd::Etcd;
 use self::fault::ArmedFaults;
 use self::flow_control::{FlowControl, Size};
+use self::links::Links;
 use self::store::{Limits, SERVERS_MAX, Store};
 use self::watch::Watches;
 
@@ -80,42 +84,18 @@ struct Server {
     background: std::time::Duration,
 }
 
-/// One client.
-#[derive(Debug)]
-struct Client {
-    spec: ClientSpec,
-    limiter: Option<TokenBucket>,
-    server: usize,
-    connected: bool,
-    /// Calls that it waits for.
-    waiting: u32,
-    entity: u64,
-    latency: Option<Stream>,
-}
-
-/// The link of one machine to the apiservers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    cut: bool,
-    /// Counts cuts.
-    cuts: u32,
-    healed_at: Option<SimInstant>,
-}
-
 /// All apiservers, etcd, and what clients have under way.
 pub struct ApiServers {
     store: Store,
     watches: Watches,
     servers: Vec<Server>,
-    clients: Vec<Option<Client>>,
-    ordinals: BTreeMap<(NodeIndex, ClientClass), u64>,
+    clients: Clients,
     calls: Calls,
     etcd: Etcd,
-    links: Vec<Link>,
+    links: Links,
     nodes: BTreeMap<Rc<str>, NodeIndex>,
     armed: ArmedFaults,
-    deadlines: BTreeSet<(SimInstant, CallId)>,
-    sweep_at: Option<SimInstant>,
+    deadlines: Deadlines,
     /// Scratch space.
     wake: Vec<(WatchId, SimInstant)>,
 }
@@ -176,15 +156,13 @@ impl ApiServers {
             store,
             watches: Watches::default(),
             servers,
-            clients: Vec::new(),
-            ordinals: BTreeMap::new(),
+            clients: Clients::default(),
             calls: Calls::default(),
             etcd: Etcd::new(masters.len(), streams),
-            links: Vec::new(),
+            links: Links::default(),
             nodes: BTreeMap::new(),
             armed: ArmedFaults::default(),
-            deadlines: BTreeSet::new(),
-            sweep_at: None,
+            deadlines: Deadlines::default(),
             wake: Vec::new(),
         }
     }
@@ -207,44 +185,12 @@ impl ApiServers {
 
     /// Registers an API client; see [`crate::context::Context::client`].
     pub fn client(&mut self, spec: ClientSpec, core: &mut Core<'_>) -> ClientId {
-        let ordinal = self.ordinals.entry((spec.node, spec.class)).or_insert(0);
-        let entity = u64::from(spec.node.0) << 40 | (spec.class as u64) << 32 | *ordinal;
-        *ordinal += 1;
-        // A kubelet on a master would ask its own apiserver; here all go through one balanced
-        // address, which the draw stands for.
-        let server = if self.servers.len() == 1 {
-            0
-        } else {
-            core.streams
-                .stream("client", entity, "apiserver")
-                .below(self.servers.len() as u64) as usize
-        };
-        let latency = core
-            .parameters
-            .api
-            .fixed_latency
-            .then(|| core.streams.stream("client", entity, "latency"));
-        let id = ClientId(self.clients.len() as u32);
-        self.clients.push(Some(Client {
-            spec,
-            limiter: spec
-                .limiter
-                .map(|(rate, burst)| TokenBucket::new(rate, burst)),
-            server,
-            connected: !spec.fresh_connection,
-            waiting: 0,
-            entity,
-            latency,
-        }));
-        id
+        self.clients.add(spec, self.servers.len(), core)
     }
 
     /// Forgets a client; see [`crate::context::Context::drop_client`].
     pub fn drop_client(&mut self, client: ClientId, core: &mut Core<'_>) {
-        let slot = self.clients.get_mut(client.index());
-        let waiting = slot
-            .and_then(Option::take)
-            .map_or(0, |client| client.waiting);
+        let waiting = self.clients.remove(client).map_or(0, |ended| ended.waiting);
         for watch in self.watches.matching(|watcher| watcher.client == client) {
             self.watches.remove(watch);
         }
@@ -252,18 +198,6 @@ impl ApiServers {
         if waiting > 0 {
             self.abandon_calls(client, core);
         }
-    }
-
-    /// When a call leaves, or left, the limiter of its client; `None` when it has ended.
-    pub fn departure(&mut self, call: CallId) -> Option<SimInstant> {
-        self.calls.get(call).map(|call| call.departed())
-    }
-
-    /// Whether a write is in etcd's hands, so that nothing stops it any more.
-    pub fn is_committing(&mut self, call: CallId) -> bool {
-        self.calls
-            .get(call)
-            .is_some_and(|call| call.stage == call::Stage::Etcd)
     }
 
     /// An event of the API path.
@@ -361,37 +295,14 @@ impl ApiServers {
     pub fn server_node(&self, server: usize) -> NodeIndex {
         self.servers[server].node
     }
+}
 
-    fn link(&mut self, node: NodeIndex) -> &mut Link {
-        if self.links.len() <= node.index() {
-            self.links.resize(node.index() + 1, Link::default());
-        }
-        &mut self.links[node.index()]
-    }
-
-    fn is_cut(&self, node: NodeIndex) -> bool {
-        self.links.get(node.index()).is_some_and(|link| link.cut)
-    }
-
-    /// Whether something under way since an instant was lost on a machine's link.
-    fn was_cut(&self, node: NodeIndex, since: SimInstant) -> bool {
-        self.links
-            .get(node.index())
-            .is_some_and(|link| link.cut || link.healed_at.is_some_and(|healed| healed > since))
-    }
-
-    /// The first apiserver that serves, counted from the given one.
-    fn serving_from(&self, server: usize) -> Option<usize> {
-        let count = self.servers.len();
-        (0..count)
-            .map(|step| (server + step) % count)
-            .find(|index| self.servers[*index].up)
-    }
-
-    /// What a client is told when nobody answers.
-    fn silence(write: bool) -> Response {
-        Err(ApiError::Unavailable { unknown: write })
-    }
+/// The first apiserver that serves, counted from the given one: where the balanced address leads.
+fn serving_from(servers: &[Server], from: usize) -> Option<usize> {
+    let count = servers.len();
+    (0..count)
+        .map(|step| (from + step) % count)
+        .find(|index| servers[*index].up)
 }
 
 #[cfg(test)]

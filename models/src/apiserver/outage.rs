@@ -100,7 +100,7 @@ impl ApiServers {
 
     /// Cuts a machine off all apiservers: packets vanish in both directions.
     pub fn cut(&mut self, node: NodeIndex, core: &mut Core<'_>) {
-        let link = self.link(node);
+        let link = self.links.of(node);
         if link.cut {
             return;
         }
@@ -114,7 +114,7 @@ impl ApiServers {
     /// Ends a cut. Watches that were not yet found dead deliver what they missed.
     pub fn heal(&mut self, node: NodeIndex, core: &mut Core<'_>) {
         let now = core.now;
-        let link = self.link(node);
+        let link = self.links.of(node);
         if !link.cut {
             return;
         }
@@ -127,11 +127,11 @@ impl ApiServers {
 
     /// Whether a machine is cut off.
     pub fn cut_off(&self, node: NodeIndex) -> bool {
-        self.is_cut(node)
+        self.links.is_cut(node)
     }
 
     pub(super) fn connections_dead(&mut self, node: NodeIndex, cut: u32, core: &mut Core<'_>) {
-        let link = *self.link(node);
+        let link = *self.links.of(node);
         if !link.cut || link.cuts != cut {
             return;
         }

@@ -11,7 +11,7 @@ use crate::request::{ApiError, Change, WatchOwner, WatchTarget};
 
 use super::store::SERVERS_MAX;
 use super::watch::{Watcher, change_for, closed};
-use super::{ApiServers, Delivery};
+use super::{ApiServers, Delivery, serving_from};
 
 impl ApiServers {
     /// Opens a watch; see [`crate::context::Context::watch`].
@@ -23,11 +23,12 @@ impl ApiServers {
         owner: WatchOwner,
         core: &mut Core<'_>,
     ) -> WatchId {
-        let (spec, entity, start) = self.clients[client.index()]
-            .as_ref()
+        let (spec, entity, start) = self
+            .clients
+            .get(client)
             .map(|client| (client.spec, client.entity, client.server))
             .expect("a watch is opened by a client that exists");
-        let serving = self.serving_from(start);
+        let serving = serving_from(&self.servers, start);
         let server = serving.unwrap_or(start);
         let ordinal = self.watch_count(spec.node);
         let id = self.watches.add(Watcher {
@@ -64,8 +65,8 @@ impl ApiServers {
             self.end_watch(id, error, core);
             return id;
         }
-        if self.is_cut(spec.node) {
-            let cut = self.link(spec.node).cuts;
+        if self.links.is_cut(spec.node) {
+            let cut = self.links.of(spec.node).cuts;
             let dead = core.parameters.client.h2_dead;
             core.after(
                 dead,
@@ -215,7 +216,7 @@ impl ApiServers {
         };
         watcher.armed = false;
         let (node, over, owner) = (watcher.node, watcher.over, watcher.owner);
-        if !over && self.is_cut(node) {
+        if !over && self.links.is_cut(node) {
             return Delivery::Nothing;
         }
         let Some(watcher) = self.watches.get(watch) else {

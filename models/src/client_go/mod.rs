@@ -1,28 +1,21 @@
-//! What client-go adds to a call: the client's limiter, retries, deadlines, and the back-off of
-//! reflectors. Here are constants; it is done where calls wait, in [`crate::apiserver`] (`call`:
-//! `depart` takes a token, `answer` tries again). A limiter is a token bucket by reservation, first
-//! come first served (client-go/util/flowcontrol/throttle.go:125-131).
+//! The client's half of an API call, and what clients build on it: client-go. Nothing here knows
+//! what a server does; [`crate::apiserver`] has the servers' half, and hands calls over between
+//! the two.
 //!
-//! Modelled: retries of 429 with Retry-After, each taking a token again; GET and LIST tried again
-//! on a reset connection; HTTP/2 health checks that end a silent connection; `RetryOnConflict`
-//! constants, leader election ([`leader_election`]). Not modelled: connection pools, HTTP/2 stream
-//! limits, protobuf against JSON.
+//! - [`client`]: a process' client: its limiter, and the apiserver that it is connected to.
+//! - [`call`]: one call as its client sees it: when it leaves, how long it is waited for, what is
+//!   made of the answer (`try_again`: a 429, a reset).
+//! - [`deadlines`]: the one armed timer of all calls that are waited for.
+//! - [`leader_election`], [`work_queue`].
 //!
-//! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go, client-go/util/retry/util.go.
+//! Modelled: limiters; retries of 429 with Retry-After, each taking a token again; GET and LIST
+//! tried again on a reset connection; deadlines; HTTP/2 health checks that end a silent
+//! connection. Not modelled: connection pools, HTTP/2 stream limits, protobuf against JSON.
+//!
+//! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go.
 
+pub(crate) mod call;
+pub(crate) mod client;
+pub(crate) mod deadlines;
 pub mod leader_election;
-
-use std::time::Duration;
-
-/// `retry.DefaultRetry`, for conflicts on an object (client-go/util/retry/util.go:28-33).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryOnConflict;
-
-impl RetryOnConflict {
-    /// Tries, the first included.
-    pub const STEPS: u32 = 5;
-    /// Wait before a further try.
-    pub const WAIT: Duration = Duration::from_millis(10);
-    /// Largest addition to the wait: a tenth of it.
-    pub const JITTER: Duration = Duration::from_millis(1);
-}
+pub mod work_queue;

@@ -1,20 +1,28 @@
 //! What the outside can do to the cluster: the handles of a fault plan. Each acts at the present
-//! instant; a plan in the cluster's description acts through events, so it is part of the log.
+//! instant. When is not decided here: whoever carries out a plan has events of its own for that.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use drydock_engine::log::EventLog;
 use drydock_engine::queue::Queue;
-use drydock_engine::time::SimInstant;
 
-use crate::apiserver::{CallFault, FaultId};
-use crate::event::{ControlEvent, Event, NodeEvent, Role};
+use crate::apiserver::{ApiServers, CallFault, FaultId};
+use crate::context::Context;
+use crate::core::Core;
+use crate::event::{ControlEvent, Event, Role};
 use crate::ids::{NodeIndex, PodUid};
+use crate::node::Nodes;
 
 use super::{Cluster, election_time, machine};
 
 /// One thing that can be done to the cluster.
+///
+/// Modelled, and no plan asks for it yet: [`StartApiserver`](Self::StartApiserver),
+/// [`FreezeCache`](Self::FreezeCache), [`SlowDisk`](Self::SlowDisk),
+/// [`DeleteNamed`](Self::DeleteNamed), [`Boot`](Self::Boot) and
+/// [`RestartContainerd`](Self::RestartContainerd); of what can befall an armed call
+/// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A machine is cut off all apiservers; packets vanish.
@@ -110,24 +118,6 @@ pub enum Action {
         /// How many.
         count: u32,
     },
-    /// An event of a machine's own is delivered now.
-    Node {
-        /// Machine.
-        node: NodeIndex,
-        /// Which.
-        event: NodeEvent,
-    },
-}
-
-/// An action at a time, and what ends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedAction {
-    /// When.
-    pub at: SimInstant,
-    /// What.
-    pub action: Action,
-    /// What ends it, and how long after it began.
-    pub end: Option<(Duration, Action)>,
 }
 
 /// What an action has to say.
@@ -167,115 +157,100 @@ impl Cluster {
         self.api.disarm(fault)
     }
 
-    pub(super) fn planned(&mut self, index: u32, heal: bool, queue: &mut Queue<Event>) {
-        let Some(planned) = self.plan.get(index as usize).cloned() else {
-            return;
-        };
-        match planned.end {
-            Some((after, _)) if !heal => {
-                queue.after(after, Event::Fault { index, heal: true });
-                self.act(&planned.action, queue);
-            }
-            Some((_, end)) => {
-                self.act(&end, queue);
-            }
-            None => {
-                self.act(&planned.action, queue);
-            }
-        }
-    }
-
     fn act(&mut self, action: &Action, queue: &mut Queue<Event>) -> Injected {
-        match *action {
-            Action::Cut(node) => self.cut(node, true, queue),
-            Action::Heal(node) => self.cut(node, false, queue),
-            Action::Arm(fault) => return Injected::Armed(self.api.arm(fault)),
-            Action::ReplaceMachine { ref node_name } => {
-                return self.replace_machine(node_name, queue);
-            }
-            Action::StopApiserver { server, down } => self.with(queue, |_, context| {
-                context.api.stop_server(server, down, &mut context.core);
+        match action {
+            Action::Cut(node) => self.cut(*node, true, queue),
+            Action::Heal(node) => self.cut(*node, false, queue),
+            Action::StopApiserver { server, down } => self.with_api(queue, |api, core| {
+                api.stop_server(*server, *down, core);
             }),
-            Action::StartApiserver { server } => self.with(queue, |_, context| {
-                context.api.start_server(server, &mut context.core);
+            Action::StartApiserver { server } => self.with_api(queue, |api, core| {
+                api.start_server(*server, core);
             }),
-            Action::FreezeCache { server, time } => self.with(queue, |_, context| {
-                context.api.freeze_cache(server, time, &mut context.core);
+            Action::FreezeCache { server, time } => self.with_api(queue, |api, core| {
+                api.freeze_cache(*server, *time, core);
             }),
-            Action::SlowDisk { by, time } => self.with(queue, |_, context| {
-                context.api.slow_disk(by, time, &mut context.core);
+            Action::SlowDisk { by, time } => self.with_api(queue, |api, core| {
+                api.slow_disk(*by, *time, core);
             }),
-            Action::DeletePod { pod, grace } => self.delete_pod(pod, grace, queue),
+            Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
+            Action::DeletePod { pod, grace } => self.with(queue, |parts, context| {
+                parts.driver.delete_pod(*pod, *grace, context);
+            }),
             Action::DeleteNamed {
-                ref namespace,
-                ref name,
+                namespace,
+                name,
                 grace,
             } => {
-                let Some(pod) = self.named(namespace, name) else {
+                let found = self
+                    .api
+                    .pods()
+                    .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
+                    .map(|pod| pod.uid);
+                let Some(pod) = found else {
                     return Injected::Nothing;
                 };
-                self.delete_pod(pod, grace, queue);
+                return self.act(&Action::DeletePod { pod, grace: *grace }, queue);
             }
-            Action::PowerOff { node, return_after } => self.with(queue, |parts, context| {
-                parts.nodes.power_off(node, return_after, context);
+            Action::PowerOff { node, return_after } => self.with_nodes(queue, |nodes, context| {
+                nodes.power_off(*node, *return_after, context);
             }),
-            Action::Boot(node) => {
-                self.with(queue, |parts, context| parts.nodes.boot(node, context));
-            }
-            Action::RestartKubelet(node) => self.with(queue, |parts, context| {
-                parts.nodes.restart_kubelet(node, context);
+            Action::Boot(node) => self.with_nodes(queue, |nodes, context| {
+                nodes.boot(*node, context);
             }),
-            Action::RestartContainerd(node) => self.with(queue, |parts, context| {
-                parts.nodes.restart_containerd(node, context);
+            Action::ReplaceMachine { node_name } => return self.replace_machine(node_name, queue),
+            Action::RestartKubelet(node) => self.with_nodes(queue, |nodes, context| {
+                nodes.restart_kubelet(*node, context);
+            }),
+            Action::RestartContainerd(node) => self.with_nodes(queue, |nodes, context| {
+                nodes.restart_containerd(*node, context);
             }),
             Action::StopContainerd { node, down } => {
-                return Injected::of(self.with(queue, |parts, context| {
-                    parts.nodes.stop_containerd(node, down, context)
+                return Injected::of(self.with_nodes(queue, |nodes, context| {
+                    nodes.stop_containerd(*node, *down, context)
                 }));
             }
             Action::LoseSandbox { node, pick } => {
-                return Injected::of(self.with(queue, |parts, context| {
-                    parts.nodes.lose_sandbox(node, pick, context)
+                return Injected::of(self.with_nodes(queue, |nodes, context| {
+                    nodes.lose_sandbox(*node, *pick, context)
                 }));
             }
-            Action::SkipDel(node) => self.nodes.skip_del(node),
-            Action::KillPlugins(node) => {
-                self.with(queue, |parts, context| parts.nodes.kill_ipam(node, context));
-            }
+            Action::SkipDel(node) => self.nodes.skip_del(*node),
+            Action::KillPlugins(node) => self.with_nodes(queue, |nodes, context| {
+                nodes.kill_ipam(*node, context);
+            }),
             Action::FailLinkDeletions { node, nth, count } => {
-                self.nodes.fail_link_deletions(node, nth, count);
-            }
-            Action::Node { node, event } => {
-                self.with(queue, |parts, context| {
-                    parts.nodes.handle(node, event, context);
-                });
+                self.nodes.fail_link_deletions(*node, *nth, *count);
             }
         }
         Injected::Done
     }
 
-    /// The Pod of a name, if there is one.
-    fn named(&self, namespace: &str, name: &str) -> Option<PodUid> {
-        let mut pods = self.api.pods();
-        let named = pods.find(|pod| *pod.namespace == *namespace && *pod.name == *name);
-        named.map(|pod| pod.uid)
+    fn with_api(
+        &mut self,
+        queue: &mut Queue<Event>,
+        act: impl FnOnce(&mut ApiServers, &mut Core<'_>),
+    ) {
+        self.with(queue, |_, context| act(context.api, &mut context.core));
     }
 
-    fn delete_pod(&mut self, pod: PodUid, grace: Option<Duration>, queue: &mut Queue<Event>) {
-        self.with(queue, |parts, context| {
-            parts.driver.delete_pod(pod, grace, context);
-        });
+    fn with_nodes<R>(
+        &mut self,
+        queue: &mut Queue<Event>,
+        act: impl FnOnce(&mut Nodes, &mut Context<'_>) -> R,
+    ) -> R {
+        self.with(queue, |parts, context| act(parts.nodes, context))
     }
 
     fn cut(&mut self, node: NodeIndex, cut: bool, queue: &mut Queue<Event>) {
         if self.api.cut_off(node) == cut {
             return;
         }
-        self.with(queue, |_, context| {
+        self.with_api(queue, |api, core| {
             if cut {
-                context.api.cut(node, &mut context.core);
+                api.cut(node, core);
             } else {
-                context.api.heal(node, &mut context.core);
+                api.heal(node, core);
             }
         });
         self.silence(node, cut, queue);
@@ -302,9 +277,9 @@ impl Cluster {
     /// What a dead machine means for the control plane.
     pub(super) fn machine_down(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
         if let Some(server) = self.server_on(node) {
-            self.with(queue, |_, context| {
-                context.api.stop_server(server, None, &mut context.core);
-                context.api.set_member(server, false, &mut context.core);
+            self.with_api(queue, |api, core| {
+                api.stop_server(server, None, core);
+                api.set_member(server, false, core);
             });
         }
         self.silence(node, true, queue);
@@ -323,9 +298,9 @@ impl Cluster {
     /// What a machine that is back means for the control plane.
     pub(super) fn machine_up(&mut self, node: NodeIndex, queue: &mut Queue<Event>) {
         if let Some(server) = self.server_on(node) {
-            self.with(queue, |_, context| {
-                context.api.set_member(server, true, &mut context.core);
-                context.api.start_server(server, &mut context.core);
+            self.with_api(queue, |api, core| {
+                api.set_member(server, true, core);
+                api.start_server(server, core);
             });
         }
         self.silence(node, false, queue);

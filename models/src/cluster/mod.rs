@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::controllers::Controllers;
 use crate::controllers::scheduler::Scheduler;
 use crate::core::Core;
-use crate::driver::{Churn, Driver};
+use crate::driver::Driver;
 use crate::event::{ApiEvent, ControlEvent, ControlToken, CpuToken, Event, Recorder, Role};
 use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::ipam::Ipam;
@@ -32,7 +32,7 @@ use crate::parameters::Parameters;
 use crate::request::{Change, ReplyTo, Response, WatchOwner};
 
 pub use self::census::{Census, WaitingPod};
-pub use self::inject::{Action, Injected, PlannedAction};
+pub use self::inject::{Action, Injected};
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -45,10 +45,6 @@ pub struct ClusterSpec {
     pub parameters: Parameters,
     /// What is created.
     pub workload: Workload,
-    /// Steady deletions after the creation.
-    pub churn: Option<Churn>,
-    /// What happens to the cluster, by time.
-    pub plan: Vec<PlannedAction>,
     /// Seed of all streams.
     pub seed: u64,
     /// Order of simultaneous events.
@@ -106,7 +102,6 @@ pub struct Cluster {
     observed: Vec<Observation>,
     observer: Option<Observer>,
     census: Census,
-    plan: Vec<PlannedAction>,
     masters: usize,
     kubelets: bool,
     ends_by_itself: bool,
@@ -164,7 +159,7 @@ impl Cluster {
                 core,
                 api: &mut api,
             };
-            Driver::new(&spec.workload, &mut controllers, spec.churn, &mut context)
+            Driver::new(&spec.workload, &mut controllers, &mut context)
         };
         let census = Census::new(spec.workload.pod_count());
         let cluster = Cluster {
@@ -181,7 +176,6 @@ impl Cluster {
             observed,
             observer: None,
             census,
-            plan: spec.plan,
             masters: spec.masters,
             kubelets: spec.kubelets,
             ends_by_itself: spec.ends_by_itself,
@@ -193,15 +187,6 @@ impl Cluster {
 
     /// Starts everything at time zero.
     pub fn start(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
-        for (index, planned) in self.plan.iter().enumerate() {
-            queue.at(
-                planned.at,
-                Event::Fault {
-                    index: index as u32,
-                    heal: false,
-                },
-            );
-        }
         let masters = self.masters as u64;
         let leader = |role: &'static str, streams: &Streams| {
             NodeIndex(streams.stream("election", 0, role).below(masters) as u32)
@@ -421,7 +406,7 @@ impl Parts<'_> {
                 let ready = self.ipam.ready();
                 self.driver.handle(token, ready, context);
             }
-            Event::Fault { .. } => {}
+            Event::Fault { .. } => unreachable!("who set a plan's event takes it"),
         }
     }
 
@@ -517,7 +502,6 @@ impl World for Cluster {
         log: &mut EventLog,
     ) {
         match event {
-            Event::Fault { index, heal } => self.planned(index, heal, queue),
             Event::Control(ControlEvent::Elect { role, loss }) => self.elect(role, loss, queue),
             event => self.with(queue, |parts, context| parts.handle(event, context)),
         }

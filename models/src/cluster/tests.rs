@@ -468,8 +468,6 @@ fn a_thousand_pods_on_real_kubelets_run_and_cost_few_events() {
                 objects: deployments(100, 10),
                 ..Workload::default()
             },
-            churn: None,
-            plan: Vec::new(),
             seed: 1,
             tie_break: TieBreak::Fifo,
             kubelets: true,

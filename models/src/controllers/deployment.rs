@@ -7,6 +7,7 @@
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/deployment/sync.go:216-223,280-288, progress.go:117.
 
+use crate::client_go::work_queue::WorkQueue;
 use crate::context::Context;
 use crate::event::{ControlEvent, ControlToken, DeploymentStep, Event, Recorder};
 use crate::ids::ClientId;
@@ -15,7 +16,6 @@ use crate::request::{ApiError, ReplyTo, Request, Response, WorkloadWrite};
 
 use super::event_sink::EventSink;
 use super::informer_delay;
-use super::work_queue::WorkQueue;
 
 #[derive(Clone, Copy, Debug)]
 struct Deployment {

@@ -18,7 +18,6 @@ pub mod replica_set;
 pub mod replicas;
 pub mod scheduler;
 pub mod stateful_set;
-pub mod work_queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

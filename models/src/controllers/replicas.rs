@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use drydock_engine::stream::Stream;
 
+use crate::client_go::work_queue::WorkQueue;
 use crate::context::Context;
 use crate::event::{ControlEvent, ControlToken, CpuToken, Event, ReplicasStep};
 use crate::ids::{ClientId, NodeIndex, PodUid};
@@ -22,7 +23,6 @@ use crate::objects::{Owner, OwnerKind, Phase, Pod, WorkloadObject};
 use crate::request::{Change, NewPod, ReplyTo, Request, Response, WorkloadWrite};
 
 use super::event_sink::EventSink;
-use super::work_queue::WorkQueue;
 use super::{PodTemplate, informer_delay, random_suffix};
 
 /// What one object wants.
@@ -459,11 +459,10 @@ fn seen(pod: &Pod) -> Seen {
 impl PodTemplate {
     /// A Pod of this template.
     pub fn pod(&self, name: Rc<str>, incarnation: u32, owner: Option<Owner>) -> NewPod {
-        let text = format!("{}/{name}/{incarnation}", self.namespace);
         NewPod {
             namespace: self.namespace.clone(),
+            entity: NewPod::entity(&self.namespace, &name, incarnation),
             name,
-            entity: drydock_engine::stream::Streams::entity(&text),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             owner,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::client_go::work_queue::WorkQueue;
 use crate::context::Context;
 use crate::event::{ControlEvent, ControlToken, CpuToken, Event, StatefulSetStep};
 use crate::ids::{ClientId, NodeIndex, PodUid};
@@ -15,7 +16,6 @@ use crate::request::{ApiError, Change, ReplyTo, Request, Response, WorkloadWrite
 
 use super::PodTemplate;
 use super::event_sink::EventSink;
-use super::work_queue::WorkQueue;
 
 /// What the controller knows of an ordinal.
 #[derive(Clone, Copy, Debug, Default)]

@@ -76,7 +76,7 @@ pub enum Event {
         /// Meaning known to the driver.
         token: u64,
     },
-    /// The fault plan acts.
+    /// The fault plan acts: an event of whoever carries the plan out, not of the cluster.
     Fault {
         /// Position in the plan.
         index: u32,

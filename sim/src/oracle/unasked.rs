@@ -51,7 +51,9 @@ impl NeverAsk {
                 }
             }
             Fact::Record { addresses, .. } => {
-                self.bound.retain(|address| !addresses.contains(address));
+                for address in addresses {
+                    self.bound.remove(address);
+                }
             }
             Fact::Bound { addresses } => self.bound.extend(addresses),
             _ => {}

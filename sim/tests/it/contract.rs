@@ -106,8 +106,6 @@ fn the_simulated_apiserver_keeps_the_contract() {
             masters: 1,
             parameters: scenario.parameters.world.clone(),
             workload: scenario.workload.clone(),
-            churn: None,
-            plan: Vec::new(),
             seed: 1,
             tie_break: TieBreak::Fifo,
             kubelets: false,

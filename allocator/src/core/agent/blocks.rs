@@ -13,12 +13,27 @@ use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Applied, Consistency, Part};
 use crate::core::block::Block;
 use crate::core::hash::mix;
-use crate::core::holder::Record;
+use crate::core::holder::{Holder, Record};
+use crate::core::identity::EpochId;
 use crate::core::journal::Entry;
 use crate::core::objects::{AddressBlock, Kind, Metadata, Object, ObjectKey};
 use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
+
+/// What a version of a block says otherwise than memory.
+#[derive(Default)]
+struct Differences {
+    /// Records of this machine that no holding explains.
+    unknown: Vec<(Place, Holder)>,
+    /// Records of other Pods where an entry of the journal, or a claim without an answer, has one.
+    older: Vec<(Place, Holder)>,
+    /// Records that a claim without an answer may have written, or an earlier process, which bound
+    /// them.
+    unclear: Vec<Place>,
+    /// Holdings that are not in the block, and whether another machine has the place.
+    missing: Vec<(Place, Hold, bool)>,
+}
 
 impl Agent {
     /// Whether an ADD may be told of this place: the block is trusted and confirmed, and its last
@@ -347,52 +362,24 @@ impl Agent {
         let Some(own) = self.epoch.id().cloned() else {
             return;
         };
-        let block = self.blocks.get(&key).expect(known::BLOCK);
-        let mut unknown = Vec::new();
-        for (ordinal, record) in block.base.iter() {
-            let Some(holder) = record.holder() else {
-                continue;
-            };
-            let place = Place {
-                block: key,
-                ordinal,
-            };
-            if holder.epoch.machine() == own.machine() && !self.holdings.contains_key(&place) {
-                unknown.push((place, holder.clone()));
-            }
-        }
-        let mut missing = Vec::new();
-        let mut older = Vec::new();
-        for (place, holding) in self.holdings_of(key) {
-            let record = block.base.get(place.ordinal);
-            match record.and_then(Record::holder) {
-                Some(holder)
-                    if block.unfenced
-                        && holder.epoch == own
-                        && holder.pod_uid != holding.pod
-                        && holding.state != Hold::Lost =>
-                {
-                    older.push((*place, holder.clone()));
-                }
-                Some(holder) if holder.epoch.machine() == own.machine() => {}
-                Some(_) => missing.push((*place, holding.state.clone(), true)),
-                None => missing.push((*place, holding.state.clone(), false)),
-            }
-        }
-        for (place, holder) in older {
+        let found = self.differences(key, &own);
+        for (place, holder) in found.older {
             #[cfg(feature = "mutants")]
             if self.believes_silence() {
                 continue;
             }
             self.entry_is_old(place, &holder);
         }
-        if !unknown.is_empty() {
+        for place in found.unclear {
+            self.doubt(place);
+        }
+        if !found.unknown.is_empty() {
             self.fence_unknown(key);
         }
-        for (place, holder) in unknown {
+        for (place, holder) in found.unknown {
             self.adopt(place, holder, &own);
         }
-        for (place, state, taken) in missing {
+        for (place, state, taken) in found.missing {
             match state {
                 // A reservation that is not in the block is none. Its claim, if it was in a write,
                 // is made again; so is the Pod's, by its level.
@@ -402,6 +389,41 @@ impl Agent {
                 Hold::Attached(_) | Hold::Lost => {}
             }
         }
+    }
+
+    fn differences(&self, key: BlockKey, own: &EpochId) -> Differences {
+        let block = self.known_block(key);
+        let mut found = Differences::default();
+        for (ordinal, record) in block.base.iter() {
+            let place = Place {
+                block: key,
+                ordinal,
+            };
+            if let Some(holder) = record.holder()
+                && holder.epoch.machine() == own.machine()
+                && !self.holdings.contains_key(&place)
+            {
+                found.unknown.push((place, holder.clone()));
+            }
+        }
+        for (place, holding) in self.holdings_of(key) {
+            let record = block.base.get(place.ordinal);
+            let Some(holder) = record.and_then(Record::holder) else {
+                found.missing.push((*place, holding.state.clone(), false));
+                continue;
+            };
+            let is_anothers = holder.pod_uid != holding.pod;
+            if holder.epoch.machine() != own.machine() {
+                found.missing.push((*place, holding.state.clone(), true));
+            } else if holder.epoch != *own {
+                // Of an earlier incarnation: written anew by the next plan.
+            } else if block.unfenced && is_anothers && holding.state != Hold::Lost {
+                found.older.push((*place, holder.clone()));
+            } else if holding.state == Hold::Unbound && self.is_in_doubt(*place, &holding.pod) {
+                found.unclear.push(*place);
+            }
+        }
+        found
     }
 
     pub(super) fn holding_vanished(&mut self, place: Place) {

@@ -7,6 +7,7 @@ use crate::core::api::{ApiError, ApiReply, ApiRequest, CallId, WatchEvent, Watch
 use crate::core::exchange::{
     PluginRequest, Probe, ProbeId, RequestId, Response, Sandbox, SpoolEntry, SpoolId,
 };
+use crate::core::journal::{Seal, Stored};
 use crate::core::report::{LocalError, Metric, Subject};
 use crate::core::time::BootTime;
 
@@ -54,8 +55,8 @@ impl AgentConfig {
 pub enum Input {
     /// The process started. First, and once.
     Start,
-    /// The journal is locked; its bytes.
-    JournalOpened(Result<Vec<u8>, LocalError>),
+    /// The journal is locked; what it holds.
+    JournalOpened(Result<Stored, LocalError>),
     /// Appending failed, and with it the answers to these ADDs, which were told so.
     AppendFailed {
         /// Their requests.
@@ -113,10 +114,11 @@ pub enum Input {
 pub enum Output {
     /// Lock the journal and read it.
     OpenJournal,
-    /// Append to the journal.
-    Append(Vec<u8>),
-    /// Replace the journal's content.
-    Compact(Vec<u8>),
+    /// Append to the journal. Once that is done its seal is this; `None`: it has none, from before
+    /// that is begun.
+    Append(Vec<u8>, Option<Seal>),
+    /// Replace the journal's content; its seal as above.
+    Compact(Vec<u8>, Option<Seal>),
     /// Ask the apiserver.
     Call {
         /// To recognize the answer by.

@@ -11,7 +11,7 @@ use super::host::HostPart;
 use super::startup::Phase;
 use super::timers::Timer;
 use crate::core::exchange::RequestId;
-use crate::core::journal::{self, Binding, Entry, Replay, State, UnknownVersion};
+use crate::core::journal::{self, Binding, Entry, Replay, Seal, State, Stored, UnknownVersion};
 use crate::core::report::LocalError;
 use crate::core::time::BootTime;
 
@@ -24,21 +24,27 @@ impl Agent {
         let live = self.attachments.len() + self.blocks.len();
         if self.journal_ok && number < 1024 + 4 * live {
             self.journal_frames += 1;
-            self.out
-                .push(Output::Append(journal::encode(number, entry)));
+            let frame = journal::encode(number, entry);
+            self.seal = self.seal.continued(&frame);
+            let seal = self.lost.is_proven().then_some(self.seal);
+            self.out.push(Output::Append(frame, seal));
         } else {
             self.journal_ok = true;
             self.compact_journal();
         }
     }
 
-    pub(super) fn journal_opened(&mut self, result: Result<Vec<u8>, LocalError>) {
+    pub(super) fn journal_opened(&mut self, result: Result<Stored, LocalError>) {
         if self.phase != Phase::Opening {
             return;
         }
-        let replay = match result.map(|bytes| self.replay_of(&bytes)) {
-            Ok(Ok(replay)) => replay,
-            Ok(Err(error)) => {
+        let opened = result.map(|stored| {
+            let is_sealed = stored.seal.is_some_and(|seal| seal.holds(&stored.bytes));
+            (self.replay_of(&stored.bytes), is_sealed)
+        });
+        let (replay, is_sealed) = match opened {
+            Ok((Ok(replay), is_sealed)) => (replay, is_sealed),
+            Ok((Err(error), _)) => {
                 self.event("JournalRefused", error.to_string());
                 self.phase = Phase::Refused;
                 self.refuse_early();
@@ -66,7 +72,8 @@ impl Agent {
             }
         }
         // A header of this boot without entries is a journal, too.
-        self.lost.found(this_boot, said_so, &replay.state);
+        self.lost
+            .found(this_boot, said_so, &replay.state, is_sealed);
         if let State::Damaged(damage) = replay.state {
             self.journal_damaged(damage);
         }
@@ -190,8 +197,11 @@ impl Agent {
                 }),
         );
         self.journal_frames = entries.len();
-        self.out
-            .push(Output::Compact(journal::encode_all(&entries)));
+        let bytes = journal::encode_all(&entries);
+        self.seal = Seal::of(&bytes);
+        // Sealed are only journals whose silence is a proof: the next process can rely on it.
+        let seal = self.lost.is_proven().then_some(self.seal);
+        self.out.push(Output::Compact(bytes, seal));
     }
 
     pub(super) fn replay(&mut self) {

@@ -1,17 +1,22 @@
 //! What the journal does not say. Nothing in a file shows that its end is missing or that an older
-//! copy took its place, so what it *says* is believed and what it does not say proves nothing: a
-//! record of the own epoch that a start finds, and that no entry explains, is freed only when the
-//! runtime, in two lists some time apart, has no sandbox of its Pod.
+//! copy took its place; its seal does ([`Seal`](crate::core::journal::Seal)). What a journal *says*
+//! is believed. What it does not say is a proof only while it is sealed.
 //!
-//! Two grades:
-//! - *doubt*, at every start. The Pod's reservation is used as any other; only giving it up waits
-//!   for the runtime. If the runtime cannot be asked, the word of a journal that shows no damage
+//! Three grades:
+//! - *proven*: the journal holds what its seal says, or the machine is new. A record of the own
+//!   epoch that no entry explains is a reservation. The runtime is asked nothing.
+//! - *in doubt*: the journal of this boot has no seal, or another's. Reservations are used as any
+//!   other; giving up one that no entry explains, or that an entry of an earlier process bound,
+//!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those
+//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no damage
 //!   counts after [`super::Policy::runtime_patience`].
-//! - *lost*: the journal of this boot is missing or damaged, or says that an earlier one was.
-//!   Records say who holds what, but not which container: all count as bound until the runtime says
-//!   otherwise, however long that takes. Blocks with own records are looked for in the API, because
-//!   the list of them may be lost, too. It ends, and the journal stops saying so, when all is
-//!   explained: until then every start is one without a journal.
+//! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that
+//!   an earlier one was. Records say who holds what, but not which container: all count as bound until
+//!   the runtime says otherwise, however long that takes.
+//!
+//! In doubt or lost, blocks with own records are looked for in the API before service begins,
+//! because the names of some may be lost, too. Both end, and the journal gets a seal, when all is
+//! explained: until then every start is one in doubt, or one without a journal.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +36,9 @@ use crate::core::journal::{Binding, Damage, Entry, State};
 use crate::core::objects::{AddressBlock, Kind, Object, Uid};
 use crate::core::time::BootTime;
 
+/// Containers by Pod.
+type Unexplained = BTreeMap<Uid, BTreeSet<String>>;
+
 /// What is known of what the journal does not say.
 #[derive(Default)]
 #[expect(
@@ -44,6 +52,10 @@ pub(super) struct Lost {
     proof: Option<String>,
     /// The journal ended within an entry.
     is_torn: bool,
+    /// The journal holds what its seal says.
+    is_sealed: bool,
+    /// What the journal does not say is not.
+    is_proven: bool,
     /// Own records without a holding count as bound.
     active: bool,
     /// The journal says that it does not know all.
@@ -51,7 +63,8 @@ pub(super) struct Lost {
     /// Times that all blocks were looked through for own records.
     survey_count: u32,
     is_surveying: bool,
-    /// Reservations that no entry explains.
+    /// Places that may be in use otherwise than is known: reservations that no entry explains, and
+    /// what an earlier process bound.
     doubtful: BTreeSet<Place>,
     /// Places that this process held before their block was fenced: it knows why it does not now.
     explained: BTreeSet<Place>,
@@ -59,10 +72,11 @@ pub(super) struct Lost {
     pods: BTreeMap<String, Uid>,
     /// Containers in the first list.
     first: Option<BTreeSet<String>>,
-    /// Pods with a sandbox in the last list, and when; `None` before it.
-    last: Option<(BootTime, BTreeSet<Uid>)>,
-    /// Pods with a sandbox in the one before, too.
-    before: Option<BTreeSet<Uid>>,
+    /// Containers in the last list that may have more than is known, by Pod, and when; `None`
+    /// before it.
+    last: Option<(BootTime, Unexplained)>,
+    /// The same of the one before.
+    before: Option<Unexplained>,
     /// Since when the runtime could not be asked.
     silent_since: Option<BootTime>,
 }
@@ -78,12 +92,36 @@ impl Lost {
         self.marked
     }
 
-    /// Whether the runtime, in two lists in a row, had no sandbox of the Pod.
-    pub(super) fn is_unbound(&self, pod: &Uid) -> bool {
-        let last = self.last.as_ref().map(|(_, pods)| pods);
+    /// Whether what the journal does not say is not.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Whether two lists in a row had no sandbox of the Pod that may have more than is known, but
+    /// for this container.
+    fn has_none_but(&self, pod: &Uid, container: Option<&str>) -> bool {
+        let is_none = |list: &Unexplained| {
+            let mut found = list.get(pod).into_iter().flatten();
+            found.all(|other| Some(other.as_str()) == container)
+        };
+        let last = self.last.as_ref().map(|(_, list)| list);
         [last, self.before.as_ref()]
             .into_iter()
-            .all(|list| list.is_some_and(|list| !list.contains(pod)))
+            .all(|list| list.is_some_and(is_none))
+    }
+
+    /// Whether the runtime, in two lists in a row, had no sandbox of the Pod.
+    pub(super) fn is_unbound(&self, pod: &Uid) -> bool {
+        self.has_none_but(pod, None)
+    }
+
+    /// Whether a place is used as is known, and not otherwise.
+    fn explains(&self, holding: &Holding) -> bool {
+        let container = match &holding.state {
+            Hold::Attached(attachment) => Some(attachment.container.as_str()),
+            Hold::Unbound | Hold::Lost => None,
+        };
+        self.has_none_but(&holding.pod, container)
     }
 
     /// Whether the reservation may be another's only by the runtime's word.
@@ -102,8 +140,9 @@ impl Lost {
     }
 
     /// How the journal was found.
-    pub(super) fn found(&mut self, this_boot: bool, said_so: bool, state: &State) {
+    pub(super) fn found(&mut self, this_boot: bool, said_so: bool, state: &State, sealed: bool) {
         self.is_missing = !this_boot;
+        self.is_sealed = sealed;
         self.is_torn = *state == State::Torn;
         self.proof = match state {
             State::Damaged(damage) if this_boot => Some(format!("it is damaged: {damage}")),
@@ -120,7 +159,7 @@ impl Lost {
 
     /// Whether blocks with own records were looked for, where that is needed.
     pub(super) fn is_surveyed(&self) -> bool {
-        !self.active || self.survey_count > 0
+        self.is_proven || self.survey_count > 0
     }
 }
 
@@ -138,6 +177,13 @@ impl Agent {
         let missing = (known_before && self.lost.is_missing).then(|| "there is none".to_owned());
         if let Some(why) = self.lost.proof.take().or(missing) {
             self.lost_for(&why);
+        } else if self.lost.is_sealed || self.lost.is_missing {
+            self.lost.is_proven = true;
+        } else {
+            let text = "its seal does not show that it is whole: what it does not say waits for the \
+                        runtime's word";
+            self.event("JournalInDoubt", text.to_owned());
+            self.ask_around();
         }
     }
 
@@ -146,8 +192,17 @@ impl Agent {
         self.lost.marked = true;
         let text = "all records of this boot that no entry explains count as bound";
         self.event("JournalLost", format!("{why}; {text}"));
+        self.ask_around();
+    }
+
+    /// What the journal does not say, the runtime and the API are asked.
+    fn ask_around(&mut self) {
+        self.lost.is_proven = false;
+        self.lost.survey_count = 0;
         self.list_sandboxes();
-        self.survey(String::new());
+        if !self.lost.is_surveying {
+            self.survey(String::new());
+        }
     }
 
     /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
@@ -189,6 +244,7 @@ impl Agent {
         self.blocks
             .get(&place.block)
             .is_some_and(|block| block.unfenced)
+            && !self.lost.is_proven
             && !self.lost.explained.contains(&place)
             && !self.lost.is_unbound(pod)
     }
@@ -202,6 +258,7 @@ impl Agent {
 
     /// The reservation may be one that a lost entry bound.
     pub(super) fn doubt(&mut self, place: Place) {
+        assert!(!self.lost.is_proven, "what is proven is not doubted");
         self.lost.doubtful.insert(place);
         self.list_sandboxes();
     }
@@ -229,16 +286,10 @@ impl Agent {
             .any(|holding| holding.state == Hold::Lost)
     }
 
-    /// Whether the runtime must be asked again.
-    fn awaits_sandboxes(&self) -> bool {
-        let undecided = !self.lost.doubtful.is_empty() && self.lost.before.is_none();
-        self.lost.marked || undecided || self.has_lost()
-    }
-
     /// The runtime's list, or its failure. A Pod that has no sandbox in two lists in a row, some
     /// time apart, has no namespace: its record is a reservation.
     pub(super) fn lost_listed(&mut self, list: Option<&[Sandbox]>) {
-        if !self.awaits_sandboxes() {
+        if self.lost.is_proven {
             return;
         }
         let Some(list) = list else {
@@ -260,11 +311,11 @@ impl Agent {
         let doubtful = std::mem::take(&mut self.lost.doubtful);
         let is_still = |place: &Place| {
             let holding = self.holdings.get(place);
-            holding.is_some_and(|holding| !self.lost.is_unbound(&holding.pod))
+            holding.is_some_and(|holding| !self.lost.explains(holding))
         };
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
         self.unbind_lost(Lost::is_unbound);
-        self.end_lost_mode();
+        self.prove_journal();
     }
 
     /// Two lists count as two from so far apart on: a sandbox is listed only when its network is
@@ -275,6 +326,7 @@ impl Agent {
     }
 
     fn note_list(&mut self, list: &[Sandbox]) {
+        let apart = self.lists_apart();
         self.lost.silent_since = None;
         self.lost.pods = list
             .iter()
@@ -306,19 +358,19 @@ impl Agent {
         let is_explained = |container: &String| {
             is_known(container) && (!first.contains(container) || began_here(container))
         };
-        let with: BTreeSet<Uid> = list
-            .iter()
-            .filter(|sandbox| !is_explained(&sandbox.container))
-            .map(|sandbox| sandbox.pod_uid.clone())
-            .collect();
-        let apart = self.lists_apart();
-        match &mut self.lost.last {
-            // Others ask, too: two lists at once are one.
-            Some((at, pods)) if self.now.since(*at) < apart => pods.extend(with),
-            last => {
-                let before = last.replace((self.now, with));
-                self.lost.before = before.map(|(_, pods)| pods);
-            }
+        // Others ask, too: two lists at once are one.
+        let is_same = matches!(&self.lost.last, Some((at, _)) if self.now.since(*at) < apart);
+        let unexplained = list.iter().filter(|s| !is_explained(&s.container));
+        let unexplained: Vec<_> = unexplained.cloned().collect();
+        if !is_same {
+            let last = (self.now, Unexplained::new());
+            let before = self.lost.last.replace(last);
+            self.lost.before = before.map(|(_, list)| list);
+        }
+        let (_, last) = self.lost.last.as_mut().expect("a list was just begun");
+        for sandbox in unexplained {
+            let of_pod = last.entry(sandbox.pod_uid).or_default();
+            of_pod.insert(sandbox.container);
         }
     }
 
@@ -350,15 +402,14 @@ impl Agent {
         }
         self.lost.doubtful.clear();
         self.unbind_lost(|_, _| true);
+        self.prove_journal();
     }
 
     /// Everything is explained when the runtime was listed and the blocks were looked through
-    /// before and after, every block of earlier processes is fenced, and no record waits for the
-    /// runtime's word.
-    fn end_lost_mode(&mut self) {
-        if !self.lost.marked {
-            return;
-        }
+    /// before and after, every block of earlier processes is fenced, none of those and of the pools
+    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the journal
+    /// is sealed.
+    fn prove_journal(&mut self) {
         if self.lost.survey_count < 2 {
             // A write of an earlier process may have come in behind the first.
             if !self.lost.is_surveying && self.lost.survey_count == 1 {
@@ -367,15 +418,18 @@ impl Agent {
             return;
         }
         let is_fenced = self.blocks.values().all(|block| block.trusted);
-        if !is_fenced {
+        // Of a pool that cannot be read neither blocks nor bindings are known.
+        let is_known = self.inherited.is_empty() && self.poolless.is_empty();
+        if !is_fenced || !is_known {
             return;
         }
         if std::mem::replace(&mut self.lost.active, false) {
             // Surplus that was unbound meanwhile is to go now: see `release_surplus`.
             self.touched_pods.extend(self.pods.keys().cloned());
         }
-        if !self.has_lost() {
+        if !self.has_lost() && self.lost.doubtful.is_empty() {
             self.lost.marked = false;
+            self.lost.is_proven = true;
             self.compact_journal();
             let text = "every record of this boot is explained";
             self.event("JournalRestored", text.to_owned());
@@ -407,13 +461,17 @@ impl Agent {
             return;
         };
         for item in &page.items {
-            if let Object::AddressBlock(block) = item
-                && self.has_own_record(block)
-            {
-                let key = (block.spec.pool.clone(), block.spec.index);
-                if !self.is_journaled(&key) {
-                    self.inherited.insert(key);
+            let place = match item {
+                Object::AddressBlock(block) if self.has_own_record(block) => {
+                    Some((block.spec.pool.as_str(), block.spec.index))
                 }
+                // There may be own records in it.
+                Object::SetAside(block) => block.block_place(),
+                _ => None,
+            };
+            let key = place.map(|(pool, index)| (pool.to_owned(), index));
+            if let Some(key) = key.filter(|key| !self.is_journaled(key)) {
+                self.inherited.insert(key);
             }
         }
         self.distrust_inherited();

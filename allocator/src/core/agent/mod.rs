@@ -97,6 +97,8 @@ pub struct Agent {
     last_id: u64,
     out: Vec<Output>,
     phase: Phase,
+    /// From when on service begins without the blocks that could not be read.
+    settle_by: BootTime,
     loading: BTreeSet<StartStep>,
     early: Vec<(PluginRequest, Option<Probe>)>,
     early_spool: Vec<SpoolEntry>,
@@ -140,6 +142,8 @@ pub struct Agent {
     parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
+    /// Of the journal as it is when all that was asked for is done.
+    seal: journal::Seal,
     /// Blocks whose first entry is on its way to the journal.
     entering: Vec<BlockKey>,
     calls: BTreeMap<CallId, Purpose>,
@@ -166,6 +170,7 @@ impl Agent {
             last_id: 0,
             out: Vec::new(),
             phase: Phase::Opening,
+            settle_by: BootTime::NEVER,
             loading: BTreeSet::new(),
             early: Vec::new(),
             early_spool: Vec::new(),
@@ -197,6 +202,7 @@ impl Agent {
             parts: parts::Parts::default(),
             journal_ok: true,
             journal_frames: 0,
+            seal: journal::Seal::default(),
             entering: Vec::new(),
             calls: BTreeMap::new(),
             watches: BTreeMap::new(),

@@ -85,6 +85,8 @@ impl Agent {
             .filter(|before| *before < parsed.capacity)
             .map(|before| before / u64::from(parsed.block_size));
         let opens = was_shut || rules != state.rules;
+        // Most of what is seen of a pool is a new count in its status, which is no Pod's business.
+        let is_news = opens || state.paused || state.pool.as_ref() != Some(&parsed);
         state.pool = Some(parsed);
         if let Some(first) = grown_from {
             let key = BlockKey {
@@ -99,7 +101,9 @@ impl Agent {
         if self.phase != Phase::Loading {
             self.restore_poolless();
             self.distrust_inherited();
-            self.touched_pods.extend(self.pods.keys().cloned());
+            if is_news {
+                self.touched_pods.extend(self.pods.keys().cloned());
+            }
             self.touched_pools.insert(id);
             if before.is_none() || grown_from.is_some() {
                 self.search_afresh(id);

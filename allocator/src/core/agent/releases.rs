@@ -20,7 +20,8 @@
 //! operator's order frees; ³ once every look showed it gone for `runtime_patience`; ⁴ not in two
 //! lists `sweep` apart; ⁵ as if the Pod were gone, by the container's ID alone, for those that a GC
 //! did not list, that an unreadable DEL may have been about, or that this process inherited.
-//! Without DEL the runtime "has the sandbox" also if it has another of the Pod.
+//! Without DEL the runtime "has the sandbox" also if it has another of the Pod. An end that is in
+//! doubt frees nothing yet: see [`lost`](super::lost).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -322,6 +323,11 @@ impl Agent {
             ordinal: binding.ordinal,
         };
         let attachment = binding.attachment.clone();
+        if !self.lost.is_proven() {
+            // The entries of its end may be lost, and with them those of the Pod's next sandbox,
+            // which has the same address.
+            self.doubt(place);
+        }
         self.put_holding(
             place,
             Holding {
@@ -549,14 +555,7 @@ impl Agent {
         if attached.releasing.is_some() {
             return;
         }
-        let (place, has_pod) = (attached.place, !self.has_no_pod(attached));
-        let has_rival = self.has_rival(attachment, attached);
         self.end_attachment(attachment);
-        if has_pod && !has_rival {
-            // The DEL may have come to a process whose entries are lost, and with them those of the
-            // Pod's next sandbox, which has the same address.
-            self.doubt(place);
-        }
     }
 
     fn sandbox_lives(&mut self, attachment: &Attachment) {

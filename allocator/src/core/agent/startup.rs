@@ -6,7 +6,7 @@ use super::errands::{Purpose, StartStep, Watched};
 use super::memory::BlockKey;
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
-use crate::core::objects::{Kind, Object, ObjectKey};
+use crate::core::objects::{Kind, Object, ObjectKey, block_of_name};
 
 /// How far the agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,16 +129,12 @@ impl Agent {
     /// All but the blocks is known: holdings from the journal, then the fences.
     fn begin_settling(&mut self) {
         self.phase = Phase::Settling;
-        self.replay();
         self.decide_lost(self.epoch.known_before);
+        self.replay();
         let listed = std::mem::take(&mut self.epoch.listed_blocks);
-        for name in &listed {
-            if let Some((pool, index)) = name.rsplit_once('-')
-                && let Ok(index) = index.parse()
-            {
-                self.inherited.insert((pool.to_owned(), index));
-            }
-        }
+        let named = listed.iter().filter_map(|name| block_of_name(name));
+        let named = named.map(|(pool, index)| (pool.to_owned(), index));
+        self.inherited.extend(named);
         self.epoch.listed_blocks = listed;
         self.compact_journal();
         self.distrust_inherited();
@@ -148,7 +144,8 @@ impl Agent {
             self.serve(request, probe);
         }
         let now = self.now;
-        self.arm(Timer::SettleGrace, now + self.config.policy.settle_grace);
+        self.settle_by = now + self.config.policy.settle_grace;
+        self.arm(Timer::SettleGrace, self.settle_by);
         self.arm(Timer::Reassert, now + self.config.policy.reassert);
     }
 
@@ -175,22 +172,19 @@ impl Agent {
         }
     }
 
-    /// Begins to serve once every block of an earlier process was read.
+    /// Begins to serve once every block of an earlier process was read, or could have been. Which
+    /// blocks those are must be known: in one that nobody named, a claim could meet the very record
+    /// that a lost entry bound.
     pub(super) fn serve_when_settled(&mut self) {
-        if self
-            .blocks
-            .values()
-            .all(|block| block.trusted || !block.stale)
-            && self.lost.is_surveyed()
-        {
+        let mut blocks = self.blocks.values();
+        let is_read = blocks.all(|block| block.trusted || !block.stale);
+        if (is_read || self.now >= self.settle_by) && self.lost.is_surveyed() {
             self.begin_serving();
         }
     }
 
-    pub(super) fn begin_serving(&mut self) {
-        if self.phase != Phase::Settling {
-            return;
-        }
+    fn begin_serving(&mut self) {
+        assert_eq!(self.phase, Phase::Settling, "service begins once");
         self.phase = Phase::Serving;
         self.disarm(&Timer::SettleGrace);
         self.touched_pods.extend(self.pods.keys().cloned());

@@ -44,7 +44,8 @@ impl Agent {
             self.armed.remove(&timer);
             match timer {
                 Timer::Startup(step) => self.startup_step(step),
-                Timer::SettleGrace => self.begin_serving(),
+                // Every input ends with a look whether service may begin.
+                Timer::SettleGrace => {}
                 Timer::Epoch => self.epoch_timer(),
                 Timer::Block(block) => {
                     self.leave_hung_write(block);

@@ -151,7 +151,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 proptest! {
     #[test]
     fn what_is_written_is_read(records in proptest::collection::vec(
-        proptest::option::of(any_record()), 0..64))
+        proptest::option::of(any_record().prop_map(std::sync::Arc::new)), 0..64))
     {
         let block = Block { usable: records.len() as u16, slots: records, other: None };
         let size = block.slots.len() as u16;

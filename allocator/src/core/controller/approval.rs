@@ -7,8 +7,8 @@ use crate::core::condition::state_condition;
 use crate::core::hash::fnv1a;
 use crate::core::holder::decode_records;
 use crate::core::objects::{
-    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, Kind, Metadata, Object,
-    ObjectKey,
+    AddressPool, ApprovedPool, Condition, DomainApproval, FINALIZER, FamilySpec, Kind, Metadata,
+    Object, ObjectKey,
 };
 use crate::core::pool::{Pool, approval, approved_block_size, fingerprint, status_count};
 use crate::core::set_aside::unknown_fields;
@@ -35,6 +35,43 @@ enum Verdict {
     Approved(u16),
     Refused(&'static str, String),
     Enter(ApprovedPool),
+}
+
+/// What is known of a pool by the name's entry alone. `None` when it has grown and is looked at
+/// anew.
+fn judge_entered(pool: &AddressPool, entry: &ApprovedPool) -> Option<Verdict> {
+    let refused = |reason, text: &str| Some(Verdict::Refused(reason, text.to_owned()));
+    if entry.uid != pool.metadata.uid {
+        return refused("NameInUse", "an earlier pool has blocks");
+    }
+    let asked = pool.spec.block_size;
+    if asked.is_some_and(|size| size != entry.block_size) {
+        return refused("Immutable", "the block size is fixed");
+    }
+    let new = ranges(pool);
+    if new.len() != entry.ranges.len() {
+        return refused("Immutable", "the families are fixed");
+    }
+    let mut families = new.iter().zip(&entry.ranges);
+    if !families.all(|(new, old)| new.starts_with(old)) {
+        return refused("Immutable", "ranges may only be appended to");
+    }
+    (new == entry.ranges).then_some(Verdict::Approved(entry.block_size))
+}
+
+/// Whether an approved pool shares an address with another; one that cannot be read might.
+fn overlaps(approved: &ApprovedPool, with: &Pool) -> bool {
+    let mut object = AddressPool::default();
+    object.metadata.name.clone_from(&approved.name);
+    object.spec.families = approved
+        .ranges
+        .iter()
+        .map(|ranges| FamilySpec {
+            ranges: ranges.clone(),
+            ..FamilySpec::default()
+        })
+        .collect();
+    Pool::parse(&object, Some(approved.block_size)).map_or(true, |pool| pool.overlaps(with))
 }
 
 impl Controller {
@@ -105,56 +142,16 @@ impl Controller {
             Ok(parsed) => parsed,
             Err(error) => return Verdict::Refused("Invalid", error.to_string()),
         };
-        if let Some(entry) = entry {
-            if entry.uid != pool.metadata.uid {
-                return Verdict::Refused("NameInUse", "an earlier pool has blocks".to_owned());
-            }
-            if pool
-                .spec
-                .block_size
-                .is_some_and(|size| size != entry.block_size)
-            {
-                return Verdict::Refused("Immutable", "the block size is fixed".to_owned());
-            }
-            let new = ranges(pool);
-            if new.len() != entry.ranges.len() {
-                return Verdict::Refused("Immutable", "the families are fixed".to_owned());
-            }
-            if !new
-                .iter()
-                .zip(&entry.ranges)
-                .all(|(new, old)| new.starts_with(old))
-            {
-                let text = "ranges may only be appended to".to_owned();
-                return Verdict::Refused("Immutable", text);
-            }
-            if new == entry.ranges {
-                return Verdict::Approved(entry.block_size);
-            }
+        if let Some(verdict) = entry.and_then(|entry| judge_entered(pool, entry)) {
+            return verdict;
         }
         // Not of what is approved already: it is in use, and its addresses are what they were.
         if let Err(error) = Pool::check(pool) {
             return Verdict::Refused("Invalid", error.to_string());
         }
-        for other in entries
-            .iter()
-            .filter(|other| other.name != pool.metadata.name)
-        {
-            let mut object = AddressPool::default();
-            object.metadata.name.clone_from(&other.name);
-            object.spec.families = other
-                .ranges
-                .iter()
-                .map(|ranges| crate::core::objects::FamilySpec {
-                    ranges: ranges.clone(),
-                    ..Default::default()
-                })
-                .collect();
-            let overlaps = Pool::parse(&object, Some(other.block_size))
-                .map_or(true, |other| other.overlaps(&parsed));
-            if overlaps {
-                return Verdict::Refused("Overlapping", format!("pool {} overlaps", other.name));
-            }
+        let mut others = entries.iter().filter(|e| e.name != pool.metadata.name);
+        if let Some(other) = others.find(|other| overlaps(other, &parsed)) {
+            return Verdict::Refused("Overlapping", format!("pool {} overlaps", other.name));
         }
         Verdict::Enter(ApprovedPool {
             name: pool.metadata.name.clone(),

@@ -3,12 +3,13 @@
 
 use super::Controller;
 use super::approval::mask_fingerprint;
+use super::survey::Survey;
 use crate::core::api::Part;
 use crate::core::block::Block;
 use crate::core::condition::state_condition;
 use crate::core::holder::Record;
 use crate::core::objects::{
-    AddressBlock, AddressPool, Condition, FINALIZER, Kind, Metadata, ObjectKey,
+    AddressBlock, AddressPool, AddressReservation, Condition, FINALIZER, Kind, Metadata, ObjectKey,
 };
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
 
@@ -105,92 +106,87 @@ impl Controller {
     /// Puts each reservation into its block, and takes those out whose object is being deleted.
     fn place_reservations(&mut self) -> bool {
         let all: Vec<_> = self.reservations.values().cloned().collect();
-        for reservation in all {
-            let name = reservation.metadata.name.clone();
-            let version = reservation.metadata.resource_version.clone();
-            let key = ObjectKey::cluster(Kind::AddressReservation, name.clone());
-            if self.waits(&key) {
-                continue;
-            }
-            let leaving = reservation.metadata.deletion_timestamp.is_some();
-            let marked = reservation
-                .metadata
-                .finalizers
-                .iter()
-                .any(|f| f == FINALIZER);
-            if self.placed.get(&name) == Some(&version) || (leaving && !marked) {
-                continue;
-            }
-            if !marked {
-                let mut next = reservation;
-                next.metadata.finalizers.push(FINALIZER.to_owned());
-                self.write(next, Part::Main);
-                return true;
-            }
-            let place = self.pools.get(&reservation.spec.pool).and_then(|object| {
-                let pool = parse(object)?;
-                let ordinal = pool.ordinal_of(reservation.spec.address?)?;
-                Some((pool, ordinal))
-            });
-            let Some((pool, ordinal)) = place else {
-                if leaving {
-                    let mut next = reservation;
-                    next.metadata.finalizers.retain(|f| f != FINALIZER);
-                    self.write(next, Part::Main);
-                    return true;
-                }
-                continue;
-            };
-            let Some(survey) = &self.survey else {
-                self.take_survey();
-                return true;
-            };
-            let size = u64::from(pool.block_size);
-            let (index, ordinal) = (ordinal / size, (ordinal % size) as u16);
-            let block_key = ObjectKey::cluster(Kind::AddressBlock, block_name(&pool.name, index));
-            if survey.unread.contains_key(&block_key.name) {
-                self.look_later(key);
-                continue;
-            }
-            let stored = survey
-                .blocks
-                .get(&block_key.name)
-                .cloned()
-                .unwrap_or_else(|| {
-                    Block::empty(&pool, index).write(
-                        &pool,
-                        index,
-                        Metadata::default(),
-                        String::new(),
-                    )
-                });
-            let Ok(mut block) = Block::read(&stored, &pool) else {
-                self.look_later(key);
-                continue;
-            };
-            let own = Record::Reserved(name.clone());
-            let change = match (leaving, block.get(ordinal)) {
-                (true, Some(record)) if *record == own => Some(None),
-                (false, None | Some(Record::Cooling(_))) => Some(Some(own)),
-                _ => None,
-            };
-            if let Some(record) = change {
-                block.set(ordinal, record);
-                let writer = self.writer();
-                let next = block.write(&pool, index, stored.metadata.clone(), writer);
-                self.write_for(key, next, Part::Main);
-                return true;
-            }
-            if leaving {
-                let mut next = reservation;
-                next.metadata.finalizers.retain(|f| f != FINALIZER);
-                self.write(next, Part::Main);
-                return true;
-            }
-            self.placed.insert(name, version);
+        all.into_iter().any(|reservation| self.place(reservation))
+    }
+
+    /// One step towards a reservation standing in its block, or being out of it. Whether one was
+    /// taken.
+    fn place(&mut self, reservation: AddressReservation) -> bool {
+        let name = reservation.metadata.name.clone();
+        let version = reservation.metadata.resource_version.clone();
+        let key = ObjectKey::cluster(Kind::AddressReservation, name.clone());
+        if self.waits(&key) {
+            return false;
         }
+        let leaving = reservation.metadata.deletion_timestamp.is_some();
+        let finalizers = &reservation.metadata.finalizers;
+        let marked = finalizers.iter().any(|f| f == FINALIZER);
+        if self.placed.get(&name) == Some(&version) || (leaving && !marked) {
+            return false;
+        }
+        if !marked {
+            let mut next = reservation;
+            next.metadata.finalizers.push(FINALIZER.to_owned());
+            self.write(next, Part::Main);
+            return true;
+        }
+        let place = self.pools.get(&reservation.spec.pool).and_then(|object| {
+            let pool = parse(object)?;
+            let ordinal = pool.ordinal_of(reservation.spec.address?)?;
+            Some((pool, ordinal))
+        });
+        let Some((pool, ordinal)) = place else {
+            return leaving && self.let_go(reservation);
+        };
+        let Some(survey) = &self.survey else {
+            self.take_survey();
+            return true;
+        };
+        let size = u64::from(pool.block_size);
+        let (index, ordinal) = (ordinal / size, (ordinal % size) as u16);
+        let Some((metadata, mut block)) = stored_block(survey, &pool, index) else {
+            self.look_later(key);
+            return false;
+        };
+        let own = Record::Reserved(name.clone());
+        let change = match (leaving, block.get(ordinal)) {
+            (true, Some(record)) if *record == own => Some(None),
+            (false, None | Some(Record::Cooling(_))) => Some(Some(own)),
+            _ => None,
+        };
+        if let Some(record) = change {
+            block.set(ordinal, record);
+            let next = block.write(&pool, index, metadata, self.writer());
+            self.write_for(key, next, Part::Main);
+            return true;
+        }
+        if leaving {
+            return self.let_go(reservation);
+        }
+        self.placed.insert(name, version);
         false
     }
+
+    /// Nothing stands in a block for a reservation that is being deleted: its object may go.
+    fn let_go(&mut self, mut reservation: AddressReservation) -> bool {
+        let finalizers = &mut reservation.metadata.finalizers;
+        finalizers.retain(|f| f != FINALIZER);
+        self.write(reservation, Part::Main);
+        true
+    }
+}
+
+/// A block of a pool, empty if it was never written. `None` when it is there and cannot be read.
+fn stored_block(survey: &Survey, pool: &Pool, index: u64) -> Option<(Metadata, Block)> {
+    let name = block_name(&pool.name, index);
+    if survey.unread.contains_key(&name) {
+        return None;
+    }
+    let stored = survey.blocks.get(&name).cloned().unwrap_or_else(|| {
+        Block::empty(pool, index).write(pool, index, Metadata::default(), String::new())
+    });
+    let block = Block::read(&stored, pool).ok()?;
+    Some((stored.metadata, block))
 }
 
 fn pool_key(pool: &AddressPool) -> ObjectKey {

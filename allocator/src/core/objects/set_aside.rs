@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 
 use super::{GROUP, Kind, Metadata, Object};
 
+/// The pool and the index that a block's name says (see `pool::block_name`); `None`: it is no name
+/// of a block.
+pub(in crate::core) fn block_of_name(name: &str) -> Option<(&str, u64)> {
+    let (pool, index) = name.rsplit_once('-')?;
+    Some((pool, index.parse().ok()?))
+}
+
 /// An object that is there and cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
@@ -28,8 +35,7 @@ impl SetAside {
 
     /// For a block: its pool and its index, by its name.
     pub fn block_place(&self) -> Option<(&str, u64)> {
-        let (pool, index) = self.metadata.name.rsplit_once('-')?;
-        Some((pool, index.parse().ok()?))
+        block_of_name(&self.metadata.name)
     }
 
     /// What ends it, in one line for people.

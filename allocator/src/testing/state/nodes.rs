@@ -9,6 +9,7 @@ use super::Inner;
 use crate::core::agent::AgentState;
 use crate::core::controller::ControllerState;
 use crate::core::exchange::{InboxEvent, RequestId, Response, SpoolEntry};
+use crate::core::journal::Seal;
 use crate::core::report::Metric;
 
 /// Requests with IDs from here are of a test's own plugins.
@@ -65,6 +66,8 @@ pub enum Looks {
 #[derive(Default)]
 pub(in crate::testing) struct NodeState {
     pub(in crate::testing) journal: Vec<u8>,
+    /// Of the journal; it does not outlive the boot.
+    pub(in crate::testing) seal: Option<Seal>,
     pub(in crate::testing) boot: u64,
     pub(in crate::testing) machine: String,
     /// The Node's name, where it is not the key of this state.

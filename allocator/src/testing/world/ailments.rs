@@ -13,6 +13,11 @@ impl World {
         self.harm_journal(name, Vec::clear);
     }
 
+    /// Deletes the seal of a node's journal: that of an earlier release has none.
+    pub fn lose_seal(&mut self, name: &str) {
+        self.with(|inner| inner.node(name).seal = None);
+    }
+
     /// Changes the bytes of a node's journal.
     pub fn harm_journal(&mut self, name: &str, harm: impl FnOnce(&mut Vec<u8>)) {
         self.with(|inner| harm(&mut inner.node(name).journal));

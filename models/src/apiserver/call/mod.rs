@@ -1,25 +1,28 @@
-//! The life of one call: limiter, way there, flow control, CPU, etcd, way back, retries and
-//! deadlines. A call lives until both sides are done with it: a client that gave up does not stop
-//! a write that etcd already has.
+//! The servers' half of a call: from its arrival through flow control, CPU and etcd until it is
+//! finished. A call lives until both sides are done with it: a client that gave up does not stop a
+//! write that etcd already has. The client's half is [`crate::client_go`]'s; `way` hands calls over
+//! between the two.
 
 mod cancel;
-mod deadlines;
+mod read;
+mod way;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
 
+use crate::client_go::call::{ClientSide, silence};
 use crate::core::Core;
 use crate::event::{ApiEvent, CpuToken, Event};
-use crate::ids::{CallId, ClientId, NodeIndex};
-use crate::observation::{ApiCallKind, Observation};
-use crate::request::{Answer, ApiError, ClientClass, ReplyTo, Request, Response, matches};
+use crate::ids::{CallId, ClientId};
+use crate::observation::ApiCallKind;
+use crate::request::{ApiError, ReplyTo, Request, Response};
 
-use super::cost::{self, describe};
+use super::ApiServers;
+use super::cost::describe;
 use super::fault::CallEffect;
 use super::flow_control::{Admission, Level};
-use super::{ApiServers, Delivery};
 
 /// Where a call is on the server's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,52 +41,20 @@ pub(super) enum Stage {
 
 /// One call.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about the two sides; no state machine hides in them"
-)]
 pub(super) struct Call {
-    pub(super) client: ClientId,
-    pub(super) node: NodeIndex,
-    class: ClientClass,
+    pub(super) client: ClientSide,
     level: Level,
-    reply: ReplyTo,
     request: Request,
     what: ApiCallKind,
     pub(super) write: bool,
     pub(super) server: usize,
     pub(super) stage: Stage,
-    departed: SimInstant,
     sent_back: SimInstant,
-    attempt: u32,
     seats: u32,
+    /// The server pays for TLS.
     new_connection: bool,
     effect: Option<CallEffect>,
-    /// What the client will be told.
-    verdict: Option<Response>,
-    /// The client finds out by itself: no link is needed.
-    local: bool,
-    /// The connection broke, so a GET is sent again.
-    reset: bool,
-    client_done: bool,
     committed: bool,
-    /// When the server learns that the client gave up.
-    canceled: Option<SimInstant>,
-    deadline: SimInstant,
-    /// Under which instant it stands in the set of deadlines.
-    indexed: Option<SimInstant>,
-    way_back: Duration,
-}
-
-impl Call {
-    /// When it left its client's limiter, or will.
-    pub(super) fn departed(&self) -> SimInstant {
-        self.departed
-    }
-
-    fn is_canceled(&self, now: SimInstant) -> bool {
-        self.canceled.is_some_and(|at| at <= now)
-    }
 }
 
 /// Calls by number. Numbers are never used twice, so an event of an old call finds nothing.
@@ -142,125 +113,29 @@ impl ApiServers {
         reply: ReplyTo,
         core: &mut Core<'_>,
     ) -> CallId {
-        let spec = self.clients[client.index()]
-            .as_mut()
-            .map(|client| {
-                client.waiting += 1;
-                client.spec
-            })
+        let caller = self
+            .clients
+            .get(client)
             .expect("a call is made by a client that exists");
+        caller.waiting += 1;
+        let side = ClientSide::new(client, &caller.spec, reply, core);
         let (what, write) = describe(&request);
         let id = self.calls.add(Call {
-            client,
-            node: spec.node,
-            class: spec.class,
-            level: Level::of(spec.class, what.resource),
-            reply,
+            level: Level::of(side.class, what.resource),
+            client: side,
             request,
             what,
             write,
             server: 0,
             stage: Stage::Travelling,
-            departed: core.now,
             sent_back: core.now,
-            attempt: 0,
             seats: 0,
             new_connection: false,
             effect: None,
-            verdict: None,
-            local: false,
-            reset: false,
-            client_done: false,
             committed: false,
-            canceled: None,
-            deadline: SimInstant::MAX,
-            indexed: None,
-            way_back: core.parameters.net.one_way,
         });
         self.depart(id, core.now, core);
         id
-    }
-
-    /// How long a call that was just made is held back by its client's limiter.
-    pub fn limited(&mut self, id: CallId, now: SimInstant) -> Duration {
-        let departs = self.calls.get(id).map_or(now, |call| call.departed);
-        departs.saturating_since(now)
-    }
-
-    /// Sends a call, not before an instant, when its limiter lets it.
-    fn depart(&mut self, id: CallId, not_before: SimInstant, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        let client = call.client;
-        let Some(mut start) = self.clients[client.index()]
-            .as_ref()
-            .map(|client| client.server)
-        else {
-            return self.forget(id);
-        };
-        let serving = self.serving_from(start);
-        start = serving.unwrap_or(start);
-        let Some(client) = self.clients[client.index()].as_mut() else {
-            return;
-        };
-        let departs = client
-            .limiter
-            .as_mut()
-            .map_or(core.now, |bucket| bucket.reserve(core.now));
-        let departs = departs.max(not_before);
-        if client.server != start {
-            client.server = start;
-            client.connected = false;
-        }
-        let new_connection = !std::mem::replace(&mut client.connected, true);
-        let one_way = core.parameters.net.one_way;
-        let api = &core.parameters.api;
-        // TCP and TLS 1.3 take two round trips before the request.
-        let (way, back) = match &mut client.latency {
-            Some(draws) => {
-                let whole = draws.duration(api.fixed_call.min..=api.fixed_call.max);
-                {
-                    let way = whole / 2;
-                    (way, whole.saturating_sub(way))
-                }
-            }
-            None if new_connection => (one_way * 5, one_way),
-            None => (one_way, one_way),
-        };
-        let timeout = client.spec.timeout.unwrap_or(Duration::MAX);
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        let limit = if call.write {
-            api.handler_timeout + way + back
-        } else {
-            api.request_timeout
-        };
-        call.server = start;
-        call.stage = Stage::Travelling;
-        call.departed = departs;
-        call.new_connection = new_connection;
-        call.way_back = back;
-        call.verdict = None;
-        call.local = false;
-        call.reset = false;
-        call.effect = None;
-        call.deadline = departs + limit.min(timeout);
-        let deadline = call.deadline;
-        if serving.is_none() {
-            call.stage = Stage::Done;
-            self.tell(
-                id,
-                Err(ApiError::Unavailable { unknown: false }),
-                core,
-                departs + back,
-            );
-            return;
-        }
-        self.index_deadline(id, deadline, core);
-        core.queue
-            .at(departs + way, Event::Api(ApiEvent::Arrive { call: id }));
     }
 
     /// A request reaches its server, unless something on the way prevents it.
@@ -268,22 +143,17 @@ impl ApiServers {
         let Some(call) = self.calls.get(id) else {
             return;
         };
-        let (node, server, departed) = (call.node, call.server, call.departed);
-        let (class, what, write) = (call.class, call.what, call.write);
-        if self.was_cut(node, departed) {
+        let (class, node) = (call.client.class, call.client.node);
+        if self.links.was_cut(node, call.client.departed) {
             return self.lose(id, core);
         }
-        if !self.servers[server].up {
+        if !self.servers[call.server].up {
             return self.redirect(id, core);
         }
-        let effect = self.armed.arrived(id, core.now, |selector| {
-            selector.matches(class, node, what, write)
+        call.effect = self.armed.arrived(id, core.now, |selector| {
+            selector.matches(class, node, call.what, call.write)
         });
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        call.effect = effect;
-        match effect {
+        match call.effect {
             Some(CallEffect::LoseRequest) => return self.lose(id, core),
             Some(CallEffect::ResetBefore) => return self.reset(id, core),
             Some(CallEffect::Answer(error)) => return self.finish(id, Err(error), core),
@@ -305,27 +175,18 @@ impl ApiServers {
             _ => 0,
         };
         let per_seat = core.parameters.api.list_seat_objects;
-        let seats = (listed as u64).div_ceil(per_seat).clamp(1, 10) as u32;
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        call.seats = seats;
-        let (server, level) = (call.server, call.level);
-        match self.servers[server].flow.admit(level, seats, id) {
+        call.seats = (listed as u64).div_ceil(per_seat).clamp(1, 10) as u32;
+        let flow = &mut self.servers[call.server].flow;
+        match flow.admit(call.level, call.seats, id) {
             Admission::Run => self.begin(id, core),
             Admission::Wait => {
-                let limit = core.now + core.parameters.api.queue_wait;
-                let Some(call) = self.calls.get(id) else {
-                    return;
-                };
                 call.stage = Stage::Queued;
-                let limit = limit.min(call.deadline);
-                self.index_deadline(id, limit, core);
+                let limit = core.now + core.parameters.api.queue_wait;
+                let limit = limit.min(call.client.deadline);
+                self.deadlines.set(id, &mut call.client, limit, core);
             }
             Admission::Reject => {
-                if let Some(call) = self.calls.get(id) {
-                    call.seats = 0;
-                }
+                call.seats = 0;
                 self.too_many(id, core);
             }
         }
@@ -341,25 +202,21 @@ impl ApiServers {
         let Some(call) = self.calls.get(id) else {
             return;
         };
-        if call.is_canceled(core.now) {
+        if call.client.is_canceled(core.now) {
             self.give_back_seats(id, core);
             return self.forget(id);
         }
-        let was_queued = call.stage == Stage::Queued;
-        call.stage = Stage::Cpu;
-        let (server, write, deadline) = (call.server, call.write, call.deadline);
-        let new_connection = std::mem::take(&mut call.new_connection);
+        let was_queued = std::mem::replace(&mut call.stage, Stage::Cpu) == Stage::Queued;
         let costs = &core.parameters.cost;
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
         let mut demand = costs.demand(&call.request, &self.store);
-        if new_connection {
+        if std::mem::take(&mut call.new_connection) {
             demand = demand.plus(costs.connection());
         }
         if was_queued {
-            self.index_deadline(id, deadline, core);
+            let deadline = call.client.deadline;
+            self.deadlines.set(id, &mut call.client, deadline, core);
         }
+        let (server, write) = (call.server, call.write);
         core.cpu(
             self.servers[server].node,
             demand.foreground,
@@ -386,29 +243,28 @@ impl ApiServers {
 
     /// CPU of a call was served.
     pub fn cpu_done(&mut self, id: CallId, core: &mut Core<'_>) {
-        if self
-            .calls
-            .get(id)
-            .is_some_and(|call| call.stage == Stage::Cpu)
-        {
-            let latency = core.parameters.api.latency;
-            if latency.is_zero() {
-                self.served(id, core);
-            } else {
-                core.after(latency, Event::Api(ApiEvent::Served { call: id }));
-            }
+        let latency = core.parameters.api.latency;
+        if latency.is_zero() {
+            self.served(id, core);
+        } else if self.is_at(id, Stage::Cpu) {
+            core.after(latency, Event::Api(ApiEvent::Served { call: id }));
         }
     }
 
     /// A request had its CPU, and what it waits for beside it: it is carried out.
     pub(super) fn served(&mut self, id: CallId, core: &mut Core<'_>) {
-        if self
-            .calls
-            .get(id)
-            .is_some_and(|call| call.stage == Stage::Cpu)
-        {
+        if self.is_at(id, Stage::Cpu) {
             self.carry_out(id, core);
         }
+    }
+
+    fn is_at(&mut self, id: CallId, stage: Stage) -> bool {
+        self.calls.get(id).is_some_and(|call| call.stage == stage)
+    }
+
+    /// Whether a write is in etcd's hands, so that nothing stops it any more.
+    pub fn is_committing(&mut self, call: CallId) -> bool {
+        self.is_at(call, Stage::Etcd)
     }
 
     fn carry_out(&mut self, id: CallId, core: &mut Core<'_>) {
@@ -416,15 +272,10 @@ impl ApiServers {
             return;
         };
         if !call.write {
-            let server = call.server;
-            let Some(call) = self.calls.get(id) else {
-                return;
-            };
-            let request = call.request.clone();
-            let response = self.read(&request, server, core.now);
+            let response = read::response(&self.store, &call.request, call.server, core.now);
             return self.finish(id, response, core);
         }
-        if call.is_canceled(core.now) {
+        if call.client.is_canceled(core.now) {
             self.give_back_seats(id, core);
             return self.forget(id);
         }
@@ -486,10 +337,10 @@ impl ApiServers {
     fn await_quorum(&mut self, id: CallId, core: &mut Core<'_>) {
         let limit = core.now + core.parameters.etcd.request_timeout;
         if let Some(call) = self.calls.get(id)
-            && !call.client_done
+            && !call.client.done
         {
-            let limit = limit.min(call.deadline);
-            self.index_deadline(id, limit, core);
+            let limit = limit.min(call.client.deadline);
+            self.deadlines.set(id, &mut call.client, limit, core);
         }
     }
 
@@ -497,7 +348,7 @@ impl ApiServers {
         let Some(call) = self.calls.get(id) else {
             return;
         };
-        let late = call.client_done || call.verdict.is_some();
+        let late = call.client.done || call.client.verdict.is_some();
         let before = self.store.revision();
         let response = self
             .store
@@ -511,27 +362,27 @@ impl ApiServers {
     }
 
     /// The server is done with a call; the answer goes back.
-    pub(super) fn finish(&mut self, id: CallId, response: Response, core: &mut Core<'_>) {
+    fn finish(&mut self, id: CallId, response: Response, core: &mut Core<'_>) {
         self.give_back_seats(id, core);
         let Some(call) = self.calls.get(id) else {
             return;
         };
         call.stage = Stage::Done;
         call.sent_back = core.now;
-        if call.client_done {
+        if call.client.done {
             return self.forget(id);
         }
-        if call.verdict.is_some() {
+        if call.client.verdict.is_some() {
             return;
         }
-        let (write, at) = (call.write, core.now + call.way_back);
+        let at = core.now + call.client.way_back;
         match call.effect {
             Some(CallEffect::LoseResponse) => self.lose(id, core),
             Some(CallEffect::ResetAfterCommit) => {
-                call.reset = true;
-                self.tell(id, Self::silence(write), core, at);
+                call.client.reset = true;
+                call.client.tell(id, silence(call.write), at, core);
             }
-            _ => self.tell(id, response, core, at),
+            _ => call.client.tell(id, response, at, core),
         }
     }
 
@@ -543,219 +394,11 @@ impl ApiServers {
         if seats == 0 {
             return;
         }
-        let (server, level) = (call.server, call.level);
         let mut next = Vec::new();
-        self.servers[server].flow.release(level, seats, &mut next);
+        let flow = &mut self.servers[call.server].flow;
+        flow.release(call.level, seats, &mut next);
         for call in next {
             self.begin(call, core);
         }
-    }
-
-    /// The client will hear nothing: it waits for its deadline or for a dead connection.
-    fn lose(&mut self, id: CallId, core: &mut Core<'_>) {
-        let dead = core.now + core.parameters.client.h2_dead;
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        call.stage = Stage::Done;
-        call.verdict = None;
-        let limit = call.deadline.min(dead);
-        self.index_deadline(id, limit, core);
-    }
-
-    /// The connection breaks; what the server had not yet given to etcd is not done.
-    pub(super) fn reset(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        if call.stage != Stage::Etcd {
-            call.stage = Stage::Done;
-        }
-        call.seats = 0;
-        call.reset = true;
-        call.sent_back = core.now;
-        let (write, at) = (call.write, core.now + call.way_back);
-        if call.verdict.is_none() && !call.client_done {
-            self.tell(id, Self::silence(write), core, at);
-        } else if call.client_done && call.stage == Stage::Done {
-            self.forget(id);
-        }
-    }
-
-    /// The server of a travelling request is down: another one takes it, or the dial is refused.
-    fn redirect(&mut self, id: CallId, core: &mut Core<'_>) {
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        let (server, client, back) = (call.server, call.client, call.way_back);
-        let serving = self.serving_from(server);
-        let Some(call) = self.calls.get(id) else {
-            return;
-        };
-        if let Some(other) = serving {
-            call.server = other;
-            call.new_connection = true;
-            if let Some(client) = self.clients[client.index()].as_mut() {
-                client.server = other;
-            }
-            core.after(back, Event::Api(ApiEvent::Arrive { call: id }));
-            return;
-        }
-        call.stage = Stage::Done;
-        if call.client_done {
-            return self.forget(id);
-        }
-        self.tell(
-            id,
-            Err(ApiError::Unavailable { unknown: false }),
-            core,
-            core.now + back,
-        );
-    }
-
-    fn tell(&mut self, id: CallId, response: Response, core: &mut Core<'_>, at: SimInstant) {
-        if let Some(call) = self.calls.get(id) {
-            call.verdict = Some(response);
-            core.queue.at(at, Event::Api(ApiEvent::Answer { call: id }));
-        }
-    }
-
-    /// The client learns the outcome, or tries again.
-    pub(super) fn answer(&mut self, id: CallId, core: &mut Core<'_>) -> Delivery {
-        let Some(call) = self.calls.get(id) else {
-            return Delivery::Nothing;
-        };
-        if call.client_done {
-            return Delivery::Nothing;
-        }
-        let (node, sent_back, local) = (call.node, call.sent_back, call.local);
-        if !local && self.was_cut(node, sent_back) {
-            if let Some(call) = self.calls.get(id) {
-                call.verdict = None;
-                if call.stage == Stage::Done {
-                    self.lose(id, core);
-                }
-            }
-            return Delivery::Nothing;
-        }
-        let Some(call) = self.calls.get(id) else {
-            return Delivery::Nothing;
-        };
-        let Some(response) = call.verdict.take() else {
-            return Delivery::Nothing;
-        };
-        let result = match &response {
-            Ok(_) => Ok(()),
-            Err(error) => Err(*error),
-        };
-        let (class, what, committed) = (call.class, call.what, call.committed);
-        core.observed.push(Observation::ApiCall {
-            class,
-            what,
-            result,
-            committed,
-        });
-        if let Some(wait) = retry(call, &response)
-            && u64::from(call.attempt) < core.parameters.client.max_retries
-        {
-            call.attempt += 1;
-            self.depart(id, core.now + wait, core);
-            return Delivery::Nothing;
-        }
-        let (reply, stage, client) = (call.reply, call.stage, call.client);
-        call.client_done = true;
-        if let Some(client) = self.clients[client.index()].as_mut() {
-            client.waiting -= 1;
-        }
-        self.unindex(id);
-        if stage == Stage::Done {
-            self.calls.remove(id);
-        }
-        match reply {
-            ReplyTo::Nobody => Delivery::Nothing,
-            reply => Delivery::Response(reply, response),
-        }
-    }
-
-    fn forget(&mut self, id: CallId) {
-        self.unindex(id);
-        self.calls.remove(id);
-    }
-
-    /// Carries out a read.
-    fn read(&self, request: &Request, server: usize, now: SimInstant) -> Response {
-        let at = if cost::from_cache(request) {
-            self.store.visible_revision(server, now)
-        } else {
-            self.store.revision()
-        };
-        match request {
-            Request::GetPod {
-                namespace, name, ..
-            } => self
-                .store
-                .pod_at(namespace, name, at)
-                .map(Answer::Pod)
-                .ok_or(ApiError::NotFound),
-            Request::ListPods { node_name, .. } => {
-                Ok(Answer::Pods(self.store.pods_at(node_name.as_ref(), at), at))
-            }
-            Request::Get { kind, name, .. } => self
-                .store
-                .custom_at(*kind, name, at)
-                .map(Answer::Custom)
-                .ok_or(ApiError::NotFound),
-            Request::List {
-                kind,
-                selectors,
-                limit,
-                after,
-                ..
-            } => {
-                let (at, after) = match after {
-                    None => (at, None),
-                    Some(token) => {
-                        let (revision, name) = token.split_once(' ').ok_or(ApiError::Invalid)?;
-                        let revision = revision.parse().map_err(|_| ApiError::Invalid)?;
-                        if revision + 1 < self.store.first() {
-                            return Err(ApiError::Gone);
-                        }
-                        (revision, Some(name))
-                    }
-                };
-                let mut found = self.store.customs_at(*kind, &[], at);
-                if let Some(after) = after {
-                    found.retain(|object| *object.name > *after);
-                }
-                // A full page has a token while anything follows, whatever selects it.
-                let last = found.last().map(|object| object.name.clone());
-                found.retain(|object| matches(selectors, object));
-                let mut next = None;
-                if *limit > 0 && found.len() >= *limit as usize {
-                    found.truncate(*limit as usize);
-                    let end = found.last().map(|object| object.name.clone());
-                    if end != last {
-                        next = end.map(|name| format!("{at} {name}").into());
-                    }
-                }
-                Ok(Answer::Customs(found, at, next))
-            }
-            _ => Ok(Answer::Done),
-        }
-    }
-}
-
-/// Whether client-go sends a call again by itself, and after how long.
-fn retry(call: &Call, response: &Response) -> Option<Duration> {
-    match response {
-        Err(ApiError::TooManyRequests { retry_after_s }) => {
-            Some(Duration::from_secs(u64::from(*retry_after_s)))
-        }
-        Err(ApiError::Unavailable { .. })
-            if call.reset && matches!(call.what.verb, "GET" | "LIST") =>
-        {
-            Some(Duration::ZERO)
-        }
-        _ => None,
     }
 }

@@ -12,6 +12,7 @@
 //! apiserver/pkg/storage/cacher/watch_cache.go:52-63.
 
 mod pods;
+mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -24,7 +25,7 @@ use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Pod, ResourceVersion, WorkloadObject};
 use crate::observation::Observation;
 use crate::request::{
-    Answer, ApiError, Custom, CustomKind, Part, Request, Response, Selector, WorkloadWrite, matches,
+    Answer, Custom, CustomKind, Part, Request, Response, Selector, WorkloadWrite, matches,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
@@ -321,202 +322,6 @@ impl Store {
         Some(version)
     }
 
-    /// Whether a write would be refused at this moment.
-    /// Errors: as the write itself.
-    pub fn check(&self, request: &Request) -> Result<(), ApiError> {
-        match request {
-            Request::CreatePod(new) => {
-                let taken = self
-                    .names
-                    .contains_key(&(new.namespace.clone(), new.name.clone()));
-                if taken {
-                    Err(ApiError::AlreadyExists)
-                } else {
-                    Ok(())
-                }
-            }
-            Request::BindPod { pod, .. } => {
-                let pod = self.known_pod(*pod, ApiError::Conflict)?;
-                let bound = pod.node_name.is_some() || pod.deletion.is_some();
-                if bound {
-                    Err(ApiError::Conflict)
-                } else {
-                    Ok(())
-                }
-            }
-            Request::PatchPodStatus { pod, .. } => {
-                self.known_pod(*pod, ApiError::Invalid).map(|_| ())
-            }
-            Request::PutNetworkStatus {
-                pod,
-                resource_version,
-            } => {
-                let pod = self.known_pod(*pod, ApiError::Conflict)?;
-                let same = pod.resource_version == *resource_version;
-                if same {
-                    Ok(())
-                } else {
-                    Err(ApiError::Conflict)
-                }
-            }
-            Request::PatchPodAnnotations {
-                namespace, name, ..
-            } => self.named_pod(namespace, name).map(|_| ()),
-            Request::AnnotatePod {
-                pod,
-                resource_version,
-                ..
-            } => {
-                let stored = self.known_pod(*pod, ApiError::Invalid)?;
-                let stale =
-                    resource_version.is_some_and(|version| version != stored.resource_version);
-                if stale {
-                    Err(ApiError::Conflict)
-                } else {
-                    Ok(())
-                }
-            }
-            Request::DeletePod { pod, .. } => self.known_pod(*pod, ApiError::Conflict).map(|_| ()),
-            Request::WriteWorkload { object, write } => match write {
-                WorkloadWrite::Create if self.workloads.contains(object) => {
-                    Err(ApiError::AlreadyExists)
-                }
-                WorkloadWrite::StaleStatus => Err(ApiError::Conflict),
-                WorkloadWrite::Create | WorkloadWrite::Status => Ok(()),
-            },
-            Request::Create(object) => {
-                self.check_size(object)?;
-                let taken = self.custom(object.kind, &object.name).is_some();
-                if taken {
-                    Err(ApiError::AlreadyExists)
-                } else {
-                    Ok(())
-                }
-            }
-            Request::Replace { object, part } => {
-                self.check_size(object)?;
-                let stored = self
-                    .custom(object.kind, &object.name)
-                    .filter(|stored| *part == Part::Main || stored.status.is_some())
-                    .ok_or(ApiError::NotFound)?;
-                if object.resource_version == 0 {
-                    return Err(ApiError::Invalid);
-                }
-                let stale = object.resource_version != stored.resource_version
-                    || (object.uid != 0 && stored.uid != object.uid);
-                let is_new = |finalizer| !stored.finalizers.contains(finalizer);
-                if stale {
-                    return Err(ApiError::Conflict);
-                }
-                if *part == Part::Main && stored.deleting && object.finalizers.iter().any(is_new) {
-                    return Err(ApiError::Invalid);
-                }
-                Ok(())
-            }
-            Request::MergePatch { object } => {
-                self.check_size(object)?;
-                self.custom(object.kind, &object.name)
-                    .ok_or(ApiError::NotFound)
-                    .map(|_| ())
-            }
-            // Source: apiserver/pkg/endpoints/handlers/patch.go:389-391.
-            Request::JsonPatch { object } => {
-                self.check_size(object)?;
-                let stored = self
-                    .custom(object.kind, &object.name)
-                    .ok_or(ApiError::NotFound)?;
-                if stored.resource_version == object.resource_version {
-                    Ok(())
-                } else {
-                    Err(ApiError::Invalid)
-                }
-            }
-            Request::Delete {
-                kind,
-                name,
-                uid,
-                resource_version,
-            } => {
-                let stored = self.custom(*kind, name).ok_or(ApiError::NotFound)?;
-                let same = uid.is_none_or(|uid| uid == stored.uid)
-                    && resource_version.is_none_or(|version| version == stored.resource_version);
-                if same {
-                    Ok(())
-                } else {
-                    Err(ApiError::Conflict)
-                }
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The apiserver passes etcd's refusal on as a 500, which proves nothing to the client.
-    fn check_size(&self, object: &Custom) -> Result<(), ApiError> {
-        let fits = object.body.len() <= self.limits.body_bytes_max;
-        fits.then_some(())
-            .ok_or(ApiError::Unavailable { unknown: true })
-    }
-
-    /// The Pod of a UID; 404 when its name is free, `other` when the name has a new owner.
-    fn known_pod(&self, pod: PodUid, other: ApiError) -> Result<&Rc<Pod>, ApiError> {
-        if let Some(found) = self.pod(pod) {
-            return Ok(found);
-        }
-        let renamed = self
-            .former_name(pod)
-            .is_some_and(|name| self.names.contains_key(&name));
-        Err(if renamed { other } else { ApiError::NotFound })
-    }
-
-    /// The Pod that has a name now.
-    fn named_pod(&self, namespace: &Rc<str>, name: &Rc<str>) -> Result<&Rc<Pod>, ApiError> {
-        self.names
-            .get(&(namespace.clone(), name.clone()))
-            .and_then(|uid| self.pod(*uid))
-            .ok_or(ApiError::NotFound)
-    }
-
-    /// Whether a write that is not refused would leave everything as it is: the apiserver compares
-    /// before it asks etcd for a transaction (apiserver/pkg/storage/etcd3/store.go:461-491).
-    pub fn is_idle(&self, request: &Request) -> bool {
-        match request {
-            Request::Replace { object, .. } => {
-                self.custom(object.kind, &object.name)
-                    .is_some_and(|stored| {
-                        let same = stored.labels == object.labels
-                            && stored.finalizers == object.finalizers
-                            && stored.body == object.body
-                            && stored.record_count == object.record_count;
-                        same && !(stored.deleting && stored.finalizers.is_empty())
-                    })
-            }
-            Request::PatchPodAnnotations {
-                namespace,
-                name,
-                annotations,
-            } => self
-                .named_pod(namespace, name)
-                .is_ok_and(|pod| merged(&pod.annotations, annotations).is_none()),
-            _ => false,
-        }
-    }
-
-    fn former_name(&self, pod: PodUid) -> Option<(Rc<str>, Rc<str>)> {
-        self.graves
-            .iter()
-            .find_map(|((resource, namespace, name), revision)| {
-                let removed = self
-                    .entry(*revision)
-                    .and_then(|entry| entry.before.as_ref());
-                match removed {
-                    Some(Stored::Pod(old)) if *resource == "pods" && old.uid == pod => {
-                        Some((namespace.clone(), name.clone()))
-                    }
-                    _ => None,
-                }
-            })
-    }
-
     /// Carries out a write. The answer holds the object as stored after it.
     /// Errors: see [`Store::check`]; nothing is changed then.
     pub fn write(
@@ -529,17 +334,9 @@ impl Store {
         self.check(request)?;
         match request {
             Request::CreatePod(new) => Ok(Answer::Pod(self.create_pod(new, now, nodes, observed))),
-            Request::BindPod { pod, node_name } => {
-                let mut bound = self.copy_of(*pod);
-                bound.node_name = Some(node_name.clone());
-                self.by_node
-                    .entry(node_name.clone())
-                    .or_default()
-                    .insert(*pod);
-                let node = nodes.get(node_name).copied();
-                observed.push(Observation::PodBound { pod: *pod, node });
-                Ok(Answer::Pod(self.put_pod(bound, now)))
-            }
+            Request::BindPod { pod, node_name } => Ok(Answer::Pod(
+                self.bind_pod(*pod, node_name, now, nodes, observed),
+            )),
             Request::PatchPodStatus { pod, status } => {
                 Ok(Answer::Pod(self.patch_status(*pod, status, now, observed)))
             }
@@ -573,14 +370,7 @@ impl Store {
                 }
                 Ok(Answer::Done)
             }
-            Request::Create(object) => {
-                let mut stored = Custom::clone(object);
-                stored.uid = self.next_custom_uid;
-                stored.deleting = false;
-                stored.status = stored.status.map(|_| Rc::from("{}"));
-                self.next_custom_uid += 1;
-                Ok(Answer::Custom(self.put_custom(stored, now, observed)))
-            }
+            Request::Create(object) => Ok(Answer::Custom(self.create(object, now, observed))),
             Request::Replace { object, part } => {
                 Ok(Answer::Custom(self.replace(object, *part, now, observed)))
             }
@@ -592,6 +382,20 @@ impl Store {
             }
             _ => Ok(Answer::Done),
         }
+    }
+
+    fn create(
+        &mut self,
+        object: &Custom,
+        now: SimInstant,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Custom> {
+        let mut stored = object.clone();
+        stored.uid = self.next_custom_uid;
+        stored.deleting = false;
+        stored.status = stored.status.map(|_| Rc::from("{}"));
+        self.next_custom_uid += 1;
+        self.put_custom(stored, now, observed)
     }
 
     fn replace(

@@ -57,6 +57,25 @@ impl Store {
         self.put_pod(pod, now)
     }
 
+    pub(super) fn bind_pod(
+        &mut self,
+        uid: PodUid,
+        node_name: &Rc<str>,
+        now: SimInstant,
+        nodes: &BTreeMap<Rc<str>, NodeIndex>,
+        observed: &mut Vec<Observation>,
+    ) -> Rc<Pod> {
+        let mut bound = self.copy_of(uid);
+        bound.node_name = Some(node_name.clone());
+        self.by_node
+            .entry(node_name.clone())
+            .or_default()
+            .insert(uid);
+        let node = nodes.get(node_name).copied();
+        observed.push(Observation::PodBound { pod: uid, node });
+        self.put_pod(bound, now)
+    }
+
     pub(super) fn annotate(
         &mut self,
         uid: PodUid,

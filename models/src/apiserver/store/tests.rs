@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::objects::{Phase, PodSpec, PodStatus};
-use crate::request::NewPod;
-use crate::request::{Part, Shape};
+use crate::request::{ApiError, NewPod, Part, Shape};
 
 const KIND: CustomKind = CustomKind {
     resource: "things",

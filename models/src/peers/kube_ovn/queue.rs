@@ -7,7 +7,7 @@ use drydock_engine::server::TokenBucket;
 use drydock_engine::time::SimInstant;
 
 use super::parameters::KubeOvnParameters;
-use crate::controllers::work_queue::WorkQueue;
+use crate::client_go::work_queue::WorkQueue;
 
 /// The queue.
 #[derive(Debug)]

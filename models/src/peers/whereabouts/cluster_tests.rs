@@ -9,15 +9,17 @@ use drydock_engine::queue::TieBreak;
 use drydock_engine::time::SimInstant;
 use drydock_traces::workload::Workload;
 
-use crate::cluster::{Action, Cluster, ClusterSpec, PlannedAction};
+use crate::cluster::{Action, Cluster, ClusterSpec};
+use crate::event::Event;
 use crate::ids::{NodeIndex, PodUid};
 use crate::parameters::{Parameters, Table};
 use crate::testing::deployments;
 
 use super::*;
 
-/// Thirty Pods on three nodes with sixty pairs of addresses, for so many seconds.
-fn after(seconds: u64, plan: Vec<PlannedAction>, settings: &[&str]) -> Cluster {
+/// Thirty Pods on three nodes with sixty pairs of addresses, for so many seconds; after some of
+/// them, something is done to the cluster.
+fn after(seconds: u64, (then, actions): (u64, Vec<Action>), settings: &[&str]) -> Cluster {
     let mut table = Table::profile("measured").unwrap();
     for setting in settings.iter().chain(&["driver.warm_up=0"]) {
         table.set(setting).unwrap();
@@ -30,8 +32,6 @@ fn after(seconds: u64, plan: Vec<PlannedAction>, settings: &[&str]) -> Cluster {
             objects: deployments(3, 10),
             ..Workload::default()
         },
-        churn: None,
-        plan,
         seed: 5,
         tie_break: TieBreak::Fifo,
         kubelets: true,
@@ -43,11 +43,21 @@ fn after(seconds: u64, plan: Vec<PlannedAction>, settings: &[&str]) -> Cluster {
     let (mut cluster, mut queue) = Cluster::new(spec, Box::new(ipam));
     let mut log = EventLog::new();
     cluster.start(&mut queue, &mut log);
-    let end = SimInstant::ZERO + Duration::from_secs(seconds);
-    while let Some((at, event)) = queue.pop().filter(|(at, _)| *at <= end) {
-        log.append(at, &event);
-        cluster.handle(at, event, &mut queue, &mut log);
-    }
+    let mut run_to = |seconds, actions: Vec<Action>| {
+        let end = SimInstant::ZERO + Duration::from_secs(seconds);
+        // An event of no consequence moves the time to its end.
+        queue.at(end, Event::Driver { token: u64::MAX });
+        while queue.peek_at().is_some_and(|at| at <= end) {
+            let (at, event) = queue.pop().expect("it was just seen");
+            log.append(at, &event);
+            cluster.handle(at, event, &mut queue, &mut log);
+        }
+        for action in actions {
+            cluster.inject(&action, &mut queue, &mut log);
+        }
+    };
+    run_to(then, actions);
+    run_to(seconds, Vec::new());
     cluster
 }
 
@@ -59,22 +69,14 @@ fn records(cluster: &Cluster) -> usize {
     cluster.ipam().allocated(cluster.api()).len()
 }
 
-fn at(seconds: u64, action: Action) -> PlannedAction {
-    PlannedAction {
-        at: SimInstant::ZERO + Duration::from_secs(seconds),
-        action,
-        end: None,
-    }
-}
-
 #[test]
 fn all_pods_deleted_at_once_come_again_and_their_addresses_are_given_back() {
     let grace = Some(Duration::from_secs(1));
-    let plan = (0..30).map(|pod| {
-        let pod = PodUid(pod);
-        at(60, Action::DeletePod { pod, grace })
+    let deletions = (0..30).map(|pod| Action::DeletePod {
+        pod: PodUid(pod),
+        grace,
     });
-    let cluster = after(400, plan.collect(), &[]);
+    let cluster = after(400, (60, deletions.collect()), &[]);
     assert_eq!(cluster.census().running(), 30);
     let totals = counters(&cluster);
     assert_eq!(totals["leases_won_by_adds"], 60, "{totals:?}");
@@ -87,11 +89,11 @@ fn a_mass_deletion_that_outlasts_the_dels_leaks_addresses_and_reports_success() 
     // A write takes 0.7 s: sixty seconds are too short for thirty DELs, one after another.
     let slow = ["etcd.fsync=700..700", "whereabouts.add_limit=600"];
     let grace = Some(Duration::from_secs(1));
-    let plan = (0..30).map(|pod| {
-        let pod = PodUid(pod);
-        at(600, Action::DeletePod { pod, grace })
+    let deletions = (0..30).map(|pod| Action::DeletePod {
+        pod: PodUid(pod),
+        grace,
     });
-    let cluster = after(900, plan.collect(), &slow);
+    let cluster = after(900, (600, deletions.collect()), &slow);
     let totals = counters(&cluster);
     assert!(totals["dels_swallowed"] > 0, "{totals:?}");
 }
@@ -102,7 +104,7 @@ fn a_machine_that_reboots_gets_its_pods_back() {
         node: NodeIndex(2),
         return_after: Some(Duration::from_secs(40)),
     };
-    let cluster = after(500, vec![at(20, power_off)], &[]);
+    let cluster = after(500, (20, vec![power_off]), &[]);
     assert_eq!(cluster.census().running(), 30);
     let totals = counters(&cluster);
     assert!(records(&cluster) >= 60, "two for each Pod: {totals:?}");

@@ -11,7 +11,6 @@ use berth::core::objects::{
 };
 use drydock_engine::{Stream, Streams};
 use drydock_models::context::Context;
-use drydock_models::driver::pod_entity;
 use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::ipam::Trouble;
 use drydock_models::objects::PodSpec;
@@ -451,7 +450,7 @@ fn create(
     let pod = NewPod {
         namespace: NAMESPACE.into(),
         name: name.into(),
-        entity: pod_entity(NAMESPACE, name),
+        entity: NewPod::entity(NAMESPACE, name, 0),
         labels: Rc::new([]),
         annotations: Rc::new([(key.into(), value.into())]),
         owner: None,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use berth::core::exchange::{SpoolEntry, SpoolId};
+use berth::core::journal::{Seal, Stored};
 use berth::core::report::LocalError;
 use drydock_engine::Streams;
 use drydock_models::ipam::Trouble;
@@ -30,6 +31,8 @@ pub struct ArmedCall {
 pub struct Disk {
     /// The journal.
     pub journal: JournalFile,
+    /// Its seal, which is not on the same disk: it does not outlive the boot.
+    pub seal: Option<Seal>,
     /// Spooled DELs by file name.
     pub spool: Vec<SpoolEntry>,
     /// Port calls made so far.
@@ -64,15 +67,19 @@ impl Disk {
 
     /// Reads the journal.
     /// Errors: it cannot be opened for writing.
-    pub fn open_journal(&mut self) -> Result<Vec<u8>, LocalError> {
+    pub fn open_journal(&mut self) -> Result<Stored, LocalError> {
         if self.is_read_only() {
             return Err(LocalError::new("Read-only file system"));
         }
-        Ok(self.journal.bytes().to_vec())
+        Ok(Stored {
+            bytes: self.journal.bytes().to_vec(),
+            seal: self.seal,
+        })
     }
 
     /// Appends to the journal.
-    pub fn append(&mut self, bytes: &[u8]) -> Appended {
+    pub fn append(&mut self, bytes: &[u8], seal: Option<Seal>) -> Appended {
+        self.seal = self.seal.filter(|_| seal.is_some());
         let torn = |trouble| matches!(trouble, Trouble::JournalTorn { .. });
         if let Some(active) = self.troubles.find(torn) {
             let fault = active.fault;
@@ -94,15 +101,18 @@ impl Disk {
             return Appended::Failed;
         }
         self.journal.append(bytes);
+        self.seal = seal;
         Appended::After(self.slowness())
     }
 
     /// Replaces the journal.
-    pub fn compact(&mut self, bytes: Vec<u8>) -> Appended {
+    pub fn compact(&mut self, bytes: Vec<u8>, seal: Option<Seal>) -> Appended {
+        self.seal = self.seal.filter(|_| seal.is_some());
         if self.is_read_only() {
             return Appended::Failed;
         }
         self.journal.replace(bytes);
+        self.seal = seal;
         Appended::After(self.slowness())
     }
 
@@ -152,10 +162,10 @@ mod tests {
             },
             9,
         );
-        assert_eq!(disk.append(b"0123456789"), Appended::Torn(3));
+        assert_eq!(disk.append(b"0123456789", None), Appended::Torn(3));
         let torn = disk.journal.bytes().len() - before.len();
         assert!(torn < 10 && disk.journal.bytes().starts_with(&before));
-        assert_eq!(disk.append(b"ab"), Appended::After(Duration::ZERO));
+        assert_eq!(disk.append(b"ab", None), Appended::After(Duration::ZERO));
         assert!(disk.journal.bytes().ends_with(b"ab"));
     }
 
@@ -163,16 +173,19 @@ mod tests {
     fn a_full_disk_refuses_appends_and_a_read_only_one_everything_until_the_end() {
         let mut disk = disk();
         disk.trouble(0, Trouble::JournalFull, 1);
-        assert_eq!(disk.append(b"a"), Appended::Failed);
-        assert_eq!(disk.compact(b"b".to_vec()), Appended::After(Duration::ZERO));
+        assert_eq!(disk.append(b"a", None), Appended::Failed);
+        assert_eq!(
+            disk.compact(b"b".to_vec(), None),
+            Appended::After(Duration::ZERO)
+        );
         disk.trouble(1, Trouble::JournalReadOnly, 1);
-        assert_eq!(disk.compact(b"c".to_vec()), Appended::Failed);
+        assert_eq!(disk.compact(b"c".to_vec(), None), Appended::Failed);
         disk.troubles.end(0);
-        assert_eq!(disk.append(b"d"), Appended::Failed);
+        assert_eq!(disk.append(b"d", None), Appended::Failed);
         assert!(disk.open_journal().is_err());
         disk.troubles.end(1);
-        assert_eq!(disk.append(b"e"), Appended::After(Duration::ZERO));
-        assert_eq!(disk.open_journal().unwrap(), b"be");
+        assert_eq!(disk.append(b"e", None), Appended::After(Duration::ZERO));
+        assert_eq!(disk.open_journal().unwrap().bytes, b"be");
     }
 
     #[test]
@@ -181,7 +194,7 @@ mod tests {
         disk.trouble(0, Trouble::JournalSlow, 1);
         disk.trouble(1, Trouble::SpoolLate, 1);
         let seconds = Duration::from_secs(1)..=SLOW_MAX;
-        let Appended::After(took) = disk.append(b"a") else {
+        let Appended::After(took) = disk.append(b"a", None) else {
             panic!("it is done")
         };
         assert!(seconds.contains(&took));

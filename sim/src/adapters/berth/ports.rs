@@ -13,6 +13,7 @@ use berth::core::api::{
     WatchQuery,
 };
 use berth::core::exchange::{InboxEvent, Probe, RequestId, Response, Sandbox, SpoolEntry, SpoolId};
+use berth::core::journal::{Seal, Stored};
 use berth::core::objects::{Metadata, Object, ObjectKey, Pod};
 use berth::core::report::{LocalError, Metric};
 use berth::core::time::{BootTime, WallTime};
@@ -371,16 +372,24 @@ impl Entropy for SimPorts {
 }
 
 impl Journal for SimPorts {
-    fn open(&self) -> impl Future<Output = Result<Vec<u8>, LocalError>> + Send {
+    fn open(&self) -> impl Future<Output = Result<Stored, LocalError>> + Send {
         self.local(Disk::open_journal).result()
     }
 
-    fn append(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.write(move |disk| disk.append(&bytes))
+    fn append(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.write(move |disk| disk.append(&bytes, seal))
     }
 
-    fn compact(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), LocalError>> + Send {
-        self.write(move |disk| disk.compact(bytes))
+    fn compact(
+        &self,
+        bytes: Vec<u8>,
+        seal: Option<Seal>,
+    ) -> impl Future<Output = Result<(), LocalError>> + Send {
+        self.write(move |disk| disk.compact(bytes, seal))
     }
 }
 

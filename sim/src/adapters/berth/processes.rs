@@ -110,6 +110,9 @@ impl BerthIpam {
         });
         let process = &mut self.processes[index];
         process.life += 1;
+        if booted != process.booted {
+            lock(&process.disk).seal = None;
+        }
         process.booted = booted;
         process.client = Some(client);
         let purpose = match role {

@@ -2,6 +2,7 @@
 //! the stored objects and nothing of Berth's processes.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use berth::core::holder::{HolderState, Record, decode_records};
 use berth::core::objects::{AddressPool, Kind, Object};
@@ -15,11 +16,21 @@ use drydock_models::request::Custom;
 use super::objects::{custom_kind, from_custom};
 use crate::oracle::{Fact, Holder};
 
-/// Holders by block and ordinal, as last stored, each with whether it is recorded as answered.
+/// What the blocks say, as last stored.
 #[derive(Debug, Default)]
 pub struct Records {
     pools: BTreeMap<String, Pool>,
-    blocks: BTreeMap<String, BTreeMap<u16, (Holder, bool)>>,
+    /// By name, then by ordinal.
+    blocks: BTreeMap<String, BTreeMap<u16, Stated>>,
+}
+
+/// What stands at an ordinal.
+#[derive(Clone, Debug)]
+struct Stated {
+    /// The record itself.
+    text: Rc<str>,
+    /// Whose it is, if a Pod's, and whether it is recorded as answered.
+    held: Option<(Holder, bool)>,
 }
 
 impl Records {
@@ -55,32 +66,22 @@ impl Records {
         let Some(pool) = self.pools.get(&block.spec.pool) else {
             return Vec::new();
         };
-        let mut now: BTreeMap<u16, (Holder, bool)> = BTreeMap::new();
-        if exists {
-            let read: Result<Vec<_>, _> = decode_records(&block.spec.records).collect();
-            // What cannot be read says nothing of who holds what.
-            let Ok(read) = read else {
-                return Vec::new();
-            };
-            for (ordinal, record) in read {
-                if let Record::Pod(holder) = record
-                    && let Some(pod) = PodUid::from_text(holder.pod_uid.as_str())
-                {
-                    let node = node_of(holder.epoch.machine());
-                    let is_bound = holder.state == HolderState::Bound;
-                    now.insert(ordinal, (Holder { pod, node }, is_bound));
-                }
-            }
-        }
-        let before = self
-            .blocks
-            .insert(custom.name.to_string(), now.clone())
-            .unwrap_or_default();
+        let before = self.blocks.get(&*custom.name);
+        let now = if exists {
+            read(&block.spec.records, before)
+        } else {
+            Some(BTreeMap::new())
+        };
+        // What cannot be read says nothing of who holds what.
+        let Some(now) = now else {
+            return Vec::new();
+        };
         let base = block.spec.index * u64::from(block.spec.size);
         let mut facts = Vec::new();
         for ordinal in 0..block.spec.size {
-            let (was, is) = (before.get(&ordinal), now.get(&ordinal));
-            let holder = |record: Option<&(Holder, bool)>| record.map(|(holder, _)| *holder);
+            let was = before.and_then(|before| before.get(&ordinal)?.held);
+            let is = now.get(&ordinal).and_then(|stated| stated.held);
+            let holder = |held: Option<(Holder, bool)>| held.map(|(holder, _)| holder);
             let addresses = || pool.addresses(base + u64::from(ordinal));
             if holder(was) != holder(is) {
                 facts.push(Fact::Record {
@@ -89,14 +90,42 @@ impl Records {
                     after: holder(is),
                 });
             }
-            if was != is && is.is_some_and(|(_, is_bound)| *is_bound) {
+            if was != is && is.is_some_and(|(_, is_bound)| is_bound) {
                 facts.push(Fact::Bound {
                     addresses: addresses(),
                 });
             }
         }
+        self.blocks.insert(custom.name.to_string(), now);
         facts
     }
+}
+
+/// The records of a block. Nearly all of them stood in the version before: of those only the text
+/// is looked at.
+fn read(records: &str, before: Option<&BTreeMap<u16, Stated>>) -> Option<BTreeMap<u16, Stated>> {
+    let mut now = BTreeMap::new();
+    for text in records.split(';').filter(|record| !record.is_empty()) {
+        let ordinal = text.split_once(' ')?.0.parse().ok()?;
+        let before = before.and_then(|before| before.get(&ordinal));
+        let stated = match before.filter(|before| *before.text == *text) {
+            Some(same) => same.clone(),
+            None => Stated {
+                text: text.into(),
+                held: held(&decode_records(text).next()?.ok()?.1),
+            },
+        };
+        now.insert(ordinal, stated);
+    }
+    Some(now)
+}
+
+/// The Pod that holds a record, and whether it is recorded as answered.
+fn held(record: &Record) -> Option<(Holder, bool)> {
+    let holder = record.holder()?;
+    let pod = PodUid::from_text(holder.pod_uid.as_str())?;
+    let node = node_of(holder.epoch.machine());
+    Some((Holder { pod, node }, holder.state == HolderState::Bound))
 }
 
 /// Every address that a block in the store holds for a Pod.

@@ -50,8 +50,6 @@ impl Bench {
                 objects,
                 ..Workload::default()
             },
-            churn: None,
-            plan: Vec::new(),
             seed: 7,
             tie_break: TieBreak::Fifo,
             kubelets: true,

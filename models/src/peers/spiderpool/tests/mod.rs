@@ -64,8 +64,6 @@ impl World {
                 objects,
                 ..Workload::default()
             },
-            churn: None,
-            plan: Vec::new(),
             seed: 3,
             tie_break: TieBreak::Fifo,
             kubelets: true,
