@@ -1,5 +1,6 @@
-//! The simulated cluster: kube-apiserver with etcd, controller-manager, scheduler, kubelet,
-//! containerd, multus, macvlan and node CPU, each a synchronous state machine on the event queue.
+//! The simulated cluster: kube-apiserver with etcd, controller-manager, scheduler, kubelet and node
+//! CPU, each a synchronous state machine on the event queue; and processes that are scripts on it:
+//! the calls of containerd, multus, macvlan.
 //! It knows no allocator: an IPAM plugs in through [`ipam::Ipam`].
 //!
 //! Code map, in reading order:

@@ -19,27 +19,8 @@ pub enum NodeToken {
         /// Which wait.
         ticket: u32,
     },
-    /// A CRI call inside containerd.
-    Cri {
-        /// Which call.
-        call: u32,
-        /// Which wait.
-        ticket: u32,
-    },
-    /// A multus process.
-    Multus {
-        /// Which process.
-        process: u32,
-        /// Which wait.
-        ticket: u32,
-    },
-    /// A macvlan process.
-    Macvlan {
-        /// Which process.
-        process: u32,
-        /// Which wait.
-        ticket: u32,
-    },
+    /// A process: a CRI call inside containerd, or a plugin. Which one, and which wait of it.
+    Process(u64),
     /// The kubelet's status goroutine.
     Status {
         /// Which wait.
@@ -86,11 +67,6 @@ pub enum NodeEvent {
     },
     /// The client's deadline of a CRI call.
     CriDeadline {
-        /// Which call.
-        call: u32,
-    },
-    /// containerd's own budget for the DEL after a failed ADD.
-    CleanupDeadline {
         /// Which call.
         call: u32,
     },

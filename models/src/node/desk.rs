@@ -1,10 +1,10 @@
 //! What an actor of a node (kubelet, runtime, a plugin) may touch: tickets and identities, the
-//! node's CPU, disk and timers, draws, the stage of a Pod's start. And the one way to another actor
-//! of the node: a word left on the desk ([`Next`]), which the node carries over before the event
-//! ends. It knows no actor.
+//! node's CPU, disk and timers, draws, the stage of a Pod's start. And the one way from the runtime
+//! to the kubelet and back: a word left on the desk ([`Next`]), which the node carries over before
+//! the event ends. It knows no actor.
 
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use drydock_engine::stream::{Stream, Streams};
 use drydock_engine::time::SimInstant;
 
-use crate::cni::{CniError, Verb};
 use crate::context::Context;
 use crate::event::{CpuToken, Event, NodeEvent, NodeToken};
 use crate::ids::{ContainerId, IpamCallId, NetnsId, NodeIndex, PodUid};
@@ -26,9 +25,6 @@ use super::cri::{CriRequest, CriResult, RuntimeService};
 /// Low bits of an identity that count on its node; the node stands above them.
 const NODE_SHIFT: u32 = 20;
 
-/// Result of a plugin that makes an interface.
-pub(crate) type CniResult = Result<Vec<IpAddr>, CniError>;
-
 /// What a wait ends with.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
@@ -38,16 +34,6 @@ pub(crate) enum Signal {
     Api(Response),
     /// A CRI call ended.
     Cri(CriResult),
-}
-
-/// What a plugin process is told by its environment.
-#[derive(Clone, Debug)]
-pub(crate) struct Execution {
-    pub(crate) verb: Verb,
-    pub(crate) container: ContainerId,
-    pub(crate) netns: Option<NetnsId>,
-    pub(crate) pod: Rc<Pod>,
-    pub(crate) deadline: SimInstant,
 }
 
 /// What follows at once, in another actor or for another Pod.
@@ -61,26 +47,6 @@ pub(crate) enum Next {
     Changed(PodUid),
     /// The runtime gets a CRI call.
     Cri(CriRequest),
-    /// The CNI process of a CRI call ended.
-    Network {
-        /// The CRI call.
-        call: u32,
-        /// What the process said, or that it was killed.
-        result: CniResult,
-    },
-    /// The runtime executes the network's plugin.
-    Execute {
-        /// The process.
-        process: u32,
-        /// The CRI call that waits for it.
-        call: u32,
-        /// Its environment.
-        execution: Execution,
-    },
-    /// The runtime kills the process that it started.
-    Kill(u32),
-    /// The runtime died: the process that it started answers nobody.
-    Orphan(u32),
 }
 
 /// What a kubelet does for one Pod after another.
@@ -106,19 +72,26 @@ pub(crate) enum Errand {
 
 /// Random draws of one Pod on one node.
 #[derive(Debug)]
-pub(crate) struct PodStreams {
+struct PodStreams {
     /// Delays of its syncs.
-    pub(crate) sync: Stream,
+    sync: Stream,
     /// Its place in batches of the status goroutine.
-    pub(crate) order: Stream,
+    order: Stream,
 }
 
-/// The desk of one node.
+/// The desk of one node: a handle, one for each who works at it.
+#[derive(Clone)]
 pub(crate) struct Desk {
     pub(crate) index: NodeIndex,
     pub(crate) name: Rc<str>,
+    papers: Rc<RefCell<Papers>>,
+}
+
+/// What lies on a desk.
+struct Papers {
+    streams: Streams,
     /// Draws of the node itself.
-    pub(crate) stream: Stream,
+    stream: Stream,
     /// Left by the step that runs, in order.
     next: Vec<Next>,
     /// Pods whose container the kubelet has not started yet.
@@ -155,9 +128,8 @@ impl Desk {
     pub(crate) fn new(index: NodeIndex, name: Rc<str>, streams: &Streams) -> Self {
         // A replacement under the same name is a machine of its own, with draws of its own.
         let entity = Streams::entity(&name) ^ (u64::from(index.0) << 32);
-        Self {
-            index,
-            name,
+        let papers = Papers {
+            streams: streams.clone(),
             stream: streams.stream("kubelet", entity, "node"),
             next: Vec::new(),
             starting: BTreeSet::new(),
@@ -166,37 +138,43 @@ impl Desk {
             containers: 0,
             namespaces: 0,
             ipam_calls: 0,
+        };
+        Self {
+            index,
+            name,
+            papers: Rc::new(RefCell::new(papers)),
         }
     }
 
+    /// Draws of the node itself.
+    pub(crate) fn stream(&self) -> RefMut<'_, Stream> {
+        RefMut::map(self.papers.borrow_mut(), |papers| &mut papers.stream)
+    }
+
     /// Leaves word of what follows at once.
-    pub(crate) fn follow(&mut self, next: Next) {
-        self.next.push(next);
+    pub(crate) fn follow(&self, next: Next) {
+        self.papers.borrow_mut().next.push(next);
     }
 
     /// A wait is over.
-    pub(crate) fn resume(&mut self, token: NodeToken, signal: Signal) {
+    pub(crate) fn resume(&self, token: NodeToken, signal: Signal) {
         self.follow(Next::Resume(token, signal));
     }
 
-    /// Takes what the last step left, in order.
-    pub(super) fn take(&mut self) -> std::vec::Drain<'_, Next> {
-        self.next.drain(..)
+    /// Moves what the last step left to the agenda, the first on top.
+    pub(super) fn clear(&self, agenda: &mut Vec<Next>) {
+        agenda.extend(self.papers.borrow_mut().next.drain(..).rev());
     }
 
     /// A number that no other wait or process of this node has.
-    pub(crate) fn ticket(&mut self) -> u32 {
-        self.tickets += 1;
-        self.tickets
+    pub(crate) fn ticket(&self) -> u32 {
+        let mut papers = self.papers.borrow_mut();
+        papers.tickets += 1;
+        papers.tickets
     }
 
     /// Spends CPU, then resumes the token; no CPU, no event.
-    pub(crate) fn compute(
-        &mut self,
-        demand: Duration,
-        token: NodeToken,
-        context: &mut Context<'_>,
-    ) {
+    pub(crate) fn compute(&self, demand: Duration, token: NodeToken, context: &mut Context<'_>) {
         if demand.is_zero() {
             self.resume(token, Signal::Go);
         } else {
@@ -205,7 +183,7 @@ impl Desk {
     }
 
     /// Resumes the token after a while; at once, without an event, if there is nothing to wait.
-    pub(crate) fn wait(&mut self, delay: Duration, token: NodeToken, context: &mut Context<'_>) {
+    pub(crate) fn wait(&self, delay: Duration, token: NodeToken, context: &mut Context<'_>) {
         if delay.is_zero() {
             self.resume(token, Signal::Go);
         } else {
@@ -231,50 +209,87 @@ impl Desk {
         context.core.after(delay, Event::Node { node, event });
     }
 
-    /// Commits to bbolt through the node's one writer, then resumes the token. Commits of one step
-    /// go as one job: their writer is one, so only their interleaving with others is lost.
-    pub(crate) fn commit(&mut self, commits: u64, token: NodeToken, context: &mut Context<'_>) {
+    /// Commits to bbolt through the node's one writer; how long until it is done. Commits of one
+    /// step go as one job: their writer is one, so only their interleaving with others is lost.
+    pub(crate) fn commit(&self, commits: u64, context: &mut Context<'_>) -> Duration {
         let parameters = node_side(context);
         let syncs = commits * parameters.containerd.fdatasync_per_commit;
         let service = parameters.node.fdatasync * u32::try_from(syncs).unwrap_or(u32::MAX);
         let now = context.now();
         let done = context.core.machine(self.index).bbolt.submit(now, service);
-        self.wait(done - now, token, context);
+        done - now
     }
 
     /// The start of a Pod waits for another thing from now on; it matters until its container runs.
     pub(crate) fn stage(&self, pod: PodUid, stage: PodStage, context: &mut Context<'_>) {
-        if self.starting.contains(&pod) {
+        if self.is_starting(pod) {
             context.core.observe(Observation::PodStage { pod, stage });
         }
     }
 
+    /// The start of a Pod matters now.
+    pub(crate) fn is_starting(&self, pod: PodUid) -> bool {
+        self.papers.borrow().starting.contains(&pod)
+    }
+
     /// The kubelet takes a Pod on: its start matters from now on.
-    pub(crate) fn starts(&mut self, pod: PodUid) {
-        let new = self.starting.insert(pod);
+    pub(crate) fn starts(&self, pod: PodUid) {
+        let new = self.papers.borrow_mut().starting.insert(pod);
         assert!(new, "a Pod is taken on once");
     }
 
     /// A Pod's container runs, or the kubelet knows the Pod no more.
-    pub(crate) fn starts_no_more(&mut self, pod: PodUid) {
-        self.starting.remove(&pod);
+    pub(crate) fn starts_no_more(&self, pod: PodUid) {
+        self.papers.borrow_mut().starting.remove(&pod);
     }
 
     /// The kubelet knows no Pod any more.
-    pub(crate) fn nothing_starts(&mut self) {
-        self.starting.clear();
+    pub(crate) fn nothing_starts(&self) {
+        self.papers.borrow_mut().starting.clear();
     }
 
     /// A draw of a Pod's sync stream.
-    pub(crate) fn draw(&mut self, pod: &Pod, span: Span, context: &Context<'_>) -> Duration {
-        self.streams_of(pod, context)
-            .sync
-            .duration(span.min..=span.max)
+    pub(crate) fn draw(&self, pod: &Pod, span: Span) -> Duration {
+        let mut papers = self.papers.borrow_mut();
+        papers.streams_of(pod).sync.duration(span.min..=span.max)
     }
 
+    /// The next place of a Pod in batches of the status goroutine.
+    pub(crate) fn draw_order(&self, pod: &Pod) -> u64 {
+        self.papers.borrow_mut().streams_of(pod).order.u64()
+    }
+
+    /// Forgets the streams of a Pod that this node will not see again.
+    pub(crate) fn forget_streams(&self, pod: PodUid) {
+        self.papers.borrow_mut().pod_streams.remove(&pod);
+    }
+
+    /// A new container ID.
+    pub(crate) fn next_container(&self) -> ContainerId {
+        let mut papers = self.papers.borrow_mut();
+        papers.containers += 1;
+        ContainerId(identity(self.index, papers.containers))
+    }
+
+    /// A new namespace.
+    pub(crate) fn next_netns(&self) -> NetnsId {
+        let mut papers = self.papers.borrow_mut();
+        papers.namespaces += 1;
+        NetnsId(identity(self.index, papers.namespaces))
+    }
+
+    /// A new execution of the IPAM.
+    pub(crate) fn next_ipam_call(&self) -> IpamCallId {
+        let mut papers = self.papers.borrow_mut();
+        papers.ipam_calls += 1;
+        IpamCallId(identity(self.index, papers.ipam_calls))
+    }
+}
+
+impl Papers {
     /// The streams of a Pod; they go on where they were when the kubelet restarts.
-    pub(crate) fn streams_of(&mut self, pod: &Pod, context: &Context<'_>) -> &mut PodStreams {
-        let streams = context.core.streams;
+    fn streams_of(&mut self, pod: &Pod) -> &mut PodStreams {
+        let streams = &self.streams;
         self.pod_streams
             .entry(pod.uid)
             .or_insert_with(|| PodStreams {
@@ -282,42 +297,11 @@ impl Desk {
                 order: streams.stream("kubelet", pod.entity, "status-order"),
             })
     }
-
-    /// Forgets the streams of a Pod that this node will not see again.
-    pub(crate) fn forget_streams(&mut self, pod: PodUid) {
-        self.pod_streams.remove(&pod);
-    }
-
-    /// A new container ID.
-    pub(crate) fn next_container(&mut self) -> ContainerId {
-        self.containers += 1;
-        ContainerId(identity(self.index, self.containers))
-    }
-
-    /// A new namespace.
-    pub(crate) fn next_netns(&mut self) -> NetnsId {
-        self.namespaces += 1;
-        NetnsId(identity(self.index, self.namespaces))
-    }
-
-    /// A new execution of the IPAM.
-    pub(crate) fn next_ipam_call(&mut self) -> IpamCallId {
-        self.ipam_calls += 1;
-        IpamCallId(identity(self.index, self.ipam_calls))
-    }
 }
 
 /// The node side's constants.
 pub(crate) fn node_side<'a>(context: &Context<'a>) -> &'a NodeSideParameters {
     &context.core.parameters.node_side
-}
-
-/// What the parent of a process sees that was killed.
-pub(crate) fn killed() -> CniError {
-    CniError {
-        code: 999,
-        message: "signal: killed".to_owned(),
-    }
 }
 
 /// An identity of this node: the node in the high bits, the count in the low ones.

@@ -3,7 +3,8 @@
 //! happens to whole machines and processes.
 //!
 //! - [`desk`]: what each actor may touch; [`cri`]: what the kubelet may ask of the runtime.
-//! - [`kubelet`], [`containerd`], [`plugins`] (multus, macvlan): actors that know no other.
+//! - [`kubelet`], [`containerd`]: actors that do not know each other. A CRI call is a script.
+//! - [`plugins`] (multus, macvlan): scripts, which containerd executes.
 
 mod containerd;
 mod cri;
@@ -23,6 +24,7 @@ use crate::cni::{IpamAnswer, NodeChange};
 use crate::context::Context;
 use crate::event::{Event, NodeEvent, NodeToken};
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
+use crate::process::{Owner, Processes};
 use crate::request::{Change, Response};
 
 use self::containerd::Runtime;
@@ -42,7 +44,9 @@ struct Node {
     desk: Desk,
     kubelet: Kubelet,
     runtime: Runtime,
-    plugins: Plugins,
+    plugins: Rc<Plugins>,
+    /// CRI calls and plugins.
+    processes: Processes,
     /// What follows at once, the next on top.
     agenda: Vec<Next>,
 }
@@ -74,12 +78,16 @@ impl Nodes {
             "machines start in the order of their index"
         );
         let name = Rc::clone(&context.core.machine(node).node_name);
+        let desk = Desk::new(node, name, context.core.streams);
+        let parameters = Rc::new(node_side(context).clone());
+        let plugins = Rc::new(Plugins::new(&desk, &parameters, self.network));
         self.nodes.push(Node {
-            desk: Desk::new(node, name, context.core.streams),
             kubelet: Kubelet::default(),
-            runtime: Runtime::new(),
-            plugins: Plugins::new(self.network),
+            runtime: Runtime::new(&desk, &parameters, &plugins),
+            plugins,
+            processes: Processes::new(Owner::Node),
             agenda: Vec::new(),
+            desk,
         });
         self.nodes[node.index()].act(context, Node::start_kubelet);
     }
@@ -125,8 +133,7 @@ impl Nodes {
         context: &mut Context<'_>,
     ) {
         self.at(node, context, |this, context| {
-            let (kubelet, mut desk) = this.kubelet();
-            kubelet.watch_delivered(watch, change, &mut desk, context);
+            this.kubelet(|kubelet, desk| kubelet.watch_delivered(watch, change, desk, context));
         });
     }
 
@@ -149,8 +156,8 @@ impl Nodes {
         context: &mut Context<'_>,
     ) {
         self.at(node, context, |this, context| {
-            let Node { desk, plugins, .. } = this;
-            plugins.ipam_exited(call, answer, desk, context);
+            this.plugins.exited(call, answer);
+            this.processes.settle(context);
         });
     }
 
@@ -180,7 +187,7 @@ impl Nodes {
         }
         context.core.change(node).boot();
         self.at(node, context, |this, context| {
-            this.runtime.recover(&this.desk, context);
+            this.runtime.recover(context);
             let life = this.kubelet.life();
             let boot = node_side(context).node.boot;
             this.desk
@@ -226,7 +233,7 @@ impl Nodes {
         context: &mut Context<'_>,
     ) -> bool {
         self.at(node, context, |this, context| {
-            this.runtime.sandbox_lost(pick, &mut this.desk, context)
+            this.runtime.sandbox_lost(pick, context)
         })
     }
 
@@ -239,26 +246,17 @@ impl Nodes {
     /// Every IPAM plugin that runs on a machine is killed (out of memory): its parent sees it fail.
     /// What it asked of others goes on.
     pub(crate) fn kill_ipam(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        for call in self.nodes[node.index()].plugins.running_ipam() {
-            self.at(node, context, |this, context| {
-                let Node { desk, plugins, .. } = this;
-                plugins.kill_ipam(call, desk, context);
-            });
-        }
+        self.at(node, context, |this, context| {
+            this.plugins.kill_ipam(&mut this.processes, context);
+        });
     }
 
     /// Every multus that runs on a machine is killed: its call fails, its delegate is an orphan.
     #[cfg(test)]
     pub(crate) fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        for (process, call) in self.nodes[node.index()].plugins.running_multus() {
-            self.at(node, context, |this, _| {
-                this.desk.follow(Next::Kill(process));
-                if let Some(call) = call {
-                    let result = Err(self::desk::killed());
-                    this.desk.follow(Next::Network { call, result });
-                }
-            });
-        }
+        self.at(node, context, |this, context| {
+            this.plugins.kill_multus(&mut this.processes, context);
+        });
     }
 
     /// Statuses that a kubelet has sent.
@@ -275,7 +273,7 @@ impl Nodes {
 
     /// Link deletions of macvlan fail from the `nth` DEL from now (1 = the next), `count` times.
     pub(crate) fn fail_link_deletions(&mut self, node: NodeIndex, nth: u32, count: u32) {
-        let plugins = &mut self.nodes[node.index()].plugins;
+        let plugins = &self.nodes[node.index()].plugins;
         plugins.fail_link_deletions(nth, count);
     }
 
@@ -300,7 +298,7 @@ impl Node {
         assert!(self.agenda.is_empty(), "nothing is left of the last event");
         let result = step(self, context);
         loop {
-            self.agenda.extend(self.desk.take().rev());
+            self.desk.clear(&mut self.agenda);
             let Some(next) = self.agenda.pop() else {
                 return result;
             };
@@ -310,101 +308,76 @@ impl Node {
 
     /// Carries one word over to the actor that it is for.
     fn go(&mut self, next: Next, context: &mut Context<'_>) {
-        let Self {
-            desk,
-            runtime,
-            plugins,
-            ..
-        } = self;
         match next {
             Next::Resume(token, signal) => self.resume(token, signal, context),
             Next::Kubelet(errand) => {
-                let (kubelet, mut desk) = self.kubelet();
-                kubelet.errand(errand, &mut desk, context);
+                self.kubelet(|kubelet, desk| kubelet.errand(errand, desk, context));
             }
             Next::Changed(pod) => self.kubelet.containers_changed(pod),
-            Next::Cri(request) => runtime.ask(&request, desk, context),
-            Next::Network { call, result } => runtime.network_done(call, result, desk, context),
-            Next::Execute {
-                process,
-                call,
-                execution,
-            } => plugins.execute(process, call, execution, desk, context),
-            Next::Kill(process) => plugins.kill(process, desk, context),
-            Next::Orphan(process) => plugins.orphan(process),
+            Next::Cri(request) => self.runtime.ask(&request, &mut self.processes, context),
         }
     }
 
-    /// Hands a continuation to the actor that waits for it; a stale one does nothing.
+    /// Hands a continuation to the actor or process that waits for it; a stale one does nothing.
     fn resume(&mut self, token: NodeToken, signal: Signal, context: &mut Context<'_>) {
-        let Self {
-            desk,
-            runtime,
-            plugins,
-            ..
-        } = self;
-        match token {
-            NodeToken::Cri { call, ticket } => runtime.resume(call, ticket, desk, context),
-            NodeToken::Multus { process, ticket } => {
-                plugins.multus_woken(process, ticket, signal, desk, context);
+        match (token, signal) {
+            (NodeToken::Process(token), Signal::Api(response)) => {
+                self.processes.response(token, response, context);
             }
-            NodeToken::Macvlan { process, ticket } => {
-                plugins.macvlan_woken(process, ticket, desk, context);
-            }
-            _ => {
-                let (kubelet, mut desk) = self.kubelet();
-                kubelet.resume(token, signal, &mut desk, context);
+            (NodeToken::Process(token), _) => self.processes.resume(token, context),
+            (token, signal) => {
+                self.kubelet(|kubelet, desk| kubelet.resume(token, signal, desk, context));
             }
         }
     }
 
     /// An event other than a boot.
     fn handle(&mut self, event: NodeEvent, context: &mut Context<'_>) {
-        let (desk, runtime) = (&mut self.desk, &mut self.runtime);
         match event {
-            NodeEvent::Wake(token) => desk.resume(token, Signal::Go),
-            NodeEvent::CriDeadline { call } => runtime.deadline_passed(call, desk),
-            NodeEvent::CleanupDeadline { call } => runtime.cleanup_deadline(call, desk, context),
-            NodeEvent::RuntimeStart { life } => runtime.started(life, desk, context),
-            NodeEvent::WorkloadEnds { container } => runtime.workload_ended(container, desk),
+            NodeEvent::Wake(token) => self.desk.resume(token, Signal::Go),
+            NodeEvent::CriDeadline { call } => {
+                let processes = &mut self.processes;
+                self.runtime.deadline_passed(call, processes, context);
+            }
+            NodeEvent::RuntimeStart { life } => self.runtime.started(life, context),
+            NodeEvent::WorkloadEnds { container } => self.runtime.workload_ended(container),
             NodeEvent::Boot { .. } => unreachable!("a machine boots, not its node"),
             NodeEvent::ListAgain { .. }
             | NodeEvent::KubeletStart { .. }
             | NodeEvent::StatusTick { .. }
             | NodeEvent::GarbageCollection { .. }
             | NodeEvent::Housekeeping { .. } => {
-                let (kubelet, mut desk) = self.kubelet();
-                kubelet.handle(event, &mut desk, context);
+                self.kubelet(|kubelet, desk| kubelet.handle(event, desk, context));
             }
         }
     }
 
-    /// The kubelet, and its desk.
-    fn kubelet(&mut self) -> (&mut Kubelet, KubeletDesk<'_>) {
-        let desk = KubeletDesk {
+    /// Takes a step of the kubelet's, at its desk.
+    fn kubelet(&mut self, step: impl FnOnce(&mut Kubelet, &mut KubeletDesk<'_>)) {
+        let store = self.runtime.store();
+        let mut desk = KubeletDesk {
             desk: &mut self.desk,
-            cri: &self.runtime,
+            cri: &*store,
         };
-        (&mut self.kubelet, desk)
+        step(&mut self.kubelet, &mut desk);
     }
 
     fn start_kubelet(&mut self, context: &mut Context<'_>) {
-        let (kubelet, mut desk) = self.kubelet();
-        kubelet.start(&mut desk, context);
+        self.kubelet(|kubelet, desk| kubelet.start(desk, context));
     }
 
     /// The kubelet dies, and with it the clients of its calls. `false`: it did not run.
     fn stop_kubelet(&mut self, context: &mut Context<'_>) -> bool {
         let ran = self.kubelet.stop(&mut self.desk, context);
         if ran {
-            self.runtime.cancel_calls(&mut self.desk);
+            self.runtime.cancel_calls(&mut self.processes, context);
         }
         ran
     }
 
     fn start_kubelet_later(&mut self, context: &mut Context<'_>) {
         let span = node_side(context).kubelet.restart;
-        let delay = self.desk.stream.duration(span.min..=span.max);
+        let delay = self.desk.stream().duration(span.min..=span.max);
         let life = self.kubelet.life();
         let start = NodeEvent::KubeletStart { life };
         self.desk.later(delay, start, context);
@@ -412,15 +385,14 @@ impl Node {
 
     fn stop_containerd(&mut self, down: Option<Duration>, context: &mut Context<'_>) -> bool {
         let up = context.core.machine(self.desk.index).up;
-        up && self.runtime.stop(down, &mut self.desk, context)
+        up && self.runtime.stop(down, &mut self.processes, context)
     }
 
     /// Everything in memory is gone; what is on disk stays.
     fn lose_power(&mut self, context: &mut Context<'_>) {
-        let desk = &mut self.desk;
-        self.kubelet.lose_power(desk, context);
-        self.plugins.lose_power(context);
-        self.runtime.lose_power(desk, context);
-        context.core.change(desk.index).lose_power();
+        self.kubelet.lose_power(&mut self.desk, context);
+        self.processes.kill_node(self.desk.index, context);
+        self.runtime.lose_power(context);
+        context.core.change(self.desk.index).lose_power();
     }
 }

@@ -9,6 +9,8 @@
 //! same to a part of a process: what that part waits for is given up, a call is canceled.
 
 mod guards;
+mod owner;
+mod pipe;
 mod port;
 pub(crate) mod queueing;
 
@@ -24,13 +26,14 @@ use drydock_engine::time::SimInstant;
 
 use crate::cni::{IpamAnswer, IpamCall, IpamStage, Verb};
 use crate::context::Context;
-use crate::event::CpuToken;
+use crate::event::Event;
 use crate::ids::{CallId, ClientId, IpamCallId, NetnsId, NodeIndex, WatchId};
 use crate::objects::ResourceVersion;
-use crate::request::{
-    ApiError, Change, ClientSpec, ReplyTo, Request, Response, WatchOwner, WatchTarget,
-};
+use crate::observation::Observation;
+use crate::request::{ApiError, Change, ClientSpec, ReplyTo, Request, Response, WatchTarget};
 
+pub(crate) use self::owner::Owner;
+pub(crate) use self::pipe::{PipeReader, PipeWriter};
 pub(crate) use self::port::Port;
 
 /// One process (or one request inside an agent), never used twice.
@@ -62,7 +65,6 @@ impl CallError {
 }
 
 /// What a process waits for.
-#[derive(Debug)]
 enum Wait {
     Cpu(Duration),
     Call(ClientId, Request),
@@ -70,14 +72,23 @@ enum Wait {
     Send(ClientId, Request),
     /// The answer of what was sent.
     Answer,
-    /// Over as soon as the watch is open, which is this process' own.
-    Follow(ClientId, WatchTarget),
     Until(SimInstant),
     /// Its turn under the kernel's lock around namespaces and links, held for so long.
     NetworkLock(Duration),
+    /// Over at once.
+    With(Act),
     /// Answered at once.
-    Watch(ClientId, WatchTarget, u64, u64),
+    Watch(ClientId, WatchTarget, ResourceVersion, Reader),
     Park(Option<SimInstant>),
+}
+
+/// Who gets what a watch brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The process that opens it, by [`Port::change`].
+    Itself,
+    /// The owner of all processes, with a token of its own making.
+    Owner(u64),
 }
 
 /// What ended a wait.
@@ -91,26 +102,21 @@ enum Reply {
     TimedOut,
 }
 
+/// What is done to the world at once, in its turn.
+type Act = Box<dyn FnOnce(&mut Context<'_>)>;
+
 /// What takes effect before the next wait.
 enum Effect {
     Stage(IpamStage),
     StageOf(Rc<IpamCall>, IpamStage),
+    Observe(Observation),
+    Soon(Event),
     Post(ClientId, Request),
     Exit(IpamCallId, IpamAnswer),
     Deadline(SimInstant),
     Alarm(SimInstant, u32),
     Spawn(ProcessId, NewProcess),
     LinkDown(NetnsId),
-    Watch(NewWatch),
-}
-
-/// A watch to open.
-struct NewWatch {
-    client: ClientId,
-    target: WatchTarget,
-    from: ResourceVersion,
-    owner: WatchOwner,
-    opened: Rc<Cell<Option<WatchId>>>,
 }
 
 /// What a guard gives back as it is dropped.
@@ -199,8 +205,9 @@ enum Waits {
     Other,
 }
 
-/// All processes of a peer.
+/// All processes of an owner.
 pub(crate) struct Processes {
+    owner: Owner,
     shared: Shared,
     table: BTreeMap<ProcessId, Process>,
     by_call: BTreeMap<IpamCallId, ProcessId>,
@@ -214,8 +221,9 @@ const ALARM: u32 = 1 << 31;
 
 impl Processes {
     /// None yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(owner: Owner) -> Self {
         Self {
+            owner,
             shared: Shared {
                 now: Rc::new(Cell::new(SimInstant::ZERO)),
                 next: Rc::new(Cell::new(0)),
@@ -441,7 +449,7 @@ impl Processes {
                 return;
             };
             process.give_up(context);
-            reply = process.begin(id, wait, context);
+            reply = process.begin(id, wait, self.owner, context);
             if reply.is_none() {
                 return;
             }
@@ -483,6 +491,8 @@ impl Processes {
                     }
                 }
                 Effect::StageOf(call, stage) => context.ipam_stage(&call, stage),
+                Effect::Observe(observation) => context.core.observe(observation),
+                Effect::Soon(event) => context.core.queue.soon(event),
                 Effect::Post(client, request) => {
                     context.call(client, request, ReplyTo::Nobody);
                 }
@@ -492,19 +502,15 @@ impl Processes {
                 }
                 Effect::Deadline(at) => {
                     let token = u64::from(id.0) << 32 | u64::from(DEADLINE);
-                    context.ipam_timer(process.node, at, token);
+                    self.owner.timer(process.node, at, token, context);
                 }
                 Effect::Alarm(at, number) => {
                     let token = u64::from(id.0) << 32 | u64::from(number);
-                    context.ipam_timer(process.node, at, token);
+                    self.owner.timer(process.node, at, token, context);
                 }
                 Effect::Spawn(child, new) => self.begin(child, new, context),
                 Effect::LinkDown(netns) => {
                     context.core.change(process.node).link_down(netns);
-                }
-                Effect::Watch(new) => {
-                    let watch = context.watch(new.client, new.target, new.from, new.owner);
-                    new.opened.set(Some(watch));
                 }
             }
         }
@@ -556,24 +562,30 @@ impl Process {
     }
 
     /// Begins a wait; its reply, when it is over at once.
-    fn begin(&mut self, id: ProcessId, wait: Wait, context: &mut Context<'_>) -> Option<Reply> {
+    fn begin(
+        &mut self,
+        id: ProcessId,
+        wait: Wait,
+        owner: Owner,
+        context: &mut Context<'_>,
+    ) -> Option<Reply> {
         assert!(self.ticket < ALARM, "a process waits fewer than 2^31 times");
         let ticket = self.ticket;
         let token = u64::from(id.0) << 32 | u64::from(ticket);
         self.waits = match wait {
             Wait::Cpu(demand) => {
-                context.cpu(self.node, demand, CpuToken::Ipam(token));
+                context.cpu(self.node, demand, owner.cpu(token));
                 Waits::Other
             }
             Wait::Call(client, request) => {
                 assert!(self.flight.is_none(), "a process makes one call at a time");
-                let call = context.call(client, request, ReplyTo::Ipam { token });
+                let call = context.call(client, request, owner.reply(self.node, token));
                 self.flight = Some(Flight { call, ticket });
                 Waits::Call
             }
             Wait::Send(client, request) => {
                 assert!(self.flight.is_none(), "a process makes one call at a time");
-                let call = context.call(client, request, ReplyTo::Ipam { token });
+                let call = context.call(client, request, owner.reply(self.node, token));
                 self.flight = Some(Flight { call, ticket });
                 self.ticket += 1;
                 let departs = context.api.departure(call);
@@ -586,30 +598,36 @@ impl Process {
                 assert!(self.flight.is_some(), "an answer follows a call");
                 Waits::Answer
             }
-            Wait::Watch(client, target, from, token) => {
-                let watch = context.watch(client, target, from, WatchOwner::Ipam { token });
-                return Some(Reply::Opened(watch));
-            }
-            Wait::Follow(client, target) => {
-                self.state.borrow_mut().changes.clear();
-                let watch = context.watch(client, target, 0, WatchOwner::Ipam { token });
-                self.watch = Some(watch);
+            Wait::With(act) => {
+                act(context);
                 return Some(Reply::Go);
             }
+            Wait::Watch(client, target, from, reader) => {
+                let token = match reader {
+                    Reader::Itself => token,
+                    Reader::Owner(token) => token,
+                };
+                let watch = context.watch(client, target, from, owner.watch(token));
+                if let Reader::Itself = reader {
+                    self.state.borrow_mut().changes.clear();
+                    self.watch = Some(watch);
+                }
+                return Some(Reply::Opened(watch));
+            }
             Wait::Until(at) => {
-                context.ipam_timer(self.node, at, token);
+                owner.timer(self.node, at, token, context);
                 Waits::Other
             }
             Wait::NetworkLock(time) => {
                 let now = context.now();
                 let machine = context.core.machine(self.node);
                 let done = machine.network_lock.submit(now, time);
-                context.ipam_timer(self.node, done, token);
+                owner.timer(self.node, done, token, context);
                 Waits::Other
             }
             Wait::Park(limit) => {
                 if let Some(at) = limit {
-                    context.ipam_timer(self.node, at, token);
+                    owner.timer(self.node, at, token, context);
                 }
                 Waits::Park
             }

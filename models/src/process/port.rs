@@ -8,12 +8,15 @@ use std::time::Duration;
 use drydock_engine::time::SimInstant;
 
 use crate::cni::{IpamAnswer, IpamCall, IpamStage};
+use crate::context::Context;
+use crate::event::Event;
 use crate::ids::{ClientId, IpamCallId, NetnsId, WatchId};
 use crate::objects::ResourceVersion;
-use crate::request::{Answer, Change, Request, WatchOwner, WatchTarget};
+use crate::observation::Observation;
+use crate::request::{Answer, Change, Request, WatchTarget};
 
 use super::{
-    CallError, Effect, NewProcess, NewWatch, ProcessId, Released, Reply, Shared, State, Wait,
+    CallError, Effect, NewProcess, ProcessId, Reader, Released, Reply, Shared, State, Wait,
 };
 
 /// The process' side: how it acts and waits.
@@ -107,17 +110,41 @@ impl Port {
         }
     }
 
-    /// Opens the watch of this process, in place of any that it had.
-    pub(crate) async fn follow(&self, client: ClientId, target: WatchTarget) {
-        self.wait(Wait::Follow(client, target)).await;
+    /// Does something to the world, or looks at it, at once and after what was asked for before.
+    pub(crate) async fn with<T: 'static>(
+        &self,
+        act: impl FnOnce(&mut Context<'_>) -> T + 'static,
+    ) -> T {
+        let result = Rc::new(Cell::new(None));
+        let into = result.clone();
+        let act = Box::new(move |context: &mut Context<'_>| into.set(Some(act(context))));
+        self.wait(Wait::With(act)).await;
+        result.take().expect("what is done at once has its result")
     }
 
-    /// The next change that its watch brings.
-    pub(crate) async fn change(&self) -> Change {
+    /// Opens a watch from a revision (0 = from the current state), at once. One that the process
+    /// reads itself stands in place of any that it had.
+    pub(crate) async fn watch(
+        &self,
+        client: ClientId,
+        target: WatchTarget,
+        from: ResourceVersion,
+        reader: Reader,
+    ) -> WatchId {
+        let opens = Wait::Watch(client, target, from, reader);
+        match self.wait(opens).await {
+            Reply::Opened(watch) => watch,
+            reply => unreachable!("a watch is opened at once: {reply:?}"),
+        }
+    }
+
+    /// The next change that its own watch brings; `None` when that was closed.
+    pub(crate) async fn change(&self) -> Option<Change> {
         loop {
             let change = self.state.borrow_mut().changes.pop_front();
             match change {
-                Some(change) => return change,
+                Some(Change::Closed(_)) => return None,
+                Some(change) => return Some(change),
                 None => self.park().await,
             }
         }
@@ -133,20 +160,6 @@ impl Port {
         self.effect(Effect::Post(client, request));
     }
 
-    /// Opens a watch from a revision; what it delivers goes to the owner, with the token.
-    pub(crate) async fn open_watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: u64,
-        token: u64,
-    ) -> WatchId {
-        match self.wait(Wait::Watch(client, target, from, token)).await {
-            Reply::Opened(watch) => watch,
-            reply => unreachable!("a watch is opened at once: {reply:?}"),
-        }
-    }
-
     /// From an instant on, its calls fail: a context with a deadline.
     pub(crate) fn set_deadline(&self, at: SimInstant) {
         self.effect(Effect::Deadline(at));
@@ -155,6 +168,16 @@ impl Port {
     /// Says what the ADD that it serves waits for.
     pub(crate) fn stage(&self, stage: IpamStage) {
         self.effect(Effect::Stage(stage));
+    }
+
+    /// Records a fact.
+    pub(crate) fn observe(&self, observation: Observation) {
+        self.effect(Effect::Observe(observation));
+    }
+
+    /// Queues an event of now, after those that are queued.
+    pub(crate) fn soon(&self, event: Event) {
+        self.effect(Effect::Soon(event));
     }
 
     /// Says what another process' ADD waits for.
@@ -182,24 +205,6 @@ impl Port {
     /// Deletes the interface in a namespace of its machine.
     pub(crate) fn link_down(&self, netns: NetnsId) {
         self.effect(Effect::LinkDown(netns));
-    }
-
-    /// Opens a watch with a client; which one it is will stand in `opened` before the wait begins.
-    pub(crate) fn watch(
-        &self,
-        client: ClientId,
-        target: WatchTarget,
-        from: ResourceVersion,
-        owner: WatchOwner,
-        opened: &Rc<Cell<Option<WatchId>>>,
-    ) {
-        self.effect(Effect::Watch(NewWatch {
-            client,
-            target,
-            from,
-            owner,
-            opened: opened.clone(),
-        }));
     }
 
     pub(super) fn effect(&self, effect: Effect) {

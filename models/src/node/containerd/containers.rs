@@ -1,111 +1,82 @@
 //! CreateContainer, StartContainer and StopContainer for the Pod's one container.
 //! Source: containerd v1.7.2 `pkg/cri/server/container_{create,start,stop}.go`.
 
-use crate::context::Context;
+use std::time::Duration;
+
 use crate::event::NodeEvent;
 use crate::ids::ContainerId;
-use crate::node::cri::{ContainerState, CriError};
-use crate::node::desk::{Desk, Next, node_side};
-use crate::observation::PodStage;
+use crate::node::cri::{ContainerState, CriError, CriResult};
+use crate::node::desk::Next;
 
-use super::Runtime;
-use super::call::{CriKind, CriStep};
+use super::Containerd;
+use super::call::{Call, Work};
 use super::store::SandboxState;
 
-impl Runtime {
-    /// CPU of CreateContainer or StartContainer.
-    pub(super) fn container_begin(&mut self, id: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        let parameters = node_side(context);
-        let demand = match self.calls[&id].kind {
-            CriKind::Create => parameters.containerd.cpu_create,
-            _ => parameters.containerd.cpu_start,
-        };
-        let token = self.cri_enter(id, CriStep::Container, desk);
-        let work_ns = demand.as_nanos() as u64;
-        self.cri_stage(id, PodStage::Sandbox { work_ns }, desk, context);
-        desk.compute(demand, token, context);
+impl Work {
+    /// CreateContainer.
+    pub(super) async fn create_container(&self) -> CriResult {
+        let parameters = &self.containerd.parameters.containerd;
+        self.work(parameters.cpu_create).await;
+        self.record(parameters.container_commits).await;
+        self.containerd
+            .set_workload(&self.call, ContainerState::Created)?;
+        Ok(self.call.container)
     }
 
-    /// A step of CreateContainer or StartContainer ended.
-    pub(super) fn container_step(&mut self, id: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        let call = &self.calls[&id];
-        let (kind, step, container, pod) = (call.kind, call.step, call.container, call.pod.uid);
-        if kind == CriKind::Create && step == CriStep::Container {
-            let commits = node_side(context).containerd.container_commits;
-            let token = self.cri_enter(id, CriStep::RecordContainer, desk);
-            self.cri_stage(id, PodStage::Disk, desk, context);
-            return desk.commit(commits, token, context);
+    /// StartContainer.
+    pub(super) async fn start_container(&self) -> CriResult {
+        let parameters = &self.containerd.parameters.containerd;
+        self.work(parameters.cpu_start).await;
+        self.containerd
+            .set_workload(&self.call, ContainerState::Running)?;
+        if let Some(time) = self.call.pod.spec.run {
+            self.with(move |containerd, call, context| {
+                let container = call.container;
+                let ends = NodeEvent::WorkloadEnds { container };
+                containerd.desk.later(time, ends, context);
+            })
+            .await;
         }
-        let run = call.pod.spec.run;
-        let ready = self
-            .sandboxes
-            .get_mut(&container)
-            .filter(|sandbox| sandbox.state == SandboxState::Ready);
-        let Some(sandbox) = ready else {
-            return self.cri_end(id, Err(CriError("sandbox is not ready")), desk);
-        };
-        if kind == CriKind::Create {
-            sandbox.workload = ContainerState::Created;
-        } else {
-            sandbox.workload = ContainerState::Running;
-            desk.follow(Next::Changed(pod));
-            if let Some(run) = run {
-                desk.later(run, NodeEvent::WorkloadEnds { container }, context);
-            }
-        }
-        self.cri_end(id, Ok(container), desk);
+        Ok(self.call.container)
     }
 
-    /// The workload of a sandbox ended by itself.
-    pub(crate) fn workload_ended(&mut self, container: ContainerId, desk: &mut Desk) {
-        let Some(sandbox) = self.sandboxes.get_mut(&container) else {
-            return;
-        };
-        if sandbox.workload == ContainerState::Running {
-            sandbox.workload = ContainerState::Exited { completed: true };
-            let pod = sandbox.pod.uid;
-            desk.follow(Next::Changed(pod));
+    /// StopContainer: SIGTERM; the workload ends at once, or is killed after its grace period.
+    pub(super) async fn stop_container(&self, grace: Duration) -> CriResult {
+        let parameters = &self.containerd.parameters;
+        if !parameters.kubelet.stops_on_sigterm {
+            self.port.sleep(grace).await;
         }
+        self.port
+            .cpu(parameters.containerd.cpu_stop_container)
+            .await;
+        let ended = ContainerState::Exited { completed: false };
+        self.containerd.workload_ended(self.call.container, ended);
+        Ok(self.call.container)
+    }
+}
+
+impl Containerd {
+    /// The container of a sandbox that is ready has another state.
+    fn set_workload(&self, call: &Call, state: ContainerState) -> Result<(), CriError> {
+        let mut store = self.store.borrow_mut();
+        let sandbox = (store.sandboxes.get_mut(&call.container))
+            .filter(|sandbox| sandbox.state == SandboxState::Ready)
+            .ok_or(CriError("sandbox is not ready"))?;
+        sandbox.workload = state;
+        if state == ContainerState::Running {
+            self.desk.follow(Next::Changed(call.pod.uid));
+        }
+        Ok(())
     }
 
-    /// SIGTERM; the workload ends at once, or is killed after its grace period.
-    pub(super) fn stop_container_begin(
-        &mut self,
-        id: u32,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let at_once = node_side(context).kubelet.stops_on_sigterm;
-        let grace = if at_once {
-            std::time::Duration::ZERO
-        } else {
-            self.calls[&id].grace
-        };
-        let token = self.cri_enter(id, CriStep::Grace, desk);
-        desk.wait(grace, token, context);
-    }
-
-    /// A step of StopContainer ended.
-    pub(super) fn stop_container_step(
-        &mut self,
-        id: u32,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let call = &self.calls[&id];
-        let container = call.container;
-        if call.step == CriStep::Grace {
-            let demand = node_side(context).containerd.cpu_stop_container;
-            let token = self.cri_enter(id, CriStep::StopTask, desk);
-            return desk.compute(demand, token, context);
-        }
-        let pod = call.pod.uid;
-        if let Some(sandbox) = self.sandboxes.get_mut(&container)
+    /// The workload of a sandbox ended, if it ran.
+    pub(super) fn workload_ended(&self, container: ContainerId, state: ContainerState) {
+        let mut store = self.store.borrow_mut();
+        if let Some(sandbox) = store.sandboxes.get_mut(&container)
             && sandbox.workload == ContainerState::Running
         {
-            sandbox.workload = ContainerState::Exited { completed: false };
-            desk.follow(Next::Changed(pod));
+            sandbox.workload = state;
+            self.desk.follow(Next::Changed(sandbox.pod.uid));
         }
-        self.cri_end(id, Ok(container), desk);
     }
 }

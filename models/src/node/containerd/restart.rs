@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::event::NodeEvent;
-use crate::node::cri::{ContainerState, CriError};
-use crate::node::desk::{Desk, Next, Signal, node_side};
+use crate::node::cri::{CriError, CriVerb};
+use crate::node::desk::{Signal, node_side};
+use crate::process::Processes;
 
-use super::Runtime;
-use super::call::{CriCall, CriKind, CriStep};
+use super::call::Call;
 use super::store::{Sandbox, SandboxState};
+use super::{Containerd, Runtime};
 
 impl Runtime {
     /// containerd dies, for a while or for the drawn time of a restart: calls fail, plugins become
@@ -22,99 +23,96 @@ impl Runtime {
     pub(crate) fn stop(
         &mut self,
         down: Option<Duration>,
-        desk: &mut Desk,
+        processes: &mut Processes,
         context: &mut Context<'_>,
     ) -> bool {
-        if !self.up {
+        let own = &self.containerd;
+        if !own.is_up() {
             return false;
         }
-        self.set_runtime_up(false, desk, context);
+        own.set_up(false, context);
         self.life += 1;
-        let calls = std::mem::take(&mut self.calls);
-        let mut callers = Vec::new();
-        for (_, call) in calls {
-            if let Some(process) = call.process {
-                desk.follow(Next::Orphan(process));
-            }
-            callers.extend(call.caller);
-            self.keep_record(&call, desk, context);
+        let calls = own.calls.take();
+        processes.kill_all(calls.values().filter_map(|call| call.script.get()), context);
+        for call in calls.values() {
+            own.keep_record(call, context);
         }
         let span = node_side(context).containerd.restart;
-        let delay = down.unwrap_or_else(|| desk.stream.duration(span.min..=span.max));
-        desk.later(delay, NodeEvent::RuntimeStart { life: self.life }, context);
-        for caller in callers {
-            desk.resume(caller, Signal::Cri(Err(CriError("runtime unavailable"))));
+        let delay = down.unwrap_or_else(|| own.desk.stream().duration(span.min..=span.max));
+        let start = NodeEvent::RuntimeStart { life: self.life };
+        own.desk.later(delay, start, context);
+        for caller in calls.values().filter_map(|call| call.caller.take()) {
+            let error = CriError("runtime unavailable");
+            own.desk.resume(caller, Signal::Cri(Err(error)));
         }
         true
     }
 
     /// containerd answers again.
-    pub(crate) fn started(&mut self, life: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        if life == self.life && context.core.machine(desk.index).up {
-            self.set_runtime_up(true, desk, context);
+    pub(crate) fn started(&mut self, life: u32, context: &mut Context<'_>) {
+        let own = &self.containerd;
+        if life == self.life && context.core.machine(own.desk.index).up {
+            own.set_up(true, context);
         }
     }
 
-    fn set_runtime_up(&mut self, up: bool, desk: &Desk, context: &mut Context<'_>) {
-        self.up = up;
-        context.core.change(desk.index).set_runtime_up(up);
-    }
-
-    /// The machine lost power: what was in flight is gone but for its record.
-    pub(crate) fn lose_power(&mut self, desk: &mut Desk, context: &mut Context<'_>) {
-        self.set_runtime_up(false, desk, context);
+    /// The machine lost power, and every process on it is dead: what was in flight is gone but for
+    /// its record.
+    pub(crate) fn lose_power(&mut self, context: &mut Context<'_>) {
+        let own = &self.containerd;
+        own.set_up(false, context);
         self.life += 1;
-        for (_, call) in std::mem::take(&mut self.calls) {
-            self.keep_record(&call, desk, context);
+        for call in own.calls.take().values() {
+            own.keep_record(call, context);
         }
-        let containers: Vec<_> = self.sandboxes.keys().copied().collect();
+        let containers: Vec<_> = own.store.borrow().sandboxes.keys().copied().collect();
         for container in containers {
-            self.sandbox_stopped(container, desk, context);
+            own.sandbox_stopped(container, context);
             // /run is memory: the namespace's file is gone, and DEL gets an empty path.
-            if let Some(sandbox) = self.sandboxes.get_mut(&container) {
+            if let Some(sandbox) = own.store.borrow_mut().sandboxes.get_mut(&container) {
                 sandbox.netns = None;
                 sandbox.addresses.clear();
             }
-            let mut change = context.core.change(desk.index);
+            let mut change = context.core.change(own.desk.index);
             change.sandbox_without_netns(container);
         }
     }
 
     /// containerd starts after boot: names are those of the sandboxes on disk.
-    pub(crate) fn recover(&mut self, desk: &Desk, context: &mut Context<'_>) {
-        self.set_runtime_up(true, desk, context);
-        self.names.clear();
-        for (container, sandbox) in &self.sandboxes {
-            let reserved = self
-                .names
-                .reserve(sandbox.pod.uid, sandbox.attempt, *container);
+    pub(crate) fn recover(&mut self, context: &mut Context<'_>) {
+        let own = &self.containerd;
+        own.set_up(true, context);
+        let mut names = own.names.borrow_mut();
+        names.clear();
+        for (container, sandbox) in &own.store.borrow().sandboxes {
+            let reserved = names.reserve(sandbox.pod.uid, sandbox.attempt, *container);
             assert!(reserved.is_ok(), "two records on disk never share a name");
         }
     }
+}
+
+impl Containerd {
+    fn set_up(&self, up: bool, context: &mut Context<'_>) {
+        self.store.borrow_mut().up = up;
+        context.core.change(self.desk.index).set_runtime_up(up);
+    }
 
     /// A RunPodSandbox that died after it had recorded its namespace leaves a sandbox behind.
-    fn keep_record(&mut self, call: &CriCall, desk: &mut Desk, context: &mut Context<'_>) {
-        if call.kind != CriKind::Run {
+    fn keep_record(&self, call: &Rc<Call>, context: &mut Context<'_>) {
+        let CriVerb::Run { .. } = call.verb else {
             return;
-        }
-        let recorded = call.netns.is_some() && call.step != CriStep::RecordNetns;
-        if !recorded {
-            if let Some(netns) = call.netns {
-                context.core.change(desk.index).remove_netns(netns);
-            }
-            self.names
-                .release(call.pod.uid, call.attempt, call.container);
-            return;
-        }
-        let sandbox = Sandbox {
-            pod: Rc::clone(&call.pod),
-            attempt: call.attempt,
-            state: SandboxState::NotReady,
-            netns: call.netns,
-            network: true,
-            addresses: Vec::new(),
-            workload: ContainerState::None,
         };
-        self.list_sandbox(call.container, sandbox, desk, context);
+        match call.netns.get() {
+            Some(_) if call.recorded.get() => {
+                let sandbox = Sandbox::new(call, SandboxState::NotReady, Vec::new());
+                self.list_sandbox(call.container, sandbox, context);
+            }
+            unrecorded => {
+                if let Some(netns) = unrecorded {
+                    context.core.change(self.desk.index).remove_netns(netns);
+                }
+                self.release_name(call);
+            }
+        }
     }
 }

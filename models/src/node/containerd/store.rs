@@ -1,6 +1,7 @@
-//! containerd's store of sandboxes: what it lists, and the namespaces that it makes for them. Each
-//! change is the machine's truth as well, and is reported to the kubelet.
+//! containerd's store of sandboxes: what it lists. Each change is the machine's truth as well, and
+//! is reported to the kubelet, which may look at it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -8,10 +9,11 @@ use crate::context::Context;
 use crate::ids::{ContainerId, NetnsId, PodUid};
 use crate::machine::ListedSandbox;
 use crate::node::cri::{ContainerState, RuntimeService, SandboxStatus};
-use crate::node::desk::{Desk, Next};
+use crate::node::desk::Next;
 use crate::objects::Pod;
 
-use super::Runtime;
+use super::Containerd;
+use super::call::Call;
 
 /// State of a sandbox in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +38,55 @@ pub(super) struct Sandbox {
     pub(super) workload: ContainerState,
 }
 
-impl Runtime {
+/// What containerd knows of its sandboxes.
+#[derive(Debug)]
+pub(crate) struct Store {
+    /// It answers.
+    pub(super) up: bool,
+    pub(super) sandboxes: BTreeMap<ContainerId, Sandbox>,
+    /// Listed sandboxes by Pod, oldest first.
+    by_pod: BTreeMap<PodUid, Vec<ContainerId>>,
+}
+
+impl Store {
+    /// An empty store, of a containerd that answers.
+    pub(super) fn new() -> Self {
+        Self {
+            up: true,
+            sandboxes: BTreeMap::new(),
+            by_pod: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sandbox {
+    /// The sandbox that a RunPodSandbox has made, or has not finished.
+    pub(super) fn new(call: &Call, state: SandboxState, addresses: Vec<IpAddr>) -> Self {
+        let host_network = call.pod.spec.host_network;
+        let netns = call.netns.get();
+        assert_eq!(
+            netns.is_none(),
+            host_network,
+            "a sandbox has a namespace, or the host's"
+        );
+        Self {
+            pod: call.pod.clone(),
+            attempt: call.attempt,
+            state,
+            netns,
+            network: !host_network,
+            addresses,
+            workload: ContainerState::None,
+        }
+    }
+}
+
+impl Containerd {
     /// Puts a sandbox into the store: from now on it is listed.
     pub(super) fn list_sandbox(
-        &mut self,
+        &self,
         container: ContainerId,
         sandbox: Sandbox,
-        desk: &mut Desk,
         context: &mut Context<'_>,
     ) {
         let pod = sandbox.pod.uid;
@@ -51,48 +95,37 @@ impl Runtime {
             netns: sandbox.netns,
             ready: sandbox.state == SandboxState::Ready,
         };
-        context
-            .core
-            .change(desk.index)
-            .list_sandbox(container, listed);
-        self.by_pod.entry(pod).or_default().push(container);
-        let before = self.sandboxes.insert(container, sandbox);
+        let mut change = context.core.change(self.desk.index);
+        change.list_sandbox(container, listed);
+        let mut store = self.store.borrow_mut();
+        store.by_pod.entry(pod).or_default().push(container);
+        let before = store.sandboxes.insert(container, sandbox);
         assert!(before.is_none(), "a sandbox is listed once");
-        desk.follow(Next::Changed(pod));
+        self.desk.follow(Next::Changed(pod));
     }
 
     /// Removes a sandbox from the store.
-    pub(super) fn unlist_sandbox(
-        &mut self,
-        container: ContainerId,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let Some(sandbox) = self.sandboxes.remove(&container) else {
+    pub(super) fn unlist_sandbox(&self, container: ContainerId, context: &mut Context<'_>) {
+        let mut store = self.store.borrow_mut();
+        let Some(sandbox) = store.sandboxes.remove(&container) else {
             return;
         };
         let pod = sandbox.pod.uid;
-        let list = self
-            .by_pod
-            .get_mut(&pod)
-            .expect("a Pod with a sandbox has a list");
+        let list = (store.by_pod.get_mut(&pod)).expect("a Pod with a sandbox has a list");
         let place = list.iter().position(|id| *id == container);
         list.remove(place.expect("a listed sandbox is in its Pod's list"));
         if list.is_empty() {
-            self.by_pod.remove(&pod);
+            store.by_pod.remove(&pod);
         }
-        context.core.change(desk.index).unlist_sandbox(container);
-        desk.follow(Next::Changed(pod));
+        let mut change = context.core.change(self.desk.index);
+        change.unlist_sandbox(container);
+        self.desk.follow(Next::Changed(pod));
     }
 
     /// A sandbox is no longer ready.
-    pub(super) fn sandbox_stopped(
-        &mut self,
-        container: ContainerId,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let Some(sandbox) = self.sandboxes.get_mut(&container) else {
+    pub(super) fn sandbox_stopped(&self, container: ContainerId, context: &mut Context<'_>) {
+        let mut store = self.store.borrow_mut();
+        let Some(sandbox) = store.sandboxes.get_mut(&container) else {
             return;
         };
         if sandbox.state == SandboxState::NotReady {
@@ -106,26 +139,13 @@ impl Runtime {
             sandbox.workload = ContainerState::Exited { completed: false };
         }
         let pod = sandbox.pod.uid;
-        context.core.change(desk.index).sandbox_stopped(container);
-        desk.follow(Next::Changed(pod));
-    }
-
-    /// Makes a namespace for a sandbox.
-    #[expect(clippy::unused_self, reason = "a namespace is made by its runtime")]
-    pub(super) fn make_netns(
-        &mut self,
-        container: ContainerId,
-        pod: PodUid,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) -> NetnsId {
-        let (node, netns) = (desk.index, desk.next_netns());
-        context.core.change(node).add_netns(netns, container, pod);
-        netns
+        let mut change = context.core.change(self.desk.index);
+        change.sandbox_stopped(container);
+        self.desk.follow(Next::Changed(pod));
     }
 }
 
-impl RuntimeService for Runtime {
+impl RuntimeService for Store {
     fn answers(&self) -> bool {
         self.up
     }

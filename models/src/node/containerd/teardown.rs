@@ -2,115 +2,133 @@
 //! DEL again; RemovePodSandbox stops first. The first DEL that fails keeps the namespace.
 //! Source: containerd v1.7.2 `pkg/cri/server/sandbox_stop.go:90-107`, `sandbox_remove.go:50-117`.
 
+use std::time::Duration;
+
 use crate::cni::Verb;
 use crate::context::Context;
-use crate::ids::ContainerId;
-use crate::node::cri::CriError;
-use crate::node::desk::{Desk, node_side};
+use crate::ids::{ContainerId, NetnsId};
+use crate::node::cri::{CriError, CriResult};
 
-use super::Runtime;
-use super::call::{CriKind, CriStep};
+use super::Containerd;
+use super::call::Work;
 use super::store::SandboxState;
+use super::swallow_not_found;
 
-impl Runtime {
-    /// Stops the task, if it runs.
-    pub(super) fn stop_begin(&mut self, id: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        self.arm_deadline(id, desk, context);
-        let container = self.calls[&id].container;
-        let runs = self
-            .sandboxes
-            .get(&container)
-            .is_some_and(|sandbox| sandbox.state == SandboxState::Ready);
-        let parameters = node_side(context);
-        let demand = if runs {
-            parameters.containerd.cpu_stop_sandbox
+/// What of a sandbox is left to be stopped when its task is.
+enum Left {
+    /// It was removed meanwhile.
+    Nothing,
+    /// Its network, in the namespace if that still exists.
+    Network(Option<NetnsId>),
+    /// A namespace that no plugin is asked about.
+    SilentNamespace,
+    /// Its record.
+    Record,
+}
+
+impl Work {
+    /// StopPodSandbox.
+    pub(super) async fn stop_pod_sandbox(&self) -> CriResult {
+        self.stop().await?;
+        Ok(self.call.container)
+    }
+
+    /// RemovePodSandbox.
+    pub(super) async fn remove_pod_sandbox(&self) -> CriResult {
+        if self.stop().await? {
+            let parameters = &self.containerd.parameters.containerd;
+            self.port.cpu(parameters.cpu_remove).await;
+            self.go_on()?;
+            self.commit(parameters.remove_commits).await;
+            self.go_on()?;
+            self.with(|containerd, call, context| {
+                containerd.unlist_sandbox(call.container, context);
+            })
+            .await;
+            self.containerd.release_name(&self.call);
+        }
+        Ok(self.call.container)
+    }
+
+    /// Stops the task, if it runs, and takes the network down; false when the sandbox was gone
+    /// before that.
+    async fn stop(&self) -> Result<bool, CriError> {
+        let container = self.call.container;
+        let demand = if self.containerd.is_ready(container) {
+            self.containerd.parameters.containerd.cpu_stop_sandbox
         } else {
-            std::time::Duration::ZERO
+            Duration::ZERO
         };
-        let token = self.cri_enter(id, CriStep::StopTask, desk);
-        desk.compute(demand, token, context);
+        self.port.cpu(demand).await;
+        self.go_on()?;
+        let left = self.with(|containerd, call, context| {
+            containerd.sandbox_stopped(call.container, context);
+            containerd.left_to_stop(call.container)
+        });
+        match left.await {
+            Left::Nothing => return Ok(false),
+            Left::Record => return Ok(true),
+            Left::SilentNamespace => {}
+            Left::Network(netns) => {
+                let result = self.network(Verb::Del, netns).await;
+                swallow_not_found(result.map(|_| ()), netns.is_none())
+                    .map_err(|_| CriError("network teardown failed"))?;
+            }
+        }
+        self.with(|containerd, call, context| {
+            containerd.remove_netns_of(call.container, context);
+        })
+        .await;
+        Ok(true)
+    }
+}
+
+impl Containerd {
+    fn is_ready(&self, container: ContainerId) -> bool {
+        let store = self.store.borrow();
+        let sandbox = store.sandboxes.get(&container);
+        sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::Ready)
     }
 
-    /// A step ended.
-    pub(super) fn stop_step(&mut self, id: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        let call = &self.calls[&id];
-        let (step, container) = (call.step, call.container);
-        if call.canceled {
-            return self.cri_end(id, Err(CriError("context canceled")), desk);
-        }
-        match step {
-            CriStep::StopTask => {
-                self.sandbox_stopped(container, desk, context);
-                let Some(sandbox) = self.sandboxes.get(&container) else {
-                    return self.cri_end(id, Ok(container), desk);
-                };
-                // A sandbox whose namespace went earlier has had its DEL.
-                if sandbox.netns.is_some() && self.silent_teardowns > 0 {
-                    self.silent_teardowns -= 1;
-                    if let Some(sandbox) = self.sandboxes.get_mut(&container) {
-                        sandbox.network = false;
-                    }
-                    self.stop_network_done(id, true, desk, context);
-                } else if sandbox.network {
-                    // Another stop may have removed the namespace meanwhile.
-                    let netns = sandbox.netns;
-                    self.call_mut(id).netns = netns;
-                    self.cri_cni(id, Verb::Del, CriStep::Del, desk, context);
-                } else {
-                    self.stopped(id, desk, context);
-                }
-            }
-            CriStep::Remove => {
-                let commits = node_side(context).containerd.remove_commits;
-                let token = self.cri_enter(id, CriStep::RemoveRecord, desk);
-                desk.commit(commits, token, context);
-            }
-            CriStep::RemoveRecord => {
-                let call = &self.calls[&id];
-                let (pod, attempt) = (call.pod.uid, call.attempt);
-                self.unlist_sandbox(container, desk, context);
-                self.names.release(pod, attempt, container);
-                self.cri_end(id, Ok(container), desk);
-            }
-            step => unreachable!("StopPodSandbox has no wait in {step:?}"),
+    fn left_to_stop(&self, container: ContainerId) -> Left {
+        let mut store = self.store.borrow_mut();
+        let Some(sandbox) = store.sandboxes.get_mut(&container) else {
+            return Left::Nothing;
+        };
+        // A sandbox whose namespace went earlier has had its DEL.
+        let silent = self.silent_teardowns.get();
+        if sandbox.netns.is_some() && silent > 0 {
+            self.silent_teardowns.set(silent - 1);
+            sandbox.network = false;
+            Left::SilentNamespace
+        } else if sandbox.network {
+            Left::Network(sandbox.netns)
+        } else {
+            Left::Record
         }
     }
 
-    /// The DEL ended.
-    pub(super) fn stop_network_done(
-        &mut self,
-        id: u32,
-        ok: bool,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        if !ok {
-            return self.cri_end(id, Err(CriError("network teardown failed")), desk);
-        }
-        let container = self.calls[&id].container;
-        // Another removal may have taken the sandbox meanwhile.
-        if let Some(sandbox) = self.sandboxes.get_mut(&container) {
-            let mut change = context.core.change(desk.index);
+    /// The namespace of a sandbox goes; another removal may have taken the sandbox meanwhile.
+    fn remove_netns_of(&self, container: ContainerId, context: &mut Context<'_>) {
+        let mut store = self.store.borrow_mut();
+        if let Some(sandbox) = store.sandboxes.get_mut(&container) {
+            let mut change = context.core.change(self.desk.index);
             if let Some(netns) = sandbox.netns.take() {
                 change.remove_netns(netns);
             }
             change.sandbox_without_netns(container);
         }
-        self.stopped(id, desk, context);
     }
 
     /// A sandbox vanishes: its processes, its namespace and its record at once, without a DEL.
-    pub(crate) fn sandbox_lost(
-        &mut self,
-        pick: u64,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) -> bool {
+    pub(super) fn sandbox_lost(&self, pick: u64, context: &mut Context<'_>) -> bool {
+        let store = self.store.borrow();
+        let calls = self.calls.borrow();
         let at_work = |container: &ContainerId| {
-            let mut calls = self.calls.values();
+            let mut calls = calls.values();
             calls.any(|call| call.container == *container)
         };
-        let ready: Vec<ContainerId> = (self.sandboxes.iter())
+        let ready: Vec<ContainerId> = (store.sandboxes.iter())
             .filter(|(_, sandbox)| sandbox.state == SandboxState::Ready && sandbox.network)
             .map(|(container, _)| *container)
             .filter(|container| !at_work(container))
@@ -119,26 +137,15 @@ impl Runtime {
             return false;
         }
         let container = ready[(pick % ready.len() as u64) as usize];
-        let sandbox = &self.sandboxes[&container];
+        let sandbox = &store.sandboxes[&container];
         let (pod, attempt, netns) = (sandbox.pod.uid, sandbox.attempt, sandbox.netns);
-        self.sandbox_stopped(container, desk, context);
+        drop((store, calls));
+        self.sandbox_stopped(container, context);
         if let Some(netns) = netns {
-            context.core.change(desk.index).remove_netns(netns);
+            context.core.change(self.desk.index).remove_netns(netns);
         }
-        self.unlist_sandbox(container, desk, context);
-        self.names.release(pod, attempt, container);
+        self.unlist_sandbox(container, context);
+        self.names.borrow_mut().release(pod, attempt, container);
         true
-    }
-
-    /// Stopped: the end of a stop, the middle of a removal.
-    fn stopped(&mut self, id: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        let call = &self.calls[&id];
-        let container = call.container;
-        if call.kind == CriKind::Stop {
-            return self.cri_end(id, Ok(container), desk);
-        }
-        let demand = node_side(context).containerd.cpu_remove;
-        let token = self.cri_enter(id, CriStep::Remove, desk);
-        desk.compute(demand, token, context);
     }
 }

@@ -90,11 +90,11 @@ impl Kubelet {
             ..Kubelet::default()
         };
         // Tickers of different kubelets have different phases.
-        let mut phase = |period: Duration| desk.stream.duration(Duration::ZERO..=period);
+        let phase = |period: Duration| desk.stream().duration(Duration::ZERO..=period);
         let (tick, relist) = (phase(parameters.sync_tick), phase(parameters.pleg_period));
         let collect = phase(parameters.gc_period);
         let first_tick = parameters.status_phase;
-        let status = desk.stream.duration(first_tick.min..=first_tick.max);
+        let status = desk.stream().duration(first_tick.min..=first_tick.max);
         self.ticks_from = context.now() + tick;
         desk.later(status, NodeEvent::StatusTick { life }, context);
         desk.later(collect, NodeEvent::GarbageCollection { life }, context);

@@ -73,7 +73,7 @@ impl Kubelet {
 
     fn list_later(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
         let span = node_side(context).kubelet.list_retry;
-        let delay = desk.stream.duration(span.min..=span.max);
+        let delay = desk.stream().duration(span.min..=span.max);
         let ticket = desk.ticket();
         self.list_ticket = ticket;
         desk.later(delay, NodeEvent::ListAgain { ticket }, context);

@@ -367,7 +367,7 @@ impl Kubelet {
         } else {
             parameters.backoff
         };
-        let delay = desk.draw(&object, span, context);
+        let delay = desk.draw(&object, span);
         let at = self.tick_after(now + delay, context);
         let token = self.worker_enter(pod, Step::Idle, desk);
         if !ok {

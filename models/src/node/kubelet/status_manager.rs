@@ -180,11 +180,11 @@ impl Kubelet {
                 let (channel, ticked) = (!manager.channel.is_empty(), manager.ticked);
                 let tick = match (channel, ticked) {
                     (false, false) => return,
-                    (true, true) => desk.stream.chance(1, 2),
+                    (true, true) => desk.stream().chance(1, 2),
                     (_, ticked) => ticked,
                 };
                 if tick {
-                    self.status_batch(desk, context);
+                    self.status_batch(desk);
                     continue;
                 }
                 let manager = &mut self.status;
@@ -201,7 +201,7 @@ impl Kubelet {
 
     /// A tick: drain the channel, take the newest status of every Pod that is behind, in an order
     /// that chance decides.
-    fn status_batch(&mut self, desk: &mut KubeletDesk<'_>, context: &mut Context<'_>) {
+    fn status_batch(&mut self, desk: &mut KubeletDesk<'_>) {
         self.status.ticked = false;
         self.status.channel.clear();
         let behind: Vec<PodUid> = self.status.behind.iter().copied().collect();
@@ -211,7 +211,7 @@ impl Kubelet {
                 continue;
             };
             let object = Rc::clone(&worker.pod);
-            order.push((desk.streams_of(&object, context).order.u64(), pod));
+            order.push((desk.draw_order(&object), pod));
         }
         order.sort_unstable();
         let manager = &mut self.status;

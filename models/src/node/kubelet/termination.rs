@@ -79,7 +79,7 @@ impl Kubelet {
         self.set_status(pod, status, desk, context);
         let span = node_side(context).kubelet.unmount;
         let object = Rc::clone(&self.worker_mut(pod).pod);
-        let delay = desk.draw(&object, span, context);
+        let delay = desk.draw(&object, span);
         let token = self.worker_enter(pod, Step::Unmount, desk);
         desk.wait(delay, token, context);
     }

@@ -86,7 +86,7 @@ impl Kubelet {
             Signal::Go => self.list_root_ca(number, desk, context),
             Signal::Api(Err(_)) | Signal::Cri(_) => {
                 let span = node_side(context).kubelet.list_retry;
-                let delay = desk.stream.duration(span.min..=span.max);
+                let delay = desk.stream().duration(span.min..=span.max);
                 desk.wait(
                     delay,
                     NodeToken::RootCa {
@@ -108,7 +108,7 @@ impl Kubelet {
     ) {
         let span = node_side(context).kubelet.volume_start;
         let object = Rc::clone(&self.workers[&pod].pod);
-        let delay = desk.draw(&object, span, context);
+        let delay = desk.draw(&object, span);
         self.worker_mut(pod).volumes_since = context.now();
         let token = self.worker_enter(pod, Step::VolumeStart, desk);
         desk.stage(pod, PodStage::Volumes, context);

@@ -1,36 +1,50 @@
-//! The plugin processes of one machine, and how containerd executes, kills and loses them: SIGKILL
-//! reaches the process that it started and no other, so what that process had started lives on as
-//! an orphan. It knows neither runtime nor kubelet: a process that ends is left on the desk.
+//! The CNI plugins of one machine, as programs: each execution is a process, a script that reads
+//! from top to bottom ([`multus`], [`macvlan`]) and writes its result into the pipe of who executed
+//! it. What a process registers here is given back as it ends, however it ends. It knows neither
+//! runtime nor kubelet.
+//!
+//! SIGKILL reaches the process that containerd executed and no other, so what that process had
+//! executed lives on as an orphan, and writes into a broken pipe.
 //! Source: containernetworking/cni v1.1.2 `pkg/invoke/raw_exec.go:34-45` (`exec.CommandContext`,
 //! no process group).
 
-mod delegate;
 mod macvlan;
 mod multus;
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::cni::Verb;
+use drydock_engine::time::SimInstant;
+
+use crate::cni::{CniError, IpamAnswer, IpamCall, Verb};
 use crate::context::Context;
 use crate::event::Event;
-use crate::ids::{ContainerId, IpamCallId};
+use crate::ids::{ContainerId, IpamCallId, NetnsId};
 use crate::objects::Pod;
-use crate::observation::Observation;
+use crate::observation::{Observation, PodStage};
+use crate::parameters::NodeSideParameters;
+use crate::process::{NewProcess, PipeWriter, Port, ProcessId, Processes};
 
 use self::macvlan::Macvlan;
 use self::multus::Multus;
-use super::desk::{CniResult, Desk, Execution, Next, killed, node_side};
+use super::desk::Desk;
 
-/// Who waits for a macvlan process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parent {
-    /// containerd itself, for a CRI call.
-    Runtime(u32),
-    /// A multus process.
-    Multus(u32),
-    /// Nobody any more.
-    Orphaned,
+/// CNI code of a plugin's own failure.
+const PLUGIN_ERROR: u32 = 999;
+
+/// Result of a plugin that makes an interface.
+pub(crate) type CniResult = Result<Vec<IpAddr>, CniError>;
+
+/// What a plugin process is told by its environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Execution {
+    pub(crate) verb: Verb,
+    pub(crate) container: ContainerId,
+    pub(crate) netns: Option<NetnsId>,
+    pub(crate) pod: Rc<Pod>,
+    pub(crate) deadline: SimInstant,
 }
 
 /// How the network of a cluster is made.
@@ -42,156 +56,259 @@ pub(crate) struct Network {
     pub(crate) ipam_is_chained: bool,
 }
 
-/// The plugin processes of one machine.
-#[derive(Debug)]
+/// Which plugin a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Multus,
+    Macvlan,
+}
+
+/// Which plugin of the IPAM is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IpamProgram {
+    /// The IPAM itself.
+    Own,
+    /// What it chains behind macvlan.
+    Chained,
+}
+
+/// What the plugin processes of one machine share.
 pub(crate) struct Plugins {
+    desk: Desk,
+    parameters: Rc<NodeSideParameters>,
     network: Network,
-    multus: BTreeMap<u32, Multus>,
-    macvlan: BTreeMap<u32, Macvlan>,
-    /// Which process waits for which execution of the IPAM.
-    ipam: BTreeMap<IpamCallId, u32>,
-    /// Which multus process waits for which execution of the chained plugin.
-    chained: BTreeMap<IpamCallId, u32>,
-    /// Delegates of each attachment as multus keeps them in /var/lib/cni/multus.
-    multus_cache: BTreeMap<ContainerId, Rc<Pod>>,
+    /// Processes that run, and who hears of their end.
+    running: RefCell<BTreeMap<ProcessId, Running>>,
+    /// Executions of the IPAM's plugins, and who hears of their end.
+    executed: RefCell<BTreeMap<IpamCallId, Executed>>,
+    /// Attachments in multus' cache: files in /var/lib/cni/multus, which outlive the machine's
+    /// power.
+    cached: RefCell<BTreeSet<ContainerId>>,
     /// Deletions of links left until they fail, and how many then fail.
-    link_failures: (u32, u32),
+    link_failures: Cell<(u32, u32)>,
+}
+
+/// A process that runs.
+struct Running {
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests kill multus alone"))]
+    program: Program,
+    port: Port,
+    parent: PipeWriter<CniResult>,
+}
+
+/// An execution of a plugin of the IPAM's.
+struct Executed {
+    program: IpamProgram,
+    parent: ProcessId,
+    exit: PipeWriter<IpamAnswer>,
 }
 
 impl Plugins {
     /// No process yet.
-    pub(crate) fn new(network: Network) -> Self {
+    pub(crate) fn new(desk: &Desk, parameters: &Rc<NodeSideParameters>, network: Network) -> Self {
         Self {
+            desk: desk.clone(),
+            parameters: parameters.clone(),
             network,
-            multus: BTreeMap::new(),
-            macvlan: BTreeMap::new(),
-            ipam: BTreeMap::new(),
-            chained: BTreeMap::new(),
-            multus_cache: BTreeMap::new(),
-            link_failures: (0, 0),
+            running: RefCell::default(),
+            executed: RefCell::default(),
+            cached: RefCell::default(),
+            link_failures: Cell::new((0, 0)),
         }
     }
 
-    /// containerd executes the network's plugin for a CRI call.
+    /// The network's plugin, to be executed by the runtime.
     pub(crate) fn execute(
-        &mut self,
-        process: u32,
-        call: u32,
+        self: &Rc<Self>,
         execution: Execution,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let parameters = node_side(context);
-        if parameters.multus.enabled && !self.network.ipam_is_network_plugin {
-            self.multus_exec(process, call, execution, desk, context);
+        parent: PipeWriter<CniResult>,
+    ) -> NewProcess {
+        if self.parameters.multus.enabled && !self.network.ipam_is_network_plugin {
+            Multus::execute(self, execution, parent)
         } else {
-            self.macvlan_exec(process, Parent::Runtime(call), execution, desk, context);
+            Macvlan::execute(self, execution, parent)
         }
     }
 
-    /// The process that containerd started exited.
-    fn cni_exited(
-        &mut self,
-        call: u32,
-        execution: &Execution,
-        result: CniResult,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        self.observe_add_ended(execution, result.is_ok(), desk, context);
-        desk.follow(Next::Network { call, result });
-    }
-
-    /// SIGKILL to the process that containerd started. The caller ends its call.
-    pub(crate) fn kill(&mut self, process: u32, desk: &mut Desk, context: &mut Context<'_>) {
-        if let Some(multus) = self.multus.remove(&process) {
-            context.drop_client(multus.client);
-            if let Some(delegate) = multus
-                .delegate
-                .and_then(|delegate| self.macvlan.get_mut(&delegate))
-            {
-                delegate.parent = Parent::Orphaned;
-            }
-            self.observe_add_ended(&multus.execution, false, desk, context);
-        } else if let Some(macvlan) = self.macvlan.remove(&process) {
-            // The IPAM that it waits for answers nobody; as the network plugin it is that process.
-            if let Some(call) = macvlan.ipam {
-                self.ipam.remove(&call);
-                if macvlan.own {
-                    let node = desk.index;
-                    context.core.queue.soon(Event::IpamKill { node, call });
+    /// SIGKILL: a process ends where it stands, and its parent sees it fail.
+    pub(crate) fn kill(&self, process: ProcessId, context: &mut Context<'_>) {
+        let Some(running) = self.running.borrow_mut().remove(&process) else {
+            return;
+        };
+        // As the network plugin it is the IPAM's own process; else the IPAM is an orphan now.
+        if self.network.ipam_is_network_plugin {
+            for (call, executed) in self.executed.borrow().iter() {
+                if executed.parent == process {
+                    self.kill_execution(*call, context);
                 }
             }
-            self.observe_add_ended(&macvlan.execution, false, desk, context);
         }
+        running.port.kill(process);
+        running.parent.write(Err(killed()));
     }
 
-    /// containerd died: what it had started runs on, and answers nobody.
-    pub(crate) fn orphan(&mut self, process: u32) {
-        if let Some(multus) = self.multus.get_mut(&process) {
-            multus.call = None;
-        } else if let Some(macvlan) = self.macvlan.get_mut(&process) {
-            macvlan.parent = Parent::Orphaned;
-        }
-    }
-
-    /// Every IPAM plugin that runs.
-    pub(crate) fn running_ipam(&self) -> Vec<IpamCallId> {
-        self.ipam.keys().copied().collect()
-    }
-
-    /// An execution of the IPAM is killed: its parent sees it fail.
-    pub(crate) fn kill_ipam(
-        &mut self,
-        call: IpamCallId,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        let node = desk.index;
+    fn kill_execution(&self, call: IpamCallId, context: &mut Context<'_>) {
+        let node = self.desk.index;
         context.core.queue.soon(Event::IpamKill { node, call });
-        self.ipam_exited(call, Err(killed()), desk, context);
     }
 
-    /// Every multus that runs, and the CRI call that waits for it.
+    /// A plugin of the IPAM's exited. When its parent was killed, its answer reaches nobody.
+    pub(crate) fn exited(&self, call: IpamCallId, answer: IpamAnswer) {
+        let executed = self.executed.borrow_mut().remove(&call);
+        if let Some(executed) = executed {
+            executed.exit.write(answer);
+        }
+    }
+
+    /// Every IPAM plugin that runs is killed: its parent sees it fail.
+    pub(crate) fn kill_ipam(&self, processes: &mut Processes, context: &mut Context<'_>) {
+        let executed = self.executed.borrow();
+        let own = executed
+            .iter()
+            .filter(|(_, e)| e.program == IpamProgram::Own);
+        let calls: Vec<IpamCallId> = own.map(|(call, _)| *call).collect();
+        drop(executed);
+        for call in calls {
+            self.kill_execution(call, context);
+            self.exited(call, Err(killed()));
+            processes.settle(context);
+        }
+    }
+
+    /// Every multus that runs is killed: its delegate is an orphan.
     #[cfg(test)]
-    pub(crate) fn running_multus(&self) -> Vec<(u32, Option<u32>)> {
-        let processes = self.multus.iter();
-        processes
-            .map(|(process, multus)| (*process, multus.call))
-            .collect()
+    pub(crate) fn kill_multus(&self, processes: &mut Processes, context: &mut Context<'_>) {
+        let running = self.running.borrow();
+        let multus = running.iter().filter(|(_, r)| r.program == Program::Multus);
+        let dead: Vec<ProcessId> = multus.map(|(process, _)| *process).collect();
+        drop(running);
+        for process in dead {
+            self.kill(process, context);
+            processes.settle(context);
+        }
     }
 
     /// Link deletions fail from the `nth` DEL from now (1 = the next), `count` times.
-    pub(crate) fn fail_link_deletions(&mut self, nth: u32, count: u32) {
-        self.link_failures = (nth, count);
+    pub(crate) fn fail_link_deletions(&self, nth: u32, count: u32) {
+        self.link_failures.set((nth, count));
     }
+}
 
-    /// The machine lost power: every process is dead; multus' cache is on disk.
-    pub(crate) fn lose_power(&mut self, context: &mut Context<'_>) {
-        for (_, process) in std::mem::take(&mut self.multus) {
-            context.drop_client(process.client);
+/// One execution of a plugin, from its start to its exit.
+struct Plugin {
+    plugins: Rc<Plugins>,
+    port: Port,
+    execution: Execution,
+    parent: PipeWriter<CniResult>,
+}
+
+impl Plugin {
+    /// A process starts.
+    fn start(
+        plugins: Rc<Plugins>,
+        port: Port,
+        program: Program,
+        execution: Execution,
+        parent: PipeWriter<CniResult>,
+    ) -> Self {
+        let running = Running {
+            program,
+            port: port.clone(),
+            parent: parent.clone(),
+        };
+        let before = plugins.running.borrow_mut().insert(port.id, running);
+        assert!(before.is_none(), "a process starts once");
+        Self {
+            plugins,
+            port,
+            execution,
+            parent,
         }
-        self.macvlan.clear();
-        self.ipam.clear();
-        self.chained.clear();
     }
 
-    #[expect(clippy::unused_self, reason = "said of a process of this machine")]
-    fn observe_add_ended(
-        &self,
-        execution: &Execution,
-        ok: bool,
-        desk: &mut Desk,
-        context: &mut Context<'_>,
-    ) {
-        if execution.verb == Verb::Add {
-            let (node, container, pod) = (desk.index, execution.container, execution.pod.uid);
-            context.core.observe(Observation::AddEnded {
+    fn is_add(&self) -> bool {
+        self.execution.verb == Verb::Add
+    }
+
+    /// The start of a Pod waits for something else from now on.
+    fn stage(&self, stage: PodStage) {
+        let pod = self.execution.pod.uid;
+        if self.is_add() && self.plugins.desk.is_starting(pod) {
+            self.port.observe(Observation::PodStage { pod, stage });
+        }
+    }
+
+    /// Executes a plugin of the IPAM's and waits for its exit.
+    async fn execute(&self, program: IpamProgram, verb: Verb) -> IpamAnswer {
+        let (plugins, execution) = (&self.plugins, &self.execution);
+        let (node, id) = (plugins.desk.index, plugins.desk.next_ipam_call());
+        let (container, pod) = (execution.container, execution.pod.uid);
+        let call = IpamCall {
+            id,
+            node,
+            verb,
+            container,
+            netns: execution.netns,
+            pod_namespace: execution.pod.namespace.clone(),
+            pod_name: execution.pod.name.clone(),
+            pod,
+            deadline: execution.deadline,
+        };
+        let (answer, exit) = self.port.pipe();
+        let executed = Executed {
+            program,
+            parent: self.port.id,
+            exit,
+        };
+        let before = plugins.executed.borrow_mut().insert(id, executed);
+        assert!(before.is_none(), "an execution has one parent");
+        let _waiting = Waiting { plugins, call: id };
+        if program == IpamProgram::Own && verb == Verb::Add {
+            self.port.observe(Observation::IpamAddStarted {
                 node,
                 container,
                 pod,
-                ok,
             });
         }
+        self.port.soon(match program {
+            IpamProgram::Own => Event::IpamExec(call),
+            IpamProgram::Chained => Event::IpamChained(call),
+        });
+        answer.read().await
     }
+
+    fn exit(self, result: CniResult) {
+        self.parent.write(result);
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.plugins.running.borrow_mut().remove(&self.port.id);
+    }
+}
+
+/// Somebody waits for the exit of a plugin of the IPAM's.
+struct Waiting<'a> {
+    plugins: &'a Plugins,
+    call: IpamCallId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.plugins.executed.borrow_mut().remove(&self.call);
+    }
+}
+
+/// A plugin's own failure.
+fn failure(message: &str) -> CniError {
+    CniError {
+        code: PLUGIN_ERROR,
+        message: message.to_owned(),
+    }
+}
+
+/// What the parent of a process sees that was killed.
+fn killed() -> CniError {
+    failure("signal: killed")
 }

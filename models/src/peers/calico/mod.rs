@@ -45,7 +45,7 @@ use crate::ids::{ClientId, IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::parameters::{NodeParameters, ParameterError, Table};
 use crate::process::queueing::Semaphore;
-use crate::process::{NewProcess, ProcessId, Processes};
+use crate::process::{NewProcess, Owner, ProcessId, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Request, Response, WatchOwner, WatchTarget};
 
 use self::collector::View;
@@ -144,7 +144,7 @@ impl Calico {
             env: Rc::new(env),
             hosts: BTreeMap::new(),
             felixes: BTreeMap::new(),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
             view: Rc::default(),
             controller: None,
         })

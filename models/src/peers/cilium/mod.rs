@@ -40,7 +40,7 @@ use crate::event::CpuToken;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::parameters::{Millicores, NodeParameters, ParameterError, Table};
-use crate::process::{NewProcess, Processes};
+use crate::process::{NewProcess, Owner, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Response, WatchOwner, WatchTarget};
 
 use self::agent::{Agent, IDENTITIES};
@@ -99,7 +99,7 @@ impl Cilium {
             counters: Rc::default(),
             operator: None,
             agents: BTreeMap::new(),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
         })
     }
 

@@ -14,12 +14,12 @@ use drydock_engine::stream::Stream;
 use crate::cni::{IpamCall, IpamStage};
 use crate::ids::{ClientId, IpamCallId, NodeIndex};
 use crate::objects::Pod;
-use crate::process::{NewProcess, Port};
+use crate::process::{NewProcess, Port, Reader};
 use crate::request::{Answer, Change, ClientClass, ClientSpec, Consistency, Request, WatchTarget};
 
 use super::env::Env;
 use super::group::{Group, OneCore};
-use super::informer::{Inbox, Pods, Watched};
+use super::informer::Pods;
 use super::objects;
 use super::switch::Switch;
 
@@ -51,8 +51,6 @@ pub(super) struct Daemon {
     /// All processes of the daemon.
     pub(super) group: Group,
     pub(super) pods: RefCell<Pods>,
-    pub(super) pods_inbox: Inbox,
-    pub(super) subnets_inbox: Inbox,
     pub(super) pollers: RefCell<BTreeMap<IpamCallId, Poller>>,
     /// `ovs-vsctl` processes that run.
     pub(super) slots: Cell<u64>,
@@ -153,8 +151,6 @@ impl Host {
             core: OneCore::new(),
             group: Group::default(),
             pods: RefCell::default(),
-            pods_inbox: Inbox::default(),
-            subnets_inbox: Inbox::default(),
             pollers: RefCell::default(),
             slots: Cell::default(),
         });
@@ -208,12 +204,11 @@ impl Daemon {
             let target = WatchTarget::Pods {
                 node_name: node_name.clone(),
             };
-            let token = Watched::DaemonPods(host.node).token();
-            let watch = port.open_watch(self.client, target, revision, token).await;
-            self.pods_inbox.open(watch, &port);
+            port.watch(self.client, target, revision, Reader::Itself)
+                .await;
             (self.pods.borrow_mut()).listed(pods, &mut host.env.names());
             self.note_annotated(&port);
-            while let Some(change) = self.pods_inbox.next(&port).await {
+            while let Some(change) = port.change().await {
                 (self.pods.borrow_mut()).changed(change, &mut host.env.names());
                 self.note_annotated(&port);
             }
@@ -229,10 +224,8 @@ impl Daemon {
                 selectors: Vec::new(),
                 name: None,
             };
-            let token = Watched::DaemonSubnets(host.node).token();
-            let watch = port.open_watch(self.client, target, 0, token).await;
-            self.subnets_inbox.open(watch, &port);
-            while let Some(change) = self.subnets_inbox.next(&port).await {
+            port.watch(self.client, target, 0, Reader::Itself).await;
+            while let Some(change) = port.change().await {
                 if let Change::Custom(_) = change {
                     self.spend(&host, &port, host.env.parameters.reconcile_cpu);
                 }

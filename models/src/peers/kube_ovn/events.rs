@@ -6,10 +6,10 @@
 use std::rc::Rc;
 
 use crate::objects::Pod;
-use crate::process::Port;
+use crate::process::{Port, Reader};
 use crate::request::{Answer, Change, Consistency, Custom, Request, WatchTarget};
 
-use super::informer::{Delta, Watched};
+use super::informer::Delta;
 use super::leader::{Deletion, Leader};
 use super::objects;
 
@@ -24,15 +24,14 @@ impl Leader {
                 selectors: Vec::new(),
                 name: None,
             };
-            let token = Watched::ControllerIps.token();
-            let watch = port.open_watch(self.client, target, revision, token).await;
-            self.ips_inbox.open(watch, &port);
+            port.watch(self.client, target, revision, Reader::Itself)
+                .await;
             if self.pods.borrow().synced {
                 self.status.changed(&port);
             } else if !self.watches_pods.replace(true) {
                 self.spawn(&port, Self::watch_pods);
             }
-            while let Some(change) = self.ips_inbox.next(&port).await {
+            while let Some(change) = port.change().await {
                 self.ip_event(change, &port);
             }
             port.sleep(self.env().list_again).await;
@@ -67,8 +66,7 @@ impl Leader {
                 self.ips.borrow_mut().remove(&ip.name);
                 self.status.changed(port);
             }
-            Change::Closed(_) => unreachable!("an inbox ends with its watch"),
-            Change::Pod(_) | Change::PodGone(_) | Change::Bookmark(_) => {}
+            Change::Pod(_) | Change::PodGone(_) | Change::Bookmark(_) | Change::Closed(_) => {}
         }
     }
 
@@ -81,9 +79,8 @@ impl Leader {
                 self.rebuild(&pods);
             }
             let target = WatchTarget::Pods { node_name: None };
-            let token = Watched::ControllerPods.token();
-            let watch = port.open_watch(self.client, target, revision, token).await;
-            self.pods_inbox.open(watch, &port);
+            port.watch(self.client, target, revision, Reader::Itself)
+                .await;
             let deltas = (self.pods.borrow_mut()).listed(pods, &mut self.env().names());
             if takes_over {
                 // Two passes at the start of leadership, one after the other.
@@ -94,7 +91,7 @@ impl Leader {
                 self.pod_event(delta, &port);
             }
             self.wake_workers(&port);
-            while let Some(change) = self.pods_inbox.next(&port).await {
+            while let Some(change) = port.change().await {
                 let delta = (self.pods.borrow_mut()).changed(change, &mut self.env().names());
                 if let Some(delta) = delta {
                     self.pod_event(delta, &port);

@@ -1,13 +1,10 @@
-//! Names as numbers, the copy of the Pods that a process keeps by list and watch, and what a watch
-//! delivers until its reader comes for it. It asks the API for nothing; its process does.
+//! Names as numbers, and the copy of the Pods that a process keeps by list and watch. It asks the
+//! API for nothing; its process does.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::ids::{NodeIndex, WatchId};
 use crate::objects::Pod;
-use crate::process::{Port, ProcessId};
 use crate::request::Change;
 
 /// `namespace/name` of Pods as numbers, for all processes alike.
@@ -108,78 +105,6 @@ impl Pods {
                 Some(Delta::Gone(pod))
             }
             _ => None,
-        }
-    }
-}
-
-/// What a watch is about; the node of a daemon stands above it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
-    ControllerPods,
-    ControllerIps,
-    DaemonPods(NodeIndex),
-    DaemonSubnets(NodeIndex),
-}
-
-impl Watched {
-    pub(super) fn token(self) -> u64 {
-        match self {
-            Watched::ControllerPods => 0,
-            Watched::ControllerIps => 1,
-            Watched::DaemonPods(node) => 2 | u64::from(node.0) << 2,
-            Watched::DaemonSubnets(node) => 3 | u64::from(node.0) << 2,
-        }
-    }
-
-    pub(super) fn of(token: u64) -> Watched {
-        let node = NodeIndex((token >> 2) as u32);
-        match token & 3 {
-            0 => Watched::ControllerPods,
-            1 => Watched::ControllerIps,
-            2 => Watched::DaemonPods(node),
-            _ => Watched::DaemonSubnets(node),
-        }
-    }
-}
-
-/// What a watch has delivered and its reader has not read.
-#[derive(Debug, Default)]
-pub(super) struct Inbox {
-    open: Cell<Option<(WatchId, ProcessId)>>,
-    changes: RefCell<VecDeque<Change>>,
-}
-
-impl Inbox {
-    /// A process reads a watch that it has just opened.
-    pub(super) fn open(&self, watch: WatchId, port: &Port) {
-        assert!(self.open.get().is_none(), "one watch at a time");
-        assert!(self.changes.borrow().is_empty(), "the last one is read");
-        self.open.set(Some((watch, port.id)));
-    }
-
-    /// Takes what a watch delivers; who is to be woken for it. A watch that was replaced is
-    /// nobody's.
-    pub(super) fn deliver(&self, watch: WatchId, change: Change) -> Option<ProcessId> {
-        let (open, reader) = self.open.get()?;
-        if open != watch {
-            return None;
-        }
-        if let Change::Closed(_) = change {
-            self.open.set(None);
-        }
-        self.changes.borrow_mut().push_back(change);
-        Some(reader)
-    }
-
-    /// The next change; `None` when the watch was closed.
-    pub(super) async fn next(&self, port: &Port) -> Option<Change> {
-        loop {
-            let next = self.changes.borrow_mut().pop_front();
-            match next {
-                Some(Change::Closed(_)) => return None,
-                Some(change) => return Some(change),
-                None => port.park().await,
-            }
         }
     }
 }

@@ -19,7 +19,7 @@ use super::central::Central;
 use super::databases::NbOp;
 use super::env::Env;
 use super::group::OneCore;
-use super::informer::{Inbox, Pods};
+use super::informer::Pods;
 use super::queue::{RateQueue, bucket};
 use super::status::Status;
 use super::subnet::Subnet;
@@ -79,11 +79,9 @@ pub(super) struct Leader {
     pub(super) inherits: bool,
     pub(super) core: OneCore,
     pub(super) pods: RefCell<Pods>,
-    pub(super) pods_inbox: Inbox,
     /// The Pods' informer was started.
     pub(super) watches_pods: Cell<bool>,
     pub(super) ips: Rc<RefCell<Ips>>,
-    pub(super) ips_inbox: Inbox,
     pub(super) queue: RefCell<RateQueue>,
     pub(super) deletions: RefCell<VecDeque<Deletion>>,
     pub(super) deletion_bucket: RefCell<TokenBucket>,
@@ -115,10 +113,8 @@ impl Leader {
             inherits,
             core,
             pods: RefCell::default(),
-            pods_inbox: Inbox::default(),
             watches_pods: Cell::default(),
             ips,
-            ips_inbox: Inbox::default(),
             queue: RefCell::new(RateQueue::new(parameters)),
             deletions: RefCell::default(),
             deletion_bucket: RefCell::new(bucket(parameters)),

@@ -64,14 +64,13 @@ use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::parameters::{ParameterError, Table};
-use crate::process::Processes;
+use crate::process::{Owner, Processes};
 use crate::request::{Change, Response};
 
 use self::central::Central;
 use self::controller::Control;
 use self::daemon::Host;
 use self::env::Env;
-use self::informer::Watched;
 use self::parameters::KubeOvnParameters;
 use self::subnet::Subnet;
 use self::switch::Switch;
@@ -103,7 +102,7 @@ impl KubeOvn {
             subnet: Rc::new(RefCell::new(Subnet::new(pool))),
             masters: None,
             hosts: BTreeMap::new(),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
         })
     }
 
@@ -231,23 +230,7 @@ impl Ipam for KubeOvn {
     }
 
     fn watch(&mut self, token: u64, watch: WatchId, change: Change, context: &mut Context<'_>) {
-        let leader = || self.control().leader();
-        let daemon = |node| self.hosts.get(&node).and_then(|host| host.daemon());
-        let reader = match Watched::of(token) {
-            Watched::ControllerPods => leader().map(|l| l.pods_inbox.deliver(watch, change)),
-            Watched::ControllerIps => leader().map(|l| l.ips_inbox.deliver(watch, change)),
-            Watched::DaemonPods(node) => {
-                daemon(node).map(|daemon| daemon.pods_inbox.deliver(watch, change))
-            }
-            Watched::DaemonSubnets(node) => {
-                daemon(node).map(|daemon| daemon.subnets_inbox.deliver(watch, change))
-            }
-        };
-        // Nobody reads a watch of a process that is dead.
-        if let Some(reader) = reader.flatten() {
-            self.processes.wake(reader);
-            self.processes.settle(context);
-        }
+        self.processes.told(token, watch, change, context);
     }
 
     fn timer(&mut self, _node: NodeIndex, token: u64, context: &mut Context<'_>) {

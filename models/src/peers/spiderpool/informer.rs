@@ -8,8 +8,8 @@
 
 use std::rc::Rc;
 
-use crate::process::{NewProcess, Port};
-use crate::request::{Answer, ApiError, Consistency, Custom, Request, WatchOwner, WatchTarget};
+use crate::process::{NewProcess, Port, Reader};
+use crate::request::{Answer, ApiError, Consistency, Custom, Request, WatchTarget};
 
 use super::endpoint::ENDPOINTS;
 use super::memory::{Informer, KnownPods};
@@ -118,11 +118,11 @@ async fn watch(port: &Port, life: &Life, informer: Informer) -> ApiError {
         Informer::Pools => customs(POOLS),
     };
     let followed = life.followed(informer);
-    let owner = WatchOwner::Ipam {
-        token: mark(life, informer),
-    };
     let (client, from) = (life.client(Bucket::Informers), followed.revision.get());
-    port.watch(client, target, from, owner, &followed.watch);
+    // What it brings concerns other processes as well.
+    let reader = Reader::Owner(mark(life, informer));
+    let watch = port.watch(client, target, from, reader).await;
+    followed.watch.set(Some(watch));
     followed.sync(port);
     followed.closed(port).await
 }

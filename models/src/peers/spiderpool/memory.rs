@@ -29,7 +29,7 @@ impl Informer {
 pub(super) struct Followed {
     synced: Cell<bool>,
     pub(super) revision: Cell<ResourceVersion>,
-    pub(super) watch: Rc<Cell<Option<WatchId>>>,
+    pub(super) watch: Cell<Option<WatchId>>,
     /// Why the watch ended, until its script has seen it.
     closed: Cell<Option<ApiError>>,
     script: Cell<Option<ProcessId>>,

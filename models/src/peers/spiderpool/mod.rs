@@ -66,7 +66,7 @@ use crate::context::Context;
 use crate::ids::{IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam, IpamFault};
 use crate::parameters::{ParameterError, Table};
-use crate::process::{NewProcess, Processes};
+use crate::process::{NewProcess, Owner, Processes};
 use crate::request::{Change, Request, Response};
 
 use super::Pool;
@@ -125,7 +125,7 @@ impl Spiderpool {
         let catalog = Catalog::new(addresses, own);
         Ok(Self {
             env: Rc::new(Env::new(parameters, catalog, table)?),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
             seats: Vec::new(),
             agents: BTreeMap::new(),
             sockets: BTreeMap::new(),

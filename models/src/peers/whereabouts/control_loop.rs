@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::ids::{ClientId, NodeIndex};
 use crate::objects::Pod;
-use crate::process::{NewProcess, Port, ProcessId};
+use crate::process::{NewProcess, Port, ProcessId, Reader};
 use crate::request::{Change, ClientClass, Custom, WatchTarget};
 
 use super::Env;
@@ -104,7 +104,8 @@ struct Informer {
 impl Informer {
     async fn run(self, port: Port, target: WatchTarget) {
         loop {
-            port.follow(self.client, target.clone()).await;
+            let target = target.clone();
+            port.watch(self.client, target, 0, Reader::Itself).await;
             self.follow(&port).await;
             port.sleep(self.env.reflector_backoff).await;
         }
@@ -112,8 +113,8 @@ impl Informer {
 
     /// Takes what the watch brings until it is closed.
     async fn follow(&self, port: &Port) {
-        loop {
-            match port.change().await {
+        while let Some(change) = port.change().await {
+            match change {
                 Change::PodGone(pod) => {
                     self.view.borrow_mut().gone.push_back(pod);
                     port.wake(self.worker);
@@ -126,8 +127,7 @@ impl Informer {
                 Change::CustomGone(pool) => {
                     self.view.borrow_mut().pools.remove(&pool.name);
                 }
-                Change::Closed(_) => return,
-                Change::Pod(_) | Change::Bookmark(_) => {}
+                Change::Pod(_) | Change::Bookmark(_) | Change::Closed(_) => {}
             }
         }
     }

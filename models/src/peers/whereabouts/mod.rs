@@ -48,7 +48,7 @@ use crate::context::Context;
 use crate::ids::{ContainerId, IpamCallId, NodeIndex, WatchId};
 use crate::ipam::{Allocated, AllocatedTo, Ipam};
 use crate::parameters::{ClientParameters, ParameterError, Table};
-use crate::process::Processes;
+use crate::process::{Owner, Processes};
 use crate::request::{Change, ClientClass, ClientSpec, Custom, Request, Response};
 
 pub use self::counters::Counters;
@@ -157,7 +157,7 @@ impl Whereabouts {
         Ok(Self {
             env: Rc::new(env),
             ranges: BTreeMap::new(),
-            processes: Processes::new(),
+            processes: Processes::new(Owner::Ipam),
         })
     }
 

@@ -19,7 +19,7 @@ use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::ipam::{Allocated, Ipam};
 use crate::peers::cilium::limiter::{Limiter, Settings};
 use crate::peers::harness::World;
-use crate::process::{NewProcess, Processes};
+use crate::process::{NewProcess, Owner, Processes};
 use crate::request::{Change, Response};
 
 const PODS: usize = 100;
@@ -88,7 +88,7 @@ fn alone(mean_ms: u64, seed: u64, settings: Settings) -> World<Alone> {
         limiter: Limiter::new(settings),
         mean: Duration::from_millis(mean_ms),
         draws: Streams::new(seed).stream("test", 0, "builds"),
-        processes: Processes::new(),
+        processes: Processes::new(Owner::Ipam),
     });
     world.pass(Duration::ZERO);
     world
