@@ -346,17 +346,20 @@ impl Agent {
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
         // So has one that asked this process for its first interface: the others came after it.
+        let first_interface = |container: &String| Attachment {
+            container: container.clone(),
+            interface: FIRST_INTERFACE.to_owned(),
+        };
         let began_here = |container: &String| {
-            let first_interface = Attachment {
-                container: container.clone(),
-                interface: FIRST_INTERFACE.to_owned(),
-            };
             self.attachments
-                .get(&first_interface)
+                .get(&first_interface(container))
                 .is_some_and(|attached| attached.answered_here)
         };
+        // The runtime lists a sandbox until it is removed, long after its namespace ended.
+        let has_ended = |container: &String| self.ended.contains(&first_interface(container));
         let is_explained = |container: &String| {
-            is_known(container) && (!first.contains(container) || began_here(container))
+            let is_ours = !first.contains(container) || began_here(container);
+            has_ended(container) || is_known(container) && is_ours
         };
         // Others ask, too: two lists at once are one.
         let is_same = matches!(&self.lost.last, Some((at, _)) if self.now.since(*at) < apart);
@@ -507,6 +510,9 @@ impl Agent {
 
     /// A DEL of a container that the lost journal knew: the runtime's list says whose it was.
     pub(super) fn adopt_lost_del(&mut self, request: &DelRequest) {
+        if self.ended.contains(&request.attachment) {
+            return;
+        }
         let Some(pod) = self.lost.pods.get(&request.attachment.container).cloned() else {
             return;
         };
