@@ -147,7 +147,7 @@ fn an_older_journal_frees_no_live_address_and_one_that_stays_shut_fails_no_del()
         let journal = |(kind, _): &(&String, _)| kind.starts_with("journal-");
         let mut struck = record.faults.iter().filter(journal);
         assert!(
-            struck.all(|(_, count)| count.fired == 1),
+            struck.all(|(_, count)| count.fired > 0 && count.fired == count.drawn),
             "{name}: {:?}",
             record.faults
         );
