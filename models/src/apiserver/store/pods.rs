@@ -27,12 +27,7 @@ impl Store {
             .insert((new.namespace.clone(), new.name.clone()), uid);
         observed.push(Observation::PodCreated { pod: uid });
         if let Some(node_name) = &new.spec.node_name {
-            self.by_node
-                .entry(node_name.clone())
-                .or_default()
-                .insert(uid);
-            let node = nodes.get(node_name).copied();
-            observed.push(Observation::PodBound { pod: uid, node });
+            self.note_bound(uid, node_name, nodes, observed);
         }
         let pod = Pod {
             namespace: new.namespace.clone(),
@@ -67,13 +62,21 @@ impl Store {
     ) -> Rc<Pod> {
         let mut bound = self.copy_of(uid);
         bound.node_name = Some(node_name.clone());
-        self.by_node
-            .entry(node_name.clone())
-            .or_default()
-            .insert(uid);
+        self.note_bound(uid, node_name, nodes, observed);
+        self.put_pod(bound, now)
+    }
+
+    fn note_bound(
+        &mut self,
+        uid: PodUid,
+        node_name: &Rc<str>,
+        nodes: &BTreeMap<Rc<str>, NodeIndex>,
+        observed: &mut Vec<Observation>,
+    ) {
+        let on_node = self.by_node.entry(node_name.clone()).or_default();
+        on_node.insert(uid);
         let node = nodes.get(node_name).copied();
         observed.push(Observation::PodBound { pod: uid, node });
-        self.put_pod(bound, now)
     }
 
     pub(super) fn annotate(
