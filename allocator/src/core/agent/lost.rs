@@ -66,6 +66,9 @@ pub(super) struct Lost {
     /// Places that may be in use otherwise than is known: reservations that no entry explains, and
     /// what an earlier process bound.
     doubtful: BTreeSet<Place>,
+    /// Containers whose use of a place ended while all was not explained. The runtime lists a
+    /// sandbox until it is removed, long after that.
+    ended: BTreeSet<(Place, String)>,
     /// Places that this process held before their block was fenced: it knows why it does not now.
     explained: BTreeSet<Place>,
     /// Pods by container, as the runtime listed them.
@@ -97,31 +100,41 @@ impl Lost {
         self.is_proven
     }
 
-    /// Whether two lists in a row had no sandbox of the Pod that may have more than is known, but
-    /// for this container.
-    fn has_none_but(&self, pod: &Uid, container: Option<&str>) -> bool {
+    /// Whether each sandbox of the Pod, in two lists in a row, is one that is known to be of no
+    /// matter; those that may have no more than is known are not in them.
+    fn has_only(&self, pod: &Uid, is_known: impl Fn(&str) -> bool) -> bool {
         let is_none = |list: &Unexplained| {
             let mut found = list.get(pod).into_iter().flatten();
-            found.all(|other| Some(other.as_str()) == container)
+            found.all(|container| is_known(container))
         };
         let last = self.last.as_ref().map(|(_, list)| list);
         [last, self.before.as_ref()]
             .into_iter()
-            .all(|list| list.is_some_and(is_none))
+            .all(|list| list.is_some_and(&is_none))
     }
 
     /// Whether the runtime, in two lists in a row, had no sandbox of the Pod.
     pub(super) fn is_unbound(&self, pod: &Uid) -> bool {
-        self.has_none_but(pod, None)
+        self.has_only(pod, |_| false)
     }
 
-    /// Whether a place is used as is known, and not otherwise.
-    fn explains(&self, holding: &Holding) -> bool {
-        let container = match &holding.state {
+    /// Whether a place is used as is known, and not otherwise: by the container that has it, and by
+    /// none of which the end is known.
+    fn explains(&self, place: Place, holding: &Holding) -> bool {
+        let user = match &holding.state {
             Hold::Attached(attachment) => Some(attachment.container.as_str()),
             Hold::Unbound | Hold::Lost => None,
         };
-        self.has_none_but(&holding.pod, container)
+        self.has_only(&holding.pod, |container| {
+            Some(container) == user || self.ended.contains(&(place, container.to_owned()))
+        })
+    }
+
+    /// A container's use of a place ended.
+    pub(super) fn note_end(&mut self, place: Place, container: &str) {
+        if !self.is_proven {
+            self.ended.insert((place, container.to_owned()));
+        }
     }
 
     /// Whether the reservation may be another's only by the runtime's word.
@@ -311,10 +324,10 @@ impl Agent {
         let doubtful = std::mem::take(&mut self.lost.doubtful);
         let is_still = |place: &Place| {
             let holding = self.holdings.get(place);
-            holding.is_some_and(|holding| !self.lost.explains(holding))
+            holding.is_some_and(|holding| !self.lost.explains(*place, holding))
         };
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
-        self.unbind_lost(Lost::is_unbound);
+        self.unbind_lost(Lost::explains);
         self.prove_journal();
     }
 
@@ -346,20 +359,17 @@ impl Agent {
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
         // So has one that asked this process for its first interface: the others came after it.
-        let first_interface = |container: &String| Attachment {
-            container: container.clone(),
-            interface: FIRST_INTERFACE.to_owned(),
-        };
         let began_here = |container: &String| {
+            let first_interface = Attachment {
+                container: container.clone(),
+                interface: FIRST_INTERFACE.to_owned(),
+            };
             self.attachments
-                .get(&first_interface(container))
+                .get(&first_interface)
                 .is_some_and(|attached| attached.answered_here)
         };
-        // The runtime lists a sandbox until it is removed, long after its namespace ended.
-        let has_ended = |container: &String| self.ended.contains(&first_interface(container));
         let is_explained = |container: &String| {
-            let is_ours = !first.contains(container) || began_here(container);
-            has_ended(container) || is_known(container) && is_ours
+            is_known(container) && (!first.contains(container) || began_here(container))
         };
         // Others ask, too: two lists at once are one.
         let is_same = matches!(&self.lost.last, Some((at, _)) if self.now.since(*at) < apart);
@@ -375,13 +385,20 @@ impl Agent {
             let of_pod = last.entry(sandbox.pod_uid).or_default();
             of_pod.insert(sandbox.container);
         }
+        // What no list has any more needs no explanation.
+        let last = self.lost.last.iter().map(|(_, list)| list);
+        let lists = last.chain(&self.lost.before);
+        let listed: BTreeSet<_> = lists.flat_map(BTreeMap::values).flatten().collect();
+        self.lost
+            .ended
+            .retain(|(_, container)| listed.contains(container));
     }
 
-    fn unbind_lost(&mut self, is_unbound: impl Fn(&Lost, &Uid) -> bool) {
+    fn unbind_lost(&mut self, is_unbound: impl Fn(&Lost, Place, &Holding) -> bool) {
         let unbound: Vec<Place> = self
             .holdings
             .iter()
-            .filter(|(_, h)| h.state == Hold::Lost && is_unbound(&self.lost, &h.pod))
+            .filter(|(place, h)| h.state == Hold::Lost && is_unbound(&self.lost, **place, h))
             .map(|(place, _)| *place)
             // See `entry_is_old`.
             .filter(|place| self.attachments.values().all(|a| a.place != *place))
@@ -404,7 +421,7 @@ impl Agent {
             return;
         }
         self.lost.doubtful.clear();
-        self.unbind_lost(|_, _| true);
+        self.unbind_lost(|_, _, _| true);
         self.prove_journal();
     }
 
@@ -433,6 +450,7 @@ impl Agent {
         if !self.has_lost() && self.lost.doubtful.is_empty() {
             self.lost.marked = false;
             self.lost.is_proven = true;
+            self.lost.ended.clear();
             self.compact_journal();
             let text = "every record of this boot is explained";
             self.event("JournalRestored", text.to_owned());

@@ -295,6 +295,7 @@ impl Agent {
             return;
         };
         self.ended.insert(attachment.clone());
+        self.lost.note_end(attached.place, &attachment.container);
         self.sweep.forget(attachment);
         self.journal(&Entry::Ended {
             attachment: attachment.clone(),
