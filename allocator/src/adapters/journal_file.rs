@@ -25,6 +25,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// last.
 const ASIDE_COUNT_MAX: usize = 4;
 
+/// Units: bytes. More than any seal has.
+const SEAL_READ_BYTES: u64 = 64;
+
 struct Opened {
     lock: File,
     file: File,
@@ -168,20 +171,7 @@ impl JournalFile {
         let Some(path) = &self.seal else {
             return (None, None);
         };
-        let read = || {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-                .open(path)?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok::<_, io::Error>((Seal::from_bytes(&bytes), file))
-        };
-        match read() {
+        match open_seal(path) {
             Ok((seal, file)) => (seal, Some(file)),
             Err(error) => {
                 let path = path.display();
@@ -279,6 +269,30 @@ fn private(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)
+}
+
+/// What is in the file of a seal, and the file. What is none there, a longer one of a later release
+/// for instance, is removed: a seal is written over it, and would not be read again.
+fn open_seal(path: &Path) -> io::Result<(Option<Seal>, File)> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    (&file).take(SEAL_READ_BYTES).read_to_end(&mut bytes)?;
+    let seal = Seal::from_bytes(&bytes);
+    if seal.is_none() {
+        file.set_len(0)?;
+    }
+    Ok((seal, file))
 }
 
 fn not_open() -> io::Error {
@@ -474,8 +488,20 @@ mod tests {
         second.append(b"?".into(), None).await.unwrap();
         drop(second);
         assert_eq!(journal().open().await.unwrap().seal, None);
-        // Half of one is none, and nobody writes through a link.
-        fs::write(&at, b"half").unwrap();
+        // What is none is removed, be it half of one or that of a later release.
+        let mut written = "all+?".to_owned();
+        for other in [b"half".to_vec(), vec![b'x'; 100]] {
+            fs::write(&at, other).unwrap();
+            let journal = journal();
+            assert_eq!(journal.open().await.unwrap().seal, None);
+            written.push('.');
+            journal.append(b".".into(), seal(&written)).await.unwrap();
+        }
+        assert_eq!(journal().open().await.unwrap().seal, seal(&written));
+        // Nobody reads what has no end, or writes through a link.
+        fs::remove_file(&at).unwrap();
+        let (mode, kind) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(rustix::fs::CWD, &at, kind, mode, 0).unwrap();
         assert_eq!(journal().open().await.unwrap().seal, None);
         fs::remove_file(&at).unwrap();
         std::os::unix::fs::symlink(directory.path().join("else"), &at).unwrap();
