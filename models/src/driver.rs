@@ -59,7 +59,7 @@ enum Creation {
 
 /// The driver.
 #[derive(Debug)]
-pub struct Driver {
+pub(crate) struct Driver {
     creations: Vec<Creation>,
     next: usize,
     started: bool,
@@ -72,7 +72,7 @@ pub struct Driver {
 
 impl Driver {
     /// Prepares a workload: every object gets its place in its controller's table.
-    pub fn new(
+    pub(crate) fn new(
         workload: &Workload,
         controllers: &mut Controllers,
         context: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl Driver {
     }
 
     /// Starts to look whether the IPAM is ready.
-    pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.client = Some(context.client(ClientSpec {
             node,
             class: ClientClass::User,
@@ -107,12 +107,12 @@ impl Driver {
     }
 
     /// Whether everything was created, and every doomed Pod deleted.
-    pub fn done(&self) -> bool {
+    pub(crate) fn done(&self) -> bool {
         self.started && self.next >= self.creations.len() && self.deleting.is_none()
     }
 
     /// An event of the driver.
-    pub fn handle(&mut self, token: u64, ipam_ready: bool, context: &mut Context<'_>) {
+    pub(crate) fn handle(&mut self, token: u64, ipam_ready: bool, context: &mut Context<'_>) {
         match Step::of(token) {
             Some(Step::Look) if self.started => {}
             Some(Step::Look) if context.now() < SimInstant::ZERO + warm_up(context) => {
@@ -181,13 +181,7 @@ impl Driver {
     }
 
     /// A call of the driver ended.
-    pub fn response(
-        &mut self,
-        token: u64,
-        response: &Response,
-        controllers: &mut Controllers,
-        context: &mut Context<'_>,
-    ) {
+    pub(crate) fn response(&mut self, token: u64, response: &Response, context: &mut Context<'_>) {
         match Step::of(token) {
             Some(Step::Create) => {}
             Some(Step::Deleted) if self.deleting.is_some() => {
@@ -203,7 +197,7 @@ impl Driver {
         let mut wait = RETRY;
         if done {
             if let Some(Creation::Object(object)) = self.creations.get(self.next) {
-                controllers.object_created(*object, context);
+                Controllers::object_created(*object, context);
             }
             self.next += 1;
             wait = context.core.parameters.driver.create_gap;
@@ -217,7 +211,12 @@ impl Driver {
     }
 
     /// A user deletes a Pod. With a grace of zero this is `kubectl delete --force`.
-    pub fn delete_pod(&mut self, pod: PodUid, grace: Option<Duration>, context: &mut Context<'_>) {
+    pub(crate) fn delete_pod(
+        &mut self,
+        pod: PodUid,
+        grace: Option<Duration>,
+        context: &mut Context<'_>,
+    ) {
         let Some(client) = self.client else { return };
         let reply = ReplyTo::Driver {
             token: Step::Deleted.token(),
@@ -226,7 +225,7 @@ impl Driver {
     }
 
     /// A user deletes every Pod there is, one after another, with each Pod's own grace.
-    pub fn delete_all(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn delete_all(&mut self, context: &mut Context<'_>) {
         let pods = context.api.pods().filter(|pod| pod.deletion.is_none());
         self.doomed = pods.map(|pod| pod.uid).collect();
         self.delete_next(context);

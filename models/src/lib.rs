@@ -6,43 +6,46 @@
 //! Code map, in reading order:
 //! - [`cluster`]: the world; owns every component and routes each event to one of them. What a
 //!   fault does is in its `inject` (`cut`: a partition).
+//! - `kernel`: what runs a world: API, machines, and the way of what concerns no component alone;
+//!   owned by the cluster, and by the benches of tests.
 //! - [`event`]: the closed set of events.
 //! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
 //! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects, the API calls on them.
 //! - [`apiserver`]: servers, etcd, and a call from its arrival on; `outage` is what a cut does to
 //!   calls and watches.
-//! - [`client_go`]: the client's half of a call: limiter, deadline, and who tries again (`call`: a
-//!   429, a reset); leader election, work queues. [`controllers`]: the other processes.
-//! - [`machine`]: the truth of a node; [`node`]: its kubelet, containerd, multus and macvlan.
+//! - `client_go`: the client's half of a call: limiter, deadline, and who tries again (`call`: a
+//!   429, a reset); leader election, work queues. `controllers`: the other processes.
+//! - [`machine`]: the truth of a node; `node`: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`ipam`], [`peers`]: what a plugin is asked, the boundary to an IPAM, and the IPAMs
 //!   modelled here.
-//! - [`driver`]: the user: creates and deletes the workload.
+//! - `driver`: the user: creates and deletes the workload.
 //! - [`observation`]: what the world tells the record and the ledger.
 #![cfg_attr(not(madsim), allow(unused))]
 #[cfg(not(madsim))]
 compile_error!("drydock-models is part of the testbed: build it with `cargo sim` (--cfg madsim)");
 
 pub mod apiserver;
-pub mod client_go;
 pub mod cluster;
 pub mod cni;
 pub mod context;
-pub mod controllers;
 pub mod core;
-pub mod driver;
 pub mod event;
 pub mod ids;
 pub mod ipam;
 pub mod machine;
-pub mod node;
 pub mod objects;
 pub mod observation;
 pub mod parameters;
 pub mod peers;
 pub mod request;
 
+mod client_go;
+mod controllers;
+mod driver;
+mod kernel;
+mod node;
 mod process;
 #[cfg(test)]
 mod testing;

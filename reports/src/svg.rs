@@ -63,7 +63,7 @@ fn escape(text: &str) -> String {
 
 impl Svg {
     /// An empty picture; the title is for readers that do not see it.
-    pub fn new(width: Tenths, height: Tenths, title: &str) -> Self {
+    pub(crate) fn new(width: Tenths, height: Tenths, title: &str) -> Self {
         Self {
             body: String::new(),
             width,
@@ -78,7 +78,7 @@ impl Svg {
     }
 
     /// A straight line.
-    pub fn line(&mut self, class: &str, from: (Tenths, Tenths), to: (Tenths, Tenths)) {
+    pub(crate) fn line(&mut self, class: &str, from: (Tenths, Tenths), to: (Tenths, Tenths)) {
         let (x1, y1, x2, y2) = (px(from.0), px(from.1), px(to.0), px(to.1));
         self.element(&format!(
             r#"<line class="{class}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>"#
@@ -86,7 +86,7 @@ impl Svg {
     }
 
     /// A text.
-    pub fn text(&mut self, class: &str, at: (Tenths, Tenths), anchor: Anchor, text: &str) {
+    pub(crate) fn text(&mut self, class: &str, at: (Tenths, Tenths), anchor: Anchor, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
@@ -99,7 +99,7 @@ impl Svg {
     }
 
     /// A text that reads upwards.
-    pub fn text_upwards(&mut self, class: &str, at: (Tenths, Tenths), text: &str) {
+    pub(crate) fn text_upwards(&mut self, class: &str, at: (Tenths, Tenths), text: &str) {
         let (x, y, text) = (px(at.0), px(at.1), escape(text));
         self.element(&format!(
             r#"<text class="{class}" transform="translate({x} {y}) rotate(-90)" text-anchor="middle">{text}</text>"#
@@ -107,7 +107,7 @@ impl Svg {
     }
 
     /// A line through points; points on the same spot are drawn once.
-    pub fn path(&mut self, class: &str, points: &[(Tenths, Tenths)]) {
+    pub(crate) fn path(&mut self, class: &str, points: &[(Tenths, Tenths)]) {
         let mut data = String::new();
         let mut last = None;
         for point in points {
@@ -125,7 +125,7 @@ impl Svg {
     }
 
     /// A square that stands on its corner.
-    pub fn diamond(&mut self, class: &str, (x, y): (Tenths, Tenths), radius: Tenths) {
+    pub(crate) fn diamond(&mut self, class: &str, (x, y): (Tenths, Tenths), radius: Tenths) {
         let corners = [
             (x, y - radius),
             (x + radius, y),
@@ -139,7 +139,13 @@ impl Svg {
     }
 
     /// A filled bar with its corner at a position.
-    pub fn bar(&mut self, class: &str, (x, y): (Tenths, Tenths), width: Tenths, height: Tenths) {
+    pub(crate) fn bar(
+        &mut self,
+        class: &str,
+        (x, y): (Tenths, Tenths),
+        width: Tenths,
+        height: Tenths,
+    ) {
         let (x, y, width, height) = (px(x), px(y), px(width), px(height));
         self.element(&format!(
             r#"<rect class="{class}" x="{x}" y="{y}" width="{width}" height="{height}"/>"#
@@ -147,7 +153,7 @@ impl Svg {
     }
 
     /// A dot.
-    pub fn dot(&mut self, class: &str, (x, y): (Tenths, Tenths), radius: Tenths) {
+    pub(crate) fn dot(&mut self, class: &str, (x, y): (Tenths, Tenths), radius: Tenths) {
         let (x, y, radius) = (px(x), px(y), px(radius));
         self.element(&format!(
             r#"<circle class="{class}" cx="{x}" cy="{y}" r="{radius}"/>"#
@@ -155,7 +161,7 @@ impl Svg {
     }
 
     /// The picture as a file of its own, readable on light and on dark ground.
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let (width, height, title, body) = (px(self.width), px(self.height), self.title, self.body);
         let (mut light, mut dark) = (String::new(), String::new());
         for (index, (on_light, on_dark)) in SERIES.iter().enumerate() {

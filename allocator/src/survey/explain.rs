@@ -76,11 +76,7 @@ pub fn explain(
         .nodes
         .iter()
         .find(|node| node.metadata.name == pod.spec.node_name);
-    let facts = snapshot
-        .namespaces
-        .iter()
-        .find(|one| one.metadata.name == namespace)
-        .map(|one| NamespaceFacts::read(&one.metadata));
+    let facts = facts_of(snapshot, namespace);
     let is_default = asked.network.is_empty() || asked.network == asked.default_network;
     let network = if is_default {
         asked.default_network
@@ -134,6 +130,12 @@ pub fn explain(
         );
     }
     Some(explanation)
+}
+
+fn facts_of(snapshot: &Snapshot, namespace: &str) -> Option<NamespaceFacts> {
+    let mut namespaces = snapshot.namespaces.iter();
+    let found = namespaces.find(|one| one.metadata.name == namespace)?;
+    Some(NamespaceFacts::read(&found.metadata))
 }
 
 fn held_by(snapshot: &Snapshot, pod: &Pod) -> Vec<IpAddr> {

@@ -12,7 +12,7 @@ fn quantile(sorted: &[Duration], per_mille: usize) -> Duration {
 
 /// Requests of an agent to the apiserver since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Requests {
+pub(crate) struct Requests {
     /// Creates and updates of blocks and of the incarnation.
     pub writes: u64,
     /// Of these, lost races.
@@ -23,7 +23,7 @@ pub struct Requests {
 
 impl Requests {
     /// As the agents' pages state them.
-    pub fn of<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
+    pub(crate) fn of<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Self {
         let mut sum = Self::default();
         for node in nodes {
             for line in node.page("/metrics").1.lines() {
@@ -58,7 +58,7 @@ impl core::ops::Sub for Requests {
 }
 
 /// One line: the times of the ADDs and what they cost.
-pub fn print(what: &str, mut times: Vec<Duration>, requests: Requests) {
+pub(crate) fn print(what: &str, mut times: Vec<Duration>, requests: Requests) {
     times.sort_unstable();
     let count = times.len().max(1) as u64;
     let ms = |per_mille| quantile(&times, per_mille).as_millis();

@@ -27,13 +27,13 @@ const RUNTIME_SOCKET: &str = "rt/s";
 
 /// A node's directories and its runtime: all that outlives its agent.
 #[derive(Clone)]
-pub struct Hands {
+pub(crate) struct Hands {
     directory: PathBuf,
     runtime: Arc<Mutex<FakeRuntime>>,
 }
 
 /// One node.
-pub struct Node {
+pub(crate) struct Node {
     pub name: String,
     hands: Hands,
     kubeconfig: PathBuf,
@@ -44,7 +44,7 @@ pub struct Node {
 
 /// What came of one execution of the plugin.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     pub code: i32,
     pub stdout: String,
     pub took: Duration,
@@ -52,7 +52,7 @@ pub struct Run {
 
 impl Run {
     /// The addresses of a successful ADD.
-    pub fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let document: Value = serde_json::from_str(&self.stdout).unwrap();
         let ips = document["ips"].as_array().unwrap();
         ips.iter()
@@ -61,14 +61,14 @@ impl Run {
     }
 
     /// The one address of an ADD that must have succeeded.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         assert_eq!(self.code, 0, "{}", self.stdout);
         self.addresses().remove(0)
     }
 }
 
 impl Node {
-    pub fn new(name: &str, directory: PathBuf, kubeconfig: &Path) -> Self {
+    pub(crate) fn new(name: &str, directory: PathBuf, kubeconfig: &Path) -> Self {
         fs::create_dir_all(directory.join("ns")).unwrap();
         fs::write(directory.join("machine-id"), format!("machine-{name}\n")).unwrap();
         let runtime = FakeRuntime::started(&directory.join(RUNTIME_SOCKET));
@@ -86,7 +86,7 @@ impl Node {
     }
 
     /// What its runtime needs, to be used while the agent is killed.
-    pub fn hands(&self) -> Hands {
+    pub(crate) fn hands(&self) -> Hands {
         self.hands.clone()
     }
 
@@ -95,12 +95,12 @@ impl Node {
     }
 
     /// Its agent is told no default network from now on: it claims at ADD.
-    pub fn claim_at_add(&mut self) {
+    pub(crate) fn claim_at_add(&mut self) {
         self.network = "";
     }
 
     /// Starts the agent; it may not serve yet.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.start_count += 1;
         let log: File = OpenOptions::new()
             .create(true)
@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// Waits until the agent says that it is ready.
-    pub fn await_ready(&self) {
+    pub(crate) fn await_ready(&self) {
         let limit = boot_time() + START;
         loop {
             if self
@@ -147,18 +147,18 @@ impl Node {
     }
 
     /// The log of the running agent.
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// Status and body of a page of the agent.
-    pub fn page(&self, path: &str) -> (u16, String) {
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
         self.try_page(path)
             .unwrap_or_else(|| panic!("{}", self.log_text()))
     }
 
     /// The same; nothing while no agent answers.
-    pub fn try_page(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn try_page(&self, path: &str) -> Option<(u16, String)> {
         let log = self.log_text();
         let address = log.split("address=").nth(1)?.split_whitespace().next()?;
         let mut stream = TcpStream::connect(address).ok()?;
@@ -175,12 +175,12 @@ impl Node {
     }
 
     /// The agent's process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.agent.as_ref().map(Child::id).unwrap()
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut agent) = self.agent.take() {
             agent.kill().unwrap();
             agent.wait().unwrap();
@@ -188,7 +188,7 @@ impl Node {
     }
 
     /// Units: KiB of the running agent that are resident.
-    pub fn resident_kib(&self) -> Option<u64> {
+    pub(crate) fn resident_kib(&self) -> Option<u64> {
         let process = self.agent.as_ref()?.id();
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
@@ -196,7 +196,7 @@ impl Node {
     }
 
     /// Starts a second agent beside the first; gives the first back.
-    pub fn start_successor(&mut self) -> Child {
+    pub(crate) fn start_successor(&mut self) -> Child {
         let first = self.agent.take().unwrap();
         self.start();
         first
@@ -209,12 +209,12 @@ impl Hands {
     }
 
     /// Its runtime, to be ill-treated.
-    pub fn runtime(&self) -> MutexGuard<'_, FakeRuntime> {
+    pub(crate) fn runtime(&self) -> MutexGuard<'_, FakeRuntime> {
         self.runtime.lock().unwrap()
     }
 
     /// An ADD without a process around it; what it answered with.
-    pub fn ask(&self, pod: &Pod, within: Duration) -> PluginInput {
+    pub(crate) fn ask(&self, pod: &Pod, within: Duration) -> PluginInput {
         let add = AddRequest {
             attachment: Attachment {
                 container: pod.name.clone(),
@@ -235,19 +235,19 @@ impl Hands {
     }
 
     /// The Pod's sandbox begins: its container is named as the Pod.
-    pub fn begin(&self, pod: &Pod) {
+    pub(crate) fn begin(&self, pod: &Pod) {
         self.runtime().begin(&pod.name, &pod.uid);
         fs::write(self.path("ns").join(&pod.name), b"").unwrap();
     }
 
     /// A sandbox ends.
-    pub fn end(&self, container: &str) {
+    pub(crate) fn end(&self, container: &str) {
         fs::remove_file(self.path("ns").join(container)).unwrap();
         self.runtime().end(container);
     }
 
     /// One execution of the plugin, as a runtime would.
-    pub fn plugin(&self, verb: &str, container: &str, pod: &Pod, within: Duration) -> Run {
+    pub(crate) fn plugin(&self, verb: &str, container: &str, pod: &Pod, within: Duration) -> Run {
         let config = json!({
             "cniVersion": "1.1.0", "name": "net", "type": "macvlan",
             "ipam": {"type": "berth", "timeoutMilliseconds": within.as_millis() as u64},
@@ -285,7 +285,7 @@ impl Hands {
     }
 
     /// DEL, and then the end of the sandbox, as a runtime does it.
-    pub fn tear_down(&self, container: &str, pod: &Pod) {
+    pub(crate) fn tear_down(&self, container: &str, pod: &Pod) {
         let run = self.plugin("DEL", container, pod, Duration::from_secs(60));
         assert_eq!((run.code, run.stdout.as_str()), (0, ""), "DEL never fails");
         self.end(container);
@@ -311,18 +311,22 @@ impl Drop for Node {
     clippy::disallowed_methods,
     reason = "other processes are awaited, which no clock of ours moves"
 )]
-pub fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(10));
 }
 
 /// So long, while other processes go on.
 #[expect(clippy::disallowed_methods, reason = "see pause")]
-pub fn wait(time: Duration) {
+pub(crate) fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
 /// Waits until it is so, at most `within`.
-pub fn await_that(within: Duration, what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
+pub(crate) fn await_that(
+    within: Duration,
+    what: &str,
+    mut is_so: impl FnMut() -> Result<(), String>,
+) {
     let limit: BootTime = boot_time() + within;
     loop {
         match is_so() {

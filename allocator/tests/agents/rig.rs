@@ -17,13 +17,13 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// A Pod of the test.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
+pub(crate) struct Pod {
     pub name: String,
     pub uid: String,
 }
 
 /// The cluster.
-pub struct Rig {
+pub(crate) struct Rig {
     // Dropped in this order: our processes before the servers that they talk to.
     controller: Child,
     pub plane: ControlPlane,
@@ -33,7 +33,7 @@ pub struct Rig {
 
 impl Rig {
     /// A cluster with one pool; `None` where the programs are missing and may be.
-    pub fn start(range: &str, block_size: u16) -> Option<Self> {
+    pub(crate) fn start(range: &str, block_size: u16) -> Option<Self> {
         let assets = Assets::find(&["etcd", "kube-apiserver"])?;
         assert!(
             rustix::process::geteuid().is_root(),
@@ -95,18 +95,18 @@ impl Rig {
     }
 
     /// The controller's process.
-    pub fn controller_pid(&self) -> u32 {
+    pub(crate) fn controller_pid(&self) -> u32 {
         self.controller.id()
     }
 
     /// What the controller said.
-    pub fn controller_log(&self) -> String {
+    pub(crate) fn controller_log(&self) -> String {
         let log = self.directory.path().join("controller");
         std::fs::read_to_string(log).unwrap()
     }
 
     /// A request that must succeed.
-    pub fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         self.runtime
             .block_on(self.plane.must(method, path, body))
             .unwrap()
@@ -114,7 +114,7 @@ impl Rig {
 
     /// A node with a Node object and no agent yet. Its agent has the token that its Pod would have,
     /// under the deployment's roles and policies.
-    pub fn node(&self, name: &str) -> Node {
+    pub(crate) fn node(&self, name: &str) -> Node {
         let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         self.must(Method::POST, "/api/v1/nodes", Some(&object));
         let user = self
@@ -126,12 +126,12 @@ impl Rig {
     }
 
     /// A Pod bound to the node.
-    pub fn pod(&self, node: &Node, name: &str) -> Pod {
+    pub(crate) fn pod(&self, node: &Node, name: &str) -> Pod {
         self.pod_on(&node.name, name)
     }
 
     /// The same, by the node's name.
-    pub fn pod_on(&self, node: &str, name: &str) -> Pod {
+    pub(crate) fn pod_on(&self, node: &str, name: &str) -> Pod {
         let object = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
             "spec": {
@@ -147,7 +147,7 @@ impl Rig {
     }
 
     /// The Pod's object goes at once, as after its kubelet is done with it.
-    pub fn remove(&self, pod: &Pod) {
+    pub(crate) fn remove(&self, pod: &Pod) {
         let now = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
             "preconditions": {"uid": pod.uid},
@@ -160,7 +160,7 @@ impl Rig {
     }
 
     /// How many ordinals each Pod UID holds, by the blocks' records.
-    pub fn held(&self) -> BTreeMap<String, usize> {
+    pub(crate) fn held(&self) -> BTreeMap<String, usize> {
         let blocks = self.must(Method::GET, &format!("{BERTH}/addressblocks"), None);
         let mut held = BTreeMap::new();
         for block in blocks["items"].as_array().unwrap() {
@@ -175,7 +175,7 @@ impl Rig {
     }
 
     /// Waits until exactly these Pods hold one ordinal each: no leak, no second one.
-    pub fn await_holders(&self, pods: &[Pod], within: Duration) {
+    pub(crate) fn await_holders(&self, pods: &[Pod], within: Duration) {
         let expected: BTreeMap<_, _> = pods.iter().map(|pod| (pod.uid.clone(), 1)).collect();
         await_that(within, "no leak after convergence", || {
             let held = self.held();
@@ -203,7 +203,7 @@ impl Drop for Rig {
 }
 
 /// That no two of them are the same.
-pub fn assert_distinct<'a>(addresses: impl IntoIterator<Item = &'a String>) {
+pub(crate) fn assert_distinct<'a>(addresses: impl IntoIterator<Item = &'a String>) {
     let mut seen = std::collections::BTreeSet::new();
     for address in addresses {
         assert!(seen.insert(address), "{address} twice");

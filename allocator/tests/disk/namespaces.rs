@@ -10,7 +10,7 @@ use berth::adapters::clock::boot_time;
 /// Whether the programs are there and this is root.
 ///
 /// Panics: they are required and are not.
-pub fn has(programs: &[&str]) -> bool {
+pub(crate) fn has(programs: &[&str]) -> bool {
     let missing: Vec<&&str> = programs
         .iter()
         .filter(|name| {
@@ -30,12 +30,12 @@ pub fn has(programs: &[&str]) -> bool {
 }
 
 /// Namespaces that end with the value: one that plays the host, and two containers.
-pub struct Namespaces {
+pub(crate) struct Namespaces {
     names: Vec<String>,
 }
 
 impl Namespaces {
-    pub fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         let process = std::process::id();
         let names = ["host", "one", "two"].map(|role| format!("berth-{kind}-{process}-{role}"));
         let namespaces = Self {
@@ -48,11 +48,11 @@ impl Namespaces {
         namespaces
     }
 
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.names[0]
     }
 
-    pub fn containers(&self) -> [&str; 2] {
+    pub(crate) fn containers(&self) -> [&str; 2] {
         [&self.names[1], &self.names[2]]
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Namespaces {
 }
 
 /// Runs `ip`.
-pub fn ip(arguments: &[&str]) -> String {
+pub(crate) fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -74,7 +74,7 @@ pub fn ip(arguments: &[&str]) -> String {
 
 /// Whether a ping is answered within some seconds: an IPv6 address is usable only when the kernel
 /// has looked for others who use it.
-pub fn reaches(from: &str, ip_text: &str) -> bool {
+pub(crate) fn reaches(from: &str, ip_text: &str) -> bool {
     // A ping ends at once while its own address is still being checked for duplicates, and when a
     // neighbour did not answer in time; on a loaded machine both take longer than they should.
     let bound = boot_time() + Duration::from_secs(40);

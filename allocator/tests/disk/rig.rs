@@ -8,20 +8,20 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 /// Where the plugin under test is.
-pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
+pub(crate) const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 /// Where a distribution puts CNI plugins.
-pub const PLUGINS: &str = "/usr/lib/cni";
+pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 
 /// One execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// The exit code; none when it was killed.
     pub code: Option<i32>,
     pub stdout: String,
 }
 
 impl Run {
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         if self.stdout.is_empty() {
             return Value::Null;
         }
@@ -29,7 +29,7 @@ impl Run {
     }
 
     /// The addresses, without prefix lengths.
-    pub fn ips(&self) -> Vec<String> {
+    pub(crate) fn ips(&self) -> Vec<String> {
         assert_eq!(self.code, Some(0), "{self:?}");
         let document = self.document();
         let ips = document["ips"].as_array().unwrap();
@@ -39,18 +39,18 @@ impl Run {
             .collect()
     }
 
-    pub fn error_code(&self) -> Option<u64> {
+    pub(crate) fn error_code(&self) -> Option<u64> {
         self.document()["code"].as_u64()
     }
 }
 
 /// A directory of a test.
-pub struct Rig {
+pub(crate) struct Rig {
     directory: tempfile::TempDir,
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let rig = Self {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -59,16 +59,16 @@ impl Rig {
         rig
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// A configuration of the store with these ranges.
-    pub fn config(&self, version: &str, ranges: &Value) -> Value {
+    pub(crate) fn config(&self, version: &str, ranges: &Value) -> Value {
         json!({
             "cniVersion": version, "name": "net", "type": "macvlan",
             "ipam": {"type": "berth", "ranges": ranges, "dataDir": self.text("data")},
@@ -76,7 +76,12 @@ impl Rig {
     }
 
     /// A command that executes a plugin.
-    pub fn command(&self, program: impl AsRef<OsStr>, verb: &str, container: &str) -> Command {
+    pub(crate) fn command(
+        &self,
+        program: impl AsRef<OsStr>,
+        verb: &str,
+        container: &str,
+    ) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -89,12 +94,12 @@ impl Rig {
         command
     }
 
-    pub fn berth(&self, verb: &str, container: &str, config: &Value) -> Run {
+    pub(crate) fn berth(&self, verb: &str, container: &str, config: &Value) -> Run {
         execute(self.command(BERTH, verb, container), &config.to_string())
     }
 
     /// The names of files in the network's directory.
-    pub fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("data/net"));
         let mut names: Vec<String> = entries
             .into_iter()
@@ -107,7 +112,7 @@ impl Rig {
 }
 
 /// Executes it with this on stdin.
-pub fn execute(mut command: Command, stdin: &str) -> Run {
+pub(crate) fn execute(mut command: Command, stdin: &str) -> Run {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -10,7 +10,7 @@ use berth::testing::control_plane::ControlPlane;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-pub const ROOT: &str = "/apis/berth.dev/v1alpha1";
+pub(crate) const ROOT: &str = "/apis/berth.dev/v1alpha1";
 
 /// Creates an object, then replaces its spec by each of `changes`; each must be refused with these
 /// words (empty: accepted).

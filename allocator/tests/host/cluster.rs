@@ -27,14 +27,14 @@ use crate::runtime::FakeRuntime;
 
 /// The apiserver.
 #[derive(Clone)]
-pub struct MemoryApi {
+pub(crate) struct MemoryApi {
     store: Arc<Mutex<Store>>,
     changed: watch::Sender<u64>,
 }
 
 impl MemoryApi {
     /// A cluster with one node and one pool, `10.9.0.0/24` and `fd09::/64`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let api = Self {
             store: Arc::default(),
             changed: watch::Sender::new(0),
@@ -74,7 +74,7 @@ impl MemoryApi {
     }
 
     /// A Pod bound to the node; its UID.
-    pub fn add_pod(&self, name: &str) -> String {
+    pub(crate) fn add_pod(&self, name: &str) -> String {
         let mut pod = Pod::default();
         pod.metadata.name = name.into();
         pod.metadata.namespace = "ns".into();
@@ -88,7 +88,7 @@ impl MemoryApi {
     }
 
     /// A Pod's owner annotates it.
-    pub fn annotate_pod(&self, name: &str, annotation: &str, value: &str) {
+    pub(crate) fn annotate_pod(&self, name: &str, annotation: &str, value: &str) {
         let key = ObjectKey {
             kind: Kind::Pod,
             namespace: "ns".to_owned(),
@@ -105,7 +105,7 @@ impl MemoryApi {
     }
 
     /// One more pool, approved, that nobody gets by default.
-    pub fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
+    pub(crate) fn add_pool(&self, name: &str, families: Vec<FamilySpec>) {
         let spec = AddressPoolSpec {
             block_size: Some(64),
             families,
@@ -115,7 +115,7 @@ impl MemoryApi {
     }
 
     /// The same with rules of its own.
-    pub fn add_pool_of(&self, name: &str, spec: AddressPoolSpec) {
+    pub(crate) fn add_pool_of(&self, name: &str, spec: AddressPoolSpec) {
         let mut pool = AddressPool {
             spec,
             ..AddressPool::default()
@@ -129,7 +129,7 @@ impl MemoryApi {
     }
 
     /// An administrator keeps an address of the pool for a Pod.
-    pub fn reserve(&self, name: &str, address: &str, pod: &str) {
+    pub(crate) fn reserve(&self, name: &str, address: &str, pod: &str) {
         let mut kept = AddressReservation::default();
         name.clone_into(&mut kept.metadata.name);
         "pool".clone_into(&mut kept.spec.pool);
@@ -139,7 +139,7 @@ impl MemoryApi {
     }
 
     /// The Pod's object is gone.
-    pub fn remove_pod(&self, name: &str) {
+    pub(crate) fn remove_pod(&self, name: &str) {
         let key = ObjectKey {
             kind: Kind::Pod,
             namespace: "ns".to_owned(),
@@ -149,7 +149,7 @@ impl MemoryApi {
     }
 
     /// All records of all blocks.
-    pub fn records(&self) -> String {
+    pub(crate) fn records(&self) -> String {
         let store = self.lock();
         let blocks = store
             .of_kind(Kind::AddressBlock)
@@ -161,7 +161,7 @@ impl MemoryApi {
     }
 
     /// What the machine's object says of lost parts: the condition's reason, or nothing.
-    pub fn part_lost(&self) -> String {
+    pub(crate) fn part_lost(&self) -> String {
         let store = self.lock();
         let mut machines = store.of_kind(Kind::BerthNode);
         let Some(Object::BerthNode(machine)) = machines.next() else {
@@ -217,7 +217,7 @@ impl ApiServer for MemoryApi {
     }
 }
 
-pub struct MemoryWatch {
+pub(crate) struct MemoryWatch {
     api: MemoryApi,
     query: WatchQuery,
     seen: u64,
@@ -241,7 +241,7 @@ impl Watch for MemoryWatch {
 
 /// The Events that were posted.
 #[derive(Clone, Default)]
-pub struct Posted(pub Arc<Mutex<Vec<Value>>>);
+pub(crate) struct Posted(pub Arc<Mutex<Vec<Value>>>);
 
 impl EventApi for Posted {
     async fn post(&self, _namespace: &str, event: Value) -> Result<(), ApiError> {
@@ -251,7 +251,7 @@ impl EventApi for Posted {
 }
 
 /// One node: its directories, and its agent while there is one.
-pub struct Host {
+pub(crate) struct Host {
     pub api: MemoryApi,
     pub runtime: FakeRuntime,
     pub policy: Policy,
@@ -263,7 +263,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("netns")).unwrap();
         Self {
@@ -277,17 +277,17 @@ impl Host {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Starts the agent, as `berthd agent` does.
-    pub fn start_agent(&mut self) {
+    pub(crate) fn start_agent(&mut self) {
         self.start(HostObserver::default);
     }
 
     /// The same, with metrics and Events.
-    pub fn start_watched_agent(&mut self) -> (Arc<Metrics>, Posted) {
+    pub(crate) fn start_watched_agent(&mut self) -> (Arc<Metrics>, Posted) {
         let (metrics, posted) = (Arc::new(Metrics::for_agent()), Posted::default());
         let observer = || {
             let reporter = Reporter {
@@ -342,7 +342,7 @@ impl Host {
     }
 
     /// Stops the agent, as SIGTERM does.
-    pub fn stop_agent(&mut self) {
+    pub(crate) fn stop_agent(&mut self) {
         let (runtime, ports) = self.agent.take().unwrap();
         runtime.block_on(ports.socket().drain(Duration::from_secs(1)));
         runtime.shutdown_timeout(Duration::from_secs(5));

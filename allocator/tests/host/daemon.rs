@@ -18,7 +18,7 @@ const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-cont
 "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}"#;
 
 /// A host, its runtime, and the agent's process.
-pub struct Daemon {
+pub(crate) struct Daemon {
     directory: tempfile::TempDir,
     pub runtime: FakeRuntime,
     process: Option<Child>,
@@ -26,7 +26,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// A host with all that an agent needs, and no agent yet; `None` where this is not root.
-    pub fn host() -> Option<Self> {
+    pub(crate) fn host() -> Option<Self> {
         if !crate::namespaces::has(&["unshare", "mount"]) {
             return None;
         }
@@ -48,7 +48,7 @@ impl Daemon {
     }
 
     /// The same, with its agent.
-    pub fn started() -> Option<Self> {
+    pub(crate) fn started() -> Option<Self> {
         let mut daemon = Self::host()?;
         let at = |name: &str| daemon.path(name).display().to_string();
         let install = Command::new(env!("CARGO_BIN_EXE_berthd"))
@@ -62,13 +62,13 @@ impl Daemon {
         Some(daemon)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Starts the agent in a mount namespace of its own, by a shell script that ends with it. It is
     /// not the first of this boot: the machine's name is known without a cluster.
-    pub fn start(&mut self, script: &str, runtime_socket: &Path) {
+    pub(crate) fn start(&mut self, script: &str, runtime_socket: &Path) {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         fs::create_dir_all(self.path("state")).unwrap();
         let name = format!("{} machine-1.n1\n", boot.trim());
@@ -113,12 +113,12 @@ impl Daemon {
         self.process = Some(child);
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
     /// Status and body of a page; nothing while no agent answers.
-    pub fn page(&self, path: &str) -> Option<(u16, String)> {
+    pub(crate) fn page(&self, path: &str) -> Option<(u16, String)> {
         let log = self.log();
         let address = log.split("address=").nth(1)?.split_whitespace().next()?;
         let mut stream = TcpStream::connect(address).ok()?;
@@ -134,7 +134,7 @@ impl Daemon {
     }
 
     /// Waits until exactly these parts are lost, by the metrics.
-    pub fn await_ready(&self, lost: &[&str]) {
+    pub(crate) fn await_ready(&self, lost: &[&str]) {
         let limit = boot_time() + Duration::from_mins(1);
         loop {
             let page = self
@@ -156,7 +156,7 @@ impl Daemon {
     }
 
     /// How often the log says that the part was lost, and that it is back.
-    pub fn said(&self, part: &str) -> (usize, usize) {
+    pub(crate) fn said(&self, part: &str) -> (usize, usize) {
         let log = self.log();
         let count = |start: String| log.lines().filter(|line| line.contains(&start)).count();
         (
@@ -166,7 +166,7 @@ impl Daemon {
     }
 
     /// What `/readyz` says about the part, in the line that names it.
-    pub fn readyz(&self, part: &str) -> String {
+    pub(crate) fn readyz(&self, part: &str) -> String {
         let (_, body) = self.page("/readyz").unwrap();
         let line = body.lines().find(|line| {
             let line = line.strip_prefix("degraded: ").unwrap_or(line);
@@ -176,7 +176,7 @@ impl Daemon {
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();

@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 use crate::cluster::Host;
 
 /// One execution of the plugin by a runtime.
-pub struct Run {
+pub(crate) struct Run {
     pub code: i32,
     pub stdout: String,
 }
 
 impl Run {
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{:?}", self.stdout))
     }
 
-    pub fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let document = self.document();
         let ips = document["ips"]
             .as_array()
@@ -50,7 +50,7 @@ impl Host {
     }
 
     /// Executes something that is, or that calls, the plugin.
-    pub fn execute(
+    pub(crate) fn execute(
         &self,
         mut command: Command,
         verb: &str,
@@ -81,22 +81,22 @@ impl Host {
         }
     }
 
-    pub fn verb(&self, verb: &str, container: &str, pod: (&str, &str)) -> Run {
+    pub(crate) fn verb(&self, verb: &str, container: &str, pod: (&str, &str)) -> Run {
         self.plugin(verb, container, pod, config().to_string().as_bytes())
     }
 
     /// The namespace of a sandbox begins.
-    pub fn begin(&self, container: &str) {
+    pub(crate) fn begin(&self, container: &str) {
         std::fs::write(self.path("netns").join(container), b"").unwrap();
     }
 
     /// The namespace of a sandbox ends.
-    pub fn end(&self, container: &str) {
+    pub(crate) fn end(&self, container: &str) {
         std::fs::remove_file(self.path("netns").join(container)).unwrap();
     }
 
     /// Waits, at most a minute, until no record is held for the Pod.
-    pub fn await_release(&self, uid: &str) {
+    pub(crate) fn await_release(&self, uid: &str) {
         let bound = boot_time() + Duration::from_mins(1);
         while self.api.records().contains(uid) {
             assert!(boot_time() < bound, "held: {}", self.api.records());

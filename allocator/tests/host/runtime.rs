@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 /// How it answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// With its sandboxes.
     #[default]
     Lists,
@@ -32,7 +32,7 @@ struct State {
 }
 
 /// The runtime. What it runs outlives its process.
-pub struct FakeRuntime {
+pub(crate) struct FakeRuntime {
     socket: PathBuf,
     state: Arc<Mutex<State>>,
     process: Option<Runtime>,
@@ -40,7 +40,7 @@ pub struct FakeRuntime {
 
 impl FakeRuntime {
     /// A runtime that is not started yet, with its socket at that path.
-    pub fn new(socket: &Path) -> Self {
+    pub(crate) fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
             state: Arc::default(),
@@ -49,14 +49,14 @@ impl FakeRuntime {
     }
 
     /// A runtime that runs.
-    pub fn started(socket: &Path) -> Self {
+    pub(crate) fn started(socket: &Path) -> Self {
         let mut runtime = Self::new(socket);
         runtime.start();
         runtime
     }
 
     /// Starts it: the socket's file is made anew, as every runtime does.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         fs::create_dir_all(self.socket.parent().unwrap()).unwrap();
         let _ = fs::remove_file(&self.socket);
         let process = tokio::runtime::Builder::new_multi_thread()
@@ -78,30 +78,30 @@ impl FakeRuntime {
     }
 
     /// It is gone; the socket's file stays, and nobody listens there.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(process) = self.process.take() {
             process.shutdown_background();
         }
     }
 
     /// From now on.
-    pub fn set_manner(&self, manner: Manner) {
+    pub(crate) fn set_manner(&self, manner: Manner) {
         self.state.lock().unwrap().manner = manner;
     }
 
     /// A sandbox begins.
-    pub fn begin(&self, container: &str, pod_uid: &str) {
+    pub(crate) fn begin(&self, container: &str, pod_uid: &str) {
         let mut state = self.state.lock().unwrap();
         state.sandboxes.insert(container.into(), pod_uid.into());
     }
 
     /// A sandbox ends.
-    pub fn end(&self, container: &str) {
+    pub(crate) fn end(&self, container: &str) {
         self.state.lock().unwrap().sandboxes.remove(container);
     }
 
     /// Questions so far.
-    pub fn asked_count(&self) -> u64 {
+    pub(crate) fn asked_count(&self) -> u64 {
         self.state.lock().unwrap().asked_count
     }
 }

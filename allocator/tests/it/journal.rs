@@ -7,11 +7,11 @@ use berth::core::agent::AgentConfig;
 use berth::core::journal::{Entry, decode, encode};
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
-pub fn seconds(seconds: u64) -> Duration {
+pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub fn pod(world: &mut World, node: &str, name: &str) {
+pub(crate) fn pod(world: &mut World, node: &str, name: &str) {
     world.create_pod(PodPlan {
         node,
         name,

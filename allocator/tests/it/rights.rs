@@ -15,11 +15,11 @@ use berth::core::exchange::{AddRequest, Attachment, Failure, PodReference, Respo
 use berth::core::objects::{AddressPoolSpec, Kind, Object, ObjectKey, Pod, Uid};
 use berth::testing::{Faults, NETWORK, PodPlan, World};
 
-pub fn seconds(world: &mut World, seconds: u64) {
+pub(crate) fn seconds(world: &mut World, seconds: u64) {
     world.run_for(Duration::from_secs(seconds));
 }
 
-pub fn change(world: &mut World, key: &ObjectKey, change: impl FnOnce(&mut Object)) {
+pub(crate) fn change(world: &mut World, key: &ObjectKey, change: impl FnOnce(&mut Object)) {
     world.with_store(|store| {
         let mut object = store.get(key).unwrap();
         change(&mut object);
@@ -27,7 +27,7 @@ pub fn change(world: &mut World, key: &ObjectKey, change: impl FnOnce(&mut Objec
     });
 }
 
-pub fn change_pool(world: &mut World, name: &str, edit: impl FnOnce(&mut AddressPoolSpec)) {
+pub(crate) fn change_pool(world: &mut World, name: &str, edit: impl FnOnce(&mut AddressPoolSpec)) {
     let key = ObjectKey::cluster(Kind::AddressPool, name);
     change(world, &key, |object| match object {
         Object::AddressPool(pool) => edit(&mut pool.spec),
@@ -35,7 +35,7 @@ pub fn change_pool(world: &mut World, name: &str, edit: impl FnOnce(&mut Address
     });
 }
 
-pub fn change_pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
+pub(crate) fn change_pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
     let key = ObjectKey {
         kind: Kind::Pod,
         namespace: "ns".into(),
@@ -48,11 +48,11 @@ pub fn change_pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
 }
 
 /// One node and these default pools of 16 addresses: the first is 10.1.0.0/28, and so on.
-pub fn cluster(pools: &[&str]) -> World {
+pub(crate) fn cluster(pools: &[&str]) -> World {
     cluster_with(pools, |_| {})
 }
 
-pub fn cluster_with(pools: &[&str], configure: fn(&mut AgentConfig)) -> World {
+pub(crate) fn cluster_with(pools: &[&str], configure: fn(&mut AgentConfig)) -> World {
     let mut world = World::new(7, Faults::default());
     world.configure(configure);
     for (pool, number) in pools.iter().zip(1..) {
@@ -64,7 +64,7 @@ pub fn cluster_with(pools: &[&str], configure: fn(&mut AgentConfig)) -> World {
 }
 
 /// A Pod for which the test itself asks.
-pub fn pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
+pub(crate) fn pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
     world.create_pod(PodPlan {
         node: "n0",
         name,
@@ -73,13 +73,13 @@ pub fn pod(world: &mut World, name: &str, edit: impl FnOnce(&mut Pod)) {
     change_pod(world, name, edit);
 }
 
-pub fn annotated(key: &'static str, value: &str) -> impl FnOnce(&mut Pod) + use<> {
+pub(crate) fn annotated(key: &'static str, value: &str) -> impl FnOnce(&mut Pod) + use<> {
     let value = value.to_owned();
     move |pod| drop(pod.metadata.annotations.insert(key.into(), value))
 }
 
 /// The ADD of a Pod's `eth0` on the default network.
-pub fn add(pod: &str) -> AddRequest {
+pub(crate) fn add(pod: &str) -> AddRequest {
     AddRequest {
         attachment: Attachment {
             container: format!("c-{pod}"),
@@ -98,7 +98,7 @@ pub fn add(pod: &str) -> AddRequest {
 }
 
 /// The same for another network.
-pub fn add_on(pod: &str, network: &str, interface: &str) -> AddRequest {
+pub(crate) fn add_on(pod: &str, network: &str, interface: &str) -> AddRequest {
     let mut add = add(pod);
     add.network = network.into();
     add.attachment.interface = interface.into();
@@ -106,7 +106,7 @@ pub fn add_on(pod: &str, network: &str, interface: &str) -> AddRequest {
 }
 
 /// What the plugin is told, within its deadline.
-pub fn asked(world: &mut World, add: AddRequest) -> Result<(String, IpAddr), Failure> {
+pub(crate) fn asked(world: &mut World, add: AddRequest) -> Result<(String, IpAddr), Failure> {
     let id = world.ask("n0", add);
     seconds(world, 21);
     match world.answer("n0", id) {
@@ -119,12 +119,16 @@ pub fn asked(world: &mut World, add: AddRequest) -> Result<(String, IpAddr), Fai
     }
 }
 
-pub fn pool_of(result: Result<(String, IpAddr), Failure>) -> Result<String, Failure> {
+pub(crate) fn pool_of(result: Result<(String, IpAddr), Failure>) -> Result<String, Failure> {
     result.map(|(pool, _)| pool)
 }
 
 /// That the refusal says which pool and which rule, to the plugin and on the Pod.
-pub fn assert_refused(world: &World, result: Result<(String, IpAddr), Failure>, words: &[&str]) {
+pub(crate) fn assert_refused(
+    world: &World,
+    result: Result<(String, IpAddr), Failure>,
+    words: &[&str],
+) {
     let failure = result.unwrap_err();
     assert_eq!(failure.code, Failure::NOT_ADMITTED, "{failure:?}");
     assert!(failure.message.len() < 1000, "bounded");
@@ -139,9 +143,9 @@ pub fn assert_refused(world: &World, result: Result<(String, IpAddr), Failure>, 
 }
 
 /// How a test shuts a pool to the Pods of `ns`, and the words of the rule.
-pub type Shut = (fn(&mut AddressPoolSpec), &'static str);
+pub(crate) type Shut = (fn(&mut AddressPoolSpec), &'static str);
 
-pub const SHUT: [Shut; 5] = [
+pub(crate) const SHUT: [Shut; 5] = [
     (
         |spec| spec.namespaces = vec!["bank".into()],
         "spec.namespaces",
@@ -162,7 +166,7 @@ pub const SHUT: [Shut; 5] = [
 ];
 
 /// An approved pool with that change is there from the start.
-pub fn with_pool(pools: &[&str], name: &str, edit: fn(&mut AddressPoolSpec)) -> World {
+pub(crate) fn with_pool(pools: &[&str], name: &str, edit: fn(&mut AddressPoolSpec)) -> World {
     let mut world = cluster(pools);
     change_pool(&mut world, name, |spec| {
         spec.is_default = false;
@@ -172,6 +176,6 @@ pub fn with_pool(pools: &[&str], name: &str, edit: fn(&mut AddressPoolSpec)) -> 
     world
 }
 
-pub fn is_held(world: &World, pod: &str) -> bool {
+pub(crate) fn is_held(world: &World, pod: &str) -> bool {
     world.held_by().contains(&format!("pod-{pod}"))
 }

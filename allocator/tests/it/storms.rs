@@ -8,7 +8,7 @@ use berth::core::agent::AgentConfig;
 use berth::core::journal::{Entry, decode, encode};
 use berth::testing::{Ailments, Faults, Looks, PodPlan, World};
 
-pub const HOSTILE: Faults = Faults {
+pub(crate) const HOSTILE: Faults = Faults {
     lost_reply_ppm: 120_000,
     lost_request_ppm: 40_000,
     throttled_ppm: 30_000,
@@ -111,7 +111,7 @@ fn harm(world: &mut World, draw: &mut Draw, node: &str, copies: &Copies) {
 
 /// What a storm is made of, besides Pods and kills.
 #[derive(Clone, Copy, Default)]
-pub struct Weather {
+pub(crate) struct Weather {
     pub faults: Faults,
     pub reboots: bool,
     /// Disks, directories and runtimes of nodes fail.
@@ -119,7 +119,7 @@ pub struct Weather {
 }
 
 /// Runs one storm and says what is wrong with it, if something is.
-pub fn storm(seed: u64, weather: Weather, configure: Configure) -> Result<(), String> {
+pub(crate) fn storm(seed: u64, weather: Weather, configure: Configure) -> Result<(), String> {
     let Weather {
         faults,
         reboots,
@@ -214,7 +214,7 @@ pub fn storm(seed: u64, weather: Weather, configure: Configure) -> Result<(), St
 
 /// Where a journal was lost or a DEL could not be read, a Pod may keep an address too many for as
 /// long as it lives; nobody else lacks one for another reason, and nothing outlives its Pod.
-pub fn nothing_outlives_its_pod(
+pub(crate) fn nothing_outlives_its_pod(
     seed: u64,
     mut world: World,
     alive: &[String],

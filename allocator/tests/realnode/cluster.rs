@@ -24,14 +24,14 @@ const START: Duration = Duration::from_mins(3);
 
 /// Who decides the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ipam {
+pub(crate) enum Ipam {
     Berth,
     HostLocal,
 }
 
 impl Ipam {
     /// The network's name in CNI configuration.
-    pub fn network(self) -> &'static str {
+    pub(crate) fn network(self) -> &'static str {
         match self {
             Self::Berth => "berth-net",
             Self::HostLocal => "host-local-net",
@@ -49,13 +49,13 @@ impl fmt::Display for Ipam {
 }
 
 /// Every address of the pool.
-pub fn pool() -> Vec<String> {
+pub(crate) fn pool() -> Vec<String> {
     (FIRST..=LAST)
         .map(|last| format!("10.77.0.{last}"))
         .collect()
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     // Dropped in this order: who asks before who is asked.
     pub agent: Server,
     controller: Server,
@@ -70,7 +70,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster with a node that is ready, and Berth's pool; host-local is the IPAM.
-    pub fn start(place: &Place, assets: &Assets, rate: Rate) -> Self {
+    pub(crate) fn start(place: &Place, assets: &Assets, rate: Rate) -> Self {
         let runtime = Runtime::new().unwrap();
         let plane = runtime.block_on(async {
             let options = Options::whole_cluster();
@@ -102,13 +102,13 @@ impl Cluster {
     }
 
     /// A request that must succeed.
-    pub fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+    pub(crate) fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         let sent = self.runtime.block_on(self.plane.must(method, path, body));
         sent.unwrap()
     }
 
     /// A request that may fail, while the apiserver is away for instance.
-    pub fn get(&self, path: &str) -> Result<Value, String> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value, String> {
         let sent = self.plane.send(Method::GET, path, None);
         match self.runtime.block_on(sent) {
             Ok((StatusCode::OK, answer)) => Ok(answer),
@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// The node's IPAM from now on. Berth's agent runs only while Berth is asked.
-    pub fn switch_to(&mut self, ipam: Ipam) {
+    pub(crate) fn switch_to(&mut self, ipam: Ipam) {
         if self.ipam == ipam {
             return;
         }
@@ -197,7 +197,7 @@ impl Cluster {
     }
 
     /// How many ordinals the blocks say are held.
-    pub fn held_count(&self) -> Result<usize, String> {
+    pub(crate) fn held_count(&self) -> Result<usize, String> {
         let blocks = self.get(&format!("{BERTH}/addressblocks"))?;
         let mut count = 0;
         for block in blocks["items"].as_array().into_iter().flatten() {
@@ -210,7 +210,7 @@ impl Cluster {
     }
 
     /// The addresses that host-local has given.
-    pub fn host_local_files(&self) -> usize {
+    pub(crate) fn host_local_files(&self) -> usize {
         let directory = self.node.path("host-local/host-local-net");
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries

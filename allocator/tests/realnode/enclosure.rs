@@ -60,7 +60,7 @@ exit $?
 
 /// Where a test runs, inside.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// Everything that is written, is written here.
     pub directory: PathBuf,
     /// The control group, below the root, that Pods get.
@@ -72,7 +72,7 @@ pub struct Place {
 impl Place {
     /// The processor time of everything inside until now, the Pods' own included; zero where it is
     /// not counted.
-    pub fn processor_time(&self) -> Duration {
+    pub(crate) fn processor_time(&self) -> Duration {
         let file = format!("{CGROUPS}/cpuacct{}/cpuacct.usage", self.cgroup);
         let text = fs::read_to_string(file).unwrap_or_default();
         Duration::from_nanos(text.trim().parse().unwrap_or_default())
@@ -91,7 +91,7 @@ fn variable(name: &str) -> Option<String> {
 /// `REQUIRE_REALNODE` is 1.
 ///
 /// Panics: it failed, or something that it needs is missing.
-pub fn enclosed(name: &str, body: impl FnOnce(&Place, &Assets)) {
+pub(crate) fn enclosed(name: &str, body: impl FnOnce(&Place, &Assets)) {
     // Two nodes at once would only slow each other.
     static ONE: Mutex<()> = Mutex::new(());
     let programs = [

@@ -11,14 +11,14 @@ use crate::node::Rate;
 
 /// When each Pod ran, after the first request that asked for Pods.
 #[derive(Clone, Debug)]
-pub struct Curve {
+pub(crate) struct Curve {
     times: Vec<Duration>,
     /// Processor time of everything on the node meanwhile; zero where it is not counted.
     spent: Duration,
 }
 
 impl Curve {
-    pub fn new(mut times: Vec<Duration>) -> Self {
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self {
             times,
@@ -27,12 +27,12 @@ impl Curve {
     }
 
     /// The same, with the processor time that was spent.
-    pub fn with_spent(self, spent: Duration) -> Self {
+    pub(crate) fn with_spent(self, spent: Duration) -> Self {
         Self { spent, ..self }
     }
 
     /// Of each rank the median over these curves.
-    pub fn medians(curves: &[Self]) -> Self {
+    pub(crate) fn medians(curves: &[Self]) -> Self {
         let lengths = curves.iter().map(|curve| curve.times.len());
         let at = |rank: usize| median(curves.iter().map(|curve| curve.times[rank]).collect());
         let times = (0..lengths.min().unwrap_or(0)).map(at).collect();
@@ -48,7 +48,7 @@ impl Curve {
         self.at(self.times.len() / 2)
     }
 
-    pub fn last(&self) -> Duration {
+    pub(crate) fn last(&self) -> Duration {
         self.at(self.times.len())
     }
 }
@@ -83,7 +83,7 @@ fn ratio(a: Duration, b: Duration) -> String {
     format!("{}.{:03}", per_mille / 1000, per_mille % 1000)
 }
 
-pub fn print_ratio(rate: Rate, berth: &Curve, host_local: &Curve) {
+pub(crate) fn print_ratio(rate: Rate, berth: &Curve, host_local: &Curve) {
     let of = |name: &str, a: Duration, b: Duration| {
         format!("{name} {} / {} = {}", seconds(a), seconds(b), ratio(a, b))
     };
@@ -96,7 +96,7 @@ pub fn print_ratio(rate: Rate, berth: &Curve, host_local: &Curve) {
 }
 
 /// What the simulator says of the same workload on such a node.
-pub struct Simulated(Option<Curve>);
+pub(crate) struct Simulated(Option<Curve>);
 
 impl Simulated {
     /// From the program that `DRYDOCK` names; nothing without it.
@@ -104,7 +104,7 @@ impl Simulated {
         clippy::disallowed_methods,
         reason = "tests are configured by environment"
     )]
-    pub fn of(allocator: &str, rate: Rate) -> Self {
+    pub(crate) fn of(allocator: &str, rate: Rate) -> Self {
         let Ok(program) = std::env::var("DRYDOCK") else {
             return Self(None);
         };
@@ -135,7 +135,7 @@ impl Simulated {
 }
 
 /// One table: when so many Pods ran, here and in the simulator.
-pub fn compare(rate: Rate, rows: [(Ipam, &Curve, Simulated); 2]) {
+pub(crate) fn compare(rate: Rate, rows: [(Ipam, &Curve, Simulated); 2]) {
     println!("{rate}: seconds until so many Pods run");
     let counts = [1, 10, 25, 50, 75, 90, 100];
     let line = |name: &str, cells: [String; 7]| {

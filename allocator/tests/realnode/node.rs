@@ -16,14 +16,14 @@ use crate::cluster::Ipam;
 use crate::enclosure::Place;
 
 /// Where a distribution puts CNI plugins.
-pub const PLUGINS: &str = "/usr/lib/cni";
-pub const IMAGE: &str = "drydock.test/pause:1";
-pub const NODE: &str = "real-node";
+pub(crate) const PLUGINS: &str = "/usr/lib/cni";
+pub(crate) const IMAGE: &str = "drydock.test/pause:1";
+pub(crate) const NODE: &str = "real-node";
 const ADDRESS: &str = "10.99.0.1";
 
 /// How fast a kubelet may ask the apiserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
+pub(crate) enum Rate {
     /// 50 requests per second, 100 at once: the default since 1.27.
     Default,
     /// 5 and 10: the default before.
@@ -31,7 +31,7 @@ pub enum Rate {
 }
 
 impl Rate {
-    pub fn numbers(self) -> (u32, u32) {
+    pub(crate) fn numbers(self) -> (u32, u32) {
         match self {
             Self::Default => (50, 100),
             Self::Slow => (5, 10),
@@ -46,7 +46,7 @@ impl fmt::Display for Rate {
     }
 }
 
-pub struct Node {
+pub(crate) struct Node {
     // Dropped in this order: who asks before who is asked.
     pub kubelet: Server,
     _containerd: Server,
@@ -55,7 +55,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(place: &Place, assets: &Assets, plane: &ControlPlane, rate: Rate) -> Self {
+    pub(crate) fn start(place: &Place, assets: &Assets, plane: &ControlPlane, rate: Rate) -> Self {
         // Short: a socket's path has at most 107 bytes.
         let directory = place.directory.join(format!("n{}", rate.numbers().0));
         let path = |name: &str| directory.join(name);
@@ -99,12 +99,12 @@ impl Node {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
     /// The network's IPAM from now on.
-    pub fn configure(&self, ipam: Ipam, configuration: &Value) {
+    pub(crate) fn configure(&self, ipam: Ipam, configuration: &Value) {
         let list = json!({
             "cniVersion": "1.0.0", "name": ipam.network(), "plugins": [{
                 "type": "macvlan", "master": "v0", "mode": "bridge", "ipam": configuration,
@@ -119,7 +119,7 @@ impl Node {
 
     /// Waits for the same moment between two ticks of the kubelet's status manager, which come each
     /// ten seconds from its start: the first Pods' status waits for one.
-    pub fn await_phase(&self) {
+    pub(crate) fn await_phase(&self) {
         let period = Duration::from_secs(10);
         let since = boot_time().since(self.kubelet_began).as_millis();
         let into = Duration::from_millis((since % period.as_millis()) as u64);
@@ -127,12 +127,12 @@ impl Node {
     }
 
     /// Where containerd keeps network namespaces.
-    pub fn namespaces(&self) -> PathBuf {
+    pub(crate) fn namespaces(&self) -> PathBuf {
         self.path("s/io.containerd.grpc.v1.cri/netns")
     }
 
     /// The network namespaces of Pods. The agent keeps a file of its own beside them.
-    pub fn pod_namespaces(&self) -> Vec<PathBuf> {
+    pub(crate) fn pod_namespaces(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.namespaces()).into_iter().flatten();
         entries
             .map(|entry| entry.unwrap())
@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// The addresses of all Pods, as their network namespaces have them.
-    pub fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         let mut addresses = Vec::new();
         for namespace in self.pod_namespaces() {
             let mut enter = std::ffi::OsString::from("--net=");
@@ -163,7 +163,7 @@ impl Node {
     }
 
     /// The ends of the logs.
-    pub fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let mut logs = String::new();
         for name in ["kubelet.log", "containerd.log", "agent.log"] {
             let text = fs::read(self.path(name)).unwrap_or_default();
@@ -330,12 +330,16 @@ fn import_image(directory: &Path) {
     clippy::disallowed_methods,
     reason = "other processes are awaited, which no clock of ours moves"
 )]
-pub fn wait(time: Duration) {
+pub(crate) fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 
 /// Waits until it is so, at most `within`.
-pub fn await_that(within: Duration, what: &str, mut is_so: impl FnMut() -> Result<(), String>) {
+pub(crate) fn await_that(
+    within: Duration,
+    what: &str,
+    mut is_so: impl FnMut() -> Result<(), String>,
+) {
     let limit = boot_time() + within;
     loop {
         match is_so() {

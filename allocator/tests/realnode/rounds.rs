@@ -21,7 +21,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const DEPLOYMENT_COUNT: usize = 10;
 const REPLICAS: usize = 10;
-pub const POD_COUNT: usize = DEPLOYMENT_COUNT * REPLICAS;
+pub(crate) const POD_COUNT: usize = DEPLOYMENT_COUNT * REPLICAS;
 /// All Pods run, or are gone, by then, however busy the machine.
 const LIMIT: Duration = Duration::from_mins(5);
 /// What was freed is free for everybody by then.
@@ -45,7 +45,7 @@ fn deployment(number: usize) -> Value {
 
 impl Cluster {
     /// One round with this IPAM, nothing left behind; when each Pod ran.
-    pub fn round(&mut self, ipam: Ipam) -> Curve {
+    pub(crate) fn round(&mut self, ipam: Ipam) -> Curve {
         self.switch_to(ipam);
         let curve = self.create();
         self.assert_all_addresses_in_use();
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     /// Creates all and waits until all run.
-    pub fn create(&self) -> Curve {
+    pub(crate) fn create(&self) -> Curve {
         self.node.await_phase();
         let before = self.get(PODS).unwrap();
         let version = before["metadata"]["resourceVersion"].as_str().unwrap();
@@ -140,7 +140,7 @@ impl Cluster {
 
     /// Creates all; kills agent, kubelet and apiserver meanwhile; says at how many Running each,
     /// and how long until all ran.
-    pub fn create_while_everything_is_killed(&mut self) -> ([usize; 3], Duration) {
+    pub(crate) fn create_while_everything_is_killed(&mut self) -> ([usize; 3], Duration) {
         let begin = boot_time();
         self.create_deployments();
         let first = self.await_running(POD_COUNT / 4);
@@ -161,7 +161,7 @@ impl Cluster {
 
     /// Every Pod has an address of its own in its namespace, of the pool, and the API says the
     /// same; whoever is asked has given exactly these.
-    pub fn assert_all_addresses_in_use(&self) {
+    pub(crate) fn assert_all_addresses_in_use(&self) {
         let mut addresses = self.node.addresses();
         addresses.sort_unstable();
         let mut expected = pool();
@@ -184,7 +184,7 @@ impl Cluster {
     }
 
     /// Deletes all and waits until no Pod and no network namespace is there.
-    pub fn delete(&self) {
+    pub(crate) fn delete(&self) {
         let options = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
         });
@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     /// All addresses are free, and no file of the runtime's CNI library is left.
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         await_that(CONVERGENCE, "every address is free", || {
             // A DEL that comes while the agent stops stays in its spool until it starts again.
             let spool = fs::read_dir(self.node.path("state/spool"));

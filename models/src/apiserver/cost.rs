@@ -165,7 +165,7 @@ impl CostParameters {
 }
 
 /// Verb and resource of a request, and whether it can change the store.
-pub fn describe(request: &Request) -> (ApiCallKind, bool) {
+pub(super) fn describe(request: &Request) -> (ApiCallKind, bool) {
     let (verb, resource) = match request {
         Request::CreatePod(_) => ("POST", "pods"),
         Request::GetPod { .. } => ("GET", "pods"),
@@ -214,7 +214,7 @@ fn workload_name(
 }
 
 /// Whether a read may be answered by the watch cache.
-pub fn from_cache(request: &Request) -> bool {
+pub(super) fn from_cache(request: &Request) -> bool {
     matches!(
         request,
         Request::GetPod {

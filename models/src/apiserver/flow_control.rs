@@ -18,7 +18,7 @@ use crate::request::ClientClass;
 
 /// Priority levels in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(super) enum Level {
     /// No limit.
     Exempt,
     /// kubelets.
@@ -31,7 +31,7 @@ pub enum Level {
 
 impl Level {
     /// The level that a client's requests for a resource are sorted into.
-    pub fn of(class: ClientClass, resource: &str) -> Level {
+    pub(super) fn of(class: ClientClass, resource: &str) -> Level {
         match class {
             ClientClass::IpamNode | ClientClass::IpamController if resource == "leases" => {
                 Level::LeaderElection
@@ -45,7 +45,7 @@ impl Level {
 
 /// What happens to a request that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(super) enum Admission {
     /// It has its seats.
     Run,
     /// It waits.
@@ -64,7 +64,7 @@ struct Lane {
 
 /// Size of a level: seats, and requests that may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub(super) struct Size {
     /// Seats.
     pub seats: u32,
     /// Places in its queue.
@@ -73,7 +73,7 @@ pub struct Size {
 
 /// Flow control of one apiserver.
 #[derive(Debug)]
-pub struct FlowControl {
+pub(super) struct FlowControl {
     system: Lane,
     leader_election: Lane,
     workload_high: Lane,
@@ -82,7 +82,7 @@ pub struct FlowControl {
 
 impl FlowControl {
     /// All seats free.
-    pub fn new(system: Size, leader_election: Size, workload_high: Size) -> Self {
+    pub(super) fn new(system: Size, leader_election: Size, workload_high: Size) -> Self {
         let lane = |size: Size| Lane {
             seats: size.seats,
             used: 0,
@@ -107,7 +107,7 @@ impl FlowControl {
     }
 
     /// Takes seats for a request, or a place in the queue.
-    pub fn admit(&mut self, level: Level, seats: u32, call: CallId) -> Admission {
+    pub(super) fn admit(&mut self, level: Level, seats: u32, call: CallId) -> Admission {
         let Some(lane) = self.lane(level) else {
             return Admission::Run;
         };
@@ -124,7 +124,7 @@ impl FlowControl {
     }
 
     /// Gives seats back; appends the requests that get them.
-    pub fn release(&mut self, level: Level, seats: u32, next: &mut Vec<CallId>) {
+    pub(super) fn release(&mut self, level: Level, seats: u32, next: &mut Vec<CallId>) {
         let Some(lane) = self.lane(level) else { return };
         lane.used = lane.used.saturating_sub(seats);
         while let Some((call, wanted)) = lane.waiting.front().copied() {
@@ -139,7 +139,7 @@ impl FlowControl {
     }
 
     /// Takes a request out of the queue; whether it was there.
-    pub fn give_up(&mut self, level: Level, call: CallId) -> bool {
+    pub(super) fn give_up(&mut self, level: Level, call: CallId) -> bool {
         let Some(lane) = self.lane(level) else {
             return false;
         };
@@ -149,7 +149,7 @@ impl FlowControl {
     }
 
     /// Forgets everybody, as a restart does.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         for lane in [
             &mut self.system,
             &mut self.leader_election,
@@ -161,7 +161,7 @@ impl FlowControl {
     }
 
     /// Requests turned away so far.
-    pub fn rejected(&self) -> u64 {
+    pub(super) fn rejected(&self) -> u64 {
         self.rejected
     }
 }

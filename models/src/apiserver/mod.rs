@@ -19,15 +19,14 @@
 //! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}; etcd v3.5.9
 //! server/etcdserver/v3_server.go.
 
-pub mod cost;
-pub mod fault;
-pub mod flow_control;
-pub mod store;
-
 mod call;
+mod cost;
 mod etcd;
+mod fault;
+mod flow_control;
 mod links;
 mod outage;
+mod store;
 mod watch;
 mod watching;
 

@@ -10,7 +10,7 @@ use crate::request::{
     Answer, ApiError, Change, ClientClass, ClientSpec, Consistency, Custom, CustomKind, Part,
     Request, Response, Selector, Shape, WatchTarget,
 };
-use crate::testing::{Bench, BenchSpec, client_on};
+use crate::testing::{ControlPlane, ControlPlaneSpec, client_on};
 
 const KIND: CustomKind = CustomKind {
     resource: "things",
@@ -20,8 +20,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const UNKNOWN: Response = Err(ApiError::Unavailable { unknown: true });
 const REFUSED: Response = Err(ApiError::Unavailable { unknown: false });
 
-fn bench(set: &'static [&'static str]) -> Bench {
-    Bench::new(BenchSpec {
+fn bench(set: &'static [&'static str]) -> ControlPlane {
+    ControlPlane::new(ControlPlaneSpec {
         nodes: 10,
         run_after: None,
         objects: Vec::new(),
@@ -74,21 +74,21 @@ fn things(selectors: Vec<Selector>, name: Option<&str>) -> WatchTarget {
     }
 }
 
-fn arm(bench: &mut Bench, nth: u32, effect: CallEffect) {
+fn arm(bench: &mut ControlPlane, nth: u32, effect: CallEffect) {
     let selector = CallSelector::writes_of(ClientClass::IpamNode, Some(NodeIndex(3)));
-    bench.inject(Action::Arm(CallFault {
+    bench.inject(&Action::Arm(CallFault {
         selector,
         nth,
         effect,
     }));
 }
 
-fn exists(bench: &Bench, name: &str) -> bool {
+fn exists(bench: &ControlPlane, name: &str) -> bool {
     bench.cluster.api().custom(KIND, name).is_some()
 }
 
 /// Names that the watch of a token brought, a removal with a dash in front.
-fn seen(bench: &Bench, token: u64) -> Vec<String> {
+fn seen(bench: &ControlPlane, token: u64) -> Vec<String> {
     let seen = bench.seen.borrow();
     seen.changes
         .iter()
@@ -148,7 +148,7 @@ fn the_fixed_model_takes_nine_to_twenty_seven_milliseconds_and_no_cpu() {
     assert_eq!(cpu(&bench), cores);
 }
 
-fn cpu(bench: &Bench) -> Vec<u64> {
+fn cpu(bench: &ControlPlane) -> Vec<u64> {
     let now = bench.queue.now();
     bench
         .cluster
@@ -376,7 +376,7 @@ fn cached_reads_lag_behind_a_frozen_cache_and_quorum_reads_do_not() {
     let client = bench.client(client_on(3));
     bench.pass(SECOND);
     for server in 0..3 {
-        bench.inject(Action::FreezeCache {
+        bench.inject(&Action::FreezeCache {
             server,
             time: 10 * SECOND,
         });
@@ -436,7 +436,7 @@ fn a_request_that_waits_too_long_for_a_seat_gets_429() {
     });
     let all = CallSelector::writes_of(ClientClass::IpamController, None);
     let effect = CallEffect::Hold(20 * SECOND);
-    bench.inject(Action::Arm(CallFault {
+    bench.inject(&Action::Arm(CallFault {
         selector: all,
         nth: 1,
         effect,
@@ -498,7 +498,7 @@ fn a_stopped_apiserver_breaks_calls_and_watches_and_then_asks_for_a_new_list() {
     }
     bench.ask(clients[0], create("b")).1.expect("it is new");
     for server in 0..3 {
-        bench.inject(Action::StopApiserver {
+        bench.inject(&Action::StopApiserver {
             server,
             down: Some(5 * SECOND),
         });
@@ -539,7 +539,7 @@ fn clients_move_to_another_apiserver_and_gets_are_sent_again() {
         bench.call(*client, get("none", Consistency::Quorum), 100 + n as u64);
     }
     bench.pass(Duration::from_millis(1));
-    bench.inject(Action::StopApiserver {
+    bench.inject(&Action::StopApiserver {
         server: 0,
         down: None,
     });
@@ -570,7 +570,7 @@ fn a_partition_hangs_calls_until_the_connection_is_found_dead() {
     let other = bench.client(client_on(4));
     bench.watch(patient, things(Vec::new(), None), 0, 1);
     bench.pass(SECOND);
-    bench.inject(Action::Cut(NodeIndex(3)));
+    bench.inject(&Action::Cut(NodeIndex(3)));
     let read = get("a", Consistency::Quorum);
     let start = bench.queue.now();
     bench.call(patient, read.clone(), 1);
@@ -598,11 +598,11 @@ fn a_short_partition_delays_a_watch_and_loses_nothing() {
     let (client, other) = (bench.client(client_on(3)), bench.client(client_on(4)));
     bench.watch(client, things(Vec::new(), None), 0, 1);
     bench.pass(SECOND);
-    bench.inject(Action::Cut(NodeIndex(3)));
+    bench.inject(&Action::Cut(NodeIndex(3)));
     bench.ask(other, create("a")).1.expect("it is new");
     bench.pass(10 * SECOND);
     assert!(seen(&bench, 1).is_empty());
-    bench.inject(Action::Heal(NodeIndex(3)));
+    bench.inject(&Action::Heal(NodeIndex(3)));
     bench.pass(SECOND);
     assert_eq!(seen(&bench, 1), ["a"]);
 }
@@ -614,7 +614,7 @@ fn a_write_whose_answer_meets_a_partition_is_committed() {
     bench.pass(SECOND);
     bench.call(client, create("a"), 1);
     bench.pass(Duration::from_millis(50));
-    bench.inject(Action::Cut(NodeIndex(3)));
+    bench.inject(&Action::Cut(NodeIndex(3)));
     bench.pass(11 * SECOND);
     assert!(exists(&bench, "a"));
     assert_eq!(bench.seen.borrow().responses[0].2, UNKNOWN);
@@ -642,13 +642,7 @@ fn the_answers_to_a_dead_process_reach_nobody_and_its_writes_go_on() {
     bench.pass(SECOND);
     bench.call(client, create("a"), 1);
     bench.pass(Duration::from_millis(1));
-    let Bench {
-        cluster,
-        queue,
-        log,
-        ..
-    } = &mut bench;
-    cluster.with_ipam(queue, log, |_, context| context.drop_client(client));
+    bench.with_ipam(|_, context| context.drop_client(client));
     bench.pass(SECOND);
     assert!(exists(&bench, "a"));
     assert!(bench.seen.borrow().responses.is_empty());

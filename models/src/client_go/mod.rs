@@ -17,5 +17,5 @@
 pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod deadlines;
-pub mod leader_election;
-pub mod work_queue;
+pub(crate) mod leader_election;
+pub(crate) mod work_queue;

@@ -17,7 +17,7 @@ struct Key {
 
 /// A work queue with its workers.
 #[derive(Debug)]
-pub struct WorkQueue {
+pub(crate) struct WorkQueue {
     fifo: VecDeque<u32>,
     keys: Vec<Key>,
     workers: u32,
@@ -26,7 +26,7 @@ pub struct WorkQueue {
 
 impl WorkQueue {
     /// An empty queue.
-    pub fn new(workers: u32) -> Self {
+    pub(crate) fn new(workers: u32) -> Self {
         Self {
             fifo: VecDeque::new(),
             keys: Vec::new(),
@@ -43,7 +43,7 @@ impl WorkQueue {
     }
 
     /// Asks for a round on a key.
-    pub fn add(&mut self, key: u32) {
+    pub(crate) fn add(&mut self, key: u32) {
         let state = self.key(key);
         if state.processing {
             state.dirty = true;
@@ -54,7 +54,7 @@ impl WorkQueue {
     }
 
     /// Gives the next key to a free worker.
-    pub fn take(&mut self) -> Option<u32> {
+    pub(crate) fn take(&mut self) -> Option<u32> {
         if self.free == 0 {
             return None;
         }
@@ -67,7 +67,7 @@ impl WorkQueue {
     }
 
     /// A worker is done with a key.
-    pub fn done(&mut self, key: u32) {
+    pub(crate) fn done(&mut self, key: u32) {
         let state = self.key(key);
         if !state.processing {
             return;
@@ -81,7 +81,7 @@ impl WorkQueue {
     }
 
     /// How long a key that failed waits before it is added again.
-    pub fn back_off(&mut self, key: u32, base: Duration, max: Duration) -> Duration {
+    pub(crate) fn back_off(&mut self, key: u32, base: Duration, max: Duration) -> Duration {
         let state = self.key(key);
         let wait = base.saturating_mul(1u32 << state.failures.min(24)).min(max);
         state.failures += 1;
@@ -89,12 +89,12 @@ impl WorkQueue {
     }
 
     /// A key succeeded: its next failure waits the shortest time.
-    pub fn forget(&mut self, key: u32) {
+    pub(crate) fn forget(&mut self, key: u32) {
         self.key(key).failures = 0;
     }
 
     /// All workers are gone, and with them what they did.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.fifo.clear();
         self.keys.clear();
         self.free = self.workers;

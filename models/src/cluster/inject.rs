@@ -22,7 +22,8 @@ use super::{Cluster, election_time, machine};
 /// [`FreezeCache`](Self::FreezeCache), [`SlowDisk`](Self::SlowDisk),
 /// [`DeleteNamed`](Self::DeleteNamed), [`Boot`](Self::Boot) and
 /// [`RestartContainerd`](Self::RestartContainerd); of what can befall an armed call
-/// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write.
+/// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write. A
+/// multus that is killed is modelled, too, and not even an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A machine is cut off all apiservers; packets vanish.
@@ -154,7 +155,7 @@ impl Cluster {
 
     /// Takes back a fault that still waits for its call. `false`: it has fired already.
     pub fn disarm(&mut self, fault: FaultId) -> bool {
-        self.api.disarm(fault)
+        self.kernel.api.disarm(fault)
     }
 
     fn act(&mut self, action: &Action, queue: &mut Queue<Event>) -> Injected {
@@ -173,7 +174,7 @@ impl Cluster {
             Action::SlowDisk { by, time } => self.with_api(queue, |api, core| {
                 api.slow_disk(*by, *time, core);
             }),
-            Action::Arm(fault) => return Injected::Armed(self.api.arm(*fault)),
+            Action::Arm(fault) => return Injected::Armed(self.kernel.api.arm(*fault)),
             Action::DeletePod { pod, grace } => self.with(queue, |parts, context| {
                 parts.driver.delete_pod(*pod, *grace, context);
             }),
@@ -183,6 +184,7 @@ impl Cluster {
                 grace,
             } => {
                 let found = self
+                    .kernel
                     .api
                     .pods()
                     .find(|pod| *pod.namespace == **namespace && *pod.name == **name)
@@ -243,7 +245,7 @@ impl Cluster {
     }
 
     fn cut(&mut self, node: NodeIndex, cut: bool, queue: &mut Queue<Event>) {
-        if self.api.cut_off(node) == cut {
+        if self.kernel.api.cut_off(node) == cut {
             return;
         }
         self.with_api(queue, |api, core| {
@@ -265,8 +267,9 @@ impl Cluster {
     }
 
     fn silence(&mut self, node: NodeIndex, silent: bool, queue: &mut Queue<Event>) {
-        let name = self.machines[node.index()].node_name.clone();
-        let silent = silent || !self.machines[node.index()].up || self.api.cut_off(node);
+        let name = self.kernel.machines[node.index()].node_name.clone();
+        let silent =
+            silent || !self.kernel.machines[node.index()].up || self.kernel.api.cut_off(node);
         self.with(queue, |parts, context| {
             parts.controllers.node_silence(node, &name, silent, context);
             let ready = parts.controllers.node_ready(node);
@@ -307,7 +310,8 @@ impl Cluster {
     }
 
     fn server_on(&self, node: NodeIndex) -> Option<usize> {
-        (0..self.api.server_count()).find(|server| self.api.server_node(*server) == node)
+        (0..self.kernel.api.server_count())
+            .find(|server| self.kernel.api.server_node(*server) == node)
     }
 
     fn led_from(&self, node: NodeIndex) -> Vec<Role> {
@@ -327,7 +331,7 @@ impl Cluster {
             let loss = self.losses.entry(role).or_insert(0);
             *loss += 1;
             let loss = *loss;
-            let time = election_time(role, loss, &self.parameters, &self.streams);
+            let time = election_time(role, loss, &self.kernel.parameters, &self.kernel.streams);
             queue.after(time, Event::Control(ControlEvent::Elect { role, loss }));
         }
     }
@@ -338,14 +342,14 @@ impl Cluster {
             return;
         }
         let fit = |cluster: &Cluster, node: NodeIndex| {
-            cluster.machines[node.index()].up && !cluster.api.cut_off(node)
+            cluster.kernel.machines[node.index()].up && !cluster.kernel.api.cut_off(node)
         };
         let leader = match role {
             Role::Controllers => self.controllers.node(),
             Role::Scheduler => self.scheduler.node(),
         };
-        let candidates: Vec<NodeIndex> = (0..self.api.server_count())
-            .map(|server| self.api.server_node(server))
+        let candidates: Vec<NodeIndex> = (0..self.kernel.api.server_count())
+            .map(|server| self.kernel.api.server_node(server))
             .filter(|node| fit(self, *node))
             .collect();
         let Some(next) = candidates
@@ -354,12 +358,8 @@ impl Cluster {
             .or_else(|| candidates.first())
             .copied()
         else {
-            let retry = self
-                .parameters
-                .kcm
-                .lease_retry
-                .max
-                .max(Duration::from_millis(1));
+            let retry = self.kernel.parameters.kcm.lease_retry.max;
+            let retry = retry.max(Duration::from_millis(1));
             queue.after(retry, Event::Control(ControlEvent::Elect { role, loss }));
             return;
         };
@@ -376,14 +376,15 @@ impl Cluster {
     }
 
     fn replace_machine(&mut self, node_name: &str, queue: &mut Queue<Event>) -> Injected {
-        let Some(old) = self.api.node(node_name) else {
+        let Some(old) = self.kernel.api.node(node_name) else {
             return Injected::Nothing;
         };
-        let name: Rc<str> = self.machines[old.index()].node_name.clone();
-        let node = NodeIndex(self.machines.len() as u32);
-        self.machines
-            .push(machine(&name, node, false, &self.parameters));
-        self.api.set_node(name.clone(), node);
+        let name: Rc<str> = self.kernel.machines[old.index()].node_name.clone();
+        let node = NodeIndex(self.kernel.machines.len() as u32);
+        self.kernel
+            .machines
+            .push(machine(&name, node, false, &self.kernel.parameters));
+        self.kernel.api.set_node(name.clone(), node);
         self.scheduler.set_node(&name, node, false);
         self.with(queue, |parts, context| {
             if parts.kubelets {

@@ -13,22 +13,21 @@ use drydock_engine::log::EventLog;
 use drydock_engine::queue::{Queue, TieBreak};
 use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
-use drydock_traces::workload::Workload;
+use drydock_traces::workload::{Workload, WorkloadObject};
 
-use crate::apiserver::{ApiServers, Delivery};
-use crate::cni::IpamAnswer;
+use crate::apiserver::ApiServers;
 use crate::context::Context;
 use crate::controllers::Controllers;
 use crate::controllers::scheduler::Scheduler;
-use crate::core::Core;
 use crate::driver::Driver;
 use crate::event::{ApiEvent, ControlEvent, ControlToken, CpuToken, Event, Recorder, Role};
-use crate::ids::{IpamCallId, NodeIndex, PodUid, WatchId};
+use crate::ids::{NodeIndex, PodUid, WatchId};
 use crate::ipam::Ipam;
+use crate::kernel::{Components, Kernel};
 use crate::machine::Machine;
 use crate::node::Nodes;
 use crate::observation::Observation;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Table};
 use crate::request::{Change, ReplyTo, Response, WatchOwner};
 
 pub use self::census::{Census, WaitingPod};
@@ -69,6 +68,26 @@ impl ClusterSpec {
         (1..=nodes).map(name).collect()
     }
 
+    /// Some objects on so many nodes with kubelets, named and with as many apiservers as in the
+    /// reference cluster. The run has no end of its own.
+    ///
+    /// Panics: when the constants contradict each other.
+    pub fn small(nodes: usize, table: &Table, objects: Vec<WorkloadObject>, seed: u64) -> Self {
+        Self {
+            node_names: Self::node_names(nodes),
+            masters: Self::masters(nodes),
+            parameters: Parameters::read(table).expect("consistent parameters"),
+            workload: Workload {
+                objects,
+                ..Workload::default()
+            },
+            seed,
+            tie_break: TieBreak::Fifo,
+            kubelets: true,
+            ends_by_itself: false,
+        }
+    }
+
     /// Apiservers of a cluster of so many nodes.
     pub fn masters(nodes: usize) -> usize {
         nodes.min(3)
@@ -89,24 +108,18 @@ pub type Observer = Box<dyn FnMut(SimInstant, &Observation)>;
 
 /// The world.
 pub struct Cluster {
+    kernel: Kernel,
     nodes: Nodes,
-    api: ApiServers,
     controllers: Controllers,
     scheduler: Scheduler,
     driver: Driver,
     ipam: Box<dyn Ipam>,
-    machines: Vec<Machine>,
-    parameters: Parameters,
-    streams: Streams,
-    ipam_answers: BTreeMap<IpamCallId, IpamAnswer>,
-    observed: Vec<Observation>,
     observer: Option<Observer>,
     census: Census,
     masters: usize,
     kubelets: bool,
     ends_by_itself: bool,
     losses: BTreeMap<Role, u32>,
-    cpu_done: Vec<CpuToken>,
 }
 
 impl Cluster {
@@ -131,7 +144,6 @@ impl Cluster {
         let parameters = spec.parameters;
         let mut queue = Queue::new(spec.tie_break);
         let masters: Vec<NodeIndex> = (0..spec.masters as u32).map(NodeIndex).collect();
-        let mut api = ApiServers::new(&masters, &parameters, &streams);
         let mut controllers = Controllers::new(&parameters.kcm);
         let mut scheduler = Scheduler::default();
         let mut machines = Vec::new();
@@ -140,47 +152,26 @@ impl Cluster {
             let name: Rc<str> = Rc::from(&**name);
             let master = index < spec.masters;
             machines.push(machine(&name, node, master, &parameters));
-            api.set_node(name.clone(), node);
             scheduler.set_node(&name, node, master);
         }
-        let mut observed = Vec::new();
-        let mut ipam_answers = BTreeMap::new();
-        let driver = {
-            let core = Core {
-                now: SimInstant::ZERO,
-                queue: &mut queue,
-                streams: &streams,
-                parameters: &parameters,
-                machines: &mut machines,
-                observed: &mut observed,
-                ipam_answers: &mut ipam_answers,
-            };
-            let mut context = Context {
-                core,
-                api: &mut api,
-            };
-            Driver::new(&spec.workload, &mut controllers, &mut context)
-        };
+        let mut kernel = Kernel::new(machines, &masters, parameters, streams);
+        let driver = kernel.enter(&mut queue, |context| {
+            Driver::new(&spec.workload, &mut controllers, context)
+        });
         let census = Census::new(spec.workload.pod_count());
         let cluster = Cluster {
             nodes: Nodes::new(ipam.is_network_plugin()).with_chained(ipam.is_chained()),
-            api,
+            kernel,
             controllers,
             scheduler,
             driver,
             ipam,
-            machines,
-            parameters,
-            streams,
-            ipam_answers,
-            observed,
             observer: None,
             census,
             masters: spec.masters,
             kubelets: spec.kubelets,
             ends_by_itself: spec.ends_by_itself,
             losses: BTreeMap::new(),
-            cpu_done: Vec::new(),
         };
         (cluster, queue)
     }
@@ -191,8 +182,8 @@ impl Cluster {
         let leader = |role: &'static str, streams: &Streams| {
             NodeIndex(streams.stream("election", 0, role).below(masters) as u32)
         };
-        let kcm = leader("controllers", &self.streams);
-        let sched = leader("scheduler", &self.streams);
+        let kcm = leader("controllers", &self.kernel.streams);
+        let sched = leader("scheduler", &self.kernel.streams);
         self.with(queue, |parts, context| {
             context.api.start(&mut context.core);
             parts.ipam.start(context);
@@ -214,30 +205,20 @@ impl Cluster {
         queue: &mut Queue<Event>,
         run: impl FnOnce(&mut Parts<'_>, &mut Context<'_>) -> R,
     ) -> R {
-        let now = queue.now();
-        let core = Core {
-            now,
-            queue,
-            streams: &self.streams,
-            parameters: &self.parameters,
-            machines: &mut self.machines,
-            observed: &mut self.observed,
-            ipam_answers: &mut self.ipam_answers,
-        };
-        let mut context = Context {
-            core,
-            api: &mut self.api,
-        };
-        let mut parts = Parts {
+        let (kernel, mut parts) = self.split();
+        kernel.enter(queue, |context| run(&mut parts, context))
+    }
+
+    fn split(&mut self) -> (&mut Kernel, Parts<'_>) {
+        let parts = Parts {
             nodes: &mut self.nodes,
             controllers: &mut self.controllers,
             scheduler: &mut self.scheduler,
             driver: &mut self.driver,
             ipam: &mut *self.ipam,
-            cpu_done: &mut self.cpu_done,
             kubelets: self.kubelets,
         };
-        run(&mut parts, &mut context)
+        (&mut self.kernel, parts)
     }
 
     /// Runs a closure with the IPAM under test: for faults that only it understands.
@@ -255,24 +236,24 @@ impl Cluster {
     /// Records what was observed and draws the consequences for the control plane.
     fn settle(&mut self, queue: &mut Queue<Event>, log: &mut EventLog) {
         let now = queue.now();
-        while !self.observed.is_empty() {
-            let observed = std::mem::take(&mut self.observed);
+        while !self.kernel.observed.is_empty() {
+            let observed = std::mem::take(&mut self.kernel.observed);
             for observation in &observed {
                 log.append(now, observation);
                 if let Some(observer) = &mut self.observer {
                     observer(now, observation);
                 }
-                self.census.observe(observation, &self.api);
+                self.census.observe(observation, &self.kernel.api);
                 match observation {
                     Observation::MachineDown { node } => self.machine_down(*node, queue),
                     Observation::MachineUp { node } => self.machine_up(*node, queue),
                     _ => {}
                 }
             }
-            if self.observed.is_empty() {
+            if self.kernel.observed.is_empty() {
                 let mut observed = observed;
                 observed.clear();
-                self.observed = observed;
+                self.kernel.observed = observed;
                 break;
             }
         }
@@ -290,7 +271,7 @@ impl Cluster {
 
     /// The API, for reading what is stored.
     pub fn api(&self) -> &ApiServers {
-        &self.api
+        &self.kernel.api
     }
 
     /// The scheduler, for reading what it assigned.
@@ -300,12 +281,12 @@ impl Cluster {
 
     /// Machines by [`NodeIndex`], dead and replaced ones included.
     pub fn machines(&self) -> &[Machine] {
-        &self.machines
+        &self.kernel.machines
     }
 
     /// The machine that runs under a node name now.
     pub fn node(&self, node_name: &str) -> Option<NodeIndex> {
-        self.api.node(node_name)
+        self.kernel.api.node(node_name)
     }
 
     /// The IPAM under test.
@@ -315,7 +296,7 @@ impl Cluster {
 
     /// The constants of the run.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        &self.kernel.parameters
     }
 
     /// Whether the user has created everything.
@@ -351,19 +332,7 @@ impl Cluster {
     /// Pods that exist and do not run, with what is known of the reason. Shape: by UID.
     pub fn waiting(&self) -> Vec<WaitingPod> {
         let unschedulable: BTreeMap<PodUid, &str> = self.scheduler.unschedulable().collect();
-        self.census.waiting(&self.api, &unschedulable)
-    }
-
-    fn route_delivery(parts: &mut Parts<'_>, delivery: Delivery, context: &mut Context<'_>) {
-        match delivery {
-            Delivery::Nothing => {}
-            Delivery::Response(reply, response) => parts.respond(reply, response, context),
-            Delivery::Changes(owner, watch, changes) => {
-                for change in changes {
-                    parts.notify(owner, watch, change, context);
-                }
-            }
-        }
+        self.census.waiting(&self.kernel.api, &unschedulable)
     }
 }
 
@@ -374,18 +343,34 @@ struct Parts<'a> {
     scheduler: &'a mut Scheduler,
     driver: &'a mut Driver,
     ipam: &'a mut dyn Ipam,
-    cpu_done: &'a mut Vec<CpuToken>,
     kubelets: bool,
 }
 
 impl Parts<'_> {
-    fn handle(&mut self, event: Event, context: &mut Context<'_>) {
+    fn control(&mut self, event: ControlEvent, context: &mut Context<'_>) {
         match event {
-            Event::Cpu { node, generation } => self.cpu(node, generation, context),
-            Event::Api(event) => {
-                let delivery = context.api.handle(event, &mut context.core);
-                Cluster::route_delivery(self, delivery, context);
+            ControlEvent::Cycle { .. } | ControlEvent::BackedOff { .. } => {
+                self.scheduler.handle(event, context);
             }
+            ControlEvent::WatchAgain {
+                role: Role::Scheduler,
+                ..
+            } => {
+                self.scheduler.handle(event, context);
+            }
+            ControlEvent::NodeSilent { node, .. } => {
+                self.controllers.handle(event, context);
+                let ready = self.controllers.node_ready(node);
+                self.scheduler.node_ready(node, ready, context);
+            }
+            _ => self.controllers.handle(event, context),
+        }
+    }
+}
+
+impl Components for Parts<'_> {
+    fn event(&mut self, event: Event, context: &mut Context<'_>) {
+        match event {
             Event::Control(event) => self.control(event, context),
             Event::Node { node, event } => self.nodes.handle(node, event, context),
             Event::IpamTimer { node, token } => self.ipam.timer(node, token, context),
@@ -407,52 +392,15 @@ impl Parts<'_> {
                 self.driver.handle(token, ready, context);
             }
             Event::Fault { .. } => unreachable!("who set a plan's event takes it"),
+            Event::Cpu { .. } | Event::Api(_) => unreachable!("the kernel's own"),
         }
     }
 
-    fn cpu(&mut self, node: NodeIndex, generation: u64, context: &mut Context<'_>) {
-        let mut done = std::mem::take(self.cpu_done);
-        let now = context.now();
-        let wake = context
-            .core
-            .machine(node)
-            .cpu
-            .wake(now, generation, &mut done);
-        if let Some(wake) = wake {
-            let event = Event::Cpu {
-                node,
-                generation: wake.generation,
-            };
-            context.core.queue.at(wake.at, event);
-        }
-        for token in done.drain(..) {
-            match token {
-                CpuToken::Api(call) => context.api.cpu_done(call, &mut context.core),
-                CpuToken::Node(token) => self.nodes.cpu_done(node, token, context),
-                CpuToken::Ipam(token) => self.ipam.cpu_done(node, token, context),
-                CpuToken::Nobody => {}
-            }
-        }
-        *self.cpu_done = done;
-    }
-
-    fn control(&mut self, event: ControlEvent, context: &mut Context<'_>) {
-        match event {
-            ControlEvent::Cycle { .. } | ControlEvent::BackedOff { .. } => {
-                self.scheduler.handle(event, context);
-            }
-            ControlEvent::WatchAgain {
-                role: Role::Scheduler,
-                ..
-            } => {
-                self.scheduler.handle(event, context);
-            }
-            ControlEvent::NodeSilent { node, .. } => {
-                self.controllers.handle(event, context);
-                let ready = self.controllers.node_ready(node);
-                self.scheduler.node_ready(node, ready, context);
-            }
-            _ => self.controllers.handle(event, context),
+    fn cpu_done(&mut self, node: NodeIndex, token: CpuToken, context: &mut Context<'_>) {
+        match token {
+            CpuToken::Node(token) => self.nodes.cpu_done(node, token, context),
+            CpuToken::Ipam(token) => self.ipam.cpu_done(node, token, context),
+            CpuToken::Api(_) | CpuToken::Nobody => unreachable!("the kernel's own"),
         }
     }
 
@@ -468,8 +416,7 @@ impl Parts<'_> {
             ReplyTo::Scheduler { pod } => self.scheduler.response(pod, &response, context),
             ReplyTo::Ipam { token } => self.ipam.response(token, response, context),
             ReplyTo::Driver { token } => {
-                self.driver
-                    .response(token, &response, self.controllers, context);
+                self.driver.response(token, &response, context);
             }
             ReplyTo::Nobody => {}
         }
@@ -503,7 +450,10 @@ impl World for Cluster {
     ) {
         match event {
             Event::Control(ControlEvent::Elect { role, loss }) => self.elect(role, loss, queue),
-            event => self.with(queue, |parts, context| parts.handle(event, context)),
+            event => {
+                let (kernel, mut parts) = self.split();
+                kernel.handle(event, queue, &mut parts);
+            }
         }
         self.settle(queue, log);
     }

@@ -5,23 +5,18 @@ use std::time::Duration;
 
 use std::net::IpAddr;
 
-use drydock_engine::drive::World;
-use drydock_engine::log::EventLog;
-use drydock_engine::queue::TieBreak;
-use drydock_engine::time::SimInstant;
-use drydock_traces::workload::{Controller, PodManagement, Workload, WorkloadObject};
+use drydock_traces::workload::{Controller, PodManagement, WorkloadObject};
 
-use crate::cluster::{Action, Cluster, ClusterSpec, End, is_api_event};
+use crate::cluster::{Action, ClusterSpec, End};
 use crate::ids::{NodeIndex, PodUid};
 use crate::observation::Observation;
-use crate::parameters::{Parameters, Table};
 use crate::peers::Pool;
 use crate::peers::instant::Instant;
-use crate::testing::{Bench, BenchSpec, deployments, object};
+use crate::testing::{ControlPlane, ControlPlaneSpec, TestCluster, deployments, object, table};
 
-fn bench(objects: Vec<WorkloadObject>, set: &'static [&'static str]) -> Bench {
+fn bench(objects: Vec<WorkloadObject>, set: &'static [&'static str]) -> ControlPlane {
     let run_after = Some(Duration::from_secs(1));
-    Bench::new(BenchSpec {
+    ControlPlane::new(ControlPlaneSpec {
         nodes: 10,
         run_after,
         objects,
@@ -30,20 +25,20 @@ fn bench(objects: Vec<WorkloadObject>, set: &'static [&'static str]) -> Bench {
     })
 }
 
-fn created(bench: &Bench) -> Vec<Duration> {
-    bench.times(|o| matches!(o, Observation::PodCreated { .. }))
+fn created(bench: &ControlPlane) -> Vec<Duration> {
+    bench.since_start(|o| matches!(o, Observation::PodCreated { .. }))
 }
 
-fn calls(bench: &Bench, verb: &str, resource: &str) -> usize {
+fn calls(bench: &ControlPlane, verb: &str, resource: &str) -> usize {
     bench
-        .times(|o| {
+        .since_start(|o| {
             matches!(o, Observation::ApiCall { what, .. }
                 if what.verb == verb && what.resource == resource)
         })
         .len()
 }
 
-fn pod_names(bench: &Bench) -> BTreeSet<String> {
+fn pod_names(bench: &ControlPlane) -> BTreeSet<String> {
     bench
         .cluster
         .api()
@@ -52,7 +47,7 @@ fn pod_names(bench: &Bench) -> BTreeSet<String> {
         .collect()
 }
 
-fn uid(bench: &Bench, name: &str) -> PodUid {
+fn uid(bench: &ControlPlane, name: &str) -> PodUid {
     let found = bench
         .cluster
         .api()
@@ -65,14 +60,14 @@ fn uid(bench: &Bench, name: &str) -> PodUid {
 #[test]
 fn the_last_of_a_thousand_pods_is_created_when_the_limiter_says() {
     for profile in ["measured", "event-model-check"] {
-        let mut bench = Bench::new(BenchSpec {
+        let mut bench = ControlPlane::new(ControlPlaneSpec {
             nodes: 10,
             run_after: Some(Duration::from_secs(1)),
             objects: deployments(100, 10),
             set: &[],
             profile,
         });
-        bench.run_until(300);
+        bench.run_to_end(300);
         assert_eq!(bench.cluster.end(), Some(End::AllRunning), "{profile}");
         let created = created(&bench);
         assert_eq!(created.len(), 1000);
@@ -91,7 +86,7 @@ fn the_last_of_a_thousand_pods_is_created_when_the_limiter_says() {
 #[test]
 fn every_node_gets_a_hundred_of_a_thousand_pods_give_or_take_three() {
     let mut bench = bench(deployments(100, 10), &["kcm.qps=2000", "kcm.burst=2000"]);
-    bench.run_until(300);
+    bench.run_to_end(300);
     for (name, pods) in bench.cluster.scheduler().assigned() {
         assert!((97..=103).contains(&pods), "{name} has {pods}");
     }
@@ -100,7 +95,7 @@ fn every_node_gets_a_hundred_of_a_thousand_pods_give_or_take_three() {
 #[test]
 fn each_replica_set_is_spread_over_the_nodes() {
     let mut bench = bench(deployments(20, 10), &["kcm.qps=2000", "kcm.burst=2000"]);
-    bench.run_until(300);
+    bench.run_to_end(300);
     let mut per_node: BTreeMap<(u32, String), u32> = BTreeMap::new();
     for pod in bench.cluster.api().pods() {
         let owner = pod.owner.as_ref().expect("a ReplicaSet owns it").index;
@@ -121,7 +116,7 @@ fn a_replica_set_starts_slowly_and_doubles() {
             "etcd.peer_round_trip=0",
         ],
     );
-    bench.run_until(60);
+    bench.run_to_end(60);
     // With a disk of 50 ms, each batch of POSTs commits together or nearly so.
     let mut batches: Vec<usize> = Vec::new();
     let mut last = Duration::ZERO;
@@ -149,8 +144,8 @@ fn a_replica_set_starts_slowly_and_doubles() {
 #[test]
 fn a_deployment_costs_one_stale_write_that_conflicts() {
     let mut bench = bench(deployments(3, 2), &[]);
-    bench.run_until(60);
-    let conflicts = bench.times(|o| {
+    bench.run_to_end(60);
+    let conflicts = bench.since_start(|o| {
         matches!(o, Observation::ApiCall { what, result: Err(_), .. }
             if what.resource == "deployments/status")
     });
@@ -160,10 +155,10 @@ fn a_deployment_costs_one_stale_write_that_conflicts() {
 #[test]
 fn a_deleted_pod_is_replaced_at_once_under_a_new_name() {
     let mut bench = bench(deployments(1, 3), &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     let before = pod_names(&bench);
     let victim = uid(&bench, before.first().expect("three Pods"));
-    bench.inject(Action::DeletePod {
+    bench.inject(&Action::DeletePod {
         pod: victim,
         grace: None,
     });
@@ -179,7 +174,7 @@ fn stateful_pods_start_one_after_another_and_return_under_their_names() {
         pod_management: PodManagement::OrderedReady,
     };
     let mut bench = bench(vec![object("db", controller)], &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     let gaps: Vec<bool> = created(&bench)
         .windows(2)
         .map(|w| w[1].saturating_sub(w[0]) > Duration::from_secs(1))
@@ -190,7 +185,7 @@ fn stateful_pods_start_one_after_another_and_return_under_their_names() {
         "each waits for the one before it to be Ready"
     );
     let old = uid(&bench, "db-1");
-    bench.inject(Action::DeletePod {
+    bench.inject(&Action::DeletePod {
         pod: old,
         grace: None,
     });
@@ -200,7 +195,7 @@ fn stateful_pods_start_one_after_another_and_return_under_their_names() {
         BTreeSet::from(["db-0", "db-1", "db-2"].map(str::to_owned))
     );
     assert_ne!(uid(&bench, "db-1"), old);
-    let gone = bench.times(|o| *o == Observation::PodGone { pod: old })[0];
+    let gone = bench.since_start(|o| *o == Observation::PodGone { pod: old })[0];
     assert!(
         created(&bench)[3] > gone,
         "the name is used again when the old object is gone"
@@ -214,7 +209,7 @@ fn parallel_stateful_pods_start_together() {
         pod_management: PodManagement::Parallel,
     };
     let mut bench = bench(vec![object("db", controller)], &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     let created = created(&bench);
     assert_eq!(created.len(), 4);
     assert!(created[3].saturating_sub(created[0]) < Duration::from_millis(500));
@@ -228,7 +223,7 @@ fn a_job_keeps_to_its_parallelism() {
         run_seconds: None,
     };
     let mut bench = bench(vec![object("job", job)], &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     assert_eq!(created(&bench).len(), 3);
     assert_eq!(bench.cluster.census().running(), 3);
 }
@@ -238,7 +233,7 @@ fn pods_with_a_node_name_skip_the_scheduler() {
     let mut pod = object("bare", Controller::Pod);
     pod.template.node_name = Some("worker7".to_owned());
     let mut bench = bench(vec![pod], &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     assert_eq!(calls(&bench, "POST", "pods/binding"), 0);
     assert_eq!(bench.cluster.end(), Some(End::AllRunning));
 }
@@ -249,7 +244,7 @@ fn a_pod_that_fits_nowhere_waits_with_a_reason_and_returns_when_there_is_room() 
         deployments(1, 21),
         &["kubelet.max_pods=2", "kubelet.system_pods=0"],
     );
-    bench.run_until(60);
+    bench.run_to_end(60);
     assert_eq!(bench.cluster.end(), Some(End::NoProgress));
     let waiting = bench.cluster.waiting();
     assert_eq!(waiting.len(), 1);
@@ -265,7 +260,7 @@ fn a_pod_that_fits_nowhere_waits_with_a_reason_and_returns_when_there_is_room() 
         .find(|pod| pod.node_name.is_some())
         .map(|pod| pod.uid)
         .expect("the others run");
-    bench.inject(Action::DeletePod {
+    bench.inject(&Action::DeletePod {
         pod: running,
         grace: Some(Duration::ZERO),
     });
@@ -288,7 +283,7 @@ fn a_node_selector_binds_to_the_nodes_that_match() {
         .node_selector
         .insert(key, "worker9".to_owned());
     let mut bench = bench(vec![pinned], &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     assert!(
         bench
             .cluster
@@ -302,7 +297,7 @@ fn a_node_selector_binds_to_the_nodes_that_match() {
 fn adding_a_deployment_leaves_the_names_and_draws_of_the_others() {
     let run = |objects| {
         let mut bench = bench(objects, &[]);
-        bench.run_until(100);
+        bench.run_to_end(100);
         bench
     };
     let few = run(deployments(4, 5));
@@ -321,7 +316,7 @@ fn adding_a_deployment_leaves_the_names_and_draws_of_the_others() {
         }
     }
     // Streams that belong to a workload object or its Pods are drawn from exactly as often.
-    let own = |bench: &Bench, names: &BTreeSet<(&str, u64)>| {
+    let own = |bench: &ControlPlane, names: &BTreeSet<(&str, u64)>| {
         let mut own = bench.draws.draws();
         own.retain(|draw| names.contains(&(draw.key.purpose, draw.key.entity)));
         own
@@ -344,7 +339,7 @@ fn adding_a_deployment_leaves_the_names_and_draws_of_the_others() {
 fn the_same_seed_gives_the_same_log() {
     let digest = || {
         let mut bench = bench(deployments(10, 10), &[]);
-        bench.run_until(100);
+        bench.run_to_end(100);
         bench.log.digest()
     };
     assert_eq!(digest(), digest());
@@ -355,7 +350,7 @@ fn creation_goes_on_after_every_apiserver_restarted() {
     let mut bench = bench(deployments(20, 10), &[]);
     bench.pass(Duration::from_secs(5));
     for server in 0..3 {
-        bench.inject(Action::StopApiserver {
+        bench.inject(&Action::StopApiserver {
             server,
             down: Some(Duration::from_secs(5)),
         });
@@ -373,7 +368,7 @@ fn a_partitioned_leader_is_replaced_and_the_work_goes_on() {
     let mut bench = bench(deployments(20, 10), &[]);
     bench.pass(Duration::from_secs(3));
     for master in 0..2 {
-        bench.inject(Action::Cut(NodeIndex(master)));
+        bench.inject(&Action::Cut(NodeIndex(master)));
     }
     bench.pass(Duration::from_secs(200));
     assert!(bench.cluster.census().created() >= 200);
@@ -389,7 +384,7 @@ fn a_partitioned_leader_is_replaced_and_the_work_goes_on() {
 #[test]
 fn pods_of_a_silent_node_are_deleted_after_grace_and_toleration() {
     let mut bench = bench(deployments(2, 10), &[]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     let lost = NodeIndex(5);
     let victims: BTreeSet<PodUid> = bench
         .cluster
@@ -400,10 +395,10 @@ fn pods_of_a_silent_node_are_deleted_after_grace_and_toleration() {
         .collect();
     assert!(!victims.is_empty());
     let cut = bench.queue.now();
-    bench.inject(Action::Cut(lost));
+    bench.inject(&Action::Cut(lost));
     bench.pass(Duration::from_secs(400));
-    let marked =
-        bench.times(|o| matches!(o, Observation::PodDeleting { pod } if victims.contains(pod)));
+    let marked = bench
+        .since_start(|o| matches!(o, Observation::PodDeleting { pod } if victims.contains(pod)));
     assert_eq!(marked.len(), victims.len());
     let since = cut.saturating_since(drydock_engine::time::SimInstant::ZERO);
     assert!(
@@ -424,7 +419,7 @@ fn preloaded_pods_exist_before_any_call() {
         })
         .collect();
     let mut bench = bench(pods, &["driver.preload_pods=true"]);
-    bench.run_until(60);
+    bench.run_to_end(60);
     assert!(created(&bench).iter().all(Duration::is_zero));
     assert_eq!(calls(&bench, "POST", "pods"), 0);
     assert_eq!(bench.cluster.end(), Some(End::AllRunning));
@@ -437,7 +432,7 @@ fn a_machine_that_replaces_another_takes_over_its_node_name() {
     let action = Action::ReplaceMachine {
         node_name: "worker4".to_owned(),
     };
-    let joined = bench.inject(action);
+    let joined = bench.inject(&action);
     assert_eq!(joined, crate::cluster::Injected::Joined(NodeIndex(10)));
     assert_eq!(
         (old, bench.cluster.node("worker4")),
@@ -456,46 +451,27 @@ fn a_machine_that_replaces_another_takes_over_its_node_name() {
 #[test]
 fn a_thousand_pods_on_real_kubelets_run_and_cost_few_events() {
     for (profile, first, last) in [("measured", 60, 110), ("event-model-check", 60, 110)] {
-        let mut table = Table::profile(profile).expect("a built-in profile");
-        for assignment in ["node.base_control_plane=0.5", "driver.warm_up=0"] {
-            table.set(assignment).expect("a known key");
-        }
+        let table = table(
+            profile,
+            &["node.base_control_plane=0.5", "driver.warm_up=0"],
+        );
         let spec = ClusterSpec {
-            node_names: ClusterSpec::node_names(10),
-            masters: 3,
-            parameters: Parameters::read(&table).expect("consistent parameters"),
-            workload: Workload {
-                objects: deployments(100, 10),
-                ..Workload::default()
-            },
-            seed: 1,
-            tie_break: TieBreak::Fifo,
-            kubelets: true,
             ends_by_itself: true,
+            ..ClusterSpec::small(10, &table, deployments(100, 10), 1)
         };
         let range = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 7, 255]));
         let pool = Pool::new(vec![vec![range]]).expect("one range");
-        let (mut cluster, mut queue) = Cluster::new(spec, Box::new(Instant::new(pool)));
-        let mut log = EventLog::new();
-        cluster.start(&mut queue, &mut log);
-        let mut api_events = 0;
-        while !cluster.finished() && queue.now() < SimInstant::ZERO + Duration::from_mins(10) {
-            let Some((at, event)) = queue.pop() else {
-                break;
-            };
-            api_events += u64::from(is_api_event(&event));
-            log.append(at, &event);
-            cluster.handle(at, event, &mut queue, &mut log);
-        }
-        let seconds = queue.now().whole_seconds();
+        let mut whole = TestCluster::new(spec, Instant::new(pool));
+        whole.run_to_end(600);
+        let seconds = whole.queue.now().whole_seconds();
         assert_eq!(
-            cluster.end(),
+            whole.cluster.end(),
             Some(End::AllRunning),
             "{profile}: {seconds} s"
         );
         assert!((first..=last).contains(&seconds), "{profile}: {seconds} s");
-        let events = queue.popped();
-        let requests = api_events / 2;
+        let events = whole.queue.popped();
+        let requests = whole.api_events / 2;
         assert!(
             events < 130_000,
             "{profile}: {events} events, {requests} requests"

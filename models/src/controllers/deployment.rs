@@ -29,7 +29,7 @@ struct Deployment {
 
 /// The deployment controller.
 #[derive(Debug)]
-pub struct Deployments {
+pub(super) struct Deployments {
     objects: Vec<Deployment>,
     queue: WorkQueue,
     client: Option<ClientId>,
@@ -40,7 +40,7 @@ pub struct Deployments {
 
 impl Deployments {
     /// No Deployment yet.
-    pub fn new(workers: u32) -> Self {
+    pub(super) fn new(workers: u32) -> Self {
         Self {
             objects: Vec::new(),
             queue: WorkQueue::new(workers),
@@ -51,7 +51,7 @@ impl Deployments {
     }
 
     /// The process starts; see `Replicas::start`.
-    pub fn start(&mut self, client: ClientId) {
+    pub(super) fn start(&mut self, client: ClientId) {
         self.client = Some(client);
         self.synced = false;
         self.sink.start(client);
@@ -64,20 +64,24 @@ impl Deployments {
     }
 
     /// The process is dead.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.client = None;
         self.synced = false;
         self.sink.stop();
     }
 
     /// The informers are filled: the workers start.
-    pub fn resume(&mut self, published: &dyn Fn(u32) -> (u32, u32), context: &mut Context<'_>) {
+    pub(super) fn resume(
+        &mut self,
+        published: &dyn Fn(u32) -> (u32, u32),
+        context: &mut Context<'_>,
+    ) {
         self.synced = true;
         self.work(published, context);
     }
 
     /// Registers a Deployment that will be created; returns its index.
-    pub fn register(&mut self, replica_set: u32) -> u32 {
+    pub(super) fn register(&mut self, replica_set: u32) -> u32 {
         self.objects.push(Deployment {
             replica_set,
             created: false,
@@ -89,12 +93,12 @@ impl Deployments {
     }
 
     /// Names the ReplicaSet of a Deployment that was registered before it.
-    pub fn set_replica_set(&mut self, index: u32, replica_set: u32) {
+    pub(super) fn set_replica_set(&mut self, index: u32, replica_set: u32) {
         self.objects[index as usize].replica_set = replica_set;
     }
 
     /// The informer shows the Deployment or a change of its ReplicaSet, or its back-off is over.
-    pub fn enqueue(
+    pub(super) fn enqueue(
         &mut self,
         index: u32,
         published: &dyn Fn(u32) -> (u32, u32),
@@ -161,7 +165,7 @@ impl Deployments {
     }
 
     /// A call of a sync ended.
-    pub fn response(
+    pub(super) fn response(
         &mut self,
         index: u32,
         step: DeploymentStep,
@@ -214,7 +218,7 @@ impl Deployments {
     }
 
     /// The event that was under way ended.
-    pub fn event_sent(&mut self, context: &mut Context<'_>) {
+    pub(super) fn event_sent(&mut self, context: &mut Context<'_>) {
         self.sink.sent(context);
     }
 }

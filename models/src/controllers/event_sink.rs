@@ -15,7 +15,7 @@ const CHANNEL: u32 = 1000;
 
 /// One event recorder.
 #[derive(Debug)]
-pub struct EventSink {
+pub(super) struct EventSink {
     recorder: Recorder,
     client: Option<ClientId>,
     waiting: u32,
@@ -24,12 +24,12 @@ pub struct EventSink {
 
 impl EventSink {
     /// The recorder of the controller of a kind.
-    pub fn new(kind: OwnerKind) -> Self {
+    pub(super) fn new(kind: OwnerKind) -> Self {
         Self::of(Recorder::Owner(kind))
     }
 
     /// A recorder.
-    pub fn of(recorder: Recorder) -> Self {
+    pub(super) fn of(recorder: Recorder) -> Self {
         Self {
             recorder,
             client: None,
@@ -39,25 +39,25 @@ impl EventSink {
     }
 
     /// The process starts.
-    pub fn start(&mut self, client: ClientId) {
+    pub(super) fn start(&mut self, client: ClientId) {
         self.client = Some(client);
         self.waiting = 0;
         self.busy = false;
     }
 
     /// The process is dead.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.client = None;
     }
 
     /// Records an event.
-    pub fn emit(&mut self, context: &mut Context<'_>) {
+    pub(super) fn emit(&mut self, context: &mut Context<'_>) {
         self.waiting = (self.waiting + 1).min(CHANNEL);
         self.send(context);
     }
 
     /// The POST under way ended.
-    pub fn sent(&mut self, context: &mut Context<'_>) {
+    pub(super) fn sent(&mut self, context: &mut Context<'_>) {
         self.busy = false;
         self.send(context);
     }

@@ -7,7 +7,7 @@
 use super::replicas::Wanted;
 
 /// What a Job wants.
-pub fn wanted(parallelism: u32, completions: Option<u32>) -> Wanted {
+pub(super) fn wanted(parallelism: u32, completions: Option<u32>) -> Wanted {
     Wanted::Job {
         parallelism,
         completions,

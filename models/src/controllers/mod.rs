@@ -10,14 +10,14 @@
 //! pkg/controller/apis/config/v1alpha1/defaults.go:56-61,
 //! cmd/kube-controller-manager/app/apps.go:69,80).
 
-pub mod deployment;
-pub mod event_sink;
-pub mod job;
-pub mod node_lifecycle;
-pub mod replica_set;
-pub mod replicas;
-pub mod scheduler;
-pub mod stateful_set;
+mod deployment;
+mod event_sink;
+mod job;
+mod node_lifecycle;
+mod replica_set;
+mod replicas;
+pub(crate) mod scheduler;
+mod stateful_set;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -43,7 +43,7 @@ use self::stateful_set::StatefulSets;
 
 /// What the Pods of a workload object look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodTemplate {
+pub(crate) struct PodTemplate {
     /// Namespace.
     pub namespace: Rc<str>,
     /// Name of the object that makes the Pods.
@@ -60,7 +60,7 @@ pub struct PodTemplate {
 const NAME_CHARACTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The five characters that `generateName` appends.
-pub fn random_suffix(names: &mut Stream) -> String {
+pub(crate) fn random_suffix(names: &mut Stream) -> String {
     let mut draw = names.u64();
     (0..5)
         .map(|_| {
@@ -73,7 +73,7 @@ pub fn random_suffix(names: &mut Stream) -> String {
 
 /// How long an informer lags behind a write on a workload object: the middle of the two delays that
 /// a watched change has. Workload objects are not stored, so their changes are events.
-pub fn informer_delay(core: &Core<'_>) -> Duration {
+pub(crate) fn informer_delay(core: &Core<'_>) -> Duration {
     let api = &core.parameters.api;
     let middle = |span: Span| (span.min + span.max) / 2;
     middle(api.cache_delay) + middle(api.watch_delay)
@@ -81,7 +81,7 @@ pub fn informer_delay(core: &Core<'_>) -> Duration {
 
 /// kube-controller-manager.
 #[derive(Debug)]
-pub struct Controllers {
+pub(crate) struct Controllers {
     deployments: Deployments,
     replica_sets: Replicas,
     stateful_sets: StatefulSets,
@@ -100,7 +100,7 @@ pub struct Controllers {
 
 impl Controllers {
     /// Registered nowhere yet.
-    pub fn new(parameters: &KcmParameters) -> Self {
+    pub(crate) fn new(parameters: &KcmParameters) -> Self {
         let workers = parameters.workers as u32;
         Self {
             deployments: Deployments::new(workers),
@@ -120,12 +120,12 @@ impl Controllers {
     }
 
     /// The machine that the process runs on.
-    pub fn node(&self) -> Option<NodeIndex> {
+    pub(crate) fn node(&self) -> Option<NodeIndex> {
         self.node
     }
 
     /// The process starts on a master, from a fresh list.
-    pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.node = Some(node);
         let limiter = {
             let kcm = &context.core.parameters.kcm;
@@ -161,7 +161,7 @@ impl Controllers {
     }
 
     /// The process is dead, or has lost its lease.
-    pub fn stop(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn stop(&mut self, context: &mut Context<'_>) {
         self.deployments.stop();
         self.replica_sets.stop();
         self.stateful_sets.stop();
@@ -238,7 +238,7 @@ impl Controllers {
     }
 
     /// Registers a Deployment of so many replicas; the object that the driver has to create.
-    pub fn add_deployment(
+    pub(crate) fn add_deployment(
         &mut self,
         replicas: u32,
         template: PodTemplate,
@@ -256,7 +256,7 @@ impl Controllers {
     }
 
     /// Registers a ReplicaSet.
-    pub fn add_replica_set(
+    pub(crate) fn add_replica_set(
         &mut self,
         replicas: u32,
         template: PodTemplate,
@@ -267,7 +267,7 @@ impl Controllers {
     }
 
     /// Registers a StatefulSet.
-    pub fn add_stateful_set(
+    pub(crate) fn add_stateful_set(
         &mut self,
         replicas: u32,
         parallel: bool,
@@ -277,7 +277,7 @@ impl Controllers {
     }
 
     /// Registers a Job.
-    pub fn add_job(
+    pub(crate) fn add_job(
         &mut self,
         parallelism: u32,
         completions: Option<u32>,
@@ -289,7 +289,7 @@ impl Controllers {
     }
 
     /// The driver's POST of an object succeeded: informers show it a little later.
-    pub fn object_created(&mut self, object: WorkloadObject, context: &mut Context<'_>) {
+    pub(crate) fn object_created(object: WorkloadObject, context: &mut Context<'_>) {
         let delay = informer_delay(&context.core);
         context
             .core
@@ -297,7 +297,7 @@ impl Controllers {
     }
 
     /// An event of the control plane, except the scheduler's.
-    pub fn handle(&mut self, event: ControlEvent, context: &mut Context<'_>) {
+    pub(crate) fn handle(&mut self, event: ControlEvent, context: &mut Context<'_>) {
         match event {
             ControlEvent::Changed(object) => self.changed(object, context),
             ControlEvent::WatchAgain {
@@ -329,7 +329,7 @@ impl Controllers {
     }
 
     /// The informer of Pods got changes.
-    pub fn watch(&mut self, watch: WatchId, change: &Change, context: &mut Context<'_>) {
+    pub(crate) fn watch(&mut self, watch: WatchId, change: &Change, context: &mut Context<'_>) {
         if self.watch != Some(watch) {
             return;
         }
@@ -357,7 +357,7 @@ impl Controllers {
     }
 
     /// A call of a controller ended.
-    pub fn response(
+    pub(crate) fn response(
         &mut self,
         token: ControlToken,
         response: &Response,
@@ -396,7 +396,7 @@ impl Controllers {
     }
 
     /// A node's Lease is no longer renewed (down or cut off), or is again.
-    pub fn node_silence(
+    pub(crate) fn node_silence(
         &mut self,
         node: NodeIndex,
         node_name: &Rc<str>,
@@ -407,7 +407,7 @@ impl Controllers {
     }
 
     /// Whether a node is ready as the API shows it.
-    pub fn node_ready(&self, node: NodeIndex) -> bool {
+    pub(crate) fn node_ready(&self, node: NodeIndex) -> bool {
         self.lifecycle.ready(node)
     }
 }

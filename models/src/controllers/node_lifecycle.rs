@@ -28,7 +28,7 @@ struct Node {
 
 /// The controller.
 #[derive(Debug, Default)]
-pub struct NodeLifecycle {
+pub(super) struct NodeLifecycle {
     nodes: BTreeMap<NodeIndex, Node>,
     pods: BTreeMap<Rc<str>, BTreeSet<PodUid>>,
     client: Option<ClientId>,
@@ -36,7 +36,7 @@ pub struct NodeLifecycle {
 
 impl NodeLifecycle {
     /// The process starts: it lists again, and a node that is silent gets its grace period anew.
-    pub fn start(&mut self, client: ClientId, context: &mut Context<'_>) {
+    pub(super) fn start(&mut self, client: ClientId, context: &mut Context<'_>) {
         self.client = Some(client);
         self.pods.clear();
         let silent: Vec<(NodeIndex, u32)> = self
@@ -53,12 +53,12 @@ impl NodeLifecycle {
     }
 
     /// The process is dead.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.client = None;
     }
 
     /// The informer shows a Pod.
-    pub fn pod_changed(&mut self, pod: &Pod, gone: bool) {
+    pub(super) fn pod_changed(&mut self, pod: &Pod, gone: bool) {
         let Some(name) = &pod.node_name else { return };
         if gone {
             if let Some(pods) = self.pods.get_mut(name) {
@@ -72,12 +72,12 @@ impl NodeLifecycle {
     }
 
     /// Whether a node is ready as the API shows it.
-    pub fn ready(&self, node: NodeIndex) -> bool {
+    pub(super) fn ready(&self, node: NodeIndex) -> bool {
         self.nodes.get(&node).is_none_or(|node| node.ready)
     }
 
     /// A node falls silent or is heard again.
-    pub fn heard(
+    pub(super) fn heard(
         &mut self,
         node: NodeIndex,
         name: &Rc<str>,
@@ -111,7 +111,7 @@ impl NodeLifecycle {
     }
 
     /// The grace period of a silence ends.
-    pub fn silent(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
+    pub(super) fn silent(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
         let Some(state) = self.nodes.get_mut(&node) else {
             return;
         };
@@ -127,7 +127,7 @@ impl NodeLifecycle {
     }
 
     /// The toleration of a silence ends: the node's Pods are deleted.
-    pub fn evict(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
+    pub(super) fn evict(&mut self, node: NodeIndex, silence: u32, context: &mut Context<'_>) {
         let Some(client) = self.client else { return };
         let Some(state) = self.nodes.get_mut(&node) else {
             return;
@@ -152,7 +152,7 @@ impl NodeLifecycle {
     }
 
     /// A deletion came back; it is repeated unless it was done or the Pod is gone.
-    pub fn evicted(&mut self, pod: PodUid, response: &Response, context: &mut Context<'_>) {
+    pub(super) fn evicted(&mut self, pod: PodUid, response: &Response, context: &mut Context<'_>) {
         let again = matches!(
             response,
             Err(ApiError::Unavailable { .. } | ApiError::TooManyRequests { .. })

@@ -10,12 +10,12 @@ use super::replicas::Wanted;
 use super::{NAME_CHARACTERS, PodTemplate};
 
 /// What a ReplicaSet wants.
-pub fn wanted(replicas: u32) -> Wanted {
+pub(super) fn wanted(replicas: u32) -> Wanted {
     Wanted::Replicas(replicas)
 }
 
 /// The `pod-template-hash` in the name of a Deployment's ReplicaSet: stable for a template.
-pub fn template_hash(template: &PodTemplate) -> String {
+pub(super) fn template_hash(template: &PodTemplate) -> String {
     let mut hash = Streams::entity(&format!("{}/{}", template.namespace, template.name));
     (0..9)
         .map(|_| {

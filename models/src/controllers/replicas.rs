@@ -27,7 +27,7 @@ use super::{PodTemplate, informer_delay, random_suffix};
 
 /// What one object wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(super) enum Wanted {
     /// So many Pods, always.
     Replicas(u32),
     /// A Job's Pods.
@@ -118,7 +118,7 @@ impl Object {
 
 /// A controller of ReplicaSets or of Jobs.
 #[derive(Debug)]
-pub struct Replicas {
+pub(super) struct Replicas {
     kind: OwnerKind,
     objects: Vec<Object>,
     queue: WorkQueue,
@@ -131,7 +131,7 @@ pub struct Replicas {
 
 impl Replicas {
     /// No object yet.
-    pub fn new(kind: OwnerKind, workers: u32) -> Self {
+    pub(super) fn new(kind: OwnerKind, workers: u32) -> Self {
         let sink = EventSink::new(kind);
         let queue = WorkQueue::new(workers);
         Self {
@@ -146,7 +146,7 @@ impl Replicas {
     }
 
     /// The process starts with a client of its own; what an earlier one did is forgotten.
-    pub fn start(&mut self, node: NodeIndex, client: ClientId) {
+    pub(super) fn start(&mut self, node: NodeIndex, client: ClientId) {
         self.client = Some(client);
         self.synced = false;
         self.node = node;
@@ -164,20 +164,20 @@ impl Replicas {
     }
 
     /// The process is dead.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.client = None;
         self.synced = false;
         self.sink.stop();
     }
 
     /// The informers are filled: the workers start.
-    pub fn resume(&mut self, context: &mut Context<'_>) {
+    pub(super) fn resume(&mut self, context: &mut Context<'_>) {
         self.synced = true;
         self.work(context);
     }
 
     /// Registers an object that will be created; returns its index.
-    pub fn register(
+    pub(super) fn register(
         &mut self,
         wanted: Wanted,
         parent: Option<u32>,
@@ -224,20 +224,20 @@ impl Replicas {
     }
 
     /// Desired and ready counts as last published, for the parent.
-    pub fn published(&self, index: u32) -> (u32, u32) {
+    pub(super) fn published(&self, index: u32) -> (u32, u32) {
         let status = self.objects[index as usize].published;
         (status.replicas, status.ready)
     }
 
     /// The informer shows the object, or its back-off is over.
-    pub fn enqueue(&mut self, index: u32, context: &mut Context<'_>) {
+    pub(super) fn enqueue(&mut self, index: u32, context: &mut Context<'_>) {
         self.objects[index as usize].known = true;
         self.queue.add(index);
         self.work(context);
     }
 
     /// The informer shows a change of a Pod that this controller owns.
-    pub fn pod_changed(&mut self, index: u32, change: &Change, context: &mut Context<'_>) {
+    pub(super) fn pod_changed(&mut self, index: u32, change: &Change, context: &mut Context<'_>) {
         let Some(object) = self.objects.get_mut(index as usize) else {
             return;
         };
@@ -356,7 +356,7 @@ impl Replicas {
     }
 
     /// A call of a sync ended.
-    pub fn response(
+    pub(super) fn response(
         &mut self,
         index: u32,
         step: ReplicasStep,
@@ -442,7 +442,7 @@ impl Replicas {
     }
 
     /// The event that was under way ended.
-    pub fn event_sent(&mut self, context: &mut Context<'_>) {
+    pub(super) fn event_sent(&mut self, context: &mut Context<'_>) {
         self.sink.sent(context);
     }
 }
@@ -458,7 +458,7 @@ fn seen(pod: &Pod) -> Seen {
 
 impl PodTemplate {
     /// A Pod of this template.
-    pub fn pod(&self, name: Rc<str>, incarnation: u32, owner: Option<Owner>) -> NewPod {
+    pub(crate) fn pod(&self, name: Rc<str>, incarnation: u32, owner: Option<Owner>) -> NewPod {
         NewPod {
             namespace: self.namespace.clone(),
             entity: NewPod::entity(&self.namespace, &name, incarnation),

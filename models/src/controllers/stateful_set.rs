@@ -56,7 +56,7 @@ impl StatefulSet {
 
 /// The StatefulSet controller.
 #[derive(Debug)]
-pub struct StatefulSets {
+pub(super) struct StatefulSets {
     objects: Vec<StatefulSet>,
     queue: WorkQueue,
     client: Option<ClientId>,
@@ -68,7 +68,7 @@ pub struct StatefulSets {
 
 impl StatefulSets {
     /// No StatefulSet yet.
-    pub fn new(workers: u32) -> Self {
+    pub(super) fn new(workers: u32) -> Self {
         Self {
             objects: Vec::new(),
             queue: WorkQueue::new(workers),
@@ -80,7 +80,7 @@ impl StatefulSets {
     }
 
     /// The process starts; what an earlier one knew is forgotten, incarnations are not reused.
-    pub fn start(&mut self, node: NodeIndex, client: ClientId) {
+    pub(super) fn start(&mut self, node: NodeIndex, client: ClientId) {
         self.client = Some(client);
         self.synced = false;
         self.node = node;
@@ -100,20 +100,20 @@ impl StatefulSets {
     }
 
     /// The process is dead.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.client = None;
         self.synced = false;
         self.sink.stop();
     }
 
     /// The informers are filled: the workers start.
-    pub fn resume(&mut self, context: &mut Context<'_>) {
+    pub(super) fn resume(&mut self, context: &mut Context<'_>) {
         self.synced = true;
         self.work(context);
     }
 
     /// Registers a StatefulSet that will be created; returns its index.
-    pub fn register(&mut self, replicas: u32, parallel: bool, template: PodTemplate) -> u32 {
+    pub(super) fn register(&mut self, replicas: u32, parallel: bool, template: PodTemplate) -> u32 {
         let ordinals = (0..replicas)
             .map(|ordinal| (Rc::from(format!("{}-{ordinal}", template.name)), ordinal))
             .collect();
@@ -130,14 +130,14 @@ impl StatefulSets {
     }
 
     /// The informer shows the object, or its back-off is over.
-    pub fn enqueue(&mut self, index: u32, context: &mut Context<'_>) {
+    pub(super) fn enqueue(&mut self, index: u32, context: &mut Context<'_>) {
         self.objects[index as usize].known = true;
         self.queue.add(index);
         self.work(context);
     }
 
     /// The informer shows a change of a Pod that this controller owns.
-    pub fn pod_changed(&mut self, index: u32, change: &Change, context: &mut Context<'_>) {
+    pub(super) fn pod_changed(&mut self, index: u32, change: &Change, context: &mut Context<'_>) {
         let (pod, gone) = match change {
             Change::Pod(pod) => (pod, false),
             Change::PodGone(pod) => (pod, true),
@@ -251,7 +251,7 @@ impl StatefulSets {
     }
 
     /// A call of a sync ended.
-    pub fn response(
+    pub(super) fn response(
         &mut self,
         index: u32,
         step: StatefulSetStep,
@@ -307,7 +307,7 @@ impl StatefulSets {
     }
 
     /// The event that was under way ended.
-    pub fn event_sent(&mut self, context: &mut Context<'_>) {
+    pub(super) fn event_sent(&mut self, context: &mut Context<'_>) {
         self.sink.sent(context);
     }
 }

@@ -1,29 +1,24 @@
-//! A small world for the tests of a node: one apiserver model, machines, a scripted IPAM; no
-//! controllers.
+//! A bench for the tests of a node: kubelets, runtimes and a scripted IPAM; no controllers.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
-use drydock_engine::queue::{Queue, TieBreak};
-use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
-use crate::apiserver::{ApiServers, Delivery};
 use crate::cni::{CniError, IpamCall, Verb};
 use crate::context::Context;
-use crate::core::Core;
 use crate::event::{CpuToken, Event};
-use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
+use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid, WatchId};
 use crate::ipam::Ipam;
-use crate::machine::Machine;
+use crate::kernel::Components;
 use crate::node::Nodes;
 use crate::objects::PodSpec;
 use crate::observation::Observation;
-use crate::parameters::{Parameters, Table};
+use crate::parameters::Parameters;
 use crate::peers::Pool;
 use crate::peers::instant::Instant;
-use crate::request::{Answer, NewPod, Request};
+use crate::request::{Change, ReplyTo, Request, Response, WatchOwner};
+use crate::testing::{Bench, table};
 
 /// An IPAM that does as it is told.
 pub(super) struct Scripted {
@@ -76,91 +71,65 @@ impl Scripted {
     }
 }
 
-/// The world.
-pub(super) struct World {
-    pub(super) queue: Queue<Event>,
-    streams: Streams,
-    parameters: Parameters,
-    pub(super) machines: Vec<Machine>,
-    observed: Vec<Observation>,
-    answers: BTreeMap<crate::ids::IpamCallId, crate::cni::IpamAnswer>,
-    pub(super) api: ApiServers,
+/// Nodes and their IPAM.
+pub(super) type World = Bench<NodeSide>;
+
+/// The components of the bench.
+pub(super) struct NodeSide {
     pub(super) nodes: Nodes,
     pub(super) ipam: Scripted,
-    pub(super) log: Vec<(SimInstant, Observation)>,
-    /// Events of nodes and their CPUs.
-    pub(super) node_event_count: u64,
 }
 
-/// Runs an expression with a context of the world.
-macro_rules! with_context {
-    ($world:expr, $context:ident => $body:expr) => {{
-        let World {
-            queue,
-            streams,
-            parameters,
-            machines,
-            observed,
-            answers,
-            api,
-            nodes,
-            ipam,
-            ..
-        } = &mut *$world;
-        let now = queue.now();
-        let core = Core {
-            now,
-            queue,
-            streams,
-            parameters,
-            machines,
-            observed,
-            ipam_answers: answers,
-        };
-        #[allow(unused_mut)]
-        let mut $context = Context { core, api };
-        let _ = (&nodes, &ipam);
-        let result = $body(nodes, ipam, &mut $context);
-        $world.drain();
-        result
-    }};
+impl Components for NodeSide {
+    fn event(&mut self, event: Event, context: &mut Context<'_>) {
+        let NodeSide { nodes, ipam } = self;
+        match event {
+            Event::Node { node, event } => nodes.handle(node, event, context),
+            Event::IpamExec(call) => ipam.call(call, context),
+            Event::IpamTimer { node, token } => ipam.timer(node, token, context),
+            Event::IpamExit { node, call } => {
+                let answer = context
+                    .core
+                    .ipam_answers
+                    .remove(&call)
+                    .expect("an exit has its answer");
+                nodes.ipam_exit(node, call, answer, context);
+            }
+            Event::NodeChanged { node, change } => ipam.inner.node_changed(node, change, context),
+            _ => {}
+        }
+    }
+    fn cpu_done(&mut self, node: NodeIndex, token: CpuToken, context: &mut Context<'_>) {
+        if let CpuToken::Node(token) = token {
+            self.nodes.cpu_done(node, token, context);
+        }
+    }
+    fn respond(&mut self, reply: ReplyTo, response: Response, context: &mut Context<'_>) {
+        if let ReplyTo::Node { node, token } = reply {
+            self.nodes.response(node, token, response, context);
+        }
+    }
+    fn notify(
+        &mut self,
+        owner: WatchOwner,
+        watch: WatchId,
+        change: Change,
+        context: &mut Context<'_>,
+    ) {
+        if let WatchOwner::Kubelet(node) = owner {
+            self.nodes.watch(node, watch, change, context);
+        }
+    }
 }
 
 impl World {
     /// A world of `count` workers in the profile, with settings on top; kubelets run.
     pub(super) fn new(profile: &str, settings: &[&str], count: u32) -> Self {
-        let mut table = Table::profile(profile).unwrap();
-        for setting in settings {
-            table.set(setting).unwrap();
-        }
-        let parameters = Parameters::read(&table).unwrap();
-        let streams = Streams::new(7);
-        let node = &parameters.node_side.node;
-        let machine = |index: u32, master: bool| {
-            let name: Rc<str> = format!("node-{index}").into();
-            Machine::new(Rc::clone(&name), name, master, node)
-        };
-        // The last machine carries the apiserver and nothing else.
-        let machines: Vec<Machine> = (0..=count)
-            .map(|index| machine(index, index == count))
-            .collect();
-        let mut api = ApiServers::new(&[NodeIndex(count)], &parameters, &streams);
-        for (index, machine) in machines.iter().enumerate() {
-            api.set_node(Rc::clone(&machine.node_name), NodeIndex(index as u32));
-        }
         let pool = vec![("10.0.0.1".parse().unwrap(), "10.0.9.255".parse().unwrap())];
-        let inner = Instant::new(Pool::new(vec![pool]).unwrap());
-        let mut world = World {
-            queue: Queue::new(TieBreak::Fifo),
-            streams,
-            parameters,
-            machines,
-            observed: Vec::new(),
-            answers: BTreeMap::new(),
-            api,
+        let parts = NodeSide {
             nodes: Nodes::new(false),
             ipam: Scripted {
-                inner,
+                inner: Instant::new(Pool::new(vec![pool]).unwrap()),
                 add_delay: Duration::ZERO,
                 failing_dels: 0,
                 failing_adds: 0,
@@ -168,9 +137,9 @@ impl World {
                 calls: Vec::new(),
                 waiting: BTreeMap::new(),
             },
-            log: Vec::new(),
-            node_event_count: 0,
         };
+        let parameters = Parameters::read(&table(profile, settings)).unwrap();
+        let mut world = Bench::with_workers(count, parameters, 7, parts);
         world.act(|nodes, context| {
             context.api.start(&mut context.core);
             for index in 0..count {
@@ -183,9 +152,7 @@ impl World {
 
     /// Runs something on the node side.
     pub(super) fn act<T>(&mut self, body: impl FnOnce(&mut Nodes, &mut Context<'_>) -> T) -> T {
-        with_context!(self, context => |nodes: &mut Nodes, _: &mut Scripted, context: &mut Context<'_>| {
-            body(nodes, context)
-        })
+        self.enter(|parts, context| body(&mut parts.nodes, context))
     }
 
     /// Creates a Pod that is bound to a node.
@@ -200,29 +167,7 @@ impl World {
         node: u32,
         change: impl FnOnce(&mut PodSpec),
     ) -> PodUid {
-        let mut spec = PodSpec {
-            host_network: false,
-            node_name: Some(format!("node-{node}").into()),
-            node_selector: Vec::new(),
-            grace: Duration::from_secs(30),
-            pull_always: false,
-            run: None,
-        };
-        change(&mut spec);
-        let request = Request::CreatePod(Rc::new(NewPod {
-            namespace: "default".into(),
-            name: name.into(),
-            entity: Streams::entity(name),
-            labels: Rc::new([]),
-            annotations: Rc::new([]),
-            owner: None,
-            spec: Rc::new(spec),
-        }));
-        let answer = self.install(&request);
-        let Answer::Pod(pod) = answer else {
-            panic!("a created Pod is answered")
-        };
-        pod.uid
+        self.create_bound(name, node, &[], change)
     }
 
     /// Deletes a Pod; a grace of zero forces it.
@@ -231,31 +176,9 @@ impl World {
         self.install(&Request::DeletePod { pod, grace });
     }
 
-    fn install(&mut self, request: &Request) -> Answer {
-        self.act(|_, context| context.api.install(request, &mut context.core))
-            .unwrap()
-    }
-
-    fn drain(&mut self) {
-        let now = self.queue.now();
-        self.log.extend(
-            self.observed
-                .drain(..)
-                .map(|observation| (now, observation)),
-        );
-    }
-
     /// Runs for some seconds.
     pub(super) fn run_for(&mut self, seconds: u64) {
-        self.run_to(self.queue.now() + Duration::from_secs(seconds));
-    }
-
-    fn run_to(&mut self, end: SimInstant) {
-        // A marker moves the clock to the very end.
-        self.queue.at(end, Event::Driver { token: 0 });
-        while self.queue.peek_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
+        self.pass(Duration::from_secs(seconds));
     }
 
     /// Runs until an observation satisfies the predicate; its time.
@@ -267,7 +190,7 @@ impl World {
         let end = self.queue.now() + Duration::from_secs(seconds_max);
         let mut seen = self.log.len();
         while self.queue.peek_at().is_some_and(|at| at <= end) {
-            self.step();
+            self.turn();
             while seen < self.log.len() {
                 let (at, observation) = &self.log[seen];
                 if wanted(observation) {
@@ -279,16 +202,6 @@ impl World {
         panic!("not seen within {seconds_max} s");
     }
 
-    fn step(&mut self) {
-        let (_, event) = self.queue.pop().expect("something is queued");
-        if matches!(event, Event::Node { .. } | Event::Cpu { .. }) {
-            self.node_event_count += 1;
-        }
-        with_context!(self, context => |nodes: &mut Nodes, ipam: &mut Scripted, context: &mut Context<'_>| {
-            route(event, nodes, ipam, context);
-        });
-    }
-
     /// Times of observations that satisfy the predicate.
     pub(super) fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<SimInstant> {
         self.log
@@ -296,57 +209,5 @@ impl World {
             .filter(|(_, o)| wanted(o))
             .map(|(at, _)| *at)
             .collect()
-    }
-}
-
-fn route(event: Event, nodes: &mut Nodes, ipam: &mut Scripted, context: &mut Context<'_>) {
-    match event {
-        Event::Cpu { node, generation } => {
-            let mut done = Vec::new();
-            let now = context.now();
-            let wake = context
-                .core
-                .machine(node)
-                .cpu
-                .wake(now, generation, &mut done);
-            if let Some(wake) = wake {
-                let event = Event::Cpu {
-                    node,
-                    generation: wake.generation,
-                };
-                context.core.queue.at(wake.at, event);
-            }
-            for token in done {
-                match token {
-                    CpuToken::Node(token) => nodes.cpu_done(node, token, context),
-                    CpuToken::Api(call) => context.api.cpu_done(call, &mut context.core),
-                    CpuToken::Ipam(_) | CpuToken::Nobody => {}
-                }
-            }
-        }
-        Event::Api(event) => match context.api.handle(event, &mut context.core) {
-            Delivery::Response(crate::request::ReplyTo::Node { node, token }, response) => {
-                nodes.response(node, token, response, context);
-            }
-            Delivery::Changes(crate::request::WatchOwner::Kubelet(node), watch, changes) => {
-                for change in changes {
-                    nodes.watch(node, watch, change, context);
-                }
-            }
-            _ => {}
-        },
-        Event::Node { node, event } => nodes.handle(node, event, context),
-        Event::IpamExec(call) => ipam.call(call, context),
-        Event::IpamTimer { node, token } => ipam.timer(node, token, context),
-        Event::IpamExit { node, call } => {
-            let answer = context
-                .core
-                .ipam_answers
-                .remove(&call)
-                .expect("an exit has its answer");
-            nodes.ipam_exit(node, call, answer, context);
-        }
-        Event::NodeChanged { node, change } => ipam.inner.node_changed(node, change, context),
-        _ => {}
     }
 }

@@ -34,7 +34,7 @@ use self::plugins::{Network, Plugins};
 
 /// The node side of the cluster, by machine.
 #[derive(Default)]
-pub struct Nodes {
+pub(crate) struct Nodes {
     nodes: Vec<Node>,
     network: Network,
 }
@@ -53,7 +53,7 @@ struct Node {
 
 impl Nodes {
     /// No machine yet; the runtime of each will execute multus, or the IPAM itself.
-    pub fn new(ipam_is_network_plugin: bool) -> Self {
+    pub(crate) fn new(ipam_is_network_plugin: bool) -> Self {
         Self {
             nodes: Vec::new(),
             network: Network {
@@ -64,14 +64,14 @@ impl Nodes {
     }
 
     /// The IPAM has a further plugin behind macvlan.
-    pub fn with_chained(mut self, ipam_is_chained: bool) -> Self {
+    pub(crate) fn with_chained(mut self, ipam_is_chained: bool) -> Self {
         self.network.ipam_is_chained = ipam_is_chained;
         self
     }
 
     /// Starts containerd and kubelet of a machine that exists in `machines` (start of the run).
     /// Machines start in the order of their index.
-    pub fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn start(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         assert_eq!(
             node.index(),
             self.nodes.len(),
@@ -93,7 +93,7 @@ impl Nodes {
     }
 
     /// A machine joined while the cluster ran (also under an old node name): starts it and says so.
-    pub fn join(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn join(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.start(node, context);
         context.core.queue.soon(Event::NodeChanged {
             node,
@@ -102,7 +102,7 @@ impl Nodes {
     }
 
     /// An event of a machine.
-    pub fn handle(&mut self, node: NodeIndex, event: NodeEvent, context: &mut Context<'_>) {
+    pub(crate) fn handle(&mut self, node: NodeIndex, event: NodeEvent, context: &mut Context<'_>) {
         let NodeEvent::Boot { boot } = event else {
             return self.at(node, context, |this, context| this.handle(event, context));
         };
@@ -113,7 +113,7 @@ impl Nodes {
     }
 
     /// An API call of a machine ended.
-    pub fn response(
+    pub(crate) fn response(
         &mut self,
         node: NodeIndex,
         token: NodeToken,
@@ -125,7 +125,7 @@ impl Nodes {
     }
 
     /// The kubelet's watch delivered.
-    pub fn watch(
+    pub(crate) fn watch(
         &mut self,
         node: NodeIndex,
         watch: WatchId,
@@ -138,12 +138,17 @@ impl Nodes {
     }
 
     /// CPU of a machine was served.
-    pub fn cpu_done(&mut self, node: NodeIndex, token: NodeToken, context: &mut Context<'_>) {
+    pub(crate) fn cpu_done(
+        &mut self,
+        node: NodeIndex,
+        token: NodeToken,
+        context: &mut Context<'_>,
+    ) {
         self.at(node, context, |this, _| this.desk.resume(token, Signal::Go));
     }
 
     /// The IPAM plugin exited.
-    pub fn ipam_exit(
+    pub(crate) fn ipam_exit(
         &mut self,
         node: NodeIndex,
         call: IpamCallId,
@@ -158,7 +163,7 @@ impl Nodes {
 
     /// The machine loses power: every process on it is dead, memory and namespaces are gone.
     /// It boots again `return_after` later, if given. An apiserver on it is not the node side's.
-    pub fn power_off(
+    pub(crate) fn power_off(
         &mut self,
         node: NodeIndex,
         return_after: Option<Duration>,
@@ -176,7 +181,7 @@ impl Nodes {
     }
 
     /// The machine boots now: its kubelet starts, and runs its Pods in new sandboxes.
-    pub fn boot(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn boot(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         if context.core.machine(node).up {
             return;
         }
@@ -192,14 +197,14 @@ impl Nodes {
 
     /// The kubelet dies and comes back after `kubelet.restart`; sandboxes run on. CRI calls in
     /// flight are canceled.
-    pub fn restart_kubelet(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn restart_kubelet(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         if self.at(node, context, Node::stop_kubelet) {
             self.at(node, context, Node::start_kubelet_later);
         }
     }
 
     /// containerd dies and comes back after `containerd.restart`; plugins run on as orphans.
-    pub fn restart_containerd(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn restart_containerd(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
             this.stop_containerd(None, context);
         });
@@ -207,7 +212,7 @@ impl Nodes {
 
     /// containerd of a machine dies and is back after a while; plugins run on as orphans. `false`:
     /// it is down already.
-    pub fn stop_containerd(
+    pub(crate) fn stop_containerd(
         &mut self,
         node: NodeIndex,
         down: Duration,
@@ -221,7 +226,12 @@ impl Nodes {
     /// A sandbox of a machine ends without a DEL: its processes, its namespace and its record are
     /// gone at once. Which one: `pick`, modulo those that are ready and that no call concerns.
     /// `false`: there is none.
-    pub fn lose_sandbox(&mut self, node: NodeIndex, pick: u64, context: &mut Context<'_>) -> bool {
+    pub(crate) fn lose_sandbox(
+        &mut self,
+        node: NodeIndex,
+        pick: u64,
+        context: &mut Context<'_>,
+    ) -> bool {
         self.at(node, context, |this, context| {
             this.runtime.sandbox_lost(pick, context)
         })
@@ -229,37 +239,40 @@ impl Nodes {
 
     /// The next teardown of a sandbox on a machine asks no plugin: its namespace goes without a
     /// DEL.
-    pub fn skip_del(&mut self, node: NodeIndex) {
+    pub(crate) fn skip_del(&mut self, node: NodeIndex) {
         self.nodes[node.index()].runtime.skip_del();
     }
 
     /// Every IPAM plugin that runs on a machine is killed (out of memory): its parent sees it fail.
     /// What it asked of others goes on.
-    pub fn kill_ipam(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    pub(crate) fn kill_ipam(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
             this.plugins.kill_ipam(&mut this.processes, context);
         });
     }
 
     /// Every multus that runs on a machine is killed: its call fails, its delegate is an orphan.
-    pub fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
+    #[cfg(test)]
+    pub(crate) fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
             this.plugins.kill_multus(&mut this.processes, context);
         });
     }
 
     /// Statuses that a kubelet has sent.
-    pub fn status_patch_count(&self, node: NodeIndex) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn status_patch_count(&self, node: NodeIndex) -> u64 {
         self.nodes[node.index()].kubelet.status_patch_count()
     }
 
     /// Relists that a kubelet has finished.
-    pub fn relist_count(&self, node: NodeIndex) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn relist_count(&self, node: NodeIndex) -> u64 {
         self.nodes[node.index()].kubelet.relist_count()
     }
 
     /// Link deletions of macvlan fail from the `nth` DEL from now (1 = the next), `count` times.
-    pub fn fail_link_deletions(&mut self, node: NodeIndex, nth: u32, count: u32) {
+    pub(crate) fn fail_link_deletions(&mut self, node: NodeIndex, nth: u32, count: u32) {
         let plugins = &self.nodes[node.index()].plugins;
         plugins.fail_link_deletions(nth, count);
     }

@@ -39,7 +39,9 @@ fn a_hundred_pods_at_once_are_bound_by_the_kubelets_bucket() {
 fn a_measured_pod_costs_at_most_sixty_node_events_and_its_stated_cpu() {
     let mut world = World::new("measured", &[], 1);
     let idle_events = world.node_event_count;
-    let busy = world.machines[0].cpu.busy_core_nanos(world.queue.now());
+    let busy = world.kernel.machines[0]
+        .cpu
+        .busy_core_nanos(world.queue.now());
     for index in 0..100 {
         world.create(&format!("pod-{index}"), 0);
     }
@@ -49,7 +51,7 @@ fn a_measured_pod_costs_at_most_sixty_node_events_and_its_stated_cpu() {
     let per_pod = (world.node_event_count - idle_events) / 100;
     assert!(per_pod <= 60, "{per_pod} events per Pod");
     let now = world.queue.now();
-    let cpu_ms = (world.machines[0].cpu.busy_core_nanos(now) - busy) / 100 / 1_000_000;
+    let cpu_ms = (world.kernel.machines[0].cpu.busy_core_nanos(now) - busy) / 100 / 1_000_000;
     // 306 without multus and the IPAM, 150 of multus; relists of 65 s come on top.
     assert!((456..=475).contains(&cpu_ms), "{cpu_ms} CPU-ms per Pod");
 }
@@ -60,7 +62,7 @@ fn statuses_merge_under_a_backlog_and_not_without_one() {
     let lonely = world.create("lonely", 0);
     world.run_for(30);
     assert_eq!(
-        world.nodes.status_patch_count(NODE),
+        world.parts.nodes.status_patch_count(NODE),
         2,
         "ContainerCreating, then Running"
     );
@@ -69,7 +71,7 @@ fn statuses_merge_under_a_backlog_and_not_without_one() {
         world.create(&format!("pod-{index}"), 0);
     }
     world.run_for(120);
-    let patches = world.nodes.status_patch_count(NODE) - 2;
+    let patches = world.parts.nodes.status_patch_count(NODE) - 2;
     assert!(
         (100..=140).contains(&patches),
         "{patches} patches for 100 Pods"
@@ -79,9 +81,9 @@ fn statuses_merge_under_a_backlog_and_not_without_one() {
 #[test]
 fn relists_come_each_second_and_later_under_load() {
     let mut world = World::new("measured", &[], 1);
-    let before = world.nodes.relist_count(NODE);
+    let before = world.parts.nodes.relist_count(NODE);
     world.run_for(100);
-    let idle = world.nodes.relist_count(NODE) - before;
+    let idle = world.parts.nodes.relist_count(NODE) - before;
     assert!(
         (94..=96).contains(&idle),
         "{idle} relists of 1.05 s in 100 s"
@@ -89,20 +91,21 @@ fn relists_come_each_second_and_later_under_load() {
     for index in 0..100 {
         world.create(&format!("pod-{index}"), 0);
     }
-    let before = world.nodes.relist_count(NODE);
+    let before = world.parts.nodes.relist_count(NODE);
     world.run_for(30);
-    let busy = world.nodes.relist_count(NODE) - before;
+    let busy = world.parts.nodes.relist_count(NODE) - before;
     assert!(busy < 28, "{busy} relists in 30 busy seconds");
 }
 
 #[test]
 fn a_failed_add_is_tried_again_after_ten_to_sixteen_seconds_and_deleted_twice() {
     let mut world = World::new("measured", &[], 1);
-    world.ipam.failing_adds = 3;
+    world.parts.ipam.failing_adds = 3;
     let pod = world.create("pod", 0);
     world.run_until_seen(120, running(pod));
     let failed = world.times(|o| matches!(o, Observation::SandboxFailed { .. }));
     let adds: Vec<_> = world
+        .parts
         .ipam
         .calls
         .iter()
@@ -116,6 +119,7 @@ fn a_failed_add_is_tried_again_after_ten_to_sixteen_seconds_and_deleted_twice() 
     }
     for add in &adds[..3] {
         let dels = world
+            .parts
             .ipam
             .calls
             .iter()
@@ -127,7 +131,7 @@ fn a_failed_add_is_tried_again_after_ten_to_sixteen_seconds_and_deleted_twice() 
 #[test]
 fn a_hanging_add_is_killed_at_240_s_and_its_orphan_finishes_after_the_del() {
     let mut world = World::new("measured", &[], 1);
-    world.ipam.add_delay = Duration::from_mins(5);
+    world.parts.ipam.add_delay = Duration::from_mins(5);
     let pod = world.create("pod", 0);
     let started = world.run_until_seen(60, |o| matches!(o, Observation::AddStarted { .. }));
     let ended = world.run_until_seen(300, |o| matches!(o, Observation::AddEnded { .. }));
@@ -139,7 +143,7 @@ fn a_hanging_add_is_killed_at_240_s_and_its_orphan_finishes_after_the_del() {
     let deleted = world.run_until_seen(60, |o| {
         matches!(o, Observation::IpamDelEnded { ok: true, .. })
     });
-    world.ipam.add_delay = Duration::ZERO;
+    world.parts.ipam.add_delay = Duration::ZERO;
     let orphan = world.run_until_seen(120, |o| {
         matches!(o, Observation::IpamAddEnded { result: Ok(_), .. })
     });
@@ -147,14 +151,14 @@ fn a_hanging_add_is_killed_at_240_s_and_its_orphan_finishes_after_the_del() {
     world.run_until_seen(120, running(pod));
     // The orphan found its link gone and gave the address back itself.
     world.run_for(100);
-    assert_eq!(world.ipam.inner.taken_count(), 1);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 1);
 }
 
 #[test]
 fn a_name_stays_reserved_while_the_cleanup_of_a_killed_add_hangs() {
     let mut world = World::new("measured", &[], 1);
-    world.ipam.add_delay = Duration::from_secs(1000);
-    world.ipam.hanging_dels = 1;
+    world.parts.ipam.add_delay = Duration::from_secs(1000);
+    world.parts.ipam.hanging_dels = 1;
     let pod = world.create("pod", 0);
     world.run_until_seen(300, |o| {
         matches!(
@@ -174,11 +178,11 @@ fn a_name_stays_reserved_while_the_cleanup_of_a_killed_add_hangs() {
             }
         )
     });
-    world.ipam.add_delay = Duration::ZERO;
+    world.parts.ipam.add_delay = Duration::ZERO;
     // After its 60 s the cleanup gives up and lists the sandbox; the next sync stops it (DEL
     // again) and takes attempt 1.
     world.run_until_seen(120, running(pod));
-    assert_eq!(world.machines[0].sandboxes.len(), 2);
+    assert_eq!(world.kernel.machines[0].sandboxes.len(), 2);
 }
 
 #[test]
@@ -197,7 +201,7 @@ fn each_sandbox_sees_three_dels_of_which_multus_passes_the_first_on() {
         dels[0] < gone,
         "gone from the API means that the first DEL succeeded"
     );
-    assert!(world.machines[0].sandboxes.is_empty());
+    assert!(world.kernel.machines[0].sandboxes.is_empty());
 
     let mut world = World::new("measured", &["multus.enabled=false"], 1);
     let pod = world.create("pod", 0);
@@ -273,8 +277,8 @@ fn a_force_deleted_pod_keeps_its_address_until_the_kubelet_killed_it() {
         "after the grace period of 30 s"
     );
     world.run_for(120);
-    assert_eq!(world.ipam.inner.taken_count(), 0);
-    assert!(world.machines[0].sandboxes.is_empty());
+    assert_eq!(world.parts.ipam.inner.taken_count(), 0);
+    assert!(world.kernel.machines[0].sandboxes.is_empty());
 }
 
 #[test]
@@ -291,8 +295,8 @@ fn a_pod_that_went_while_the_kubelet_was_away_is_killed_by_its_housekeeping() {
     let waited = (down - back).as_secs();
     assert!((2..=20).contains(&waited), "{waited} s");
     world.run_for(120);
-    assert_eq!(world.ipam.inner.taken_count(), 1);
-    assert_eq!(world.machines[0].sandboxes.len(), 1);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 1);
+    assert_eq!(world.kernel.machines[0].sandboxes.len(), 1);
 }
 
 #[test]
@@ -302,35 +306,35 @@ fn a_reboot_loses_namespaces_and_makes_new_sandboxes_with_the_next_attempt() {
         .map(|i| world.create(&format!("pod-{i}"), 0))
         .collect();
     world.run_for(40);
-    assert_eq!(world.ipam.inner.taken_count(), 5);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 5);
     world.act(|nodes, context| nodes.power_off(NODE, Some(Duration::from_secs(10)), context));
-    assert!(world.machines[0].namespaces.is_empty());
+    assert!(world.kernel.machines[0].namespaces.is_empty());
     assert!(
-        world.machines[0]
+        world.kernel.machines[0]
             .sandboxes
             .values()
             .all(|sandbox| !sandbox.ready)
     );
-    let before = world.ipam.calls.len();
+    let before = world.parts.ipam.calls.len();
     world.run_until_seen(20, |o| matches!(o, Observation::MachineUp { .. }));
-    assert_eq!(world.machines[0].boot, 2);
+    assert_eq!(world.kernel.machines[0].boot, 2);
     world.run_for(120);
-    let ready = world.machines[0]
+    let ready = world.kernel.machines[0]
         .sandboxes
         .values()
         .filter(|sandbox| sandbox.ready)
         .count();
     assert_eq!(
-        (ready, world.machines[0].namespaces.len()),
+        (ready, world.kernel.machines[0].namespaces.len()),
         (pods.len(), pods.len())
     );
-    let after = &world.ipam.calls[before..];
+    let after = &world.parts.ipam.calls[before..];
     let first_add = after.iter().position(|call| call.1 == Verb::Add).unwrap();
     assert!(
         after[..first_add].iter().all(|call| call.3.is_none()),
         "DEL with an empty path"
     );
-    assert_eq!(world.ipam.inner.taken_count(), 5);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 5);
 }
 
 #[test]
@@ -338,7 +342,7 @@ fn a_kubelet_that_restarts_kills_multus_and_leaves_running_sandboxes_alone() {
     let mut world = World::new("measured", &[], 1);
     let settled = world.create("settled", 0);
     world.run_until_seen(30, running(settled));
-    world.ipam.add_delay = Duration::from_secs(5);
+    world.parts.ipam.add_delay = Duration::from_secs(5);
     let starting = world.create("starting", 0);
     world.run_until_seen(
         30,
@@ -348,24 +352,24 @@ fn a_kubelet_that_restarts_kills_multus_and_leaves_running_sandboxes_alone() {
     world.act(|nodes, context| nodes.restart_kubelet(NODE, context));
     let killed = world.times(|o| matches!(o, Observation::AddEnded { ok: false, .. }));
     assert_eq!(killed, [world.queue.now()]);
-    world.ipam.add_delay = Duration::ZERO;
+    world.parts.ipam.add_delay = Duration::ZERO;
     world.run_until_seen(120, running(starting));
     world.run_for(100);
     let downs = world.times(|o| matches!(o, Observation::AddressDown { .. }));
     assert!(downs.is_empty(), "no address that was up went down");
-    assert_eq!(world.ipam.inner.taken_count(), 2);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 2);
 }
 
 #[test]
 fn a_containerd_that_restarts_leaves_an_orphan_and_a_sandbox_that_is_not_ready() {
     let mut world = World::new("measured", &[], 1);
-    world.ipam.add_delay = Duration::from_secs(5);
+    world.parts.ipam.add_delay = Duration::from_secs(5);
     let pod = world.create("pod", 0);
     world.run_until_seen(30, |o| matches!(o, Observation::IpamAddStarted { .. }));
     world.act(|nodes, context| nodes.restart_containerd(NODE, context));
-    assert_eq!(world.machines[0].sandboxes.len(), 1);
+    assert_eq!(world.kernel.machines[0].sandboxes.len(), 1);
     assert!(
-        world.machines[0]
+        world.kernel.machines[0]
             .sandboxes
             .values()
             .all(|sandbox| !sandbox.ready)
@@ -373,7 +377,7 @@ fn a_containerd_that_restarts_leaves_an_orphan_and_a_sandbox_that_is_not_ready()
     world.run_until_seen(10, |o| matches!(o, Observation::IpamAddEnded { .. }));
     world.run_until_seen(120, running(pod));
     world.run_for(150);
-    assert_eq!(world.ipam.inner.taken_count(), 1);
+    assert_eq!(world.parts.ipam.inner.taken_count(), 1);
 }
 
 #[test]
@@ -384,10 +388,10 @@ fn a_containerd_that_is_stopped_is_back_when_it_was_said_and_not_before() {
     world.act(|nodes, context| assert!(!nodes.stop_containerd(NODE, down, context)));
     let pod = world.create("pod", 0);
     world.run_for(39);
-    assert!(!world.machines[0].runtime_up);
-    assert!(world.machines[0].sandboxes.is_empty());
+    assert!(!world.kernel.machines[0].runtime_up);
+    assert!(world.kernel.machines[0].sandboxes.is_empty());
     world.run_for(2);
-    assert!(world.machines[0].runtime_up);
+    assert!(world.kernel.machines[0].runtime_up);
     world.run_until_seen(120, running(pod));
 }
 
@@ -398,14 +402,14 @@ fn a_lost_sandbox_gets_no_del_and_its_pod_a_new_one() {
     let pod = world.create("pod", 0);
     world.run_until_seen(30, running(pod));
     world.act(|nodes, context| assert!(nodes.lose_sandbox(NODE, 7, context)));
-    assert!(world.machines[0].sandboxes.is_empty());
-    assert!(world.machines[0].namespaces.is_empty());
+    assert!(world.kernel.machines[0].sandboxes.is_empty());
+    assert!(world.kernel.machines[0].namespaces.is_empty());
     world.run_for(60);
     let count = |world: &World, seen: fn(&Observation) -> bool| world.times(seen).len();
     let made = count(&world, |o| matches!(o, Observation::NetnsCreated { .. }));
     let deleted = count(&world, |o| matches!(o, Observation::IpamDelEnded { .. }));
     assert_eq!((made, deleted), (2, 0));
-    assert_eq!(world.machines[0].sandboxes.len(), 1);
+    assert_eq!(world.kernel.machines[0].sandboxes.len(), 1);
 }
 
 #[test]
@@ -416,9 +420,9 @@ fn a_teardown_that_asks_no_plugin_ends_the_namespace_and_is_never_made_up_for() 
     world.act(|nodes, _| nodes.skip_del(NODE));
     world.delete(pod, None);
     world.run_for(300);
-    assert!(world.api.pod(pod).is_none());
-    assert!(world.machines[0].namespaces.is_empty());
-    assert!(world.machines[0].sandboxes.is_empty());
+    assert!(world.kernel.api.pod(pod).is_none());
+    assert!(world.kernel.machines[0].namespaces.is_empty());
+    assert!(world.kernel.machines[0].sandboxes.is_empty());
     let deleted = world.times(|o| matches!(o, Observation::IpamDelEnded { .. }));
     assert!(deleted.is_empty());
     // The next one is asked again.
@@ -455,11 +459,11 @@ fn a_job_that_ends_gives_its_address_back_before_it_is_deleted() {
     let job = world.create_with("job", 0, |spec| spec.run = Some(Duration::from_secs(20)));
     world.run_until_seen(30, running(job));
     world.run_for(60);
-    assert!(world.api.pod(job).unwrap().is_terminal());
-    assert_eq!(world.ipam.inner.taken_count(), 0);
+    assert!(world.kernel.api.pod(job).unwrap().is_terminal());
+    assert_eq!(world.parts.ipam.inner.taken_count(), 0);
     world.delete(job, None);
     world.run_for(30);
-    assert!(world.api.pod(job).is_none());
+    assert!(world.kernel.api.pod(job).is_none());
 }
 
 #[test]
@@ -484,11 +488,11 @@ fn serial_pulls_bound_the_node() {
 fn a_killed_ipam_or_multus_fails_its_add_and_the_pod_recovers() {
     for multus in [false, true] {
         let mut world = World::new("measured", &[], 1);
-        world.ipam.add_delay = Duration::from_secs(5);
+        world.parts.ipam.add_delay = Duration::from_secs(5);
         let pod = world.create("pod", 0);
         world.run_until_seen(30, |o| matches!(o, Observation::IpamAddStarted { .. }));
         world.run_for(1);
-        world.ipam.add_delay = Duration::ZERO;
+        world.parts.ipam.add_delay = Duration::ZERO;
         world.act(|nodes, context| {
             if multus {
                 nodes.kill_multus(NODE, context);
@@ -499,7 +503,7 @@ fn a_killed_ipam_or_multus_fails_its_add_and_the_pod_recovers() {
         world.run_until_seen(5, |o| matches!(o, Observation::SandboxFailed { .. }));
         world.run_until_seen(60, running(pod));
         world.run_for(100);
-        assert_eq!(world.machines[0].namespaces.len(), 1);
+        assert_eq!(world.kernel.machines[0].namespaces.len(), 1);
     }
 }
 
@@ -510,7 +514,7 @@ fn a_pod_that_ran_stays_running_but_not_ready_through_a_reboot() {
     world.run_until_seen(30, running(pod));
     world.act(|nodes, context| nodes.power_off(NODE, Some(Duration::from_secs(1)), context));
     world.run_for(100);
-    let status = &world.api.pod(pod).unwrap().status;
+    let status = &world.kernel.api.pod(pod).unwrap().status;
     assert!(status.ready && status.phase == crate::objects::Phase::Running);
     assert_eq!(
         world.times(running(pod)).len(),

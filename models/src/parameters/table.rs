@@ -128,10 +128,12 @@ macro_rules! parameter_group {
     ($(#[$doc:meta])* $name:ident = $prefix:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(unreachable_pub, reason = "who sees a group is said by the module that states it")]
         pub struct $name { $($(#[$field_doc])* pub $field: $ty,)* }
         impl $name {
             /// Reads the group from the entries.
             /// Errors: a missing entry, a wrong unit, an unreadable value.
+            #[allow(unreachable_pub, reason = "as the group itself")]
             pub fn read(table: &$crate::parameters::Table)
                 -> Result<Self, $crate::parameters::ParameterError> {
                 Ok($name { $($field: table.read(concat!($prefix, ".", stringify!($field)))?,)* })

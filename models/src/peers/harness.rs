@@ -1,46 +1,69 @@
-//! A small world for the tests of peers: an apiserver, machines, one IPAM and calls to it; no
-//! kubelet and no controllers.
+//! A bench for the tests of peers: one IPAM and calls to it; no kubelet and no controllers.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::Duration;
 
-use drydock_engine::queue::{Queue, TieBreak};
-use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
 
-use crate::apiserver::{ApiServers, Delivery};
 use crate::cni::{IpamAnswer, IpamCall, Verb};
 use crate::context::Context;
-use crate::core::Core;
 use crate::event::{CpuToken, Event};
-use crate::ids::{ContainerId, IpamCallId, NodeIndex, PodUid};
+use crate::ids::{ContainerId, IpamCallId, NodeIndex, PodUid, WatchId};
 use crate::ipam::Ipam;
-use crate::machine::Machine;
-use crate::objects::PodSpec;
+use crate::kernel::Components;
 use crate::observation::Observation;
 use crate::parameters::{Parameters, Table};
 use crate::peers::Pool;
-use crate::request::{Answer, ClientClass, NewPod, ReplyTo, Request, WatchOwner};
+use crate::request::{Change, ClientClass, ReplyTo, Response, WatchOwner};
+use crate::testing::{Bench, table};
 
-/// The world.
-pub(super) struct World<I> {
-    pub(super) queue: Queue<Event>,
-    pub(super) streams: Streams,
-    /// A test may change them between two events.
-    pub(super) parameters: Parameters,
-    pub(super) machines: Vec<Machine>,
-    observed: Vec<Observation>,
-    answers: BTreeMap<IpamCallId, IpamAnswer>,
-    pub(super) api: ApiServers,
+/// An IPAM alone.
+pub(super) type World<I> = Bench<Alone<I>>;
+
+/// The one component of the bench.
+pub(super) struct Alone<I> {
     pub(super) ipam: I,
-    /// Requests of plugins and agents, in order of their answers.
-    pub(super) requests: Vec<String>,
-    /// Everybody's requests, likewise: verb, resource, refused.
-    pub(super) answered: Vec<(SimInstant, &'static str, &'static str, bool)>,
     /// What plugins answered, and when.
     pub(super) exits: BTreeMap<IpamCallId, (SimInstant, IpamAnswer)>,
+    /// What a plugin answered in the event just handled.
+    exit: Option<(IpamCallId, IpamAnswer)>,
     calls: u32,
+}
+
+impl<I: Ipam> Components for Alone<I> {
+    fn event(&mut self, event: Event, context: &mut Context<'_>) {
+        match event {
+            Event::IpamExec(call) => self.ipam.call(call, context),
+            Event::IpamTimer { node, token } => self.ipam.timer(node, token, context),
+            Event::IpamExit { call, .. } => {
+                if let Some(answer) = context.core.ipam_answers.remove(&call) {
+                    self.exits.insert(call, (context.now(), answer.clone()));
+                    self.exit = Some((call, answer));
+                }
+            }
+            _ => {}
+        }
+    }
+    fn cpu_done(&mut self, node: NodeIndex, token: CpuToken, context: &mut Context<'_>) {
+        if let CpuToken::Ipam(token) = token {
+            self.ipam.cpu_done(node, token, context);
+        }
+    }
+    fn respond(&mut self, reply: ReplyTo, response: Response, context: &mut Context<'_>) {
+        if let ReplyTo::Ipam { token } = reply {
+            self.ipam.response(token, response, context);
+        }
+    }
+    fn notify(
+        &mut self,
+        owner: WatchOwner,
+        watch: WatchId,
+        change: Change,
+        context: &mut Context<'_>,
+    ) {
+        if let WatchOwner::Ipam { token } = owner {
+            self.ipam.watch(token, watch, change, context);
+        }
+    }
 }
 
 /// One family of so many addresses from 10.0.0.0 on.
@@ -68,38 +91,15 @@ impl<I: Ipam> World<I> {
         seed: u64,
         make: impl FnOnce(&Table) -> I,
     ) -> Self {
-        let mut table = Table::profile(profile).unwrap();
-        for setting in settings {
-            table.set(setting).unwrap();
-        }
-        let parameters = Parameters::read(&table).unwrap();
-        let streams = Streams::new(seed);
-        let node = &parameters.node_side.node;
-        let machines: Vec<Machine> = (0..=workers)
-            .map(|index| {
-                let name: Rc<str> = format!("node-{index}").into();
-                Machine::new(Rc::clone(&name), name, index == workers, node)
-            })
-            .collect();
-        let mut api = ApiServers::new(&[NodeIndex(workers)], &parameters, &streams);
-        for (index, machine) in machines.iter().enumerate() {
-            api.set_node(Rc::clone(&machine.node_name), NodeIndex(index as u32));
-        }
-        let ipam = make(&table);
-        let mut world = World {
-            queue: Queue::new(TieBreak::Fifo),
-            streams,
-            parameters,
-            machines,
-            observed: Vec::new(),
-            answers: BTreeMap::new(),
-            api,
-            ipam,
-            requests: Vec::new(),
-            answered: Vec::new(),
+        let table = table(profile, settings);
+        let parts = Alone {
+            ipam: make(&table),
             exits: BTreeMap::new(),
+            exit: None,
             calls: 0,
         };
+        let parameters = Parameters::read(&table).unwrap();
+        let mut world = Bench::with_workers(workers, parameters, seed, parts);
         world.act(|ipam, context| {
             context.api.start(&mut context.core);
             ipam.start(context);
@@ -109,71 +109,18 @@ impl<I: Ipam> World<I> {
 
     /// Does something to the IPAM.
     pub(super) fn act<T>(&mut self, body: impl FnOnce(&mut I, &mut Context<'_>) -> T) -> T {
-        let now = self.queue.now();
-        let core = Core {
-            now,
-            queue: &mut self.queue,
-            streams: &self.streams,
-            parameters: &self.parameters,
-            machines: &mut self.machines,
-            observed: &mut self.observed,
-            ipam_answers: &mut self.answers,
-        };
-        let mut context = Context {
-            core,
-            api: &mut self.api,
-        };
-        let result = body(&mut self.ipam, &mut context);
-        for observation in self.observed.drain(..) {
-            if let Observation::ApiCall {
-                class,
-                what,
-                result,
-                ..
-            } = observation
-                && what.verb != "WATCH"
-            {
-                if matches!(class, ClientClass::IpamNode) {
-                    self.requests
-                        .push(format!("{} {}", what.verb, what.resource));
-                }
-                self.answered
-                    .push((now, what.verb, what.resource, result.is_err()));
-            }
-        }
-        result
+        self.enter(|parts, context| body(&mut parts.ipam, context))
     }
 
     /// A Pod on a worker, with an `app` label.
     pub(super) fn create_pod(&mut self, name: &str, node: u32, app: &str) -> PodUid {
-        let spec = PodSpec {
-            host_network: false,
-            node_name: Some(format!("node-{node}").into()),
-            node_selector: Vec::new(),
-            grace: Duration::from_secs(30),
-            pull_always: false,
-            run: None,
-        };
-        let request = Request::CreatePod(Rc::new(NewPod {
-            namespace: "default".into(),
-            name: name.into(),
-            entity: Streams::entity(name),
-            labels: Rc::new([("app".into(), app.into())]),
-            annotations: Rc::new([]),
-            owner: None,
-            spec: Rc::new(spec),
-        }));
-        let answer = self.act(|_, context| context.api.install(&request, &mut context.core));
-        let Answer::Pod(pod) = answer.unwrap() else {
-            panic!("a created Pod is answered")
-        };
-        pod.uid
+        self.create_bound(name, node, &[("app", app)], |_| {})
     }
 
     /// The id of one more execution.
     pub(super) fn next_call(&mut self) -> IpamCallId {
-        self.calls += 1;
-        IpamCallId(self.calls)
+        self.parts.calls += 1;
+        IpamCallId(self.parts.calls)
     }
 
     /// Executes the plugin for the Pod `name` at an instant.
@@ -203,36 +150,8 @@ impl<I: Ipam> World<I> {
 
     /// Runs one event; an answer that a plugin gave.
     pub(super) fn step(&mut self) -> Option<(IpamCallId, IpamAnswer)> {
-        let (at, event) = self.queue.pop().expect("something is queued");
-        let mut exit = None;
-        self.act(|ipam, context| match event {
-            Event::Cpu { node, generation } => cpu(ipam, node, generation, context),
-            Event::Api(event) => match context.api.handle(event, &mut context.core) {
-                Delivery::Response(ReplyTo::Ipam { token }, response) => {
-                    ipam.response(token, response, context);
-                }
-                Delivery::Changes(WatchOwner::Ipam { token }, watch, changes) => {
-                    for change in changes {
-                        ipam.watch(token, watch, change, context);
-                    }
-                }
-                _ => {}
-            },
-            Event::IpamExec(call) => ipam.call(call, context),
-            Event::IpamTimer { node, token } => ipam.timer(node, token, context),
-            Event::IpamExit { call, .. } => {
-                exit = context
-                    .core
-                    .ipam_answers
-                    .remove(&call)
-                    .map(|answer| (call, answer));
-            }
-            _ => {}
-        });
-        if let Some((call, answer)) = &exit {
-            self.exits.insert(*call, (at, answer.clone()));
-        }
-        exit
+        self.turn();
+        self.parts.exit.take()
     }
 
     /// Runs until the plugin answers a call.
@@ -258,46 +177,41 @@ impl<I: Ipam> World<I> {
         self.answer(call)
     }
 
-    /// Lets time pass.
-    pub(super) fn pass(&mut self, time: Duration) {
-        let end = self.queue.now() + time;
-        self.queue.at(end, Event::Driver { token: 0 });
-        while self.queue.peek_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
+    /// Requests of plugins and agents since the log was last cleared, in order of their answers.
+    pub(super) fn requests(&self) -> Vec<String> {
+        let calls = self.log.iter();
+        calls
+            .filter_map(|(_, observation)| match observation {
+                Observation::ApiCall {
+                    class: ClientClass::IpamNode,
+                    what,
+                    ..
+                } if what.verb != "WATCH" => Some(format!("{} {}", what.verb, what.resource)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Everybody's requests, likewise: when answered, verb, resource, refused.
+    pub(super) fn answered(&self) -> Vec<(SimInstant, &'static str, &'static str, bool)> {
+        let calls = self.log.iter();
+        calls
+            .filter_map(|(at, observation)| match observation {
+                Observation::ApiCall { what, result, .. } if what.verb != "WATCH" => {
+                    Some((*at, what.verb, what.resource, result.is_err()))
+                }
+                _ => None,
+            })
+            .collect()
     }
 
     /// One of the IPAM's totals.
     pub(super) fn counter(&self, name: &str) -> u64 {
-        let counters = self.ipam.counters();
+        let counters = self.parts.ipam.counters();
         counters
             .iter()
             .find(|(known, _)| *known == name)
             .expect("a known counter")
             .1
-    }
-}
-
-fn cpu(ipam: &mut dyn Ipam, node: NodeIndex, generation: u64, context: &mut Context<'_>) {
-    let mut done = Vec::new();
-    let now = context.now();
-    let wake = context
-        .core
-        .machine(node)
-        .cpu
-        .wake(now, generation, &mut done);
-    if let Some(wake) = wake {
-        let event = Event::Cpu {
-            node,
-            generation: wake.generation,
-        };
-        context.core.queue.at(wake.at, event);
-    }
-    for token in done {
-        match token {
-            CpuToken::Ipam(token) => ipam.cpu_done(node, token, context),
-            CpuToken::Api(call) => context.api.cpu_done(call, &mut context.core),
-            _ => {}
-        }
     }
 }

@@ -589,6 +589,20 @@ impl Process {
         self.waits = Waits::Nothing;
     }
 
+    fn call(
+        &mut self,
+        client: ClientId,
+        request: Request,
+        reply: ReplyTo,
+        context: &mut Context<'_>,
+    ) -> CallId {
+        assert!(self.flight.is_none(), "a process makes one call at a time");
+        let call = context.call(client, request, reply);
+        let ticket = self.ticket;
+        self.flight = Some(Flight { call, ticket });
+        call
+    }
+
     /// Begins a wait; its reply, when it is over at once.
     fn begin(
         &mut self,
@@ -598,23 +612,18 @@ impl Process {
         context: &mut Context<'_>,
     ) -> Option<Reply> {
         assert!(self.ticket < ALARM, "a process waits fewer than 2^31 times");
-        let ticket = self.ticket;
-        let token = u64::from(id.0) << 32 | u64::from(ticket);
+        let token = u64::from(id.0) << 32 | u64::from(self.ticket);
         self.waits = match wait {
             Wait::Cpu(demand) => {
                 context.cpu(self.node, demand, owner.cpu(token));
                 Waits::Other
             }
             Wait::Call(client, request) => {
-                assert!(self.flight.is_none(), "a process makes one call at a time");
-                let call = context.call(client, request, owner.reply(self.node, token));
-                self.flight = Some(Flight { call, ticket });
+                self.call(client, request, owner.reply(self.node, token), context);
                 Waits::Call
             }
             Wait::Send(client, request) => {
-                assert!(self.flight.is_none(), "a process makes one call at a time");
-                let call = context.call(client, request, owner.reply(self.node, token));
-                self.flight = Some(Flight { call, ticket });
+                let call = self.call(client, request, owner.reply(self.node, token), context);
                 self.ticket += 1;
                 let departs = context.api.departure(call);
                 return Some(Reply::Sent(call, departs.unwrap_or(context.now())));

@@ -37,7 +37,7 @@ pub(super) struct Frame {
 impl Axis {
     /// An axis from 0 to at least `max` with at most eleven round ticks, each labelled `tick /
     /// unit`.
-    pub fn linear(title: &str, max: u64, unit: u64) -> Self {
+    pub(super) fn linear(title: &str, max: u64, unit: u64) -> Self {
         let max = max.max(unit);
         let mut step = unit;
         'search: loop {
@@ -67,7 +67,7 @@ fn scale(value: u64, end: u64, length: Tenths) -> Tenths {
 
 impl Frame {
     /// Draws title, subtitle, grid and axes.
-    pub fn new(title: &str, subtitle: &str, x: Axis, y: Axis, legend_count: usize) -> Self {
+    pub(super) fn new(title: &str, subtitle: &str, x: Axis, y: Axis, legend_count: usize) -> Self {
         let lines = Tenths::try_from(legend_count).unwrap_or(100);
         let height = LEGEND_TOP + lines * LEGEND_STEP + 60;
         let mut svg = Svg::new(WIDTH, height, title);
@@ -103,7 +103,7 @@ impl Frame {
     }
 
     /// Where a pair of values stands in the picture; values beyond an axis stand at its end.
-    pub fn place(&self, x: u64, y: u64) -> (Tenths, Tenths) {
+    pub(super) fn place(&self, x: u64, y: u64) -> (Tenths, Tenths) {
         (
             LEFT + scale(x, self.x.end, RIGHT - LEFT),
             BOTTOM - scale(y, self.y.end, BOTTOM - TOP),
@@ -111,7 +111,7 @@ impl Frame {
     }
 
     /// Draws the legend and ends the picture.
-    pub fn finish(mut self, legend: &[(Key, String)]) -> String {
+    pub(super) fn finish(mut self, legend: &[(Key, String)]) -> String {
         for (index, (key, text)) in legend.iter().enumerate() {
             let y = LEGEND_TOP + Tenths::try_from(index).unwrap_or(0) * LEGEND_STEP;
             match key {

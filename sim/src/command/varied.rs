@@ -12,7 +12,7 @@ use crate::host::cores;
 use crate::variants::Base;
 
 /// The cell that is varied.
-pub fn base(args: &VariedArgs) -> Base {
+pub(super) fn base(args: &VariedArgs) -> Base {
     Base {
         allocator: args.allocator,
         cell: args.cell,
@@ -24,7 +24,7 @@ pub fn base(args: &VariedArgs) -> Base {
 
 /// Writes every form that was asked for; the text goes to standard output.
 /// Errors: files.
-pub fn finish(
+pub(super) fn finish(
     args: &VariedArgs,
     effects: &Effects,
     interrupted: bool,

@@ -10,7 +10,7 @@ use drydock::scenario::Scenario;
 use drydock_traces::run_record::RunRecord;
 
 /// The scenario that `drydock run ARGUMENTS` runs.
-pub fn scenario(arguments: &[&str]) -> Scenario {
+pub(crate) fn scenario(arguments: &[&str]) -> Scenario {
     let cli = Cli::try_parse_from(["drydock", "run"].iter().chain(arguments)).unwrap();
     let Verb::Run(run) = cli.command else {
         unreachable!("the first argument is `run`")
@@ -19,39 +19,39 @@ pub fn scenario(arguments: &[&str]) -> Scenario {
 }
 
 /// The record of `drydock run ARGUMENTS`, made in this process.
-pub fn record(arguments: &[&str]) -> RunRecord {
+pub(crate) fn record(arguments: &[&str]) -> RunRecord {
     run(scenario(arguments), RunOptions::default(), |_| ()).unwrap()
 }
 
 /// The line that shows a run again.
-pub fn line(arguments: &[&str]) -> String {
+pub(crate) fn line(arguments: &[&str]) -> String {
     format!("cargo sim run {}", arguments.join(" "))
 }
 
 /// The program, to be started in a process of its own.
-pub fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
     command.args(arguments);
     command
 }
 
 /// What a process of its own wrote, and how it ended.
-pub fn output(arguments: &[&str]) -> Output {
+pub(crate) fn output(arguments: &[&str]) -> Output {
     program(arguments).output().unwrap()
 }
 
 /// Standard output as text.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// Standard error as text.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// The middle of an odd number of values, the upper one of an even number.
-pub fn median<T: Ord + Copy>(values: impl IntoIterator<Item = T>) -> T {
+pub(crate) fn median<T: Ord + Copy>(values: impl IntoIterator<Item = T>) -> T {
     let mut sorted: Vec<T> = values.into_iter().collect();
     sorted.sort_unstable();
     sorted[sorted.len() / 2]

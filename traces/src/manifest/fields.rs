@@ -19,7 +19,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub fn new(document: DocumentRef) -> Self {
+    pub(super) fn new(document: DocumentRef) -> Self {
         let (kind, name) = (String::new(), String::new());
         Self {
             document,
@@ -30,7 +30,7 @@ impl Context {
     }
 
     /// Lists a field that takes no part.
-    pub fn skip(&mut self, field: String, reason: &str) {
+    pub(super) fn skip(&mut self, field: String, reason: &str) {
         self.not_simulated.push(NotSimulated {
             document: self.document.clone(),
             kind: self.kind.clone(),
@@ -41,7 +41,7 @@ impl Context {
     }
 
     /// An error in this document.
-    pub fn error(&self, path: String, position: Position, message: String) -> Failure {
+    pub(super) fn error(&self, path: String, position: Position, message: String) -> Failure {
         let object = match (self.kind.as_str(), self.name.as_str()) {
             (kind, "") => kind.to_owned(),
             (kind, name) => format!("{kind} `{name}`"),
@@ -73,7 +73,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The map in a node.
-    pub fn of(context: &Context, path: String, node: &'a Node) -> Result<Self, Failure> {
+    pub(super) fn of(context: &Context, path: String, node: &'a Node) -> Result<Self, Failure> {
         match &node.value {
             Value::Map(entries) => Ok(Self {
                 path,
@@ -86,7 +86,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The key path of a key of this map.
-    pub fn path(&self, key: &str) -> String {
+    pub(super) fn path(&self, key: &str) -> String {
         match (self.path.as_str(), key) {
             ("", key) => key.to_owned(),
             (path, "") => path.to_owned(),
@@ -95,12 +95,12 @@ impl<'a> Fields<'a> {
     }
 
     /// An error about the map itself.
-    pub fn error(&self, context: &Context, message: String) -> Failure {
+    pub(super) fn error(&self, context: &Context, message: String) -> Failure {
         context.error(self.path.clone(), self.position, message)
     }
 
     /// An error about a key of the map.
-    pub fn error_at(
+    pub(super) fn error_at(
         &self,
         context: &Context,
         key: &str,
@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a key; `null` counts as absent, as it does for the apiserver.
-    pub fn get(&mut self, key: &'static str) -> Option<&'a Node> {
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Node> {
         self.asked.push(key);
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         (entry.node.value != Value::Null).then_some(&entry.node)
@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text of a key, with its position.
-    pub fn text(
+    pub(super) fn text(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text of a key that must be there.
-    pub fn required_text(
+    pub(super) fn required_text(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The number of a key, which must lie between 0 and `max`.
-    pub fn number(
+    pub(super) fn number(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The boolean of a key.
-    pub fn boolean(
+    pub(super) fn boolean(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -182,7 +182,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a key that has a few names.
-    pub fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -200,7 +200,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The map of a key.
-    pub fn map(
+    pub(super) fn map(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The map of a key that must be there.
-    pub fn required_map(
+    pub(super) fn required_map(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -221,7 +221,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a key with their key paths.
-    pub fn list(
+    pub(super) fn list(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -242,7 +242,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a key that must be there and not be empty.
-    pub fn required_list(
+    pub(super) fn required_list(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -256,7 +256,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text items of a key with their positions.
-    pub fn texts(
+    pub(super) fn texts(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -270,7 +270,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text-to-text map of a key, each entry checked by `check`.
-    pub fn string_map(
+    pub(super) fn string_map(
         &mut self,
         context: &Context,
         key: &'static str,
@@ -296,7 +296,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Ends the reading: keys in `known` are listed with their reason, all others are errors.
-    pub fn finish(
+    pub(super) fn finish(
         self,
         context: &mut Context,
         known: &[(&'static str, &str)],

@@ -317,7 +317,7 @@ fn fail(source: &SourceFile<'_>, position: Position, message: String) -> Failure
 
 impl Value {
     /// The type in words, for messages.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(value) => format!("the boolean {value}"),
@@ -331,7 +331,7 @@ impl Value {
     }
 
     /// The value as JSON.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
             Self::Bool(value) => (*value).into(),

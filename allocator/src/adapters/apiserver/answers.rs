@@ -15,7 +15,7 @@ use crate::core::set_aside::{decode, decode_text};
 /// What a status that is no success means.
 ///
 /// 5xx of a write is unknown: etcd may have committed before the answer was lost.
-pub fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     let said: Value = serde_json::from_slice(body).unwrap_or_default();
     let reason = said["reason"].as_str().unwrap_or("");
     match status {
@@ -71,12 +71,12 @@ fn log_set_aside(object: &Object) {
 }
 
 /// The object in an answer.
-pub fn object(kind: Kind, body: &[u8]) -> Result<Object, ApiError> {
+pub(super) fn object(kind: Kind, body: &[u8]) -> Result<Object, ApiError> {
     decode_text(kind, body).map_err(unreadable)
 }
 
 /// The metadata in the answer to a write. The write is done: what cannot be read of it is unknown.
-pub fn written(body: &[u8]) -> Result<Metadata, ApiError> {
+pub(super) fn written(body: &[u8]) -> Result<Metadata, ApiError> {
     let lost = ApiError::Unavailable(Applied::Unknown);
     let mut value: Value = serde_json::from_slice(body).map_err(|_| lost.clone())?;
     serde_json::from_value(value["metadata"].take()).map_err(|_| lost)
@@ -84,7 +84,7 @@ pub fn written(body: &[u8]) -> Result<Metadata, ApiError> {
 
 /// A page of a list. An item that cannot be read is in it, set aside: to act on a part as if it
 /// were the whole could free what an item holds.
-pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
+pub(super) fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
     let mut value: Value = serde_json::from_slice(body).map_err(unreadable)?;
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (resource_version, continue_token) = (
@@ -117,7 +117,7 @@ pub fn page(kind: Kind, body: &[u8]) -> Result<ListPage, ApiError> {
 
 /// One line of a watch. After a line that does not say what changed, the watch would go on without
 /// that change: the reader lists again.
-pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
+pub(super) fn event(kind: Kind, line: &[u8]) -> WatchEvent {
     let Ok(mut value) = serde_json::from_slice::<Value>(line) else {
         unnamed(kind, &String::from_utf8_lossy(line).into());
         return WatchEvent::Expired;
@@ -144,7 +144,7 @@ pub fn event(kind: Kind, line: &[u8]) -> WatchEvent {
 }
 
 /// An object as the body of a write.
-pub fn body(object: &Object) -> Vec<u8> {
+pub(super) fn body(object: &Object) -> Vec<u8> {
     let mut value = serde_json::to_value(object).expect("an object has only string keys");
     value["apiVersion"] = api_version(object.kind()).into();
     value.to_string().into_bytes()

@@ -7,7 +7,7 @@ use crate::core::names::is_object_name;
 use crate::core::objects::{GROUP, Kind, ObjectKey, VERSION};
 
 /// Units: seconds. The server ends a watch after this; a fresh one costs little.
-pub const WATCH_SECONDS: u32 = 290;
+pub(super) const WATCH_SECONDS: u32 = 290;
 
 /// `apiVersion` of a kind.
 pub fn api_version(kind: Kind) -> String {
@@ -51,7 +51,7 @@ fn root(kind: Kind) -> String {
 }
 
 /// Where objects of a kind are created; `None` when the namespace is impossible.
-pub fn collection(kind: Kind, namespace: &str) -> Option<String> {
+pub(super) fn collection(kind: Kind, namespace: &str) -> Option<String> {
     let (root, plural) = (root(kind), plural(kind));
     if !is_namespaced(kind) {
         return Some(format!("{root}/{plural}"));
@@ -60,13 +60,13 @@ pub fn collection(kind: Kind, namespace: &str) -> Option<String> {
 }
 
 /// Where one object is; `None` when its name is impossible.
-pub fn object(key: &ObjectKey) -> Option<String> {
+pub(super) fn object(key: &ObjectKey) -> Option<String> {
     let collection = collection(key.kind, &key.namespace)?;
     is_object_name(&key.name).then(|| format!("{collection}/{}", key.name))
 }
 
 /// The query of a read.
-pub fn read_query(consistency: Consistency) -> &'static str {
+pub(super) fn read_query(consistency: Consistency) -> &'static str {
     match consistency {
         Consistency::Quorum => "",
         Consistency::Cache => "?resourceVersion=0",
@@ -74,7 +74,7 @@ pub fn read_query(consistency: Consistency) -> &'static str {
 }
 
 /// A list's path and query.
-pub fn list(query: &ListQuery) -> String {
+pub(super) fn list(query: &ListQuery) -> String {
     let mut path = selected(&query.selection);
     if query.limit > 0 {
         write!(path, "&limit={}", query.limit).expect("writing to a String succeeds");
@@ -89,7 +89,7 @@ pub fn list(query: &ListQuery) -> String {
 }
 
 /// A watch's path and query.
-pub fn watch(query: &WatchQuery) -> String {
+pub(super) fn watch(query: &WatchQuery) -> String {
     let mut path = selected(&query.selection);
     write!(
         path,

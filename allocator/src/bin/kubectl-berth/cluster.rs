@@ -18,7 +18,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 const PAGE: u32 = 500;
 
 #[derive(Args)]
-pub struct ClusterArgs {
+pub(crate) struct ClusterArgs {
     /// Kubeconfig file [default: $KUBECONFIG, then ~/.kube/config]
     #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
@@ -31,12 +31,12 @@ pub struct ClusterArgs {
     request_timeout: u64,
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     api: KubeApi,
 }
 
 impl Cluster {
-    pub async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(args: &ClusterArgs) -> anyhow::Result<Self> {
         let options = KubeConfigOptions {
             context: args.context.clone(),
             ..KubeConfigOptions::default()
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     /// Everything that Berth has, and the Nodes and Pods beside it.
-    pub async fn survey(&self) -> anyhow::Result<Snapshot> {
+    pub(crate) async fn survey(&self) -> anyhow::Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         // Pods last: a Pod made meanwhile cannot look gone.
         for kind in [
@@ -91,7 +91,7 @@ impl Cluster {
 
     /// Adds a Namespace, if it may be read: rules that look at its labels are explained as not
     /// known otherwise, and all others as they are.
-    pub async fn add_namespace(&self, name: &str, snapshot: &mut Snapshot) {
+    pub(crate) async fn add_namespace(&self, name: &str, snapshot: &mut Snapshot) {
         let key = ObjectKey::cluster(Kind::Namespace, name);
         match self.api.get(&key, Consistency::Quorum).await {
             Ok(namespace) => snapshot.add(vec![namespace]),
@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     /// Writes an object over the version that was read.
-    pub async fn write(&self, object: Object) -> anyhow::Result<()> {
+    pub(crate) async fn write(&self, object: Object) -> anyhow::Result<()> {
         let key = object.key();
         match self.api.replace(object, Part::Main).await {
             Ok(_) => Ok(()),
@@ -132,7 +132,7 @@ impl Cluster {
 }
 
 /// A mark that no other write carries.
-pub fn writer() -> String {
+pub(crate) fn writer() -> String {
     format!("kubectl-{:016x}", KernelEntropy.draw())
 }
 

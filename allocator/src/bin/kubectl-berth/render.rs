@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::table;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     Table,
     Wide,
     Json,
@@ -21,7 +21,7 @@ pub enum Output {
 
 impl Output {
     /// Prints a value for programs, or the table that it makes for people.
-    pub fn print(
+    pub(crate) fn print(
         self,
         value: &impl Serialize,
         people: impl FnOnce() -> Table,
@@ -39,7 +39,7 @@ impl Output {
 }
 
 /// Writes to stdout; a reader that closed the pipe is content.
-pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let newline: &[u8] = if bytes.ends_with(b"\n") { b"" } else { b"\n" };
     match out.write_all(bytes).and_then(|()| out.write_all(newline)) {
@@ -48,14 +48,14 @@ pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-pub struct Table {
+pub(crate) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     note: String,
 }
 
 impl Table {
-    pub fn new(header: Vec<String>) -> Self {
+    pub(crate) fn new(header: Vec<String>) -> Self {
         Self {
             header,
             rows: Vec::new(),
@@ -67,7 +67,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    pub fn print(&self) -> anyhow::Result<()> {
+    pub(crate) fn print(&self) -> anyhow::Result<()> {
         print_bytes(self.text().as_bytes())
     }
 
@@ -103,7 +103,7 @@ fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-pub fn pools(rows: &[PoolRow], output: Output) -> Table {
+pub(crate) fn pools(rows: &[PoolRow], output: Output) -> Table {
     let wide = output == Output::Wide;
     let mut header = vec!["POOL", "CAPACITY", "HELD", "FREE", "FULL", "STATE"];
     if wide {
@@ -152,7 +152,7 @@ pub fn pools(rows: &[PoolRow], output: Output) -> Table {
     table
 }
 
-pub fn holders(rows: &[HolderRow], output: Output) -> Table {
+pub(crate) fn holders(rows: &[HolderRow], output: Output) -> Table {
     let wide = output == Output::Wide;
     let mut header = vec!["ADDRESS", "POOL", "POD", "STATE", "NODE"];
     if wide {
@@ -182,7 +182,7 @@ pub fn holders(rows: &[HolderRow], output: Output) -> Table {
     table
 }
 
-pub fn findings(found: &[Finding]) -> Table {
+pub(crate) fn findings(found: &[Finding]) -> Table {
     let mut table = table(["KIND", "SUBJECT", "WHY", "WHAT ENDS IT"]);
     for finding in found {
         table.row(vec![
@@ -195,7 +195,7 @@ pub fn findings(found: &[Finding]) -> Table {
     table
 }
 
-pub fn explanation(said: &Explanation) -> Table {
+pub(crate) fn explanation(said: &Explanation) -> Table {
     let mut table = table(["ORDER", "POOL", "FREE", "WHY"]);
     let addresses: Vec<String> = said.addresses.iter().map(ToString::to_string).collect();
     let holds = if addresses.is_empty() {

@@ -8,11 +8,11 @@
 //! - *in doubt*: the journal of this boot has no seal, or another's. Reservations are used as any
 //!   other; giving up one that no entry explains, or that an entry of an earlier process bound,
 //!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those
-//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no damage
-//!   counts after [`super::Policy::runtime_patience`].
+//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no
+//!   damage counts after [`super::Policy::runtime_patience`].
 //! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that
-//!   an earlier one was. Records say who holds what, but not which container: all count as bound until
-//!   the runtime says otherwise, however long that takes.
+//!   an earlier one was. Records say who holds what, but not which container: all count as bound
+//!   until the runtime says otherwise, however long that takes.
 //!
 //! In doubt or lost, blocks with own records are looked for in the API before service begins,
 //! because the names of some may be lost, too. Both end, and the journal gets a seal, when all is
@@ -346,17 +346,20 @@ impl Agent {
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
         // So has one that asked this process for its first interface: the others came after it.
+        let first_interface = |container: &String| Attachment {
+            container: container.clone(),
+            interface: FIRST_INTERFACE.to_owned(),
+        };
         let began_here = |container: &String| {
-            let first_interface = Attachment {
-                container: container.clone(),
-                interface: FIRST_INTERFACE.to_owned(),
-            };
             self.attachments
-                .get(&first_interface)
+                .get(&first_interface(container))
                 .is_some_and(|attached| attached.answered_here)
         };
+        // The runtime lists a sandbox until it is removed, long after its namespace ended.
+        let has_ended = |container: &String| self.ended.contains(&first_interface(container));
         let is_explained = |container: &String| {
-            is_known(container) && (!first.contains(container) || began_here(container))
+            let is_ours = !first.contains(container) || began_here(container);
+            has_ended(container) || is_known(container) && is_ours
         };
         // Others ask, too: two lists at once are one.
         let is_same = matches!(&self.lost.last, Some((at, _)) if self.now.since(*at) < apart);
@@ -407,8 +410,8 @@ impl Agent {
 
     /// Everything is explained when the runtime was listed and the blocks were looked through
     /// before and after, every block of earlier processes is fenced, none of those and of the pools
-    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the journal
-    /// is sealed.
+    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the
+    /// journal is sealed.
     fn prove_journal(&mut self) {
         if self.lost.survey_count < 2 {
             // A write of an earlier process may have come in behind the first.
@@ -507,6 +510,9 @@ impl Agent {
 
     /// A DEL of a container that the lost journal knew: the runtime's list says whose it was.
     pub(super) fn adopt_lost_del(&mut self, request: &DelRequest) {
+        if self.ended.contains(&request.attachment) {
+            return;
+        }
         let Some(pod) = self.lost.pods.get(&request.attachment.container).cloned() else {
             return;
         };

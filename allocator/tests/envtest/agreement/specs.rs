@@ -308,7 +308,7 @@ fn edited(
     })
 }
 
-pub fn pools() -> impl Strategy<Value = Value> {
+pub(super) fn pools() -> impl Strategy<Value = Value> {
     let bases = vec![
         json!({"families": [{"ranges": ["10.0.0.0/24"]}]}),
         json!({"families": [{"ranges": ["fd00::/64"], "gateway": "fd00::1"}]}),
@@ -364,7 +364,7 @@ pub fn pools() -> impl Strategy<Value = Value> {
     )
 }
 
-pub fn reservations() -> impl Strategy<Value = Value> {
+pub(super) fn reservations() -> impl Strategy<Value = Value> {
     let base = json!({
         "pool": "p", "address": "10.0.0.9", "podNamespace": "shop", "podName": "web-1",
         "ownerUid": "u", "ownerName": "web",
@@ -383,7 +383,7 @@ pub fn reservations() -> impl Strategy<Value = Value> {
     )
 }
 
-pub fn nodes() -> impl Strategy<Value = Value> {
+pub(super) fn nodes() -> impl Strategy<Value = Value> {
     let base = json!({
         "nodeName": "n0", "nodeUid": "u", "bootId": "b", "epoch": 3, "state": "Live",
         "former": [{"epoch": 1, "state": "Dead"}, {"epoch": 2, "state": "Dying"}],
@@ -417,7 +417,7 @@ pub fn nodes() -> impl Strategy<Value = Value> {
     )
 }
 
-pub fn blocks() -> impl Strategy<Value = Value> {
+pub(super) fn blocks() -> impl Strategy<Value = Value> {
     let base = json!({
         "schema": 1, "pool": "p", "poolUid": "u", "index": 0, "size": 16,
         "first": ["10.0.0.0", "fd00::"], "writer": "w",

@@ -29,7 +29,7 @@ use crate::request::{
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
-pub const SERVERS_MAX: usize = 3;
+pub(super) const SERVERS_MAX: usize = 3;
 
 /// An object in one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]

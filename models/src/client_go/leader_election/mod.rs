@@ -23,7 +23,7 @@ use drydock_engine::time::SimInstant;
 use crate::request::{Answer, ApiError, Consistency, Custom, CustomKind, Request, Response, Shape};
 
 /// Leases of coordination.k8s.io/v1.
-pub const LEASE: CustomKind = CustomKind {
+pub(crate) const LEASE: CustomKind = CustomKind {
     resource: "leases",
     shape: Shape::Flat,
 };
@@ -35,7 +35,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// How a candidate behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElectionConfig {
+pub(crate) struct ElectionConfig {
     /// LeaseDuration.
     pub lease_duration: Duration,
     /// RenewDeadline.
@@ -50,7 +50,7 @@ pub struct ElectionConfig {
 
 /// Where the jitter of the polls comes from.
 #[derive(Clone, Debug)]
-pub enum Jitter {
+pub(crate) enum Jitter {
     /// A process that never seeds Go's global source, before Go 1.20: all draw the same numbers.
     Unseeded(usize),
     /// A source of its own.
@@ -116,7 +116,8 @@ impl Record {
 }
 
 /// The holder that a stored Lease names; empty when it was released.
-pub fn holder_of(lease: &Custom) -> &str {
+#[cfg(test)]
+pub(crate) fn holder_of(lease: &Custom) -> &str {
     lease.body.split('|').next().unwrap_or_default()
 }
 
@@ -153,7 +154,7 @@ enum State {
 
 /// How a lease was won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Won {
+pub(crate) enum Won {
     /// There was no Lease.
     Created,
     /// Its last holder had released it.
@@ -166,7 +167,7 @@ pub enum Won {
 
 /// How a leader left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Left {
+pub(crate) enum Left {
     /// The Lease is free.
     Released,
     /// Somebody else leads already, or nobody led.
@@ -181,7 +182,7 @@ pub enum Left {
 
 /// What an owner must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// It leads.
     Won(Won),
     /// It leads no more, though its work goes on. What is in flight is to be canceled.
@@ -193,7 +194,7 @@ pub enum News {
 /// What an owner must do, in this order: cancel what is in flight if the news is
 /// [`News::Deposed`], make the call, set the timers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reaction {
+pub(crate) struct Reaction {
     /// A request on the Lease.
     pub call: Option<Request>,
     /// [`Elector::woken`] after this long.
@@ -206,7 +207,7 @@ pub struct Reaction {
 
 /// One candidate.
 #[derive(Clone, Debug)]
-pub struct Elector {
+pub(crate) struct Elector {
     config: ElectionConfig,
     lease: Rc<str>,
     identity: Rc<str>,
@@ -230,7 +231,7 @@ pub struct Elector {
 
 impl Elector {
     /// A candidate for a Lease.
-    pub fn new(
+    pub(crate) fn new(
         config: ElectionConfig,
         lease: Rc<str>,
         identity: Rc<str>,
@@ -257,12 +258,12 @@ impl Elector {
     }
 
     /// Renewal round under way; see [`Reaction::limit`].
-    pub fn round(&self) -> u32 {
+    pub(crate) fn round(&self) -> u32 {
         self.round
     }
 
     /// Whether a write for the lease is in flight.
-    pub fn is_writing(&self) -> bool {
+    pub(crate) fn is_writing(&self) -> bool {
         matches!(
             self.state,
             State::Acquiring(Try::Put | Try::Create) | State::Renewing(Try::Put | Try::Create)
@@ -270,28 +271,28 @@ impl Elector {
     }
 
     /// Whether a round of renewal is under way.
-    pub fn is_renewing(&self) -> bool {
+    pub(crate) fn is_renewing(&self) -> bool {
         matches!(self.state, State::Renewing(_) | State::RenewAgain)
     }
 
     /// Whether its release is in flight, which nothing cancels.
-    pub fn is_releasing(&self) -> bool {
+    pub(crate) fn is_releasing(&self) -> bool {
         matches!(self.state, State::Releasing | State::ReleaseRead)
     }
 
     /// Whether its last word on the Lease is that it leads.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.holder == self.identity
     }
 
     /// Begins to ask for the lease.
-    pub fn start(&mut self, now: SimInstant) -> Reaction {
+    pub(crate) fn start(&mut self, now: SimInstant) -> Reaction {
         self.state = State::Acquiring(Try::Get);
         self.get(now)
     }
 
     /// A pause is over.
-    pub fn woken(&mut self, now: SimInstant) -> Reaction {
+    pub(crate) fn woken(&mut self, now: SimInstant) -> Reaction {
         match self.state {
             State::AcquirePause => self.start(now),
             State::RenewPause => self.renew(now),
@@ -304,7 +305,7 @@ impl Elector {
     }
 
     /// The renew deadline of a round passed.
-    pub fn limit_passed(&mut self, round: u32, now: SimInstant) -> Reaction {
+    pub(crate) fn limit_passed(&mut self, round: u32, now: SimInstant) -> Reaction {
         if round != self.round || !self.is_renewing() {
             return Reaction::default();
         }
@@ -317,7 +318,7 @@ impl Elector {
 
     /// The owner's work is over, or it waits no more. What is in flight is to be canceled before
     /// the reaction is carried out.
-    pub fn stop(&mut self, now: SimInstant) -> Reaction {
+    pub(crate) fn stop(&mut self, now: SimInstant) -> Reaction {
         match self.state {
             State::Acquiring(_) | State::AcquirePause | State::Over => {
                 self.state = State::Over;
@@ -329,7 +330,7 @@ impl Elector {
     }
 
     /// A request was answered.
-    pub fn answered(&mut self, response: Response, now: SimInstant) -> Reaction {
+    pub(crate) fn answered(&mut self, response: Response, now: SimInstant) -> Reaction {
         match self.state {
             State::Acquiring(step) | State::Renewing(step) => match step {
                 Try::Get => self.got(response, now),

@@ -108,11 +108,13 @@ impl Kubelet {
     }
 
     /// Statuses that this process has sent.
+    #[cfg(test)]
     pub(crate) fn status_patch_count(&self) -> u64 {
         self.status.patch_count
     }
 
     /// Relists that this process has finished.
+    #[cfg(test)]
     pub(crate) fn relist_count(&self) -> u64 {
         self.pleg.relist_count
     }

@@ -90,6 +90,7 @@ pub(crate) struct Plugins {
 
 /// A process that runs.
 struct Running {
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests kill multus alone"))]
     program: Program,
     port: Port,
     parent: PipeWriter<CniResult>,
@@ -175,6 +176,7 @@ impl Plugins {
     }
 
     /// Every multus that runs is killed: its delegate is an orphan.
+    #[cfg(test)]
     pub(crate) fn kill_multus(&self, processes: &mut Processes, context: &mut Context<'_>) {
         let running = self.running.borrow();
         let multus = running.iter().filter(|(_, r)| r.program == Program::Multus);

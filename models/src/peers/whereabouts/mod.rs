@@ -24,7 +24,7 @@
 //! `pkg/allocate/allocate.go:24-133`, `pkg/types/types.go:14-20`, `pkg/storage/storage.go:13-16`,
 //! `pkg/controlloop/pod.go:44-276`, `pkg/reconciler/`, and the vendored client-go v0.24.0.
 
-pub mod pool_object;
+mod pool_object;
 
 mod control_loop;
 mod counters;

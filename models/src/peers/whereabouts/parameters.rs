@@ -59,7 +59,7 @@ crate::parameter_group! {
 
 impl WhereaboutsParameters {
     /// How its processes elect a leader.
-    pub fn election(&self) -> ElectionConfig {
+    pub(super) fn election(&self) -> ElectionConfig {
         ElectionConfig {
             lease_duration: self.lease_duration,
             renew_deadline: self.renew_deadline,

@@ -14,26 +14,26 @@ use crate::objects::ResourceVersion;
 use crate::request::{Custom, CustomKind, Request, Shape};
 
 /// ippools.whereabouts.cni.cncf.io.
-pub const POOL: CustomKind = CustomKind {
+pub(super) const POOL: CustomKind = CustomKind {
     resource: "ippools",
     shape: Shape::GranularMap,
 };
 
 /// overlappingrangeipreservations.whereabouts.cni.cncf.io.
-pub const RESERVATION: CustomKind = CustomKind {
+pub(super) const RESERVATION: CustomKind = CustomKind {
     resource: "overlappingrangeipreservations",
     shape: Shape::Flat,
 };
 
 /// nodeslicepools.whereabouts.cni.cncf.io (v0.9.0).
-pub const SLICES: CustomKind = CustomKind {
+pub(super) const SLICES: CustomKind = CustomKind {
     resource: "nodeslicepools",
     shape: Shape::Flat,
 };
 
 /// One allocation of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allocation<'a> {
+pub(super) struct Allocation<'a> {
     /// Position in the range.
     pub offset: u32,
     /// Container that it was made for.
@@ -43,7 +43,7 @@ pub struct Allocation<'a> {
 }
 
 /// The allocations in the body of a pool. Shape: by offset.
-pub fn read(body: &str) -> Vec<Allocation<'_>> {
+pub(super) fn read(body: &str) -> Vec<Allocation<'_>> {
     body.lines()
         .map(|line| {
             let mut parts = line.splitn(3, ' ');
@@ -60,7 +60,7 @@ pub fn read(body: &str) -> Vec<Allocation<'_>> {
 }
 
 /// The body of a pool.
-pub fn body(allocations: &[Allocation<'_>]) -> Rc<str> {
+pub(super) fn body(allocations: &[Allocation<'_>]) -> Rc<str> {
     let mut text = String::with_capacity(allocations.len() * 40);
     for allocation in allocations {
         // Writing to a string cannot fail.
@@ -74,7 +74,12 @@ pub fn body(allocations: &[Allocation<'_>]) -> Rc<str> {
 }
 
 /// An object of a kind.
-pub fn object(kind: CustomKind, name: &Rc<str>, body: Rc<str>, record_count: u32) -> Rc<Custom> {
+pub(super) fn object(
+    kind: CustomKind,
+    name: &Rc<str>,
+    body: Rc<str>,
+    record_count: u32,
+) -> Rc<Custom> {
     Rc::new(Custom {
         kind,
         name: name.clone(),
@@ -91,7 +96,7 @@ pub fn object(kind: CustomKind, name: &Rc<str>, body: Rc<str>, record_count: u32
 }
 
 /// The PATCH that gives a pool other allocations, as of the version that was read.
-pub fn patch(pool: &Custom, allocations: &[Allocation<'_>]) -> Request {
+pub(super) fn patch(pool: &Custom, allocations: &[Allocation<'_>]) -> Request {
     let mut next = Custom::clone(pool);
     next.body = body(allocations);
     next.record_count = allocations.len() as u32;
@@ -101,13 +106,13 @@ pub fn patch(pool: &Custom, allocations: &[Allocation<'_>]) -> Request {
 }
 
 /// Name of the reservation of an address.
-pub fn reservation_name(address: IpAddr) -> Rc<str> {
+pub(super) fn reservation_name(address: IpAddr) -> Rc<str> {
     let text = address.to_string().replace(':', "-");
     Rc::from(format!("kube-system/{text}"))
 }
 
 /// The address of a reservation, and the container in whose name it was made.
-pub fn read_reservation(reservation: &Custom) -> Option<(IpAddr, ContainerId)> {
+pub(super) fn read_reservation(reservation: &Custom) -> Option<(IpAddr, ContainerId)> {
     let name = reservation.name.strip_prefix("kube-system/")?;
     let address = (name.parse())
         .or_else(|_| name.replace('-', ":").parse())
@@ -117,7 +122,11 @@ pub fn read_reservation(reservation: &Custom) -> Option<(IpAddr, ContainerId)> {
 }
 
 /// The lowest offset below `size` that no allocation has and that `skipped` does not hold.
-pub fn lowest_free(allocations: &[Allocation<'_>], skipped: &[u32], size: u32) -> Option<u32> {
+pub(super) fn lowest_free(
+    allocations: &[Allocation<'_>],
+    skipped: &[u32],
+    size: u32,
+) -> Option<u32> {
     let mut taken = allocations.iter().map(|taken| taken.offset).peekable();
     (0..size).find(|offset| {
         while taken.next_if(|used| used < offset).is_some() {}
@@ -127,7 +136,7 @@ pub fn lowest_free(allocations: &[Allocation<'_>], skipped: &[u32], size: u32) -
 
 /// A pool as somebody last saw it.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub(super) struct Sight {
     /// Version.
     pub version: ResourceVersion,
     /// Body.

@@ -43,7 +43,7 @@ const KINDS: [Kind; 5] = [
 
 /// What is under way, by position in the fault plan.
 #[derive(Debug, Default)]
-pub struct Administrator {
+pub(super) struct Administrator {
     undo: BTreeMap<u32, Vec<Undo>>,
     refusals: BTreeMap<u32, Refusal>,
 }
@@ -128,7 +128,7 @@ const NEW_FIELD: &str = "fromTheNextRelease";
 
 impl Administrator {
     /// Somebody begins something; `draw` decides what a plan leaves open.
-    pub fn begin(
+    pub(super) fn begin(
         &mut self,
         trouble: Trouble,
         node: NodeIndex,
@@ -160,7 +160,7 @@ impl Administrator {
     }
 
     /// It is over.
-    pub fn end(&mut self, fault: u32, context: &mut Context<'_>) {
+    pub(super) fn end(&mut self, fault: u32, context: &mut Context<'_>) {
         self.refusals.remove(&fault);
         for undo in self.undo.remove(&fault).unwrap_or_default() {
             match undo {
@@ -195,7 +195,7 @@ impl Administrator {
     }
 
     /// Whether the kind's watches end at once.
-    pub fn refuses_watch(&self, target: &WatchTarget) -> bool {
+    pub(super) fn refuses_watch(&self, target: &WatchTarget) -> bool {
         let WatchTarget::Customs { kind, .. } = target else {
             return false;
         };
@@ -204,7 +204,7 @@ impl Administrator {
     }
 
     /// What a request is answered with instead of being carried out.
-    pub fn refuses(&self, request: &Request) -> Option<ApiError> {
+    pub(super) fn refuses(&self, request: &Request) -> Option<ApiError> {
         let (kind, how, answer) = match request {
             Request::Create(object) | Request::Replace { object, .. } => {
                 (object.kind, Refused::Writes, ApiError::Invalid)

@@ -19,7 +19,7 @@ use super::ports::lock;
 use super::{BerthIpam, Token};
 
 /// One execution of the plugin.
-pub struct Execution {
+pub(super) struct Execution {
     /// What the runtime asked.
     pub call: IpamCall,
     /// The plugin's own logic.

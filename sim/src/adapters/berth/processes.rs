@@ -26,7 +26,7 @@ const PROBE_BASE: u64 = 1 << 40;
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(super) enum Role {
     /// The controller, on a machine.
     Controller(NodeIndex),
     /// The node agent of a machine.
@@ -37,7 +37,7 @@ pub enum Role {
 
 impl Role {
     /// Where it runs.
-    pub fn node(self) -> NodeIndex {
+    pub(super) fn node(self) -> NodeIndex {
         match self {
             Role::Controller(node) | Role::Agent(node) | Role::Guest(node) => node,
         }
@@ -45,7 +45,7 @@ impl Role {
 }
 
 /// One process over all its lives.
-pub struct Process {
+pub(super) struct Process {
     /// What it is.
     pub role: Role,
     /// Its current life; what an earlier one asked for is void.

@@ -25,7 +25,7 @@ use super::ports::{Act, Call};
 use super::{BerthIpam, Token};
 
 /// A request under way.
-pub struct Waiting {
+pub(super) struct Waiting {
     /// Whose.
     pub process: usize,
     /// What to do with the answer.
@@ -35,7 +35,7 @@ pub struct Waiting {
 }
 
 /// Who waits for which form of answer.
-pub enum Done {
+pub(super) enum Done {
     /// An object.
     Object(Completer<Result<Object, ApiError>>),
     /// A page.
@@ -47,7 +47,7 @@ pub enum Done {
 }
 
 /// A watch of a process.
-pub struct OpenWatch {
+pub(super) struct OpenWatch {
     process: usize,
     watch: WatchId,
     target: WatchTarget,

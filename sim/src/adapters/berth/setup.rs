@@ -8,10 +8,10 @@ use berth::core::objects::{AddressPool, AddressPoolSpec, Metadata, Node};
 use drydock_traces::workload::AddressPool as Manifest;
 
 /// Name of the network in the plugin's configuration.
-pub const NETWORK: &str = "macvlan";
+pub(super) const NETWORK: &str = "macvlan";
 
 /// The agent of a machine.
-pub fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>) -> Agent {
+pub(super) fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>) -> Agent {
     let mut config = AgentConfig::new(node, machine_id, boot_id);
     NETWORK.clone_into(&mut config.default_network);
     config.mutant = mutant;
@@ -19,12 +19,12 @@ pub fn agent(node: &str, machine_id: &str, boot_id: &str, mutant: Option<Mutant>
 }
 
 /// The controller.
-pub fn controller(identity: &str) -> Controller {
+pub(super) fn controller(identity: &str) -> Controller {
     Controller::new(ControllerConfig::new(identity))
 }
 
 /// The Node object of a name.
-pub fn node(name: &str) -> Node {
+pub(super) fn node(name: &str) -> Node {
     Node {
         metadata: Metadata {
             name: name.to_owned(),
@@ -36,7 +36,10 @@ pub fn node(name: &str) -> Node {
 
 /// A pool of a manifest as Berth's object; the first one is the default.
 /// Errors: a key that Berth's type does not have.
-pub fn pool(manifest: &Manifest, is_default: bool) -> Result<AddressPool, serde_json::Error> {
+pub(super) fn pool(
+    manifest: &Manifest,
+    is_default: bool,
+) -> Result<AddressPool, serde_json::Error> {
     let mut spec: AddressPoolSpec = serde_json::from_value(manifest.spec.clone())?;
     spec.is_default |= is_default;
     let metadata = Metadata {

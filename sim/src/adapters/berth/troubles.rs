@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const SLOW_MAX: Duration = Duration::from_secs(4);
 
 /// Whether a trouble is in what the apiserver stores, and no machine's own.
-pub fn is_of_objects(trouble: Trouble) -> bool {
+pub(super) fn is_of_objects(trouble: Trouble) -> bool {
     matches!(
         trouble,
         Trouble::ObjectPoisoned

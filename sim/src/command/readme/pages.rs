@@ -28,7 +28,7 @@ const ABLATIONS_MAX: usize = 10;
 
 /// The pages, by name.
 /// Errors: the folder cannot be read.
-pub fn files() -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn files() -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(PAGES).with_context(|| {
         format!("cannot read {PAGES}: run this in the project's root, or name the files")
     })?;
@@ -47,7 +47,7 @@ pub fn files() -> anyhow::Result<Vec<PathBuf>> {
 
 /// A block by its name: `cells-X`, `ablation-X` or `gap-X`, of an allocator X.
 /// Errors: nobody makes a block of that name; a run or a stored search failed.
-pub fn block(name: &str, results: &mut Results) -> anyhow::Result<String> {
+pub(super) fn block(name: &str, results: &mut Results) -> anyhow::Result<String> {
     let unknown = || {
         UsageError(format!(
             "no block is called {name}: allowed are benchmark, burst, peers, real-node, and \
@@ -122,7 +122,7 @@ fn gaps(allocator: Allocator, profile: &str, results: &mut Results) -> anyhow::R
 }
 
 /// The Running curves of the allocators whose pages are among these files.
-pub fn plots(comparison: &Comparison, paths: &[PathBuf]) -> Vec<(PathBuf, String)> {
+pub(super) fn plots(comparison: &Comparison, paths: &[PathBuf]) -> Vec<(PathBuf, String)> {
     let Some(runs) = chosen(comparison) else {
         return Vec::new();
     };

@@ -12,7 +12,7 @@ use syn::visit::Visit;
 type ModulePath = Vec<String>;
 
 /// One file, as a module.
-pub struct Module {
+pub(super) struct Module {
     /// Path from the workspace's root.
     pub file: String,
     /// Its items, those of tests included.
@@ -20,7 +20,7 @@ pub struct Module {
 }
 
 /// The modules of one target: a library or a program.
-pub struct Modules {
+pub(super) struct Modules {
     by_path: BTreeMap<ModulePath, Module>,
     /// Modules within a file, without a file of their own.
     inline: BTreeSet<ModulePath>,
@@ -37,7 +37,7 @@ struct Import {
 
 impl Modules {
     /// Reads what the root file declares, and so on down. Modules of tests are left out.
-    pub fn of(workspace: &Path, root: &str) -> Self {
+    pub(super) fn of(workspace: &Path, root: &str) -> Self {
         let mut modules = Self {
             by_path: BTreeMap::new(),
             inline: BTreeSet::new(),
@@ -100,7 +100,7 @@ impl Modules {
     }
 
     /// Whether the file is, or stands below, a module that only tests have.
-    pub fn is_of_tests(&self, file: &str) -> bool {
+    pub(super) fn is_of_tests(&self, file: &str) -> bool {
         self.of_tests.iter().any(|module| {
             let rest = file.strip_prefix(module.as_str());
             rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
@@ -108,13 +108,13 @@ impl Modules {
     }
 
     /// Every file, sorted by module.
-    pub fn files(&self) -> impl Iterator<Item = &Module> {
+    pub(super) fn files(&self) -> impl Iterator<Item = &Module> {
         self.by_path.values()
     }
 
     /// Which file names which others. A file may name those above it in its own branch: they are
     /// the room that it stands in.
-    pub fn edges(&self) -> BTreeMap<String, BTreeSet<String>> {
+    pub(super) fn edges(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut edges = BTreeMap::new();
         for (path, module) in &self.by_path {
             let mut named = Named::default();
@@ -218,7 +218,7 @@ fn first_that_is(files: &[PathBuf]) -> PathBuf {
 }
 
 /// Whether only builds with tests have the item.
-pub fn is_of_tests(attributes: &[syn::Attribute]) -> bool {
+pub(super) fn is_of_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let is = |name| attribute.path().is_ident(name);
         let is_test = match &attribute.meta {
@@ -380,7 +380,7 @@ impl<'s> Visit<'s> for Named {
 }
 
 /// Groups of more than one file that name each other in a ring, sorted.
-pub fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
+pub(super) fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> = edges
         .keys()
         .map(|from| (from, reached_from(edges, from)))

@@ -107,8 +107,8 @@ fn storm(calls: Calls, seed: u64, arrivals_s: u64, more: &[&str]) -> Storm {
         .map(|name| (world.create_pod(&name, 0, "app"), name))
         .map(|(uid, name)| (name, uid))
         .collect();
-    let mut draws = world.streams.stream("test", 0, "arrivals");
-    let mut latencies = world.streams.stream("test", 0, "latencies");
+    let mut draws = world.kernel.streams.stream("test", 0, "arrivals");
+    let mut latencies = world.kernel.streams.stream("test", 0, "latencies");
     let mut node = Node {
         world,
         names,
@@ -123,7 +123,7 @@ fn storm(calls: Calls, seed: u64, arrivals_s: u64, more: &[&str]) -> Storm {
     while storm.done.len() < PODS as usize {
         // A step makes one call as a rule.
         let latency = calls.draw(&mut latencies);
-        node.world.parameters.api.fixed_call = Span {
+        node.world.kernel.parameters.api.fixed_call = Span {
             min: latency,
             max: latency,
         };

@@ -49,7 +49,9 @@ fn add(world: &mut World<Calico>, node: u32, number: u32) -> Result<Vec<IpAddr>,
 }
 
 fn requests(world: &mut World<Calico>) -> Vec<String> {
-    std::mem::take(&mut world.requests)
+    let requests = world.requests();
+    world.log.clear();
+    requests
 }
 
 const BEFORE_THE_LOCK: [&str; 6] = [
@@ -244,7 +246,7 @@ fn a_killed_plugin_leaves_its_child_and_the_collector_finds_the_address() {
     world.act(|calico, context| calico.killed(NodeIndex(0), call, context));
     world.pass(Duration::from_secs(2));
     let allocated = |world: &World<Calico>| {
-        let blocks = world.api.customs(super::BLOCKS);
+        let blocks = world.kernel.api.customs(super::BLOCKS);
         let used = blocks.iter().map(super::object::parse::<super::Block>);
         used.map(|block| block.body.slots.len()).sum::<usize>()
     };

@@ -111,7 +111,7 @@ impl Storm {
 /// Creates that arrive uniformly within a span.
 fn storm(mean_ms: u64, seed: u64, arrivals_s: u64, settings: Settings) -> Storm {
     let mut world = alone(mean_ms, seed, settings);
-    let mut draws = world.streams.stream("test", 0, "arrivals");
+    let mut draws = world.kernel.streams.stream("test", 0, "arrivals");
     for _ in 0..PODS {
         let at = draws.duration(Duration::ZERO..=Duration::from_secs(arrivals_s));
         world.exec(SimInstant::ZERO + at, 0, Verb::Add, 1, ("pod", PodUid(0)));

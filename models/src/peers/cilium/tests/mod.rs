@@ -42,24 +42,24 @@ fn the_first_pod_of_a_label_set_costs_one_request_and_the_next_none() {
     let first = pod(&mut world, "first", "web");
     let addresses = world.run(0, Verb::Add, 1, first).unwrap().addresses;
     assert!(addresses[0].is_ipv4() && addresses[1].is_ipv6());
-    assert_eq!(world.requests, ["POST ciliumidentities"]);
+    assert_eq!(world.requests(), ["POST ciliumidentities"]);
     world.pass(Duration::from_secs(30));
     let endpoint = [
         "GET ciliumendpoints",
         "POST ciliumendpoints",
         "PATCH ciliumendpoints",
     ];
-    assert_eq!(world.requests[1..], endpoint);
-    world.requests.clear();
+    assert_eq!(world.requests()[1..], endpoint);
+    world.log.clear();
     let second = pod(&mut world, "second", "web");
     world.run(0, Verb::Add, 2, second).unwrap();
-    assert!(world.requests.is_empty(), "{:?}", world.requests);
+    assert!(world.requests().is_empty(), "{:?}", world.requests());
     world.pass(Duration::from_secs(30));
-    world.requests.clear();
+    world.log.clear();
     world.run(0, Verb::Del, 1, first).unwrap();
     world.run(0, Verb::Del, 1, first).unwrap();
     world.pass(Duration::from_secs(1));
-    assert_eq!(world.requests, ["DELETE ciliumendpoints"]);
+    assert_eq!(world.requests(), ["DELETE ciliumendpoints"]);
     // Free at once: the next Pod has it again.
     let third = pod(&mut world, "third", "web");
     assert_eq!(

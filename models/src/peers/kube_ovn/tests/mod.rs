@@ -3,58 +3,41 @@
 
 mod throughput;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use drydock_engine::drive::World;
-use drydock_engine::log::EventLog;
-use drydock_engine::queue::{Queue, TieBreak};
-use drydock_engine::time::SimInstant;
-use drydock_traces::workload::{Controller, Workload, WorkloadObject};
+use drydock_traces::workload::{Controller, WorkloadObject};
 
 use super::KubeOvn;
 use crate::apiserver::{CallEffect, CallFault, CallSelector};
-use crate::cluster::{Action, Cluster, ClusterSpec};
-use crate::event::Event;
-use crate::ids::{NodeIndex, PodUid};
+use crate::cluster::{Action, ClusterSpec};
+use crate::ids::NodeIndex;
 use crate::observation::Observation;
-use crate::parameters::{Parameters, Table};
 use crate::peers::Pool;
 use crate::request::{ApiError, ClientClass};
-use crate::testing::{deployments, object};
-
-type Seen = Rc<RefCell<Vec<(SimInstant, Observation)>>>;
+use crate::testing::{TestCluster, deployments, object, table};
 
 /// A cluster with Kube-OVN.
-struct Bench {
-    cluster: Cluster,
-    queue: Queue<Event>,
-    log: EventLog,
-    seen: Seen,
+struct Bench(TestCluster);
+
+impl Deref for Bench {
+    type Target = TestCluster;
+    fn deref(&self) -> &TestCluster {
+        &self.0
+    }
+}
+
+impl DerefMut for Bench {
+    fn deref_mut(&mut self) -> &mut TestCluster {
+        &mut self.0
+    }
 }
 
 impl Bench {
     fn new(nodes: usize, addresses: u16, objects: Vec<WorkloadObject>, set: &[&str]) -> Bench {
-        let mut table = Table::profile("measured").expect("a built-in profile");
-        for assignment in set {
-            table.set(assignment).expect("an assignment of the test");
-        }
-        let spec = ClusterSpec {
-            node_names: ClusterSpec::node_names(nodes),
-            masters: ClusterSpec::masters(nodes),
-            parameters: Parameters::read(&table).expect("consistent parameters"),
-            workload: Workload {
-                objects,
-                ..Workload::default()
-            },
-            seed: 7,
-            tie_break: TieBreak::Fifo,
-            kubelets: true,
-            ends_by_itself: false,
-        };
+        let table = table("measured", set);
         let last = u32::from_be_bytes([10, 0, 0, 0]) + u32::from(addresses);
         let range = (
             IpAddr::from([10, 0, 0, 1]),
@@ -62,38 +45,8 @@ impl Bench {
         );
         let pool = Pool::new(vec![vec![range]]).expect("one range");
         let ipam = KubeOvn::new(pool, &table).expect("readable constants");
-        let (mut cluster, mut queue) = Cluster::new(spec, Box::new(ipam));
-        let seen: Seen = Rc::default();
-        let sink = seen.clone();
-        cluster.observe(Box::new(move |at, observation| {
-            sink.borrow_mut().push((at, observation.clone()));
-        }));
-        let mut log = EventLog::new();
-        cluster.start(&mut queue, &mut log);
-        Bench {
-            cluster,
-            queue,
-            log,
-            seen,
-        }
-    }
-
-    fn run_to(&mut self, seconds: u64) {
-        let until = SimInstant::ZERO + Duration::from_secs(seconds);
-        while self.queue.peek_at().is_some_and(|at| at <= until) {
-            let (at, event) = self.queue.pop().expect("it was just seen");
-            self.log.append(at, &event);
-            self.cluster
-                .handle(at, event, &mut self.queue, &mut self.log);
-        }
-    }
-
-    fn act(&mut self, action: &Action) {
-        self.cluster.inject(action, &mut self.queue, &mut self.log);
-    }
-
-    fn counters(&self) -> BTreeMap<&'static str, u64> {
-        self.cluster.ipam_counters().into_iter().collect()
+        let spec = ClusterSpec::small(nodes, &table, objects, 7);
+        Bench(TestCluster::new(spec, ipam))
     }
 
     fn counter(&self, name: &str) -> u64 {
@@ -102,8 +55,9 @@ impl Bench {
 
     /// Successful requests of a class that are not watches, lists or of the subnet's status.
     fn requests(&self, class: ClientClass) -> Vec<String> {
-        let seen = self.seen.borrow();
-        seen.iter()
+        let observed = self.observed.borrow();
+        observed
+            .iter()
             .filter_map(|(_, observation)| match observation {
                 Observation::ApiCall {
                     class: asked,
@@ -121,12 +75,6 @@ impl Bench {
             .collect()
     }
 
-    fn times(&self, wanted: impl Fn(&Observation) -> bool) -> Vec<SimInstant> {
-        let seen = self.seen.borrow();
-        let chosen = seen.iter().filter(|(_, observation)| wanted(observation));
-        chosen.map(|(at, _)| *at).collect()
-    }
-
     fn running(&self) -> usize {
         self.times(|o| matches!(o, Observation::PodRunning { .. }))
             .len()
@@ -136,7 +84,7 @@ impl Bench {
     fn adds(&self) -> Vec<(Duration, Result<Vec<IpAddr>, String>)> {
         let mut begun = BTreeMap::new();
         let mut ended = Vec::new();
-        for (at, observation) in &*self.seen.borrow() {
+        for (at, observation) in &*self.observed.borrow() {
             match observation {
                 Observation::IpamAddStarted { container, .. } => {
                     begun.insert(*container, *at);
@@ -151,10 +99,6 @@ impl Bench {
             }
         }
         ended
-    }
-
-    fn pods(&self) -> Vec<PodUid> {
-        self.cluster.api().pods().map(|pod| pod.uid).collect()
     }
 
     /// Addresses of live interfaces, none twice.
@@ -292,7 +236,7 @@ fn an_add_without_an_address_looks_twenty_times_and_fails() {
         .find(|pod| pod.status.phase == crate::objects::Phase::Running)
         .expect("one runs")
         .uid;
-    bench.act(&Action::DeletePod {
+    bench.inject(&Action::DeletePod {
         pod: running,
         grace: Some(Duration::ZERO),
     });
@@ -363,7 +307,7 @@ fn all_pods_deleted_and_made_again_have_addresses_again() {
     bench.run_to(60);
     assert_eq!(bench.running(), 12);
     for pod in bench.pods() {
-        bench.act(&Action::DeletePod { pod, grace: None });
+        bench.inject(&Action::DeletePod { pod, grace: None });
     }
     bench.run_to(240);
     assert_eq!(bench.running(), 24);
@@ -385,7 +329,7 @@ fn a_machine_that_reboots_runs_its_pods_under_their_addresses() {
     assert_eq!(bench.running(), 5);
     let before = bench.distinct_addresses();
     let node = NodeIndex(3);
-    bench.act(&Action::PowerOff {
+    bench.inject(&Action::PowerOff {
         node,
         return_after: Some(Duration::from_secs(5)),
     });
@@ -400,7 +344,7 @@ fn a_leader_that_dies_is_followed_by_one_that_knows_every_address() {
     bench.run_to(40);
     assert_eq!(bench.running(), 8);
     for node in 0..3 {
-        bench.act(&Action::PowerOff {
+        bench.inject(&Action::PowerOff {
             node: NodeIndex(node),
             return_after: Some(Duration::from_secs(5)),
         });
@@ -408,7 +352,7 @@ fn a_leader_that_dies_is_followed_by_one_that_knows_every_address() {
     }
     assert!(bench.counter("controller_takeovers") >= 1);
     for pod in bench.pods() {
-        bench.act(&Action::DeletePod { pod, grace: None });
+        bench.inject(&Action::DeletePod { pod, grace: None });
     }
     bench.run_to(500);
     assert_eq!(bench.distinct_addresses().len(), 8);
@@ -419,7 +363,7 @@ fn a_leader_that_dies_is_followed_by_one_that_knows_every_address() {
 fn a_refused_patch_is_tried_again_and_takes_no_second_address() {
     let mut bench = Bench::new(3, 8, bare(1, "master2"), &[NOW, PRELOAD]);
     for nth in [1, 2] {
-        bench.act(&Action::Arm(CallFault {
+        bench.inject(&Action::Arm(CallFault {
             selector: CallSelector {
                 class: Some(ClientClass::IpamController),
                 node: None,
@@ -464,7 +408,7 @@ fn a_stateful_pod_keeps_its_address_over_its_deletion() {
     let before = bench.distinct_addresses();
     assert_eq!(before.len(), 2);
     for pod in bench.pods() {
-        bench.act(&Action::DeletePod { pod, grace: None });
+        bench.inject(&Action::DeletePod { pod, grace: None });
     }
     bench.run_to(150);
     assert_eq!(bench.running(), 4);
@@ -477,7 +421,7 @@ fn ports_of_pods_that_went_without_a_leader_are_collected_at_the_start_of_the_ne
     let mut bench = Bench::new(4, 16, bare(3, "worker4"), &[NOW, PRELOAD]);
     bench.run_to(20);
     for node in 0..3 {
-        bench.act(&Action::PowerOff {
+        bench.inject(&Action::PowerOff {
             node: NodeIndex(node),
             return_after: Some(Duration::from_secs(1)),
         });
@@ -485,7 +429,7 @@ fn ports_of_pods_that_went_without_a_leader_are_collected_at_the_start_of_the_ne
     // The apiservers went with their machines and are back; the lease has not run out.
     bench.run_to(40);
     for pod in bench.pods() {
-        bench.act(&Action::DeletePod {
+        bench.inject(&Action::DeletePod {
             pod,
             grace: Some(Duration::ZERO),
         });

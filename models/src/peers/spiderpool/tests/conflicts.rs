@@ -130,7 +130,7 @@ fn world(agents: u32, costs: Costs, seed: u64) -> World<Fixed> {
         put,
     });
     world.pass(Duration::from_secs(10));
-    assert!(world.ipam.ready());
+    assert!(world.parts.ipam.ready());
     world
 }
 
@@ -162,7 +162,7 @@ fn run(agents: u32, jobs: u32, costs: Costs, seed: u64) -> Run {
     world.pass(Duration::from_secs(5));
     let begin = world.queue.now();
     let before = world.counter("conflicts");
-    let mut draws = world.streams.stream("test", 0, "returns");
+    let mut draws = world.kernel.streams.stream("test", 0, "returns");
     let mut calls = std::collections::BTreeMap::new();
     let mut container = 0;
     let mut exec = |world: &mut World<Fixed>, at: SimInstant, pod: usize| {
@@ -292,7 +292,7 @@ fn an_uncontended_add_of_two_families_is_five_requests_on_a_path_of_three_round_
     world.run(0, Verb::Add, 1, warm).unwrap();
     let pod = ("second", world.create_pod("second", 0, "app"));
     world.pass(Duration::from_secs(1));
-    world.requests.clear();
+    world.log.clear();
     let begin = world.queue.now();
     world.run(0, Verb::Add, 2, pod).unwrap();
     let expected = [
@@ -302,7 +302,7 @@ fn an_uncontended_add_of_two_families_is_five_requests_on_a_path_of_three_round_
         "PUT spiderippools",
         "POST spiderendpoints",
     ];
-    assert_eq!(world.requests, expected);
+    assert_eq!(world.requests(), expected);
     // GET, compute, PUT, POST: the families run beside each other.
     assert_eq!(
         world.queue.now() - begin,

@@ -3,37 +3,40 @@
 
 mod conflicts;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use drydock_engine::drive::World as _;
-use drydock_engine::log::EventLog;
-use drydock_engine::queue::{Queue, TieBreak};
 use drydock_engine::stream::Streams;
 use drydock_engine::time::SimInstant;
-use drydock_traces::workload::{Controller, PodManagement, Workload, WorkloadObject};
+use drydock_traces::workload::{Controller, PodManagement, WorkloadObject};
 
 use super::pools::{POOLS, Status};
 use super::{ENDPOINT_KIND, Spiderpool};
 use crate::apiserver::{CallEffect, CallFault, CallSelector};
-use crate::cluster::{Action, Cluster, ClusterSpec};
-use crate::event::Event;
+use crate::cluster::{Action, ClusterSpec};
 use crate::ids::{NodeIndex, PodUid};
 use crate::ipam::IpamFault;
 use crate::observation::Observation;
-use crate::parameters::{Parameters, Table};
 use crate::peers::Pool;
 use crate::request::{ApiError, ClientClass};
-use crate::testing::{deployments, object};
+use crate::testing::{TestCluster, deployments, object, table};
 
-struct World {
-    cluster: Cluster,
-    queue: Queue<Event>,
-    log: EventLog,
-    seen: Rc<RefCell<Vec<(SimInstant, Observation)>>>,
+/// A cluster with Spiderpool.
+struct World(TestCluster);
+
+impl Deref for World {
+    type Target = TestCluster;
+    fn deref(&self) -> &TestCluster {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut TestCluster {
+        &mut self.0
+    }
 }
 
 fn pool(pairs: u8, dual: bool) -> Pool {
@@ -47,62 +50,18 @@ fn pool(pairs: u8, dual: bool) -> Pool {
 
 impl World {
     fn new(nodes: usize, objects: Vec<WorkloadObject>, pool: &Pool, set: &[&str]) -> World {
-        let mut table = Table::profile("measured").unwrap();
-        for assignment in ["driver.warm_up=1", "kubelet.qps=500", "kubelet.burst=500"]
-            .iter()
-            .chain(set)
-        {
-            table.set(assignment).unwrap();
-        }
-        let parameters = Parameters::read(&table).unwrap();
+        let quick = ["driver.warm_up=1", "kubelet.qps=500", "kubelet.burst=500"];
+        let table = table("measured", &[&quick, set].concat());
         let ipam = Spiderpool::new(pool, &[], &table).unwrap();
-        let spec = ClusterSpec {
-            node_names: ClusterSpec::node_names(nodes),
-            masters: ClusterSpec::masters(nodes),
-            parameters,
-            workload: Workload {
-                objects,
-                ..Workload::default()
-            },
-            seed: 3,
-            tie_break: TieBreak::Fifo,
-            kubelets: true,
-            ends_by_itself: false,
-        };
-        let (mut cluster, mut queue) = Cluster::new(spec, Box::new(ipam));
-        let seen = Rc::new(RefCell::new(Vec::new()));
-        let sink = seen.clone();
-        cluster.observe(Box::new(move |at, observation| {
-            sink.borrow_mut().push((at, observation.clone()));
-        }));
-        let mut log = EventLog::new();
-        cluster.start(&mut queue, &mut log);
-        World {
-            cluster,
-            queue,
-            log,
-            seen,
-        }
-    }
-
-    fn step(&mut self) {
-        let (at, event) = self.queue.pop().expect("something is queued");
-        self.cluster
-            .handle(at, event, &mut self.queue, &mut self.log);
-    }
-
-    fn run_to(&mut self, seconds: u64) {
-        let end = SimInstant::ZERO + Duration::from_secs(seconds);
-        while self.queue.peek_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
+        let spec = ClusterSpec::small(nodes, &table, objects, 3);
+        World(TestCluster::new(spec, ipam))
     }
 
     fn run_until(&mut self, seconds: u64, mut done: impl FnMut(&World) -> bool) {
         let end = SimInstant::ZERO + Duration::from_secs(seconds);
         while !done(self) {
             assert!(self.queue.now() < end, "not within {seconds} s");
-            self.step();
+            assert!(self.step(SimInstant::MAX), "something is queued");
         }
     }
 
@@ -115,13 +74,9 @@ impl World {
         totals.iter().find(|(known, _)| *known == name).unwrap().1
     }
 
-    fn inject(&mut self, action: &Action) {
-        self.cluster.inject(action, &mut self.queue, &mut self.log);
-    }
-
     fn first<T>(&self, wanted: impl Fn(&Observation) -> Option<T>) -> (SimInstant, T) {
-        let seen = self.seen.borrow();
-        let mut found = seen
+        let observed = self.observed.borrow();
+        let mut found = observed
             .iter()
             .filter_map(|(at, o)| wanted(o).map(|t| (*at, t)));
         found.next().expect("it was observed")
@@ -129,7 +84,7 @@ impl World {
 
     /// Requests of the agents between two instants, lists and watches aside.
     fn requests(&self, from: SimInstant, to: SimInstant) -> Vec<String> {
-        let seen = self.seen.borrow();
+        let observed = self.observed.borrow();
         let request = |(at, observation): &(SimInstant, Observation)| match observation {
             Observation::ApiCall {
                 class: ClientClass::IpamNode,
@@ -140,7 +95,7 @@ impl World {
             }
             _ => None,
         };
-        seen.iter().filter_map(request).collect()
+        observed.iter().filter_map(request).collect()
     }
 
     fn add(&self, pod: PodUid) -> (SimInstant, SimInstant) {
@@ -256,7 +211,7 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
         grace: None,
     });
     let ended = |world: &World| {
-        let seen = world.seen.borrow();
+        let seen = world.observed.borrow();
 
         seen.iter().find_map(|(at, o)| match o {
             Observation::IpamDelEnded { ok, .. } => Some((*at, *ok)),
@@ -280,7 +235,7 @@ fn a_del_makes_seven_requests_and_the_collector_removes_the_endpoint() {
     assert_eq!((world.records(), world.endpoints()), (0, 0));
     let dels =
         |o: &&(SimInstant, Observation)| matches!(o.1, Observation::IpamDelEnded { ok: true, .. });
-    let dels = world.seen.borrow().iter().filter(dels).count();
+    let dels = world.observed.borrow().iter().filter(dels).count();
     assert_eq!(
         dels, 1,
         "multus has forgotten the delegates by the next one"
@@ -352,7 +307,7 @@ fn writes_of_plugins_that_gave_up_leave_addresses_behind_until_a_scan() {
     assert!(world.total("deadlines") > 0);
     // The writes of those that gave up were committed; nobody remembers them.
     assert!(world.total("second_addresses") > 0);
-    world.run_to(world.queue.now().whole_seconds() + 1300);
+    world.run_for(1300);
     assert_eq!(world.records(), 80);
     assert_eq!(world.addresses_up(), 80);
 }
@@ -378,13 +333,7 @@ fn an_agent_that_forgot_takes_a_second_address_unless_the_pool_is_full() {
             node: NodeIndex(0),
             restart_after: Duration::from_secs(2),
         };
-        let World {
-            cluster,
-            queue,
-            log,
-            ..
-        } = &mut world;
-        cluster.with_ipam(queue, log, |ipam, context| ipam.inject(kill, context));
+        world.with_ipam(|ipam, context| ipam.inject(kill, context));
         world.all_run(1, 90);
         assert_eq!(world.total("second_addresses"), second, "{pairs} pairs");
         assert_eq!(world.records(), records);
@@ -512,11 +461,11 @@ fn all_pods_deleted_at_once_return_and_every_address_is_accounted_for() {
     // Exactly as many addresses as Pods: those that come wait for those that go.
     let mut world = World::new(4, deployments(4, 10), &pool(40, true), &[]);
     world.all_run(40, 100);
-    let pods: Vec<PodUid> = world.cluster.api().pods().map(|pod| pod.uid).collect();
+    let pods = world.pods();
     for pod in pods {
         world.inject(&Action::DeletePod { pod, grace: None });
     }
-    world.run_to(world.queue.now().whole_seconds() + 200);
+    world.run_for(200);
     assert_eq!(world.cluster.census().running(), 40);
     let (records, endpoints) = (world.records(), world.endpoints());
     assert_eq!((records, endpoints, world.addresses_up()), (80, 40, 80));

@@ -24,7 +24,7 @@ const READ_AND_WRITE: f64 = 0.04;
 
 /// Somebody outside of the bench writes the Lease.
 fn hold(bench: &mut Bench, holder: &str, number: u64) {
-    let lease = bench.api.custom(LEASE, LEASE_NAME).unwrap();
+    let lease = bench.kernel.api.custom(LEASE, LEASE_NAME).unwrap();
     let second = number * 1_000_000_000;
     let object = Custom {
         body: format!("{holder}|{second}|{second}|{number}").into(),
@@ -64,10 +64,17 @@ fn idle(waiters: u32, held: Duration, given_back: bool) -> f64 {
     hold(&mut bench, "outside", 900);
     bench.pass(held.saturating_sub(Duration::from_secs(seconds)));
     hold(&mut bench, if given_back { "" } else { "outside" }, 1000);
-    let (since, won) = (bench.queue.now(), bench.ipam.totals().leases_won_by_adds);
-    while bench.ipam.totals().leases_won_by_adds == won {
+    let (since, won) = (
+        bench.queue.now(),
+        bench.parts.ipam.totals().leases_won_by_adds,
+    );
+    while bench.parts.ipam.totals().leases_won_by_adds == won {
         let waited = bench.queue.now() - since;
-        assert!(waited.as_secs() < 10, "{held:?}: {:?}", bench.ipam.totals());
+        assert!(
+            waited.as_secs() < 10,
+            "{held:?}: {:?}",
+            bench.parts.ipam.totals()
+        );
         bench.step();
     }
     (bench.queue.now() - since).as_secs_f64()
@@ -130,7 +137,7 @@ fn a_process_of_the_same_pod_takes_a_lease_that_its_predecessor_left() {
     bench.act(|ipam, context| ipam.killed(NodeIndex(0), killed, context));
     let (took, _) = bench.ask(Verb::Del, "web", 2);
     assert!(took < Duration::from_millis(300), "{took:?}");
-    let totals = bench.ipam.totals();
+    let totals = bench.parts.ipam.totals();
     assert_eq!((totals.leases_reentered, totals.leases_expired), (1, 0));
 }
 
@@ -152,10 +159,10 @@ fn most_deletions_without_an_allocation_leave_the_lease_behind() {
                 number % 2,
             );
         }
-        while bench.ipam.process_count() > 0 {
+        while bench.parts.ipam.process_count() > 0 {
             bench.step();
         }
-        let totals = bench.ipam.totals();
+        let totals = bench.parts.ipam.totals();
         let (won, stalled) = (totals.leases_won_by_dels, totals.leases_stalled);
         println!("{read}/{write} ms: {stalled} of {won} left behind");
         assert!(won >= 20 && stalled * 4 > won * 3, "{stalled} of {won}");
@@ -176,7 +183,7 @@ fn a_fast_write_gives_every_lease_back() {
         );
         bench.pass(Duration::from_millis(300));
     }
-    let totals = bench.ipam.totals();
+    let totals = bench.parts.ipam.totals();
     assert!(totals.dels_without_allocation > 40);
     assert_eq!(totals.leases_stalled, 0);
 }

@@ -48,7 +48,7 @@ impl Bench {
             Whereabouts::new(&pool, table).unwrap()
         }));
         bench.pass(Duration::from_secs(5));
-        bench.answered.clear();
+        bench.log.clear();
         bench
     }
 
@@ -74,15 +74,15 @@ impl Bench {
     fn ask(&mut self, verb: Verb, pod: &str, container: u32) -> (Duration, crate::cni::IpamAnswer) {
         let begin = self.queue.now();
         let id = self.exec(verb, pod, container, 0);
-        while !self.exits.contains_key(&id) {
+        while !self.parts.exits.contains_key(&id) {
             self.step();
         }
-        let (at, answer) = self.exits[&id].clone();
+        let (at, answer) = self.parts.exits[&id].clone();
         (at - begin, answer)
     }
 
     fn entries(&self) -> usize {
-        let pools = self.api.customs(POOL);
+        let pools = self.kernel.api.customs(POOL);
         pools
             .iter()
             .map(|pool| pool_object::read(&pool.body).len())
@@ -90,12 +90,12 @@ impl Bench {
     }
 
     fn lease_is_held(&self) -> bool {
-        let lease = self.api.custom(LEASE, "kube-system/whereabouts");
+        let lease = self.kernel.api.custom(LEASE, "kube-system/whereabouts");
         lease.is_some_and(|lease| !holder_of(lease).is_empty())
     }
 
     fn names(&self) -> Vec<String> {
-        self.answered
+        self.answered()
             .iter()
             .map(|(_, verb, resource, refused)| {
                 let mark = if *refused { "!" } else { "" };
@@ -110,7 +110,7 @@ fn used(families: Vec<Vec<(IpAddr, IpAddr)>>, settings: &[&str]) -> Bench {
     let mut bench = Bench::new(families, settings);
     assert!(bench.ask(Verb::Add, "first", 1).1.is_ok());
     bench.pass(Duration::from_secs(3));
-    bench.answered.clear();
+    bench.log.clear();
     bench
 }
 
@@ -182,7 +182,7 @@ fn a_del_is_idempotent_and_frees_the_address_for_the_next() {
     for _ in 0..2 {
         assert!(bench.ask(Verb::Del, "web", 2).1.is_ok());
     }
-    assert_eq!(bench.ipam.totals().dels_without_allocation, 1);
+    assert_eq!(bench.parts.ipam.totals().dels_without_allocation, 1);
     bench.pass(Duration::from_secs(3));
     let again = bench.ask(Verb::Add, "other", 3).1.unwrap();
     assert_eq!(again.addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
@@ -194,13 +194,13 @@ fn a_del_without_an_allocation_leaves_the_lease_held_for_its_whole_duration() {
     let slow = ["etcd.fsync=60..60", "etcd.peer_round_trip=0"];
     let mut bench = used(vec![v4(100)], &slow);
     bench.ask(Verb::Del, "nobody", 77).1.unwrap();
-    assert!(bench.lease_is_held(), "{:?}", bench.ipam.totals());
-    assert_eq!(bench.ipam.totals().leases_stalled, 1);
+    assert!(bench.lease_is_held(), "{:?}", bench.parts.ipam.totals());
+    assert_eq!(bench.parts.ipam.totals().leases_stalled, 1);
     // One waiter sees the record first when it starts, and then polls at 863, 1064, … ms.
     let (took, _) = bench.ask(Verb::Add, "web", 3);
     let seconds = took.as_secs_f64();
     assert!((1.5..2.8).contains(&seconds), "{seconds} s");
-    assert_eq!(bench.ipam.totals().leases_expired, 1);
+    assert_eq!(bench.parts.ipam.totals().leases_expired, 1);
 }
 
 #[test]
@@ -220,12 +220,12 @@ fn with_many_waiters_a_stalled_lease_is_taken_over_within_a_tenth_of_a_second() 
             number % 2,
         );
     }
-    while bench.ipam.totals().leases_expired == 0 {
+    while bench.parts.ipam.totals().leases_expired == 0 {
         bench.step();
     }
     let expired = bench.queue.now();
     let stalled_puts: Vec<SimInstant> = bench
-        .answered
+        .answered()
         .iter()
         .filter(|(_, verb, resource, refused)| {
             (*verb, *resource, *refused) == ("PUT", "leases", false)
@@ -250,7 +250,7 @@ fn reading_before_the_release_does_not_help_while_the_renewal_is_at_the_disk() {
     let mut bench = used(vec![v4(100)], &fixed);
     bench.ask(Verb::Del, "nobody", 77).1.unwrap();
     assert!(bench.lease_is_held());
-    assert_eq!(bench.ipam.totals().releases_refused, 1);
+    assert_eq!(bench.parts.ipam.totals().releases_refused, 1);
 }
 
 #[test]
@@ -273,12 +273,12 @@ fn with_many_waiters_the_lease_is_handed_over_within_milliseconds_and_a_write() 
     }
     let (mut free_since, mut gaps) = (None, Vec::new());
     while gaps.len() < 50 {
-        let won = bench.ipam.totals().leases_won_by_adds;
+        let won = bench.parts.ipam.totals().leases_won_by_adds;
         bench.step();
         if !bench.lease_is_held() {
             free_since.get_or_insert(bench.queue.now());
         }
-        if bench.ipam.totals().leases_won_by_adds > won
+        if bench.parts.ipam.totals().leases_won_by_adds > won
             && let Some(free) = free_since.take()
         {
             gaps.push(bench.queue.now() - free);
@@ -300,12 +300,12 @@ fn a_killed_leader_leaves_the_lease_held_until_it_expires() {
     }
     bench.pass(Duration::from_millis(70));
     bench.act(|ipam, context| ipam.killed(NodeIndex(0), id, context));
-    assert_eq!(bench.ipam.process_count(), 0);
-    assert_eq!(bench.ipam.totals().holders_killed, 1);
+    assert_eq!(bench.parts.ipam.process_count(), 0);
+    assert_eq!(bench.parts.ipam.totals().holders_killed, 1);
     // A process of the same Pod takes it at once, any other waits.
     let (other, _) = bench.ask(Verb::Add, "other", 3);
     assert!(other > Duration::from_millis(1500), "{other:?}");
-    assert_eq!(bench.ipam.totals().leases_expired, 1);
+    assert_eq!(bench.parts.ipam.totals().leases_expired, 1);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn a_full_pool_refuses_and_the_refusal_does_not_change_it() {
     let refused = bench.ask(Verb::Add, "b", 3).1.unwrap_err();
     assert!(refused.message.contains("Could not allocate IP"));
     assert_eq!(
-        (bench.entries(), bench.ipam.totals().adds_exhausted),
+        (bench.entries(), bench.parts.ipam.totals().adds_exhausted),
         (2, 1)
     );
 }
@@ -336,7 +336,7 @@ fn an_add_and_a_del_end_at_their_limits_and_only_the_add_says_so() {
     let (del, answer) = bench.ask(Verb::Del, "first", 1);
     assert!(answer.is_ok(), "a DEL never fails");
     assert!((60_000..60_200).contains(&del.as_millis()), "{del:?}");
-    let totals = bench.ipam.totals();
+    let totals = bench.parts.ipam.totals();
     assert_eq!((totals.adds_timed_out, totals.dels_timed_out), (1, 1));
     assert_eq!(totals.dels_swallowed, 1, "its address is still allocated");
 }
@@ -351,13 +351,13 @@ fn nodes_with_slices_do_not_wait_for_one_another() {
     bench.pass(Duration::from_millis(400));
     let answers: Vec<IpAddr> = ids
         .iter()
-        .map(|id| bench.exits[id].1.clone().unwrap().addresses[0])
+        .map(|id| bench.parts.exits[id].1.clone().unwrap().addresses[0])
         .collect();
     let wanted: Vec<IpAddr> = ["10.0.0.1", "10.0.0.31"]
         .map(|ip| ip.parse().unwrap())
         .into();
     assert_eq!(answers, wanted);
-    assert_eq!(bench.ipam.totals().leases_expired, 0);
+    assert_eq!(bench.parts.ipam.totals().leases_expired, 0);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn the_control_loop_blocks_at_the_first_stale_allocation_unless_it_sees_none() {
                 .unwrap();
             bench.pass(Duration::from_secs(1));
         }
-        assert_eq!(bench.ipam.totals().loops_blocked, blocked);
+        assert_eq!(bench.parts.ipam.totals().loops_blocked, blocked);
     }
 }
 
@@ -385,7 +385,7 @@ fn the_reconciler_frees_what_belongs_to_no_pod() {
     assert_eq!(bench.entries(), 1);
     bench.pass(Duration::from_secs(70));
     assert_eq!(bench.entries(), 0, "no Pod of that name exists");
-    let totals = bench.ipam.totals();
+    let totals = bench.parts.ipam.totals();
     assert_eq!(totals.reconciler_runs, 3, "one copy per node: {totals:?}");
     assert!(totals.reconciler_freed >= 1);
 }
