@@ -209,17 +209,6 @@ impl Desk {
         context.core.after(delay, Event::Node { node, event });
     }
 
-    /// Commits to bbolt through the node's one writer; how long until it is done. Commits of one
-    /// step go as one job: their writer is one, so only their interleaving with others is lost.
-    pub(crate) fn commit(&self, commits: u64, context: &mut Context<'_>) -> Duration {
-        let parameters = node_side(context);
-        let syncs = commits * parameters.containerd.fdatasync_per_commit;
-        let service = parameters.node.fdatasync * u32::try_from(syncs).unwrap_or(u32::MAX);
-        let now = context.now();
-        let done = context.core.machine(self.index).bbolt.submit(now, service);
-        done - now
-    }
-
     /// The start of a Pod waits for another thing from now on; it matters until its container runs.
     pub(crate) fn stage(&self, pod: PodUid, stage: PodStage, context: &mut Context<'_>) {
         if self.is_starting(pod) {

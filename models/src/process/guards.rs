@@ -2,6 +2,7 @@
 //! time that a part has. They only say so as they are dropped; the owner of the processes does it.
 
 use std::future::Future;
+use std::rc::Rc;
 use std::task::Poll;
 
 use drydock_engine::time::SimInstant;
@@ -97,7 +98,7 @@ impl Drop for Sent {
 /// See [`Port::own`].
 pub(crate) struct OwnClient {
     client: ClientId,
-    shared: Shared,
+    shared: Rc<Shared>,
 }
 
 impl Drop for OwnClient {

@@ -75,6 +75,8 @@ enum Wait {
     Until(SimInstant),
     /// Its turn under the kernel's lock around namespaces and links, held for so long.
     NetworkLock(Duration),
+    /// Its turn at the one writer of the runtime's store, busy for so long.
+    Disk(Duration),
     /// Over at once.
     With(Act),
     /// Answered at once.
@@ -139,12 +141,12 @@ pub(crate) struct NewProcess {
 }
 
 /// What all processes of one owner share.
-#[derive(Clone)]
+#[derive(Default)]
 struct Shared {
-    now: Rc<Cell<SimInstant>>,
-    next: Rc<Cell<u32>>,
-    wakes: Rc<RefCell<VecDeque<ProcessId>>>,
-    released: Rc<RefCell<VecDeque<Released>>>,
+    now: Cell<SimInstant>,
+    next: Cell<u32>,
+    wakes: RefCell<VecDeque<ProcessId>>,
+    released: RefCell<VecDeque<Released>>,
 }
 
 impl Shared {
@@ -208,10 +210,44 @@ enum Waits {
 /// All processes of an owner.
 pub(crate) struct Processes {
     owner: Owner,
-    shared: Shared,
-    table: BTreeMap<ProcessId, Process>,
+    shared: Rc<Shared>,
+    table: Table,
     by_call: BTreeMap<IpamCallId, ProcessId>,
     ready: VecDeque<(ProcessId, Option<Reply>)>,
+}
+
+/// Processes that live, by their numbers: those count from one, and none comes twice.
+#[derive(Default)]
+struct Table(Vec<Option<Box<Process>>>);
+
+impl Table {
+    fn get(&self, id: ProcessId) -> Option<&Process> {
+        self.0.get(id.0 as usize)?.as_deref()
+    }
+
+    fn get_mut(&mut self, id: ProcessId) -> Option<&mut Process> {
+        self.0.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    fn insert(&mut self, id: ProcessId, process: Process) {
+        let place = id.0 as usize;
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, || None);
+        }
+        let before = self.0[place].replace(Box::new(process));
+        assert!(before.is_none(), "a process begins once");
+    }
+
+    fn remove(&mut self, id: ProcessId) -> Option<Box<Process>> {
+        self.0.get_mut(id.0 as usize)?.take()
+    }
+
+    /// Those on a machine, in the order in which they were started.
+    fn on(&self, node: NodeIndex) -> Vec<ProcessId> {
+        let all = self.0.iter().zip(0..);
+        let there = all.filter(|(process, _)| process.as_ref().is_some_and(|p| p.node == node));
+        there.map(|(_, number)| ProcessId(number)).collect()
+    }
 }
 
 /// Ticket of a process' deadline.
@@ -224,13 +260,8 @@ impl Processes {
     pub(crate) fn new(owner: Owner) -> Self {
         Self {
             owner,
-            shared: Shared {
-                now: Rc::new(Cell::new(SimInstant::ZERO)),
-                next: Rc::new(Cell::new(0)),
-                wakes: Rc::default(),
-                released: Rc::default(),
-            },
-            table: BTreeMap::new(),
+            shared: Rc::default(),
+            table: Table::default(),
             by_call: BTreeMap::new(),
             ready: VecDeque::new(),
         }
@@ -269,10 +300,7 @@ impl Processes {
 
     /// Every process on a machine is dead.
     pub(crate) fn kill_node(&mut self, node: NodeIndex, context: &mut Context<'_>) {
-        let dead: Vec<ProcessId> = (self.table.iter())
-            .filter(|(_, process)| process.node == node)
-            .map(|(id, _)| *id)
-            .collect();
+        let dead = self.table.on(node);
         self.kill_all(dead, context);
     }
 
@@ -291,7 +319,7 @@ impl Processes {
     /// A timer of a process fired, or CPU was served to it.
     pub(crate) fn resume(&mut self, token: u64, context: &mut Context<'_>) {
         let (id, ticket) = (ProcessId((token >> 32) as u32), token as u32);
-        let Some(process) = self.table.get_mut(&id) else {
+        let Some(process) = self.table.get_mut(id) else {
             return;
         };
         if ticket == DEADLINE {
@@ -322,7 +350,7 @@ impl Processes {
     /// A call of a process ended.
     pub(crate) fn response(&mut self, token: u64, response: Response, context: &mut Context<'_>) {
         let (id, ticket) = (ProcessId((token >> 32) as u32), token as u32);
-        let Some(process) = self.table.get_mut(&id) else {
+        let Some(process) = self.table.get_mut(id) else {
             return;
         };
         if process
@@ -347,7 +375,7 @@ impl Processes {
         context: &mut Context<'_>,
     ) {
         let id = ProcessId((token >> 32) as u32);
-        let current = self.table.get_mut(&id).filter(|p| p.watch == Some(watch));
+        let current = self.table.get_mut(id).filter(|p| p.watch == Some(watch));
         if let Some(process) = current {
             process.state.borrow_mut().changes.push_back(change);
             self.wake(id);
@@ -362,7 +390,7 @@ impl Processes {
             self.give_back(context);
             let woken = self.shared.wakes.borrow_mut().pop_front();
             if let Some(id) = woken {
-                let parked = self.table.get_mut(&id).filter(|p| p.waits == Waits::Park);
+                let parked = self.table.get_mut(id).filter(|p| p.waits == Waits::Park);
                 if let Some(process) = parked {
                     process.waits = Waits::Nothing;
                     process.ticket += 1;
@@ -387,7 +415,7 @@ impl Processes {
     }
 
     fn reply(&mut self, id: ProcessId, reply: Reply, context: &mut Context<'_>) {
-        if let Some(process) = self.table.get_mut(&id) {
+        if let Some(process) = self.table.get_mut(id) {
             process.waits = Waits::Nothing;
             process.ticket += 1;
             self.ready.push_back((id, Some(reply)));
@@ -424,7 +452,7 @@ impl Processes {
     /// Lets a process run to its next wait, and carries out what it asks for.
     fn run(&mut self, id: ProcessId, mut reply: Option<Reply>, context: &mut Context<'_>) {
         loop {
-            let Some(process) = self.table.get_mut(&id) else {
+            let Some(process) = self.table.get_mut(id) else {
                 return;
             };
             process.look(context);
@@ -433,7 +461,7 @@ impl Processes {
             let over = process.script.as_mut().poll(&mut task).is_ready();
             self.carry_out(id, context);
             self.give_back(context);
-            let Some(process) = self.table.get_mut(&id) else {
+            let Some(process) = self.table.get_mut(id) else {
                 return;
             };
             if over {
@@ -465,7 +493,7 @@ impl Processes {
                 Some(Released::Process(id)) => self.end(id, context),
                 Some(Released::Client(client)) => context.drop_client(client),
                 Some(Released::Call(id, call)) => {
-                    if let Some(process) = self.table.get_mut(&id) {
+                    if let Some(process) = self.table.get_mut(id) {
                         process.flight = None;
                         process.early = None;
                     }
@@ -477,7 +505,7 @@ impl Processes {
 
     fn carry_out(&mut self, id: ProcessId, context: &mut Context<'_>) {
         loop {
-            let Some(process) = self.table.get(&id) else {
+            let Some(process) = self.table.get(id) else {
                 return;
             };
             let Some(effect) = process.state.borrow_mut().effects.pop_front() else {
@@ -519,7 +547,7 @@ impl Processes {
     /// A process is over: what it holds is given back as its script is dropped, what its guards end
     /// ends before its own client.
     fn end(&mut self, id: ProcessId, context: &mut Context<'_>) {
-        if let Some(process) = self.table.remove(&id) {
+        if let Some(process) = self.table.remove(id) {
             if let Some(call) = &process.call
                 && self.by_call.get(&call.id) == Some(&id)
             {
@@ -606,6 +634,15 @@ impl Process {
                 }
                 assert!(self.flight.is_some(), "an answer follows a call");
                 Waits::Answer
+            }
+            Wait::Disk(time) => {
+                let now = context.now();
+                let done = context.core.machine(self.node).bbolt.submit(now, time);
+                if done == now {
+                    return Some(Reply::Go);
+                }
+                owner.timer(self.node, done, token, context);
+                Waits::Other
             }
             Wait::With(act) => {
                 act(context);

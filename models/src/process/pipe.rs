@@ -21,7 +21,7 @@ pub(crate) struct PipeReader<T> {
 /// The end that others write to.
 pub(crate) struct PipeWriter<T> {
     slot: Weak<Slot<T>>,
-    shared: Shared,
+    shared: Rc<Shared>,
 }
 
 impl Port {

@@ -25,7 +25,7 @@ pub(crate) struct Port {
     /// Itself.
     pub(crate) id: ProcessId,
     pub(super) client: Option<ClientId>,
-    pub(super) shared: Shared,
+    pub(super) shared: Rc<Shared>,
     pub(super) state: Rc<RefCell<State>>,
 }
 
@@ -62,6 +62,11 @@ impl Port {
     /// Works under its machine's lock around namespaces and links, when its turn has come.
     pub(crate) async fn network_lock(&self, time: Duration) {
         self.wait(Wait::NetworkLock(time)).await;
+    }
+
+    /// Writes to the store of its machine's runtime, when its turn has come.
+    pub(crate) async fn disk(&self, time: Duration) {
+        self.wait(Wait::Disk(time)).await;
     }
 
     /// Lets those run first that were woken before.
