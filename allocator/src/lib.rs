@@ -11,12 +11,20 @@
 //! | [`survey`] | what an operator wants to know, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
 //!
-//! - *A failed request*: `adapters/apiserver` sends once. `core/agent/errands.rs` (`api_answered`)
-//!   gives each answer to the room that asked; that tries again after a pause of `Policy`; for a
-//!   block after a 429's `Retry-After` (`delay_block`). Controller: `pause` in its `mod.rs`.
-//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. The record goes
-//!   with the next write of its block (`free` in `core/agent/plan.rs`), a dead machine's by
-//!   `core/controller/burial.rs`; without a cluster all is in `core/disk`.
+//! - *A failed request, a 429*: `adapters/apiserver` sends once. The room that asked tries again
+//!   after a pause of `Policy`: for a block, after a 429's `Retry-After`, `delay_block` in
+//!   `core/agent/blocks.rs`; which room asked is in `core/agent/errands.rs`. Controller: `pause` in
+//!   `core/controller/mod.rs`; its lists and its Lease have pauses of their own.
+//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. A reservation
+//!   ends in `core/agent/pods.rs` (`let_go`). The record goes with the next write of its block
+//!   (`free` in `core/agent/plan.rs`), a dead machine's by `core/controller/burial.rs`; without a
+//!   cluster all is in `core/disk`.
+//! - *A container runtime that cannot be asked* is an error, never an empty list
+//!   (`adapters/cri.rs`); `runtime_answered` in `core/agent/parts.rs` keeps the two apart. What is
+//!   freed without it: `decide_without_runtime` in `core/agent/releases.rs`, and after a lost
+//!   journal `core/agent/lost.rs`.
+//! - *The CRDs*: types in `core/objects.rs`, schema in `adapters/crds/mod.rs`, the rules of a pool
+//!   (`AddressPool`) in `adapters/crds/pool.rs`.
 
 #![allow(
     clippy::missing_errors_doc,

@@ -12,9 +12,11 @@
 //! - [`context`], [`core`](mod@core): what a component may touch while it runs, what an apiserver.
 //! - [`parameters`]: every constant, with unit, source and kind.
 //! - [`ids`], [`objects`], [`request`]: who is who, the Kubernetes objects, the API calls on them.
-//! - [`apiserver`]: servers, etcd, and a call from its arrival on; `outage` is what a cut does to
-//!   calls and watches.
-//! - `client_go`: the client's half of a call: limiter, deadline, and who tries again (`call`: a
+//! - [`apiserver`]: servers, etcd, and a call from its arrival on. A partition begins and ends in
+//!   `outage`; calls get lost in `call` (`arrive`) and `call/way.rs` (`answer`), news of a watch
+//!   waits in `watching` (`deliver`).
+//! - `client_go`: the client's half of a call: limiter (`depart` in `client.rs`; the kubelet's rate
+//!   is set in `node/kubelet/mod.rs`), deadline, and who tries again (`try_again` in `call.rs`: a
 //!   429, a reset); leader election, work queues. `controllers`: the other processes.
 //! - [`machine`]: the truth of a node; `node`: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.

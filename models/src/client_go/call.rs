@@ -93,7 +93,8 @@ impl ClientSide {
     }
 
     /// Whether client-go sends the call again by itself, and after how long: a call that was turned
-    /// away, and a read whose connection broke, `retries_max` times at most.
+    /// away, and a read whose connection broke, `retries_max` times at most. `answer` in
+    /// `apiserver/call/way.rs` asks, and sends it again.
     pub(crate) fn try_again(
         &mut self,
         verb: &str,

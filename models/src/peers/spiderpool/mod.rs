@@ -15,8 +15,9 @@
 //! [`gc`], [`collector`] (owner references).
 //!
 //! An ADD from top to bottom: [`plugin`] executes and connects, [`agent`] reads the request,
-//! [`allocate`] does the rest. Each is a script (`models/src/process/`). What one holds is a guard,
-//! which gives it back when the script is over or killed.
+//! [`allocate`] does the rest, through [`job`] and [`part`] (`attempts`). Each is a script
+//! (`models/src/process/`). What one holds is a guard, which gives it back when the script is over
+//! or killed.
 //!
 //! Faults of this version that the mechanism carries: a canceled request keeps its place in the
 //! queue (SP-1375); a second address after a write whose answer was lost, while the pool has room;
