@@ -1,4 +1,4 @@
-//! Newtypes for everything that is counted in the world; no behaviour beyond printing.
+//! Newtypes for everything that is counted in the world; no behavior beyond printing.
 
 use std::fmt;
 

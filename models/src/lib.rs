@@ -19,7 +19,7 @@
 //! - [`machine`]: the truth of a node; `node`: its kubelet, containerd, multus and macvlan.
 //! - `process`: a process as a straight-line script, and what such processes queue for.
 //! - [`cni`], [`ipam`], [`peers`]: what a plugin is asked, the boundary to an IPAM, and the IPAMs
-//!   modelled here.
+//!   modeled here.
 //! - `driver`: the user: creates and deletes the workload.
 //! - [`observation`]: what the world tells the record and the ledger.
 #![cfg_attr(not(madsim), allow(unused))]

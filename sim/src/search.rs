@@ -24,9 +24,9 @@ const STRETCHES_MAX: u32 = 6;
 /// How far beyond the upper end of its range a constant is looked at, to find those that could
 /// close a gap without being plausible.
 const FAR_TIMES: Milli = 8;
-/// Halvings towards the nearer edge of the band.
+/// Halvings toward the nearer edge of the band.
 const NEAR_STEPS: u32 = 7;
-/// Halvings towards its farther edge.
+/// Halvings toward its farther edge.
 const FAR_STEPS: u32 = 4;
 /// Values of [`probes`].
 const PROBES: usize = 3;
@@ -83,7 +83,7 @@ pub fn find(
     Ok((gap, interrupted))
 }
 
-/// A search over each constant that moves the cell towards the band, those first that move it most;
+/// A search over each constant that moves the cell toward the band, those first that move it most;
 /// none after an interrupt.
 fn begun(
     base: &Base,
@@ -183,7 +183,7 @@ fn median(runs: &[Figures]) -> Option<u64> {
     Spread::of(runs.iter().map(|run| run.all_running_ns)).median
 }
 
-/// How far a constant moves the cell towards the band: within its range, and far outside of it.
+/// How far a constant moves the cell toward the band: within its range, and far outside of it.
 /// Units: simulated ns.
 type Gain = (u64, u64);
 
@@ -228,7 +228,7 @@ struct Search {
 }
 
 impl Search {
-    /// A search if some probe moves the cell towards the band, with how far.
+    /// A search if some probe moves the cell toward the band, with how far.
     fn of(
         range: &Range,
         band: Band,

@@ -7,13 +7,13 @@
 //! deadline. What a client does with a call (limiter, deadline, trying again) is
 //! [`crate::client_go`]'s.
 //!
-//! Modelled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
+//! Modeled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
 //! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single
 //! calls), handler deadlines, restarts, partitions, loss of the etcd quorum, slow disks.
 //!
 //! etcd: an apiserver asks the member on its own machine, as kubeadm sets it up, so the measured
 //! CPU of etcd is paid there; each other member pays `etcd.replica_cpu` per write. A write is
-//! durable once the leader and the faster follower have synced. Not modelled: leader elections,
+//! durable once the leader and the faster follower have synced. Not modeled: leader elections,
 //! compaction, NOSPACE.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}; etcd v3.5.9

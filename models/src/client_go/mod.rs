@@ -8,9 +8,9 @@
 //! - [`deadlines`]: the one armed timer of all calls that are waited for.
 //! - [`leader_election`], [`work_queue`].
 //!
-//! Modelled: limiters; retries of 429 with Retry-After, each taking a token again; GET and LIST
+//! Modeled: limiters; retries of 429 with Retry-After, each taking a token again; GET and LIST
 //! tried again on a reset connection; deadlines; HTTP/2 health checks that end a silent
-//! connection. Not modelled: connection pools, HTTP/2 stream limits, protobuf against JSON.
+//! connection. Not modeled: connection pools, HTTP/2 stream limits, protobuf against JSON.
 //!
 //! Source: kubernetes v1.26.5 client-go/rest/{request,with_retry}.go.
 

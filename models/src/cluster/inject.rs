@@ -18,12 +18,12 @@ use super::{Cluster, election_time, machine};
 
 /// One thing that can be done to the cluster.
 ///
-/// Modelled, and no plan asks for it yet: [`StartApiserver`](Self::StartApiserver),
+/// Modeled, and no plan asks for it yet: [`StartApiserver`](Self::StartApiserver),
 /// [`FreezeCache`](Self::FreezeCache), [`SlowDisk`](Self::SlowDisk),
 /// [`DeleteNamed`](Self::DeleteNamed), [`Boot`](Self::Boot) and
 /// [`RestartContainerd`](Self::RestartContainerd); of what can befall an armed call
 /// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write. A
-/// multus that is killed is modelled, too, and not even an action.
+/// multus that is killed is modeled, too, and not even an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A machine is cut off all apiservers; packets vanish.

@@ -1,9 +1,9 @@
 //! kube-controller-manager: one process on one master at a time, with a work queue, a client and a
 //! limiter per controller. The scheduler stands in [`scheduler`].
 //!
-//! Modelled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle
+//! Modeled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle
 //! controller ([`node_lifecycle`]), and leader election as its outcome: the lease runs out, another
-//! master starts from a fresh list. Not modelled: the Lease requests themselves (part of the idle
+//! master starts from a fresh list. Not modeled: the Lease requests themselves (part of the idle
 //! CPU), garbage collection by owner, PodGC, quotas, endpoints, service accounts.
 //!
 //! Clients: 20/30 per controller, shared by its event recorder (kubernetes v1.26.5

@@ -1,10 +1,10 @@
 //! kube-scheduler: one Pod at a time through filter and score, binding beside it.
 //!
-//! Modelled: the serial cycle, nodeSelector, maxPods, nodes that are not ready; the default
+//! Modeled: the serial cycle, nodeSelector, maxPods, nodes that are not ready; the default
 //! spread of a ReplicaSet's or StatefulSet's Pods (hostname, maxSkew 3, weight 2), LeastAllocated
 //! with 100m/200Mi for a Pod without requests, keyed random ties, back-off of what fits nowhere and
 //! its return when room appears, bind POSTs on a bucket of 50/100, Scheduled events on a second
-//! one. Not modelled: requests of Pods, affinity, zones, preemption, priorities, plugins that give
+//! one. Not modeled: requests of Pods, affinity, zones, preemption, priorities, plugins that give
 //! every node the same score.
 //!
 //! Source: kubernetes v1.26.5 pkg/scheduler/schedule_one.go:62-116,

@@ -1,4 +1,4 @@
-//! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
+//! The IPAMs modeled here, each from its mechanism, and the pool of addresses that they share.
 
 pub mod calico;
 pub mod cilium;

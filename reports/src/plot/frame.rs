@@ -35,7 +35,7 @@ pub(super) struct Frame {
 }
 
 impl Axis {
-    /// An axis from 0 to at least `max` with at most eleven round ticks, each labelled `tick /
+    /// An axis from 0 to at least `max` with at most eleven round ticks, each labeled `tick /
     /// unit`.
     pub(super) fn linear(title: &str, max: u64, unit: u64) -> Self {
         let max = max.max(unit);

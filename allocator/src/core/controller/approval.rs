@@ -75,7 +75,7 @@ fn overlaps(approved: &ApprovedPool, with: &Pool) -> bool {
 }
 
 impl Controller {
-    /// One step towards every pool being approved, refused or gone. Whether one was taken.
+    /// One step toward every pool being approved, refused or gone. Whether one was taken.
     pub(super) fn approve(&mut self) -> bool {
         let names: Vec<_> = self.pools.keys().cloned().collect();
         names.into_iter().any(|name| {

@@ -14,7 +14,7 @@ use crate::core::objects::{
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
 
 impl Controller {
-    /// One step towards every block saying what its pool and the reservations say.
+    /// One step toward every block saying what its pool and the reservations say.
     pub(super) fn mask(&mut self) -> bool {
         let due: Vec<_> = self
             .pools
@@ -109,7 +109,7 @@ impl Controller {
         all.into_iter().any(|reservation| self.place(reservation))
     }
 
-    /// One step towards a reservation standing in its block, or being out of it. Whether one was
+    /// One step toward a reservation standing in its block, or being out of it. Whether one was
     /// taken.
     fn place(&mut self, reservation: AddressReservation) -> bool {
         let name = reservation.metadata.name.clone();

@@ -15,7 +15,7 @@ use crate::core::time::WallTime;
 const EXHAUSTED: &str = "Exhausted";
 
 impl Controller {
-    /// One step towards every pool's status saying how full it is.
+    /// One step toward every pool's status saying how full it is.
     pub(super) fn report(&mut self) -> bool {
         if self.now < self.report_due {
             return false;

@@ -1,10 +1,10 @@
 //! What etcd holds, with one revision for the whole store, and the rules under which the apiserver
 //! changes it. It knows neither time nor clients beyond the instant that it is given.
 //!
-//! Modelled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
+//! Modeled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
 //! graceful deletion of Pods, finalizers, the status apart, writes that change nothing, the size
 //! limit, a bounded history from which older states are read and watches are replayed. Not
-//! modelled: field ownership, validation of bodies, Events and workload objects as data (they are
+//! modeled: field ownership, validation of bodies, Events and workload objects as data (they are
 //! paid for and counted), one window per resource (here all kinds share one).
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/registry/generic/registry/store.go:568-691,

@@ -1,13 +1,13 @@
 //! client-go's leader election on a Lease, as a state machine without clock or network: its owner
 //! makes the calls, keeps the timers and cancels what [`Elector::stop`] leaves behind.
 //!
-//! Modelled as of client-go v0.24: poll with jitter and no queue, no watch; expiry by the
+//! Modeled as of client-go v0.24: poll with jitter and no queue, no watch; expiry by the
 //! observer's own clock from its first sight of a record; the record compared in whole seconds, as
 //! it is printed; renewal at once and then every retry period within the renew deadline; the
 //! release from a cached object. With it two defects that leave a lease held by nobody: a GET that
 //! fails empties the cached object (kubernetes/client-go#966, fixed by kubernetes#112022), and a
 //! renewal that commits while it is canceled outdates it (client-go#1289, #1417, fixed by
-//! kubernetes#132849). Both fixes are options. Not modelled: events, metrics, health checks.
+//! kubernetes#132849). Both fixes are options. Not modeled: events, metrics, health checks.
 //!
 //! Source: client-go v0.24.0 tools/leaderelection/leaderelection.go:237-373,
 //! tools/leaderelection/resourcelock/leaselock.go:41-90, apimachinery

@@ -1,6 +1,6 @@
 //! kube-controllers' IPAM garbage collection: every wake-up looks at every allocation; one that
 //! looks leaked for longer than the grace period is released after a last look at its Pod.
-//! Not modelled: release of affinities of empty blocks (two looks more than the grace apart) and of
+//! Not modeled: release of affinities of empty blocks (two looks more than the grace apart) and of
 //! deleted nodes; metrics.
 //! Source: kube-controllers/pkg/controllers/node/ipam.go:234-263, 721, 804-950, 1018-1028.
 

@@ -1,7 +1,7 @@
 //! Calico v3.26.3 with its own IPAM on the Kubernetes datastore, installed as
 //! `manifests/calico-vxlan.yaml` does it (plugins calico, portmap, bandwidth; one pool a family).
 //!
-//! Modelled: the `calico` and `calico-ipam` processes of every CNI verb ([`plugin`]) with each of
+//! Modeled: the `calico` and `calico-ipam` processes of every CNI verb ([`plugin`]) with each of
 //! their datastore calls in order ([`assign`], [`release`], [`datastore`]); the host-wide file lock
 //! around the IPAM's part, asked for without a limit while the 90 s of the context already run;
 //! block affinity, two-phase claims and their conflicts, borrowing, handles, compare-and-swap with
@@ -10,7 +10,7 @@
 //! What a call costs is the apiserver's affair: the time under the lock is the sum of its calls'
 //! latencies, of the waits for the apiservers' cores, and of the plugin's own for the node's.
 //!
-//! Not modelled: BGP, Typha (the manifest has none below 50 nodes), NetworkPolicy, specific
+//! Not modeled: BGP, Typha (the manifest has none below 50 nodes), NetworkPolicy, specific
 //! addresses and pools by annotation, Windows, Network and FloatingIP resources, the repair of
 //! handles that hold nothing, release of empty blocks, node deletion, Felix's time until a route
 //! is programmed (nothing waits for it in this version).

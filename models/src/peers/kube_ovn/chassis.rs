@@ -1,7 +1,7 @@
 //! ovn-controller of one node: a port has its flows after a loop that knew both the port from SB
 //! and the local interface; then it is claimed in SB.
 //!
-//! Not modelled: the write of the claim as a condition for flows (it is not one).
+//! Not modeled: the write of the claim as a condition for flows (it is not one).
 
 use std::rc::Rc;
 

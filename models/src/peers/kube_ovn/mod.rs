@@ -5,7 +5,7 @@
 //!
 //! Paths in this folder are of kubeovn/kube-ovn at tag v1.12.2.
 //!
-//! Modelled, by file:
+//! Modeled, by file:
 //! - [`controller`]: leadership and the leader's processes; [`leader`]: what they share;
 //!   [`events`]: informers, and how events become queue items (pkg/controller/pod.go:172-347);
 //!   [`items`]: the workers of the rate-limited queues (controller.go:307-418).
@@ -26,7 +26,7 @@
 //! and apiservers share the masters' cores. NB and SB sync their logs as fast as etcd does
 //! (`etcd.fsync`, or the disk of the master itself: `etcd.on_node_disk`).
 //!
-//! Not modelled: Lease requests of the election (their outcome is), MAC addresses, static and
+//! Not modeled: Lease requests of the election (their outcome is), MAC addresses, static and
 //! reserved addresses, VIPs and EIPs, several NICs, `libovsdb`'s replica lag (a port group that is
 //! not updated has no effect on addresses), `IP` objects swept at a later release, the kernel's
 //! data path beyond the time it takes, the ten-minute recompute of ovn-controller.

@@ -2,7 +2,7 @@
 //! what ovn-controller ([`super::chassis`]) knows there. A write of `ovs-vsctl` waits for the loop
 //! of ovs-vswitchd that applies it.
 //!
-//! Not modelled: installation of flows as a time of its own, several ports of one name.
+//! Not modeled: installation of flows as a time of its own, several ports of one name.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,7 @@
 //!
 //! With the faults of the version: the tracer releases what the endpoint of the Pod's name holds
 //! by then, whoever's it is; the scan keeps the record of a live Pod without an endpoint.
-//! Not modelled: the HTTP trigger of a scan.
+//! Not modeled: the HTTP trigger of a scan.
 //! Source: spiderpool v0.8.0 `pkg/gcmanager/{pod_cache,tracePod_worker,scanAll_IPPool}.go`.
 
 use std::cell::{Cell, RefCell};

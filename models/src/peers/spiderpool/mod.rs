@@ -5,7 +5,7 @@
 //! a conflict with another machine's agent is tried again five times within 90 ms, then the ADD
 //! fails and the kubelet makes a new sandbox. Conflicts are per object, not per address.
 //!
-//! Modelled, each with its source in its file: [`plugin`] (exec, deadlines of 100 and 30 s, a
+//! Modeled, each with its source in its file: [`plugin`] (exec, deadlines of 100 and 30 s, a
 //! failed DEL reported as success; the coordinator behind macvlan), [`agent`] (health check, lazy
 //! informers, loss of memory), [`allocate`] (cached reads, the idempotent path, the map of
 //! half-done allocations, the endpoint), [`release`], [`job`] (both families at once), [`tickets`]
@@ -23,7 +23,7 @@
 //! an endpoint left behind blocks its successor of the same name (SP-4948); the tracer releases by
 //! name (SP-3778); a count of allocations that drifts.
 //!
-//! Not modelled: SpiderSubnets and automatic pools, several interfaces, affinities, reserved
+//! Not modeled: SpiderSubnets and automatic pools, several interfaces, affinities, reserved
 //! addresses, KubeVirt, several candidate pools per family, webhooks (no write here calls one),
 //! metrics, detection of gateway and conflicts (off by default), the check of Pod and endpoint of
 //! a StatefulSet that shrinks. A merge patch of an endpoint is priced as a PUT.

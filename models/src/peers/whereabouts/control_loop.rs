@@ -3,7 +3,7 @@
 //! client, its election never succeeds and has no deadline, so its one worker blocks for ever at
 //! the first stale allocation that it finds. It looks at no address of a Pod's default network.
 //!
-//! Not modelled: the cache of network-attachment-definitions, the retries of its queue.
+//! Not modeled: the cache of network-attachment-definitions, the retries of its queue.
 //!
 //! Source: v0.6.2 pkg/controlloop/pod.go:44-276, cmd/controlloop/controlloop.go:46-153.
 

@@ -1,7 +1,7 @@
 //! Whereabouts v0.6.2: an IPAM without a daemon. Every execution asks for one Lease of the whole
 //! cluster, and under it reads and patches one object per range.
 //!
-//! Modelled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
+//! Modeled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
 //! their own); leader election as client-go v0.24 does it ([`election`]) with the failed release
 //! that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free address,
 //! overlap check, JSON patch, reservation, range after range in dual stack; its limits of 120, 60
@@ -13,7 +13,7 @@
 //! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
 //! slices (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
 //!
-//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the
+//! Not modeled: client CPU of a poll; the encoding of a pool for the ten watchers; the
 //! reservation's own price (a small custom object is priced as a Lease when read); the
 //! NodeSlicePool controller (slices are there from the start); events; `sleep_for_race`; the
 //! repaired control loop of v0.9.0; the hang after a deposition before the work begins
