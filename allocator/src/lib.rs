@@ -1,5 +1,5 @@
-//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need, the shells between
-//! and the adapters to a real host and cluster. The programs are in `bin/`.
+//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need, the shells that drive
+//! them, and the adapters to a real host and cluster. The programs are in `bin/`.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,15 +8,15 @@
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
 //! | [`shell`] | the loops that carry outputs to ports and results back |
-//! | [`survey`] | what an operator wants to know, from objects that were read |
+//! | [`survey`] | answers to an operator's questions, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
 //!
 //! - *A failed request*: `adapters/apiserver` sends once. `core/agent/errands.rs` (`api_answered`)
-//!   gives each answer to the room that asked; that tries again after a pause of `Policy`; for a
+//!   passes each answer to the module that asked, which retries after a pause of `Policy`, or for a
 //!   block after a 429's `Retry-After` (`delay_block`). Controller: `pause` in its `mod.rs`.
-//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. The record goes
-//!   with the next write of its block (`free` in `core/agent/plan.rs`), a dead machine's by
-//!   `core/controller/burial.rs`; without a cluster all is in `core/disk`.
+//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. The next write
+//!   of its block removes the record (`free` in `core/agent/plan.rs`); `core/controller/burial.rs`
+//!   removes a dead machine's. Without a cluster all of it is in `core/disk`.
 
 #![allow(
     clippy::missing_errors_doc,
