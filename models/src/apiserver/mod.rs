@@ -4,8 +4,8 @@
 //! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer
 //! reaches the client ([`ApiEvent::Answer`]). A lost answer leaves a write committed and the client
 //! with [`ApiError::Unavailable`](crate::request::ApiError::Unavailable)`{ unknown: true }` at its
-//! deadline. What a client does with a call (limiter, deadline, trying again) is
-//! [`crate::client_go`]'s.
+//! deadline. What a client does with a call (limiter, deadline, retries) is in
+//! [`crate::client_go`].
 //!
 //! Modeled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
 //! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single
@@ -193,7 +193,7 @@ impl ApiServers {
         for watch in self.watches.matching(|watcher| watcher.client == client) {
             self.watches.remove(watch);
         }
-        // Looking through all calls is dear, and most processes end with none.
+        // Searching all calls is expensive, and most processes end with none.
         if waiting > 0 {
             self.abandon_calls(client, core);
         }
@@ -232,7 +232,7 @@ impl ApiServers {
         self.armed.arm(fault)
     }
 
-    /// Takes back a fault that has not fired; whether it had not.
+    /// Disarms a fault that has not fired; returns whether it had not.
     pub fn disarm(&mut self, fault: FaultId) -> bool {
         self.armed.disarm(fault)
     }
@@ -296,7 +296,8 @@ impl ApiServers {
     }
 }
 
-/// The first apiserver that serves, counted from the given one: where the balanced address leads.
+/// The first apiserver that serves, counted from the given one: where the load-balanced address
+/// leads.
 fn serving_from(servers: &[Server], from: usize) -> Option<usize> {
     let count = servers.len();
     (0..count)
