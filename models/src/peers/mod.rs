@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::parameters::{ParameterError, Table};
 
-/// Checks that every peer finds its own constants in a table, whichever peer will run. Errors: a
-/// constant that is missing, of a wrong unit, or unreadable.
+/// Checks that every peer finds its own constants in a table, whichever peer will run.
+/// Errors: a constant that is missing, of a wrong unit, or unreadable.
 pub fn check_constants(table: &Table) -> Result<(), ParameterError> {
     calico::Calico::check_constants(table)?;
     cilium::Cilium::check_constants(table)?;

@@ -577,8 +577,8 @@ fn over(how: Left) -> Reaction {
 }
 
 /// What `math/rand.Float64` gives a process that never seeds it, in billionths. These suffice for
-/// nearly every process within its time limit. Source: computed with `rand.New(rand.NewSource(1))`,
-/// which is that stream.
+/// nearly every process within its time limit.
+/// Source: computed with `rand.New(rand.NewSource(1))`, which is that stream.
 #[rustfmt::skip]
 const GO_SEED_1: [u64; 192] = [
     604_660_287, 940_509_088, 664_560_053, 437_714_187, 424_637_497, 686_823_072, 65_637_019,

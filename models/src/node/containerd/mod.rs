@@ -184,7 +184,8 @@ impl Containerd {
         self.store.borrow().up
     }
 
-    /// Checks a request. Errors: its result, when there is nothing to do.
+    /// Checks a request.
+    /// Errors: its result, when there is nothing to do.
     fn accept(&self, request: &CriRequest, context: &Context<'_>) -> Result<Call, CriResult> {
         let (container, pod, attempt) = match request.verb {
             CriVerb::Run { ref pod, attempt } => (self.desk.next_container(), pod.clone(), attempt),
@@ -238,8 +239,8 @@ impl Containerd {
     }
 }
 
-/// go-cni treats some DEL errors as success, by their wording. Source: containerd/go-cni v1.1.9
-/// cni.go:242-257.
+/// go-cni treats some DEL errors as success, by their wording.
+/// Source: containerd/go-cni v1.1.9 cni.go:242-257.
 fn swallow_not_found(result: Result<(), CniError>, netns_empty: bool) -> Result<(), CniError> {
     result.or_else(|error| {
         let missing = error.message.contains("not found")

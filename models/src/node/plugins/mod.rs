@@ -4,8 +4,9 @@
 //! kubelet.
 //!
 //! SIGKILL reaches only the process that containerd executed. Its children live on as orphans and
-//! write into a broken pipe. Source: containernetworking/cni v1.1.2 `pkg/invoke/raw_exec.go:34-45`
-//! (`exec.CommandContext`, no process group).
+//! write into a broken pipe.
+//! Source: containernetworking/cni v1.1.2 `pkg/invoke/raw_exec.go:34-45` (`exec.CommandContext`, no
+//! process group).
 
 mod macvlan;
 mod multus;

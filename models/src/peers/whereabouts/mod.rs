@@ -144,8 +144,8 @@ impl Whereabouts {
         WhereaboutsParameters::read(table).map(drop)
     }
 
-    /// Nothing is stored yet: the first ADD creates the IPPools and the Lease. Errors: a constant
-    /// of its own that is missing or unreadable.
+    /// Nothing is stored yet: the first ADD creates the IPPools and the Lease.
+    /// Errors: a constant of its own that is missing or unreadable.
     pub fn new(pool: &Pool, table: &Table) -> Result<Self, ParameterError> {
         let env = Env {
             parameters: WhereaboutsParameters::read(table)?,
