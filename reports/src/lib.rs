@@ -1,6 +1,6 @@
-//! Turns run records into something that a person can check: tables, summaries, plots and the
-//! comparison with published and measured numbers. It never starts a run, and the same records
-//! always give the same bytes.
+//! Turns run records into something a person can check: tables, summaries, plots and comparisons
+//! with published and measured numbers. It never starts a run, and the same records always give the
+//! same bytes.
 
 pub mod compare;
 pub mod curve;
