@@ -60,7 +60,8 @@ pub struct Refused {
     pub version: SpecVersion,
 }
 
-/// The `CNI_*` variables that Berth reads. `CNI_PATH` is none of them: Berth delegates to nobody.
+/// The `CNI_*` variables that Berth reads. It does not read `CNI_PATH`, because it delegates to no
+/// plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `CNI_COMMAND`
