@@ -136,6 +136,8 @@ pub enum IpamFault {
         /// Kill the agent there, until it starts again after this long.
         kill: Option<Duration>,
     },
+    /// No port call is waited for any more.
+    DisarmPortCalls,
     /// The operator states that the machine is off.
     Bury {
         /// Machine.

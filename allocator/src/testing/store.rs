@@ -29,6 +29,7 @@ pub struct Store {
     refusals: BTreeMap<(ObjectKey, Part), ApiError>,
     /// Nothing before this version is known.
     compacted: u64,
+    watches_expire: bool,
 }
 
 fn refused(message: &str) -> ApiError {
@@ -181,6 +182,11 @@ impl Store {
     pub fn compact(&mut self) {
         self.compacted = self.version;
         self.history.clear();
+    }
+
+    /// Whether every watch is told that its version is too old, however new it is. Lists go on.
+    pub fn expire_watches(&mut self, expire: bool) {
+        self.watches_expire = expire;
     }
 
     /// Somebody stores JSON that no program of Berth would: creates the object, or takes its place
@@ -348,7 +354,7 @@ impl Store {
                 .filter(|object| matches(&query.selection, object))
                 .cloned()
         };
-        if version < self.compacted {
+        if version < self.compacted || self.watches_expire {
             return vec![(self.version, WatchEvent::Expired)];
         }
         self.history[from..]

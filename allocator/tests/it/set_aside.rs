@@ -849,8 +849,9 @@ fn an_unreadable_pool_in_use_keeps_its_finalizer_and_goes_when_it_is_mended() {
     );
 }
 
-#[test]
-fn a_watch_that_ends_again_and_again_at_one_version_is_opened_from_a_new_list() {
+/// How often a controller lists the pools in 400 inputs, half a second apart, while its watches of
+/// them end so, each at once.
+fn lists_of_pools_while_each_watch_is(ended: &WatchEvent) -> usize {
     let mut controller = Controller::new(ControllerConfig::new("c"));
     let mut now = BootTime::from_nanos(1);
     let mut lists = 0;
@@ -877,14 +878,46 @@ fn a_watch_that_ends_again_and_again_at_one_version_is_opened_from_a_new_list() 
                 Output::Watch { watch, query } if query.selection.kind == Kind::AddressPool => {
                     inputs.push_back(Input::Watch {
                         watch,
-                        events: vec![WatchEvent::Closed],
+                        events: vec![ended.clone()],
                     });
                 }
                 _ => {}
             }
         }
     }
+    lists
+}
+
+#[test]
+fn a_watch_that_ends_again_and_again_at_one_version_is_opened_from_a_new_list() {
+    let lists = lists_of_pools_while_each_watch_is(&WatchEvent::Closed);
     assert!((3..40).contains(&lists), "{lists} lists");
+}
+
+#[test]
+fn watches_that_are_refused_as_too_old_are_not_asked_for_in_a_circle() {
+    let lists = lists_of_pools_while_each_watch_is(&WatchEvent::Expired);
+    assert!((10..45).contains(&lists), "{lists} lists by a controller");
+
+    let mut world = World::new(22, Faults::default());
+    world.add_pool("a", &[&["10.1.0.0/29"]], Some(8));
+    world.add_node("n0");
+    seconds(&mut world, 2);
+    world.take_costs();
+    world.with_store(|store| store.expire_watches(true));
+    create_pool(&mut world, "other", "10.3.0.0/29");
+    seconds(&mut world, 60);
+    let lists = world.take_costs().lists;
+    assert!((20..200).contains(&lists), "{lists} lists by an agent");
+    // The last list before a pause is what is known, and a pause is short.
+    pod(&mut world, "n0", "p");
+    seconds(&mut world, 5);
+    assert_eq!(world.running_count(), 1);
+    world.with_store(|store| store.expire_watches(false));
+    seconds(&mut world, 6);
+    world.take_costs();
+    seconds(&mut world, 60);
+    assert!(world.take_costs().lists <= 8, "and back to watches");
 }
 
 #[test]

@@ -357,12 +357,15 @@ impl Injector {
             let index = position as usize;
             if self.armed_appends.remove(&index) || kills(self.plan.faults[index].kind) {
                 // The process is dead already; the rest of the fault remains.
-                if self.states[index] == State::Waiting {
-                    if kills(self.plan.faults[index].kind) {
-                        self.begin_trouble(index, hands);
-                    }
-                    self.begins(index, Hindrance::Node(self.target_machine(index)), hands);
+                assert_eq!(
+                    self.states[index],
+                    State::Waiting,
+                    "who dies by the plan dies within it, and once"
+                );
+                if kills(self.plan.faults[index].kind) {
+                    self.begin_trouble(index, hands);
                 }
+                self.begins(index, Hindrance::Node(self.target_machine(index)), hands);
             } else {
                 self.strike(index, hands);
             }
@@ -407,6 +410,7 @@ impl Injector {
             for fault in std::mem::take(&mut self.armed_writes).into_keys() {
                 hands.cluster.disarm(fault);
             }
+            hands.ipam(IpamFault::DisarmPortCalls);
             for index in std::mem::take(&mut self.armed_appends) {
                 self.end_trouble(index, hands);
             }

@@ -14,13 +14,18 @@ use crate::core::api::{
 };
 use crate::core::objects::{Kind, Object};
 
-/// A watch that ended so often in a row without an event is opened from a new list.
+/// A watch that ended so often in a row without an event is opened from a new list: whatever it is
+/// that ends it, it stands behind that version.
 const CLOSED_IN_VAIN_MAX: u32 = 8;
 
 /// A watch, open or to be opened again.
 pub(super) struct Subscription {
     id: Option<WatchId>,
+    /// The last version seen.
     version: String,
+    /// No watch can be opened from that version: a list comes first.
+    is_stale: bool,
+    /// Watches that ended, and lists that failed, since the last event.
     failure_count: u32,
 }
 
@@ -33,11 +38,17 @@ impl Subscription {
 
 impl Agent {
     pub(super) fn subscribe(&mut self, watched: Watched, version: String) {
+        self.subscribe_after(watched, version, 0);
+    }
+
+    /// Watches from the version of a list, after so many failures since the last event.
+    fn subscribe_after(&mut self, watched: Watched, version: String, failure_count: u32) {
         self.unsubscribe(watched);
         let subscription = Subscription {
             id: None,
             version,
-            failure_count: 0,
+            is_stale: false,
+            failure_count,
         };
         self.watched.insert(watched, subscription);
         self.reopen(watched);
@@ -69,16 +80,22 @@ impl Agent {
         }
     }
 
-    /// Opens the watch from the last version seen.
+    /// Opens the watch from the last version seen, or lists if it is too old.
     pub(super) fn reopen(&mut self, watched: Watched) {
-        let selection = self.selection(watched);
-        let id = WatchId(self.next_id());
-        let subscription = self.watched.get_mut(&watched);
+        let subscription = self.watched.get(&watched);
         let subscription = subscription.expect("what is opened is to be watched");
         // A new search may have opened it while a list for it was on its way, and failed.
         if subscription.id.is_some() {
             return;
         }
+        if subscription.is_stale {
+            self.relist(watched);
+            return;
+        }
+        let selection = self.selection(watched);
+        let id = WatchId(self.next_id());
+        let subscription = self.watched.get_mut(&watched);
+        let subscription = subscription.expect("what is opened is to be watched");
         subscription.id = Some(id);
         let resource_version = subscription.version.clone();
         self.watches.insert(id, watched);
@@ -96,6 +113,7 @@ impl Agent {
             return;
         };
         let entropy = self.draw();
+        let retry = self.config.policy.api_retry;
         let subscription = self.watched.get_mut(&watched);
         let subscription = subscription.expect("an open watch is somebody's");
         assert_eq!(subscription.id, Some(id), "an open watch is somebody's");
@@ -119,7 +137,6 @@ impl Agent {
                 subscription.failure_count = 0;
             }
             WatchEvent::Closed if subscription.failure_count >= CLOSED_IN_VAIN_MAX => {
-                // Whatever it is that ends it, it stands behind this version.
                 subscription.id = None;
                 subscription.failure_count = 0;
                 self.watches.remove(&id);
@@ -127,20 +144,26 @@ impl Agent {
             }
             WatchEvent::Closed => {
                 subscription.id = None;
-                let pause = self
-                    .config
-                    .policy
-                    .api_retry
-                    .pause(subscription.failure_count, entropy);
+                let pause = retry.pause(subscription.failure_count, entropy);
                 subscription.failure_count = subscription.failure_count.saturating_add(1);
                 self.watches.remove(&id);
-                let at = self.now + pause;
-                self.arm(Timer::Reopen(watched), at);
+                self.arm(Timer::Reopen(watched), self.now + pause);
             }
             WatchEvent::Expired => {
                 subscription.id = None;
+                subscription.is_stale = true;
+                // History ends, and a list at once goes on from there. If the next watch expires
+                // as well without an event, watches are refused, and the next list waits.
+                let again = subscription.failure_count.checked_sub(1);
+                subscription.failure_count = subscription.failure_count.saturating_add(1);
                 self.watches.remove(&id);
-                self.relist(watched);
+                match again {
+                    None => self.relist(watched),
+                    Some(count) => {
+                        let at = self.now + retry.pause(count, entropy);
+                        self.arm(Timer::Reopen(watched), at);
+                    }
+                }
             }
         }
     }
@@ -167,9 +190,9 @@ impl Agent {
         }
         if let Ok(ApiReply::Page(page)) = result {
             self.take_list(watched, page.items);
-            self.subscribe(watched, page.resource_version);
+            let failure_count = self.watched[&watched].failure_count;
+            self.subscribe_after(watched, page.resource_version, failure_count);
         } else if let Some(subscription) = self.watched.get_mut(&watched) {
-            // The version is still too old: opening the watch leads here again.
             subscription.failure_count = subscription.failure_count.saturating_add(1);
             let count = subscription.failure_count;
             let entropy = self.draw();

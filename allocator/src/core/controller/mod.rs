@@ -241,7 +241,7 @@ pub struct Controller {
     delays: Delays,
     unread: Unread,
     /// Watches of the kind that ended in a row without an event.
-    closed_in_vain: BTreeMap<Kind, u32>,
+    ended_in_vain: BTreeMap<Kind, u32>,
     /// Why the kind is not listed.
     list_errors: BTreeMap<Kind, String>,
     progress_at: BootTime,
@@ -283,7 +283,7 @@ impl Controller {
             report_due: BootTime::ZERO,
             delays: Delays::default(),
             unread: Unread::default(),
-            closed_in_vain: BTreeMap::new(),
+            ended_in_vain: BTreeMap::new(),
             list_errors: BTreeMap::new(),
             progress_at: BootTime::ZERO,
             last_error: String::new(),
@@ -442,7 +442,7 @@ impl Controller {
             event => event,
         };
         if !matches!(event, WatchEvent::Closed | WatchEvent::Expired) {
-            self.closed_in_vain.remove(&kind);
+            self.ended_in_vain.remove(&kind);
         }
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -460,7 +460,7 @@ impl Controller {
             }
             WatchEvent::Closed => {
                 self.watches.remove(&watch);
-                let count = self.closed_in_vain.entry(kind).or_insert(0);
+                let count = self.ended_in_vain.entry(kind).or_insert(0);
                 *count += 1;
                 let relist = *count > CLOSED_IN_VAIN_MAX;
                 if relist {
@@ -471,7 +471,15 @@ impl Controller {
             }
             WatchEvent::Expired => {
                 self.watches.remove(&watch);
-                self.reopen_at.insert(kind, (self.now, true));
+                // History ends, and a list at once goes on from there. If the next watch expires
+                // as well without an event, watches are refused, and the next list waits.
+                let count = self.ended_in_vain.entry(kind).or_insert(0);
+                let pause = match *count {
+                    0 => Duration::ZERO,
+                    again => self.config.retry.pause(again - 1, self.entropy),
+                };
+                *count = count.saturating_add(1);
+                self.reopen_at.insert(kind, (self.now + pause, true));
             }
         }
     }

@@ -417,6 +417,7 @@ impl Ipam for BerthIpam {
                     self.arm_port_call(agent, call, before, fault, kill);
                 }
             }
+            IpamFault::DisarmPortCalls => self.disarm_port_calls(),
             IpamFault::Bury { node } => self.bury(node, context),
             IpamFault::Trouble {
                 node,

@@ -212,6 +212,13 @@ impl BerthIpam {
         lock(&process.disk).armed.push(armed);
     }
 
+    /// The plan is over: what is armed at a port call never fires.
+    pub(super) fn disarm_port_calls(&mut self) {
+        for process in &self.processes {
+            lock(&process.disk).armed.clear();
+        }
+    }
+
     /// Something beside the agent of a machine is out of order.
     pub(super) fn trouble(&mut self, node: NodeIndex, trouble: Trouble, fault: u32, draw: u64) {
         let Some(agent) = self.agent_of(node) else {
