@@ -45,7 +45,7 @@ index! {
     CallId(u32)
 }
 index! {
-    /// One API client: a process' clientset with its own limiter and connection.
+    /// One API client: a process's clientset with its own limiter and connection.
     ClientId(u32)
 }
 index! {

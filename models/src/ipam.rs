@@ -103,7 +103,7 @@ pub enum AllocatedTo {
     /// A Pod: its next sandbox gets the same address.
     Pod(PodUid),
     /// A Pod, to its end: which of its sandboxes has the address, or whether one has, is not known
-    /// any more.
+    /// anymore.
     PodToItsEnd(PodUid),
     /// Whatever Pod has this namespace and name, from its creation on.
     PodName(Rc<str>, Rc<str>),
@@ -136,7 +136,7 @@ pub enum IpamFault {
         /// Kill the agent there, until it starts again after this long.
         kill: Option<Duration>,
     },
-    /// No port call is waited for any more.
+    /// No port call is waited for anymore.
     DisarmPortCalls,
     /// The operator states that the machine is off.
     Bury {

@@ -13,7 +13,7 @@ use crate::table::{Align, Table};
 /// The schema of the JSON.
 pub const SCHEMA: &str = "drydock.dev/gap/v1";
 
-/// The times that count as the published one. Units: simulated ns; `u64::MAX` is for ever.
+/// The times that count as the published one. Units: simulated ns; `u64::MAX` is forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     /// Shortest.
@@ -43,7 +43,7 @@ impl Band {
         }
     }
 
-    /// Whether a time, none of which is for ever, is in it.
+    /// Whether a time, none of which is forever, is in it.
     pub fn holds(self, time_ns: Option<u64>) -> bool {
         (self.least_ns..=self.most_ns).contains(&time_ns.unwrap_or(u64::MAX))
     }
@@ -101,7 +101,7 @@ pub struct Gap {
     /// Shape: those that close the gap first, plausible ones before others.
     pub levers: Vec<Lever>,
     /// Constants that were looked at and are no levers: within their ranges they do less than each
-    /// lever, or they only make the cell last for ever.
+    /// lever, or they only make the cell last forever.
     pub idle_count: u64,
 }
 

@@ -124,7 +124,7 @@ impl SpoolDirectory {
         (entry.version == VERSION && entry_name(&entry.del.attachment) == name).then_some(entry.del)
     }
 
-    /// Removes what plugins that were killed half-way left behind: files that are no entries yet,
+    /// Removes what plugins that were killed halfway left behind: files that are no entries yet,
     /// begun a minute ago or under an earlier boot. A plugin needs milliseconds.
     pub fn sweep(&self) -> usize {
         let Ok(list) = fs::read_dir(&self.path) else {

@@ -105,7 +105,7 @@ pub struct Metadata {
     /// Empty for cluster-scoped kinds.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    /// Unique for ever; set by the apiserver.
+    /// Unique forever; set by the apiserver.
     #[serde(skip_serializing_if = "is_empty_uid")]
     pub uid: Uid,
     /// Rises with each change of the spec; set by the apiserver.

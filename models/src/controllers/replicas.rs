@@ -96,7 +96,7 @@ impl Object {
                 parallelism,
                 completions: None,
             } => {
-                // After a success no Pod is started any more; running ones end by themselves.
+                // After a success no Pod is started anymore; running ones end by themselves.
                 if self.succeeded > 0 {
                     self.active.min(parallelism)
                 } else {

@@ -58,7 +58,7 @@ pub(super) struct Plan {
     /// Claims that the write serves, each with its ordinal.
     pub(super) claims: Vec<(ClaimId, u16)>,
     pub(super) unserved: Vec<ClaimId>,
-    /// Claims that the door does not let in any more.
+    /// Claims that the door does not let in anymore.
     pub(super) shut: Vec<ClaimId>,
     /// It cannot wait: a fence, a claim, or a hold that the block does not state.
     pub(super) must_write: bool,

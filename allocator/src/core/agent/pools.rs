@@ -136,7 +136,7 @@ impl Agent {
         }
     }
 
-    /// No claim is made in the pool any more; what is bound stays bound.
+    /// No claim is made in the pool anymore; what is bound stays bound.
     pub(super) fn retire_pool(&mut self, id: PoolId) {
         let pool = self.pools.get_mut(&id).expect(known::POOL);
         pool.paused = true;

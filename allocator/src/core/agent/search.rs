@@ -303,7 +303,7 @@ impl Agent {
         }
     }
 
-    /// No claim waits any more.
+    /// No claim waits anymore.
     pub(super) fn search_satisfied(&mut self, id: PoolId) {
         let pool = self.pools.get_mut(&id).expect(known::POOL);
         if pool.search.is_exhausted() {

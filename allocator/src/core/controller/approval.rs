@@ -106,7 +106,7 @@ impl Controller {
                 Verdict::Refused(reason, message) => {
                     let condition = condition("False", reason, message);
                     let capacity = pool.status.capacity;
-                    // An approval of earlier ranges stays: it does not match the spec any more.
+                    // An approval of earlier ranges stays: it does not match the spec anymore.
                     let approved = pool.status.approved.clone();
                     self.state_approval(pool, approved, capacity, condition)
                 }

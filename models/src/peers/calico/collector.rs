@@ -67,7 +67,7 @@ type Place = (Rc<str>, usize);
 /// beginning of a suspicion by no more, against minutes of grace.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// The controller, for ever.
+/// The controller, forever.
 pub(super) async fn run(port: Port, env: Rc<Env>, view: Rc<RefCell<View>>) {
     let datastore = Datastore {
         port: port.clone(),

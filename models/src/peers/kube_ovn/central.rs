@@ -210,7 +210,7 @@ impl Central {
         leaders
     }
 
-    /// The leader of NB, for ever.
+    /// The leader of NB, forever.
     async fn run_nb(self: Rc<Self>, port: Port) {
         let _member = self.group.join(&port, None);
         self.nb.set(Some(port.id));
@@ -252,7 +252,7 @@ impl Central {
         port.wake(transaction.sender);
     }
 
-    /// The active ovn-northd, for ever: each loop computes all ports that it finds at its start.
+    /// The active ovn-northd, forever: each loop computes all ports that it finds at its start.
     async fn run_northd(self: Rc<Self>, port: Port) {
         let _member = self.group.join(&port, None);
         self.northd.set(Some(port.id));

@@ -10,7 +10,7 @@ use crate::process::Port;
 use super::central::Central;
 use super::switch::Switch;
 
-/// ovn-controller, for ever.
+/// ovn-controller, forever.
 pub(super) async fn run(switch: Rc<Switch>, central: Rc<Central>, port: Port) {
     assert!(switch.controller.get().is_none(), "a switch has one");
     switch.controller.set(Some(port.id));

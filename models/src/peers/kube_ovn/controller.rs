@@ -102,7 +102,7 @@ impl Control {
         }
     }
 
-    /// A leader, for ever.
+    /// A leader, forever.
     async fn run(self: Rc<Self>, port: Port) {
         let inherits = self.terms.get() > 0;
         let leader = Leader::new(self.estate.clone(), self.node.get(), inherits, &port);

@@ -68,7 +68,7 @@ impl Leader {
         Ok(())
     }
 
-    /// The collection of ports, for ever.
+    /// The collection of ports, forever.
     pub(super) async fn collector(self: Rc<Self>, port: Port) {
         let parameters = &self.env().parameters;
         loop {
@@ -108,7 +108,7 @@ impl Leader {
         }
     }
 
-    /// The inspection of all Pods, for ever.
+    /// The inspection of all Pods, forever.
     pub(super) async fn inspector(self: Rc<Self>, port: Port) {
         let parameters = &self.env().parameters;
         loop {

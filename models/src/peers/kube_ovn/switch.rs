@@ -102,7 +102,7 @@ impl Switch {
         }
     }
 
-    /// ovs-vswitchd, for ever: each loop applies the writes that have come until it begins.
+    /// ovs-vswitchd, forever: each loop applies the writes that have come until it begins.
     pub(super) async fn vswitchd(self: Rc<Self>, port: Port) {
         self.vswitchd.set(Some(port.id));
         loop {

@@ -80,7 +80,7 @@ impl Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        // After a lost lease it is not in there any more.
+        // After a lost lease it is not in there anymore.
         self.reclaim.gc.borrow_mut().working.remove(&self.script);
     }
 }
