@@ -6,9 +6,9 @@
 //! - Its address is on an interface of a live namespace, whoever's.
 //! - A plugin of the allocator runs, ADD or DEL, for its sandbox or its Pod; one that outlived its
 //!   parent counts as long as it runs.
-//! - By sandbox ([`AllocatedTo::Sandbox`]): the sandbox's namespace exists and has no interface yet
-//!   or anymore, so that its ADD or its DEL is still to come or to be repeated. Of an interface
-//!   that is up, only its own addresses are claimed.
+//! - By sandbox ([`AllocatedTo::Sandbox`]): the sandbox's namespace exists and has no interface
+//!   yet, or none any longer, so its ADD or its DEL is still to come or to be repeated. Of an
+//!   interface that is up, only its own addresses are claimed.
 //! - By Pod ([`AllocatedTo::Pod`]): the Pod exists, is not terminal and is bound, or a namespace of
 //!   it exists, and no interface of it is up: its next ADD is answered with this address. Of
 //!   several records of one Pod in one family, that holds for the first.
