@@ -533,11 +533,14 @@ impl Agent {
         self.touched_pools.insert(key.pool);
     }
 
-    /// Lets Pods go on whose ordinals in this block may be answerable now.
+    /// Lets Pods go on whose ordinals in this block may be answerable now. Most Pods of a block wait
+    /// for nothing.
     pub(super) fn holders_may_proceed(&mut self, key: BlockKey) {
         let pods: Vec<_> = self
             .holdings_of(key)
-            .map(|(_, holding)| holding.pod.clone())
+            .map(|(_, holding)| &holding.pod)
+            .filter(|uid| self.pods.get(*uid).expect(known::POD).waits_for_a_block())
+            .cloned()
             .collect();
         self.touched_pods.extend(pods);
     }

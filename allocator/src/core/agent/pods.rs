@@ -61,6 +61,12 @@ impl PodState {
             .or(self.read.as_ref())
     }
 
+    /// Whether something waits for an ordinal to be answerable: an ADD, a claim in a write, or the
+    /// choice which of several to keep.
+    pub(super) fn waits_for_a_block(&self) -> bool {
+        !self.adds.is_empty() || !self.claims.is_empty() || self.places.len() > 1
+    }
+
     fn is_empty(&self) -> bool {
         self.seen.is_none()
             && self.places.is_empty()
