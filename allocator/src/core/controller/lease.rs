@@ -142,7 +142,7 @@ impl Controller {
                 planned.metadata = metadata;
                 self.lease.stored = Some(*planned);
                 self.lease.changed_at = self.now;
-                // Given up one renewal before others may take it.
+                // It stops leading one renewal before others may take the Lease.
                 let safe = self
                     .config
                     .lease_duration
