@@ -1,6 +1,6 @@
 //! The boundary between the cluster and an IPAM: what its processes are asked and told, what its
 //! records say, what faults strike it. Implemented by the peers and, outside this crate, by the
-//! adapter of the allocator under test. What a CNI plugin is asked stands in [`crate::cni`].
+//! adapter of the allocator under test. What a CNI plugin is asked is in [`crate::cni`].
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -187,7 +187,7 @@ pub enum Trouble {
     JournalSlow,
     /// Looks at paths of namespaces, some or all, show nothing.
     PathUnknown,
-    /// The agent's mark in the directory of namespaces is gone, and cannot be made anew.
+    /// The agent's mark in the directory of namespaces is gone, and cannot be recreated.
     CanaryGone,
     /// The directory of namespaces is an empty one in the agent's view.
     PathsVanished,

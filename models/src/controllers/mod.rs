@@ -1,5 +1,5 @@
 //! kube-controller-manager: one process on one master at a time, with a work queue, a client and a
-//! limiter per controller. The scheduler stands in [`scheduler`].
+//! limiter per controller. The scheduler is in [`scheduler`].
 //!
 //! Modeled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle
 //! controller ([`node_lifecycle`]), and the outcome of leader election: the Lease expires, another

@@ -30,7 +30,7 @@ pub struct Pool {
     families: Vec<Vec<(IpAddr, IpAddr)>>,
 }
 
-/// Why ranges are no pool.
+/// Why ranges do not make a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// The ends of a range are of two families, or in the wrong order.

@@ -102,7 +102,7 @@ impl Frame {
         frame
     }
 
-    /// Where a pair of values stands in the picture; values beyond an axis stand at its end.
+    /// Where a pair of values is in the picture; values beyond an axis are at its end.
     pub(super) fn place(&self, x: u64, y: u64) -> (Tenths, Tenths) {
         (
             LEFT + scale(x, self.x.end, RIGHT - LEFT),

@@ -2,7 +2,7 @@
 //! may claim. One definition for all allocators. It counts; whether a leak is a breach is said
 //! elsewhere.
 //!
-//! A record has a claim, and is no leak, while one of these is true:
+//! A record has a claim, and is not a leak, while one of these is true:
 //! - Its address is on an interface of a live namespace, whoever's.
 //! - A plugin of the allocator runs, ADD or DEL, for its sandbox or its Pod; one that outlived its
 //!   parent counts as long as it runs.
@@ -19,7 +19,7 @@
 //! - A workload object keeps it ([`AllocatedTo::Workload`]).
 //!
 //! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a
-//! machine that is off. Affinities, podCIDRs and a node's own addresses are no records of this
+//! machine that is off. Affinities, podCIDRs and a node's own addresses are not records of this
 //! kind.
 //!
 //! [`Ipam::allocated`]: drydock_models::ipam::Ipam::allocated

@@ -416,7 +416,7 @@ impl Agent {
             if holder.epoch.machine() != own.machine() {
                 found.missing.push((*place, holding.state.clone(), true));
             } else if holder.epoch != *own {
-                // Of an earlier incarnation: written anew by the next plan.
+                // Of an earlier incarnation: rewritten by the next plan.
             } else if block.unfenced && is_anothers && holding.state != Hold::Lost {
                 found.older.push((*place, holder.clone()));
             } else if holding.state == Hold::Unbound && self.is_in_doubt(*place, &holding.pod) {
@@ -533,8 +533,8 @@ impl Agent {
         self.touched_pools.insert(key.pool);
     }
 
-    /// Lets Pods go on whose ordinals in this block may be answerable now. Most Pods of a block wait
-    /// for nothing.
+    /// Lets Pods go on whose ordinals in this block may be answerable now. Most Pods of a block do
+    /// not wait.
     pub(super) fn holders_may_proceed(&mut self, key: BlockKey) {
         let pods: Vec<_> = self
             .holdings_of(key)

@@ -50,7 +50,7 @@ impl Seal {
         bytes
     }
 
-    /// What was stored; `None`: that is no seal, for instance one that was written half.
+    /// The stored seal; `None`: the bytes are not a seal, for instance a half-written one.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SEAL_BYTES] = bytes.try_into().ok()?;
         let (length, rest) = bytes.split_first_chunk()?;

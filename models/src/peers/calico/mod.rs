@@ -6,17 +6,17 @@
 //! around the IPAM's part, awaited without a limit while the 90 s of the context already run; block
 //! affinity, two-phase claims and their conflicts, borrowing, handles, compare-and-swap with a
 //! hundred attempts and no pause; tunnel addresses; Felix's CPU ([`felix`]); the leak collector of
-//! kube-controllers ([`collector`]). What a call costs is the apiserver's affair: the time under
+//! kube-controllers ([`collector`]). The apiserver model decides what a call costs: the time under
 //! the lock is the sum of its calls' latencies, of the waits for the apiservers' cores, and of the
-//! plugin's own for the node's.
+//! plugin's waits for the node's cores.
 //!
 //! Not modeled: BGP, Typha (the manifest has none below 50 nodes), NetworkPolicy, specific
 //! addresses and pools by annotation, Windows, Network and FloatingIP resources, the repair of
-//! handles that hold nothing, release of empty blocks, node deletion, Felix's time until a route
-//! is programmed (nothing waits for it in this version).
-//! An address space that is no whole number of blocks is rounded up, and the rest reserved.
+//! handles that hold nothing, release of empty blocks, node deletion, Felix's time until a route is
+//! programmed (nothing waits for it in this version). An address space that is not a whole number
+//! of blocks is rounded up, and the rest reserved.
 //!
-//! Source: projectcalico/calico at tag v3.26.3; files and lines stand in each module.
+//! Source: projectcalico/calico at tag v3.26.3; each module gives files and lines.
 
 mod assign;
 mod collector;

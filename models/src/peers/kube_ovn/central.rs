@@ -331,7 +331,7 @@ impl Central {
         };
         self.roles.set(roles);
         assert!(roles.all().iter().all(|role| self.env.is_up(*role)));
-        // Connections to NB are made anew: what is under way fails.
+        // Connections to NB are recreated: what is under way fails.
         if let Some(nb) = self.nb.take() {
             port.kill(nb);
         }

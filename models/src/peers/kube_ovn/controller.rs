@@ -1,5 +1,5 @@
 //! kube-ovn-controller: its installation, who leads, and which processes a leader has. What they do
-//! stands in [`super::events`], [`super::items`], [`super::status`] and [`super::release`].
+//! is in [`super::events`], [`super::items`], [`super::status`] and [`super::release`].
 //!
 //! A leader's machine that dies takes all of them with it; its lease runs out, then another
 //! candidate looks. Source: cmd/controller/controller.go, pkg/controller/controller.go:307-418.
