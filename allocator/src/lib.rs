@@ -1,5 +1,5 @@
-//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need, the shells between
-//! and the adapters to a real host and cluster. The programs are in `bin/`.
+//! Berth, a Kubernetes IP allocator: sans-IO cores, the ports they need, the shells that drive
+//! them, and the adapters to a real host and cluster. The programs are in `bin/`.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -8,19 +8,19 @@
 //! | [`core`] | the state machines and the data they agree on |
 //! | [`ports`] | what they need from the world, as traits |
 //! | [`shell`] | the loops that carry outputs to ports and results back |
-//! | [`survey`] | what an operator wants to know, from objects that were read |
+//! | [`survey`] | answers to an operator's questions, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
 //!
-//! - *A failed request, a 429*: `adapters/apiserver` sends once. The room that asked tries again
-//!   after a pause of `Policy`: for a block, after a 429's `Retry-After`, `delay_block` in
-//!   `core/agent/blocks.rs`; which room asked is in `core/agent/errands.rs`. Controller: `pause` in
-//!   `core/controller/mod.rs`; its lists and its Lease have pauses of their own.
-//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when. A reservation
-//!   ends in `core/agent/pods.rs` (`let_go`). The record goes with the next write of its block
-//!   (`free` in `core/agent/plan.rs`), a dead machine's by `core/controller/burial.rs`; without a
-//!   cluster all is in `core/disk`.
+//! - *A failed request, a 429*: `adapters/apiserver` sends once. The module that asked retries after
+//!   a pause of `Policy`; a block after a 429's `Retry-After` (`delay_block` in
+//!   `core/agent/blocks.rs`). `core/agent/errands.rs` says which module asked. Controller: `pause`
+//!   in `core/controller/mod.rs`; its lists and its Lease have pauses of their own.
+//! - *An address is freed*: `core/agent/releases.rs` opens with the table of when, and
+//!   `core/agent/pods.rs` ends a reservation (`let_go`). The next write of the block removes the
+//!   record (`free` in `core/agent/plan.rs`); `core/controller/burial.rs` removes a dead machine's.
+//!   Without a cluster all of it is in `core/disk`.
 //! - *A container runtime that cannot be asked* is an error, never an empty list
-//!   (`adapters/cri.rs`); `runtime_answered` in `core/agent/parts.rs` keeps the two apart. What is
+//!   (`adapters/cri.rs`); `runtime_answered` in `core/agent/parts.rs` tells the two apart. What is
 //!   freed without it: `decide_without_runtime` in `core/agent/releases.rs`, and after a lost
 //!   journal `core/agent/lost.rs`.
 //! - *The CRDs*: types in `core/objects.rs`, schema in `adapters/crds/mod.rs`, the rules of a pool

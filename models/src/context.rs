@@ -32,7 +32,7 @@ impl Context<'_> {
         self.core.cpu(node, demand, token);
     }
 
-    /// Registers an API client (a process' clientset).
+    /// Registers an API client (a process's clientset).
     pub fn client(&mut self, spec: ClientSpec) -> ClientId {
         self.api.client(spec, &mut self.core)
     }
@@ -65,7 +65,7 @@ impl Context<'_> {
         self.api.watch(client, target, from, owner, &mut self.core)
     }
 
-    /// Closes a watch; nothing of it is delivered any more.
+    /// Closes a watch; nothing of it is delivered anymore.
     pub fn close_watch(&mut self, watch: WatchId) {
         self.api.close_watch(watch);
     }

@@ -1,7 +1,7 @@
 //! The workload driver: what a user does. It creates the objects of a workload one after another,
 //! and deletes Pods when it is told to.
 //!
-//! Not modelled: kubectl's own calls beside the POST (discovery, OpenAPI), `kubectl wait`.
+//! Not modeled: kubectl's own calls beside the POST (discovery, OpenAPI), `kubectl wait`.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

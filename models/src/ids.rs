@@ -1,4 +1,4 @@
-//! Newtypes for everything that is counted in the world; no behaviour beyond printing.
+//! Newtypes for everything that is counted in the world; no behavior beyond printing.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ index! {
     CallId(u32)
 }
 index! {
-    /// One API client: a process' clientset with its own limiter and connection.
+    /// One API client: a process's clientset with its own limiter and connection.
     ClientId(u32)
 }
 index! {

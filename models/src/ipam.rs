@@ -1,6 +1,6 @@
 //! The boundary between the cluster and an IPAM: what its processes are asked and told, what its
 //! records say, what faults strike it. Implemented by the peers and, outside this crate, by the
-//! adapter of the allocator under test. What a CNI plugin is asked stands in [`crate::cni`].
+//! adapter of the allocator under test. What a CNI plugin is asked is in [`crate::cni`].
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -103,7 +103,7 @@ pub enum AllocatedTo {
     /// A Pod: its next sandbox gets the same address.
     Pod(PodUid),
     /// A Pod, to its end: which of its sandboxes has the address, or whether one has, is not known
-    /// any more.
+    /// anymore.
     PodToItsEnd(PodUid),
     /// Whatever Pod has this namespace and name, from its creation on.
     PodName(Rc<str>, Rc<str>),
@@ -136,7 +136,7 @@ pub enum IpamFault {
         /// Kill the agent there, until it starts again after this long.
         kill: Option<Duration>,
     },
-    /// No port call is waited for any more.
+    /// No port call is waited for anymore.
     DisarmPortCalls,
     /// The operator states that the machine is off.
     Bury {
@@ -187,7 +187,7 @@ pub enum Trouble {
     JournalSlow,
     /// Looks at paths of namespaces, some or all, show nothing.
     PathUnknown,
-    /// The agent's mark in the directory of namespaces is gone, and cannot be made anew.
+    /// The agent's mark in the directory of namespaces is gone, and cannot be recreated.
     CanaryGone,
     /// The directory of namespaces is an empty one in the agent's view.
     PathsVanished,

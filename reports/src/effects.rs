@@ -11,7 +11,8 @@ use crate::table::{Align, Table};
 /// The schema of the JSON.
 pub const SCHEMA: &str = "drydock.dev/effects/v1";
 
-/// A difference of times that may be for ever. Units: simulated ns.
+/// A difference of times that may be forever.
+/// Units: simulated ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {

@@ -27,7 +27,7 @@ pub fn path(path: &PodPath) -> Table {
     table
 }
 
-/// Seconds with three decimals: neighbours of a path must not look equal.
+/// Seconds with three decimals: neighbors of a path must not look equal.
 fn exact(ns: u64) -> String {
     let ms = ns.saturating_add(500_000) / 1_000_000;
     format!("{}.{:03} s", ms / 1000, ms % 1000)

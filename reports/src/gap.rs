@@ -13,7 +13,8 @@ use crate::table::{Align, Table};
 /// The schema of the JSON.
 pub const SCHEMA: &str = "drydock.dev/gap/v1";
 
-/// The times that count as the published one. Units: simulated ns; `u64::MAX` is for ever.
+/// The times that count as the published one.
+/// Units: simulated ns; `u64::MAX` is forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Band {
     /// Shortest.
@@ -43,7 +44,7 @@ impl Band {
         }
     }
 
-    /// Whether a time, none of which is for ever, is in it.
+    /// Whether a time, none of which is forever, is in it.
     pub fn holds(self, time_ns: Option<u64>) -> bool {
         (self.least_ns..=self.most_ns).contains(&time_ns.unwrap_or(u64::MAX))
     }
@@ -100,8 +101,8 @@ pub struct Gap {
     pub base_ns: Option<u64>,
     /// Shape: those that close the gap first, plausible ones before others.
     pub levers: Vec<Lever>,
-    /// Constants that were looked at and are no levers: within their ranges they do less than each
-    /// lever, or they only make the cell last for ever.
+    /// Constants that were tried and are not levers: within their ranges they do less than each
+    /// lever, or they only make the cell last forever.
     pub idle_count: u64,
 }
 

@@ -1,6 +1,6 @@
-//! Turns run records into something that a person can check: tables, summaries, plots and the
-//! comparison with published and measured numbers. It never starts a run, and the same records
-//! always give the same bytes.
+//! Turns run records into something a person can check: tables, summaries, plots and comparisons
+//! with published and measured numbers. It never starts a run, and the same records always give the
+//! same bytes.
 //!
 //! - [`reference`]: what was published or measured; [`compare`]: runs beside it; [`curve`]: a real
 //!   node beside the simulated one; [`gap`], [`effects`]: which constants would close a gap.

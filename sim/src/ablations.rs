@@ -1,5 +1,5 @@
 //! Mechanisms that can be switched off, one at a time on the same seeds, and what each of them
-//! costs. Which ones there are stands in `parameters/ablations.toml`.
+//! costs. Which ones there are is in `parameters/ablations.toml`.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

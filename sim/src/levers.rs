@@ -7,7 +7,7 @@ use crate::adapters::allocators;
 use crate::parameters::RunParameters;
 use crate::subject::Allocator;
 
-/// Groups that are no mechanism of a cluster: the inputs of the derived event model, and how the
+/// Groups that are not mechanisms of a cluster: the inputs of the derived event model, and how the
 /// workload is handed in.
 const UNUSED: [&str; 2] = ["check", "driver"];
 

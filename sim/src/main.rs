@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is usage.
+            // Help and version are not errors; everything else is usage.
             let class = if error.use_stderr() {
                 ExitClass::Usage
             } else {

@@ -1,5 +1,5 @@
 //! Parameters of a run: the world's, and the prices of Berth's processes. Files and names only;
-//! what a value means is said where it is used.
+//! where a value is used says what it means.
 
 use std::path::Path;
 

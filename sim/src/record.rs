@@ -18,7 +18,7 @@ use crate::recorder::{self, Recorder};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::world::World;
 
-/// The record of a run that ended so, at this time, without what the host has to say.
+/// The record of a run that ended this way, at this time, without what the host adds.
 /// Errors: no Pod has the name whose start is to be explained.
 pub fn record(
     scenario: &Scenario,

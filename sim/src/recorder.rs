@@ -75,7 +75,7 @@ impl Recorder {
         match observation {
             Observation::PodCreated { pod } => {
                 if self.first_post.is_none() {
-                    // What came before is start-up: it stands beside, not in the counts.
+                    // What came before is start-up: it is not in the counts.
                     self.first_post = Some(at);
                     self.tail.clear();
                 }

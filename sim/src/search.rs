@@ -1,5 +1,5 @@
-//! The search for values of constants that would bring a published cell about: which constants move
-//! it at all, how far each has to go, and whether that is within its range. It changes no constant.
+//! The search for values of constants that would reproduce a published cell: which constants move
+//! it at all, how far each must go, and whether that is within its range. It changes no constant.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,24 +17,24 @@ use crate::runner::RunError;
 use crate::subject::CellName;
 use crate::variants::{Base, run};
 
-/// Constants that are searched: those that move the cell most.
+/// How many constants are searched: those that move the cell most.
 const LEVERS_MAX: usize = 6;
 /// Doublings (or halvings) beyond the end of a range before a constant is given up.
 const STRETCHES_MAX: u32 = 6;
-/// How far beyond the upper end of its range a constant is looked at, to find those that could
-/// close a gap without being plausible.
+/// How far beyond the upper end of its range a constant is tried, to find those that could close a
+/// gap without being plausible.
 const FAR_TIMES: Milli = 8;
-/// Halvings towards the nearer edge of the band.
+/// Halvings toward the nearer edge of the band.
 const NEAR_STEPS: u32 = 7;
-/// Halvings towards its farther edge.
+/// Halvings toward its farther edge.
 const FAR_STEPS: u32 = 4;
 /// Values of [`probes`].
 const PROBES: usize = 3;
-/// A constant that moves the cell by less of the gap than one in so many parts is idle.
+/// A constant that moves the cell by less than one part in this many of the gap is idle.
 const IDLE_PARTS: u64 = 20;
 
-/// Searches; whether it was interrupted, which leaves what was found until then.
-/// Errors: an unknown parameter set; a run that could not be made.
+/// Searches; returns whether it was interrupted, which keeps what was found until then.
+/// Errors: an unknown parameter set; a run that could not be carried out.
 pub fn find(
     base: &Base,
     band: Band,
@@ -61,7 +61,7 @@ pub fn find(
     }
     let mut ranges = ranges(&base.parameters, base.allocator, filter)?;
     ranges.extend(fitted(&base.parameters, filter)?);
-    // One seed tells which constants matter at all, unless it is as published by itself.
+    // One seed shows which constants matter at all, unless it already matches what was published.
     let first = unchanged.runs[0].first();
     let told = first.is_some_and(|first| !band.holds(first.all_running_ns));
     let one = Base {
@@ -83,7 +83,7 @@ pub fn find(
     Ok((gap, interrupted))
 }
 
-/// A search over each constant that moves the cell towards the band, those first that move it most;
+/// A search over each constant that moves the cell toward the band, those that move it most first;
 /// none after an interrupt.
 fn begun(
     base: &Base,
@@ -114,7 +114,7 @@ fn begun(
     ))
 }
 
-/// Tells every search what the value that it asks for gives; `false` after an interrupt.
+/// Tells every search the time that its requested value gives; `false` after an interrupt.
 fn all_told(
     base: &Base,
     searches: &mut [Search],
@@ -130,13 +130,13 @@ fn all_told(
             variants.push(set);
             asking.push(search);
         } else {
-            // It contradicts another constant: that is further than one may go.
+            // It contradicts another constant, so the search ends here.
             search.standing = Standing::Done;
         }
     }
     let done = run(base, &variants, interrupt)?;
     if done.interrupted {
-        // A median of some of the seeds is another number.
+        // A median of only some of the seeds would be a different number.
         return Ok(false);
     }
     for (search, runs) in asking.into_iter().zip(&done.runs) {
@@ -145,8 +145,8 @@ fn all_told(
     Ok(true)
 }
 
-/// The number that a profile fits on another cell, with the range that it has where nothing is
-/// fitted: what this cell would have chosen.
+/// The number that a profile fits on another cell, with its range in the profile without a fit:
+/// what this cell would have chosen.
 /// Errors: an unknown parameter set.
 fn fitted(parameters: &str, filter: Option<&str>) -> Result<Vec<Range>, ParameterError> {
     let own = RunParameters::load(parameters, &[])?.table;
@@ -183,11 +183,11 @@ fn median(runs: &[Figures]) -> Option<u64> {
     Spread::of(runs.iter().map(|run| run.all_running_ns)).median
 }
 
-/// How far a constant moves the cell towards the band: within its range, and far outside of it.
+/// How far a constant moves the cell toward the band: within its range, and far outside of it.
 /// Units: simulated ns.
 type Gain = (u64, u64);
 
-/// Where a search stands.
+/// The state of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// Is the band reached at this value?
@@ -213,22 +213,24 @@ enum Standing {
 struct Search {
     range: Range,
     band: Band,
-    /// The cell has to take longer, not shorter.
+    /// The cell must take longer, not shorter.
     longer: bool,
     start: Milli,
     end: Milli,
     standing: Standing,
     /// The nearest value known to be beyond the band.
     beyond: Option<Milli>,
-    /// What is less than this is nothing. Units: simulated ns.
+    /// A smaller gain counts as none.
+    /// Units: simulated ns.
     least_gain: u64,
-    /// The cell as it is; `u64::MAX` is for ever. Units: simulated ns.
+    /// The cell as it is; `u64::MAX` means never.
+    /// Units: simulated ns.
     start_ns: u64,
     tried: Vec<(Milli, Option<u64>)>,
 }
 
 impl Search {
-    /// A search if some probe moves the cell towards the band, with how far.
+    /// A search, and how far the best probe moves the cell toward the band, if any does.
     fn of(
         range: &Range,
         band: Band,
@@ -243,10 +245,10 @@ impl Search {
         } else if band.least_ns < u64::MAX {
             band.least_ns - start_ns
         } else {
-            // From a time to for ever there is no distance: the time itself stands for it.
+            // There is no distance from a time to never: the time itself stands for it.
             start_ns
         };
-        // What goes past the band closes the gap no better than what ends in it.
+        // Going past the band closes the gap no better than ending in it.
         let gain = |probe: Option<u64>| {
             let moved = if longer {
                 ns(probe).saturating_sub(start_ns)
@@ -297,7 +299,7 @@ impl Search {
         }
     }
 
-    /// What the value that was asked for gave.
+    /// Takes the time that the requested value gave.
     fn told(&mut self, time_ns: Option<u64>) {
         let value = self
             .next()
@@ -394,7 +396,7 @@ impl Search {
         };
         let end = tried(self.end)?;
         let moved = end.time_ns.unwrap_or(u64::MAX).abs_diff(self.start_ns);
-        // From a time that is too short straight to for ever: that is another matter than the gap.
+        // A jump from a time that is too short straight to never does not explain the gap.
         let jumps = end.time_ns.is_none() && self.band.most_ns < u64::MAX;
         if closes.is_none() && (moved < self.least_gain || jumps) {
             return None;
@@ -411,9 +413,9 @@ impl Search {
     }
 }
 
-/// Runs again what a stored search claims: the cell as it is, and its first lever. What differs, in
-/// words.
-/// Errors: no such cell, or a run that could not be made.
+/// Reruns what a stored search claims: the cell as it is, and its first lever. Returns what
+/// differs, in words.
+/// Errors: no such cell, or a run that could not be carried out.
 pub fn check(gap: &Gap, jobs: u32, interrupt: &Arc<AtomicBool>) -> Result<Vec<String>, RunError> {
     let unknown = || RunError::Internal(format!("no cell {}", gap.cell));
     let base = base_of(gap, jobs).ok_or_else(unknown)?;
@@ -499,7 +501,7 @@ mod tests {
 
     #[test]
     fn values_in_the_range_that_close_a_gap_are_found_from_edge_to_edge() {
-        // One second for each unit: 10 at the start, 100 to 120 are wanted.
+        // One second per unit: 10 at the start, 100 to 120 wanted.
         let world = |value: Milli| Some(value * S / 1000);
         let range = range("10", ["1", "200"]);
         let (lever, _) = searched(&range, band(100, 120), Some(10 * S), world).unwrap();
@@ -535,7 +537,7 @@ mod tests {
         let world = |value: Milli| (value < 50_000).then_some(10 * S + value);
         let range = range("10", ["1", "100"]);
         assert!(searched(&range, band(100, 120), Some(10 * S), world).is_none());
-        // For a published failure the same cliff is what was asked for.
+        // For a published failure, the same cliff is the goal.
         let for_ever = Band {
             least_ns: u64::MAX,
             most_ns: u64::MAX,

@@ -20,10 +20,10 @@ impl SeedRange {
     }
 }
 
-/// A text that is no range of seeds.
+/// A text that is not a range of seeds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedRangeError {
-    /// One of the two ends is no seed.
+    /// One of the two ends is not a seed.
     #[error(transparent)]
     Seed(#[from] SeedError),
     /// The range is empty.

@@ -89,7 +89,7 @@ pub struct Tally {
     pub probes: BTreeMap<String, u64>,
     /// Events of all runs.
     pub events: u64,
-    /// What was seen that is no violation, by name.
+    /// What was seen that is not a violation, by name.
     pub findings: BTreeMap<&'static str, Finding>,
     /// Longest time from the end of a namespace to the free record. Units: simulated ns.
     pub longest_release_ns: u64,

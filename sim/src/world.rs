@@ -22,7 +22,7 @@ use crate::oracle::leaked;
 use crate::oracle::{Allowed, Fact, Judged, Ledger};
 use crate::scenario::{Scenario, ScenarioError};
 
-/// Machines that may join during a run, at most: what hinders all hinders them, too.
+/// How many machines may join during a run: what hinders all hinders them too.
 const JOIN_MAX: u32 = 8;
 
 /// A cluster and those who watch it.
@@ -39,7 +39,7 @@ pub struct World {
     settles_for: Duration,
     /// A healed world that is not settled after this never will be.
     converges_within: Duration,
-    /// All Pods are to be deleted once they run.
+    /// Whether to delete all Pods once they run.
     recreates: bool,
     node_count: u32,
     names: leaked::Names,

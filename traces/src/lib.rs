@@ -3,8 +3,8 @@
 //!
 //! - [`workload`]: what a set of Kubernetes manifests asks for; [`manifest`] reads it from YAML.
 //! - [`plan`]: a small world and the faults that happen in it, as TOML that replays.
-//! - [`run_record`]: everything that one run has to say, as JSON with a committed schema.
-//! - [`seed`]: the number that a run is drawn from.
+//! - [`run_record`]: everything that one run reports, as JSON with a committed schema.
+//! - [`seed`]: the number that determines a run's draws.
 //! - [`corpus`]: the benchmark, the burst and the measured curve, embedded; the certificates of
 //!   stored runs and their changelog.
 

@@ -57,7 +57,7 @@ impl TokenBucket {
 
     /// Waits for a token, at most `bound`.
     ///
-    /// Errors: it would take longer, namely so long; nothing was taken.
+    /// Errors: it would take longer; the error says how long, and nothing was taken.
     pub async fn take(&self, bound: Duration) -> Result<(), Duration> {
         let now = Instant::now();
         let wait = self.slot(now, bound)?;

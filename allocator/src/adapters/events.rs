@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use crate::core::api::ApiError;
 use crate::core::time::{BootTime, WallTime};
 
-/// A report that was posted is not posted again for so long.
+/// How long a posted report is not posted again.
 const FOLDED_FOR: Duration = Duration::from_mins(10);
 /// Reports that are remembered for folding.
 const FOLDED_MAX: usize = 1024;
@@ -30,7 +30,7 @@ const RATE: Rate = Rate {
 };
 /// Units: bytes. The apiserver refuses longer notes.
 const NOTE_BYTES_MAX: usize = 1024;
-/// Reasons that are no complaint.
+/// Reasons that are not complaints.
 const NORMAL: [&str; 2] = ["BurialBegun", "Buried"];
 
 /// The object that an Event is about.

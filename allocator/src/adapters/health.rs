@@ -12,7 +12,7 @@ const EPOCH_AGE_MAX: Duration = Duration::from_mins(2);
 /// The Lease is read or renewed every five seconds, and retried within seconds.
 const LEASE_AGE_MAX: Duration = Duration::from_secs(30);
 /// A step is one request, which ends within a minute, and a failed one is tried again after half a
-/// minute at the latest. One object that waits is no standstill: `berth_writes_refused` counts it.
+/// minute at the latest. One waiting object is not a standstill: `berth_writes_refused` counts it.
 const PROGRESS_AGE_MAX: Duration = Duration::from_mins(2);
 
 /// What keeps an agent from being ready; nothing when it is. `journal` is the result of a trial

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 const CONNECTIONS_MAX: usize = 32;
 /// A request's head arrives within this.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
-/// A connection lives so long.
+/// How long a connection lives.
 const CONNECTION_PATIENCE: Duration = Duration::from_mins(2);
 /// What Prometheus expects of an OpenMetrics page.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,7 +42,7 @@ pub trait Pages: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What only a new container of the same image mends; nothing, as a rule.
+    /// What only a new container of the same image repairs; normally nothing.
     fn past_mending(&self) -> Vec<String> {
         Vec::new()
     }

@@ -1,10 +1,11 @@
-//! Puts the plugin's binary and the network configuration on a host: each by writing aside, fsync
-//! and rename, so that a runtime that executes or reads it in the middle sees the old file or the
-//! new one; the one before is kept. What was not put there by Berth is left alone unless told.
+//! Puts the plugin's binary and the network configuration on a host: each by temporary file, fsync
+//! and rename, so that a runtime that executes or reads it meanwhile sees the old file or the new
+//! one. The previous file is kept. What Berth did not put there is left alone unless `force` is
+//! set.
 //!
-//! Beside each file stands a receipt with the length and hash of what was installed: that, and not
-//! the name, says whose the file is. Kept files and receipts begin with a dot and have no ending
-//! that a runtime would load.
+//! Beside each file is a receipt with the length and hash of what was installed: that, not the
+//! name, says whose the file is. The names of kept files and receipts begin with a dot and have no
+//! extension that a runtime would load.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -40,7 +41,7 @@ pub enum Outcome {
     Unchanged,
     /// It is gone.
     Removed,
-    /// It is gone, and what had been overwritten by force is back.
+    /// It is gone, and the file that was overwritten by force is back.
     Restored,
     /// There was none.
     Absent,
@@ -79,9 +80,9 @@ struct Fingerprint {
 #[derive(Serialize, Deserialize)]
 struct Receipt {
     version: u32,
-    /// The file, and the one before: a crash may leave either.
+    /// The file and the previous one: a crash may leave either.
     files: Vec<Fingerprint>,
-    /// The file kept beside it is not Berth's own: uninstalling puts it back.
+    /// The file kept beside it is not Berth's: uninstalling puts it back.
     over_foreign: bool,
 }
 
@@ -111,8 +112,8 @@ fn failed(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> InstallE
     move |source| InstallError::Io { path, step, source }
 }
 
-/// The file's content; `None` where there is no such file. A link is not followed: it would have
-/// us write elsewhere.
+/// The file's content; `None` where there is no such file. A link is not followed: the write would
+/// go elsewhere.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, InstallError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -135,11 +136,11 @@ impl Item {
     }
 
     fn receipt(&self) -> Result<Option<Receipt>, InstallError> {
-        // One that cannot be understood proves nothing.
+        // One that cannot be parsed proves nothing.
         Ok(read(&self.beside("receipt"))?.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Installs the item. `force` overwrites what is not Berth's, keeping it.
+    /// Installs the item. `force` overwrites what is not Berth's and keeps a copy.
     pub fn install(&self, force: bool) -> Result<Outcome, InstallError> {
         let new = fs::read(&self.source).map_err(failed(&self.source, "read the source"))?;
         let target = self.target();
@@ -180,7 +181,7 @@ impl Item {
         Ok(outcome)
     }
 
-    /// Takes the item away again, with what is kept beside it.
+    /// Removes the item, with what is kept beside it.
     pub fn uninstall(&self, force: bool) -> Result<Outcome, InstallError> {
         let target = self.target();
         let there = read(&target)?;
@@ -209,8 +210,8 @@ impl Item {
         Ok(outcome)
     }
 
-    /// Leaves beside the plugin, or takes away, the sign that this host has an agent: the plugin's
-    /// store `disk` then serves only what the administrator's list names.
+    /// Leaves beside the plugin, or removes, the marker that this host has an agent: with it, the
+    /// plugin's store `disk` serves only what the administrator's list names.
     pub fn mark_agent(&self, has_agent: bool) -> Result<(), InstallError> {
         const TEXT: &[u8] = b"This host has an agent of Berth.\n";
         // The plugin looks for it under one name, whatever its own.
@@ -222,8 +223,8 @@ impl Item {
         sync(&self.directory)
     }
 
-    /// Sees to it that the item stays installed: what is missing is put back, and reported this
-    /// once. What is there and is another's is left alone.
+    /// Keeps the item installed: what is missing is put back and reported once. A file that is
+    /// there but is another's is left alone.
     ///
     /// Errors: what is wrong, or was.
     pub fn keep(&self) -> Result<(), String> {
@@ -231,7 +232,7 @@ impl Item {
         let at = |why: &str| format!("{}: {why}", target.display());
         let there = read(&target).map_err(|error| at(&words(&error)))?;
         let Some(bytes) = there else {
-            // The sign of an agent first: the plugin must not run without it.
+            // The marker of an agent first: the plugin must not run without it.
             let signed = if self.mode & 0o111 == 0 {
                 Ok(())
             } else {
@@ -267,7 +268,7 @@ impl Item {
     /// Writes `bytes` to `path`, whole or not at all.
     fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), InstallError> {
         let aside = self.beside("new");
-        // Left by a process that died half-way.
+        // Left by a process that died halfway.
         remove(&aside)?;
         let write = || -> io::Result<()> {
             let mut file = OpenOptions::new()
@@ -276,7 +277,7 @@ impl Item {
                 .mode(0o600)
                 .open(&aside)?;
             file.write_all(bytes)?;
-            // The process' umask must not decide.
+            // The process's umask must not decide.
             file.set_permissions(Permissions::from_mode(mode))?;
             file.sync_all()?;
             fs::rename(&aside, path)
@@ -291,7 +292,7 @@ impl Item {
     }
 }
 
-/// What was tried, and what the operating system said.
+/// What was tried, and the operating system's error.
 fn words(error: &InstallError) -> String {
     match error {
         InstallError::Io { step, source, .. } => format!("{step}: {source}"),

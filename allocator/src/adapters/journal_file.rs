@@ -1,8 +1,8 @@
 //! The journal as a file: locked for the life of the process, appended to without fsync, replaced
-//! by writing aside and renaming; and its seal, a file in a directory that a boot empties. What the
-//! bytes mean is the core's business.
+//! by a new file that is renamed; and its seal, a file in a directory that a boot empties. The core
+//! knows what the bytes mean.
 //!
-//! The lock is on a file beside it: a rename gives the journal a new inode, and a lock on the old
+//! The lock is on a separate file: a rename gives the journal a new inode, and a lock on the old
 //! one would exclude nobody.
 
 use core::time::Duration;
@@ -19,13 +19,13 @@ use crate::core::journal::{Seal, Stored};
 use crate::core::report::LocalError;
 use crate::ports::Journal;
 
-/// How often a lock that another process has is tried.
+/// The pause between attempts to take a lock that another process has.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
-/// Damaged journals that are kept for people: the first ones, which show what began it, and the
+/// How many damaged journals are kept for people: the first ones, which show how it began, and the
 /// last.
 const ASIDE_COUNT_MAX: usize = 4;
 
-/// Units: bytes. More than any seal has.
+/// Units: bytes. Longer than any seal.
 const SEAL_READ_BYTES: u64 = 64;
 
 struct Opened {
@@ -47,7 +47,7 @@ pub struct JournalFile {
 }
 
 impl JournalFile {
-    /// The journal at that path; `open` makes it.
+    /// The journal at that path; `open` creates it.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -57,7 +57,7 @@ impl JournalFile {
         }
     }
 
-    /// With a seal at that path, in a directory that is there when the journal is opened.
+    /// With a seal at that path, in a directory that exists when the journal is opened.
     #[must_use]
     pub fn sealed_at(mut self, path: impl Into<PathBuf>) -> Self {
         self.seal = Some(path.into());
@@ -68,7 +68,7 @@ impl JournalFile {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no other process has the journal; `told` is called once if one has it.
+    /// Waits until no other process has the journal; calls `told` once if one has it.
     pub async fn lock(&self, told: impl FnOnce() + Send) -> Result<(), LocalError> {
         let mut told = Some(told);
         loop {
@@ -83,8 +83,8 @@ impl JournalFile {
         }
     }
 
-    /// Whether something can be written beside the journal: a disk that is full or read-only is
-    /// known before an ADD meets it.
+    /// Whether something can be written beside the journal, so that a full or read-only disk is
+    /// noticed before an ADD hits it.
     ///
     /// Errors: what the operating system said.
     pub fn try_writing(&self) -> Result<(), LocalError> {
@@ -93,7 +93,7 @@ impl JournalFile {
             let mut file = private(&probe)?;
             file.write_all(&[0; 512])?;
             match fs::remove_file(&probe) {
-                // Two who ask at once.
+                // Another check ran at the same time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 removed => removed,
             }
@@ -101,9 +101,9 @@ impl JournalFile {
         write().map_err(|error| LocalError::new(format_args!("{}: {error}", probe.display())))
     }
 
-    /// Whether entries can be written, and get to where the next process will look for them.
+    /// Whether entries can be written to where the next process will look for them.
     ///
-    /// Errors: what is wrong; a journal that is not in its place is there after a compaction.
+    /// Errors: what is wrong; a compaction puts back a journal that is not in its place.
     pub fn check(&self) -> Result<(), LocalError> {
         let guard = self.opened();
         if let Some(opened) = guard.as_ref() {
@@ -166,7 +166,7 @@ impl JournalFile {
         Ok((Stored { bytes, seal }, opened))
     }
 
-    /// Without a file for it there is no seal, and the journal serves as one without.
+    /// Without a file for it there is no seal, and the journal counts as unsealed.
     fn read_seal(&self) -> (Option<Seal>, Option<File>) {
         let Some(path) = &self.seal else {
             return (None, None);
@@ -199,16 +199,17 @@ impl JournalFile {
         let opened = guard.as_mut().ok_or_else(not_open)?;
         opened.unseal_before(seal)?;
         if !is_at(&opened.lock, &self.beside(".lock")) {
-            // Somebody removed the directory: a lock on what nobody else can open excludes nobody.
+            // Somebody removed the directory: a lock on a file that nobody else can open excludes
+            // nobody.
             let taken = self.try_lock()?;
             opened.lock = taken.ok_or_else(|| io::Error::other("another agent has the journal"))?;
         }
         let aside = self.beside(".new");
-        // Left by a process that died half-way.
+        // Left by a process that died halfway.
         let _ = fs::remove_file(&aside);
         let mut file = private(&aside)?;
         if let Err(error) = file.write_all(bytes) {
-            // On a full disk it would keep others from what room there is.
+            // On a full disk it would take the room that is left.
             let _ = fs::remove_file(&aside);
             return Err(error);
         }
@@ -218,7 +219,7 @@ impl JournalFile {
         opened.seal_after(seal)
     }
 
-    /// A second name for the file: the next replacement takes only the first away.
+    /// A second name for the file: the next replacement removes only the first.
     fn link_aside(&self) -> io::Result<()> {
         let name = |number: usize| self.beside(&format!(".damaged-{number}"));
         for number in 1..=ASIDE_COUNT_MAX {
@@ -236,7 +237,7 @@ impl JournalFile {
 }
 
 impl Opened {
-    /// Removes the seal before bytes that are to have none.
+    /// Removes the seal before bytes are written that must have none.
     fn unseal_before(&self, seal: Option<Seal>) -> io::Result<()> {
         match (&self.seal, seal) {
             (Some(file), None) => file.set_len(0),
@@ -254,7 +255,7 @@ impl Opened {
     }
 }
 
-/// Whether the open file is what stands at the path.
+/// Whether the open file is the one at the path.
 fn is_at(file: &File, path: &Path) -> bool {
     let identity = |found: fs::Metadata| (found.dev(), found.ino());
     let open = file.metadata().map(identity).ok();
@@ -271,8 +272,8 @@ fn private(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// What is in the file of a seal, and the file. What is none there, a longer one of a later release
-/// for instance, is removed: a seal is written over it, and would not be read again.
+/// The seal in a file, and the file. Content that is no seal, for instance a longer one of a later
+/// release, is removed: a seal written over it could not be read again.
 fn open_seal(path: &Path) -> io::Result<(Option<Seal>, File)> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
@@ -420,7 +421,7 @@ mod tests {
         journal.check().unwrap();
         let second = JournalFile::new(&path);
         assert!(second.try_lock().unwrap().is_none(), "the lock is held");
-        // A successor that came in between is not written over.
+        // A successor that came in between is not overwritten.
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         second.open().await.unwrap();
         assert!(journal.compact(b"old".into(), None).await.is_err());
@@ -488,7 +489,7 @@ mod tests {
         second.append(b"?".into(), None).await.unwrap();
         drop(second);
         assert_eq!(journal().open().await.unwrap().seal, None);
-        // What is none is removed, be it half of one or that of a later release.
+        // Anything that is no seal is removed, whether half of one or a later release's.
         let mut written = "all+?".to_owned();
         for other in [b"half".to_vec(), vec![b'x'; 100]] {
             fs::write(&at, other).unwrap();
@@ -498,7 +499,7 @@ mod tests {
             journal.append(b".".into(), seal(&written)).await.unwrap();
         }
         assert_eq!(journal().open().await.unwrap().seal, seal(&written));
-        // Nobody reads what has no end, or writes through a link.
+        // A file without an end is not read, and nothing is written through a link.
         fs::remove_file(&at).unwrap();
         let (mode, kind) = (rustix::fs::Mode::RUSR, rustix::fs::FileType::Fifo);
         rustix::fs::mknodat(rustix::fs::CWD, &at, kind, mode, 0).unwrap();

@@ -1,5 +1,5 @@
-//! The agent's end of the socket: accepts plugins that run as root, reads one question of each and
-//! carries the answer back. A plugin that hangs up is reported; one that dawdles is dropped.
+//! The agent's end of the socket: accepts plugins that run as root, reads one question from each
+//! and carries the answer back. A plugin that hangs up is reported; a slow one is dropped.
 
 use core::future::Future;
 use core::time::Duration;
@@ -25,11 +25,11 @@ use crate::core::names;
 use crate::core::report::LocalError;
 use crate::ports::Inbox;
 
-/// A plugin sends its question within this, and reads its answer.
+/// How long a plugin may take to send its question, and to read its answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Plugins served at once; more wait in the backlog.
+/// How many plugins are served at once; more wait in the backlog.
 const CONNECTIONS_MAX: usize = 2048;
-/// Events that wait for the agent.
+/// How many events may wait for the agent.
 const EVENTS_MAX: usize = 1024;
 
 #[derive(Default)]
@@ -65,15 +65,15 @@ pub struct SocketInbox {
     accepting: Mutex<Accepting>,
 }
 
-/// Who accepts, and what the file was when it began: device and inode.
+/// The accepting task, and the socket file's device and inode when it began.
 struct Accepting {
     task: JoinHandle<()>,
     file: Option<(u64, u64)>,
-    /// Whoever stops listens no more.
+    /// Set when it stops listening.
     stops: bool,
 }
 
-/// Listens at the path, in place of whoever died there.
+/// Listens at the path, replacing the socket of a dead process.
 fn begin(path: &Path, shared: &Arc<Shared>) -> io::Result<Accepting> {
     prepare(path)?;
     let listener = UnixListener::bind(path)?;
@@ -91,15 +91,15 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl SocketInbox {
-    /// Listens at `path`, in a directory for the owner alone, to processes of `allowed_uid` (0 in
-    /// production: runtimes run as root). Within a tokio runtime.
+    /// Listens at `path`, in a directory only for the owner, to processes of `allowed_uid` (0 in
+    /// production: runtimes run as root). Call it within a tokio runtime.
     ///
-    /// Errors: the directory is no directory, or another agent listens there.
+    /// Errors: the directory is not one, or another agent listens there.
     pub fn listen(path: &Path, allowed_uid: u32) -> io::Result<Self> {
         Self::listen_and_tell(path, allowed_uid, Arc::new(|_, _, _| {}))
     }
 
-    /// The same, and tells of each question.
+    /// The same, and reports each question.
     pub fn listen_and_tell(path: &Path, allowed_uid: u32, tally: Tally) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared {
@@ -118,9 +118,9 @@ impl SocketInbox {
         })
     }
 
-    /// Whether plugins find this agent at the path. A file that was removed or replaced is made
-    /// anew, and reported this once; whom it accepted before is served to the end. Within a tokio
-    /// runtime.
+    /// Whether plugins find this agent at the path. A file that was removed or replaced is
+    /// recreated and reported once; plugins accepted before are served to the end. Call it within a
+    /// tokio runtime.
     ///
     /// Errors: what is wrong, or was.
     pub fn check(&self) -> Result<(), LocalError> {
@@ -147,8 +147,8 @@ impl SocketInbox {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts no more, gives the plugins that are being served `bound` to get their answers, and
-    /// then ends the inbox, and with it the agent.
+    /// Stops accepting, gives the plugins being served `bound` to get their answers, and then ends
+    /// the inbox, and with it the agent.
     pub async fn drain(&self, bound: Duration) {
         {
             let mut accepting = self.accepting();
@@ -232,7 +232,7 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
                 });
             }
             Err(error) => {
-                // Out of descriptors, most likely: they come back.
+                // Most likely it is out of descriptors; they come back.
                 tracing::warn!(%error, "a plugin could not be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -312,7 +312,7 @@ async fn ask(
     tokio::select! {
         biased;
         response = receiver => Ok(response.ok()),
-        // A plugin says nothing after its question: what comes is the end.
+        // A plugin sends nothing after its question: the next read is the end.
         _ = stream.read(&mut more) => {
             shared.waiting().replies.remove(&id);
             let _ = shared.events.send(InboxEvent::Closed(id)).await;
@@ -347,7 +347,7 @@ async fn read_frame(stream: &mut UnixStream) -> io::Result<Result<Vec<u8>, Frame
     }
 }
 
-/// What in a question no honest plugin sends: texts that would become paths or object names.
+/// What no honest plugin sends: texts that would become paths or object names.
 fn impossible(ask: &Verb) -> Option<&'static str> {
     let attachment = |attachment: &Attachment| {
         (!names::is_id(&attachment.container) || !names::is_interface(&attachment.interface))

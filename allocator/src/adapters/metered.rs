@@ -1,5 +1,5 @@
-//! The apiserver behind a token bucket, with every request counted. Which request to send, and
-//! what its failure means, is nobody's business here.
+//! The apiserver behind a token bucket, with every request counted. Which request to send, and what
+//! its failure means, is not decided here.
 
 use core::future::Future;
 use core::time::Duration;

@@ -29,7 +29,7 @@ fn gauge_value(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// What a process measures. Which parts are registered is the role's business.
+/// What a process measures. The role decides which parts are registered.
 pub struct Metrics {
     registry: Registry,
     answers: Family<Labels<2>, Counter>,

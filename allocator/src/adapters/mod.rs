@@ -1,8 +1,8 @@
-//! The ports over a real host and a real cluster. What is decided is the cores' business.
+//! The ports over a real host and a real cluster. The cores decide.
 //!
 //! | module | what it is | feature |
 //! |---|---|---|
-//! | [`frame`] | the form of what plugin and agent say to each other | always |
+//! | [`frame`] | the message format between plugin and agent | always |
 //! | `socket` | the plugin's end of the socket | `plugin` |
 //! | `spool` | the directory where plugins leave DELs | `plugin` |
 //! | `disk` | the store of a node without an agent | `plugin` |
@@ -15,7 +15,7 @@
 //! | `cri` | the container runtime's sandboxes | `agent` |
 //! | `apiserver` | the Kubernetes API | `agent` |
 //! | `bucket` | a token bucket for requests | `agent` |
-//! | `metered` | the apiserver behind the bucket, with every request counted | `agent` |
+//! | `metered` | the apiserver behind the bucket, counting every request | `agent` |
 //! | `metrics` | what Prometheus reads | `agent` |
 //! | `events` | Kubernetes Events, folded and limited | `agent` |
 //! | `health` | when a process counts as ready | `agent` |
@@ -25,7 +25,7 @@
 //! | `crds` | the CustomResourceDefinitions of Berth's kinds | `agent` |
 //! | `yaml` | JSON values as YAML | `agent` |
 //! | `node` | all ports of an agent and of a controller | `agent` |
-//! | `line` | a text of others as part of one line of ours | `agent` |
+//! | `line` | text written by others as part of one line | `agent` |
 
 #[cfg(feature = "agent")]
 pub mod apiserver;

@@ -2,7 +2,7 @@
 //! is said to be unknown: another directory, `/proc`, an error, a directory that is not there.
 //!
 //! In each directory the agent leaves one small file, its canary: who wipes the directory wipes the
-//! canary too, and then an absent path proves nothing. A canary that vanished is made anew with
+//! canary too, and then an absent path proves nothing. A canary that vanished is recreated with
 //! another number in it, and that number is part of what identifies the mount: a path that was seen
 //! present under one canary is never taken for gone under another, nor under another device. No
 //! directory is ever made here.
@@ -48,7 +48,7 @@ impl NamespaceDirectories {
     }
 
     /// Whether ends of namespaces can be seen now, in each directory. A canary that vanished is
-    /// made anew, and reported this once.
+    /// recreated, and reported this once.
     ///
     /// Errors: what is wrong, by directory.
     pub fn check(&self) -> Result<(), LocalError> {

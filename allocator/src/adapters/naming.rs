@@ -64,7 +64,7 @@ pub async fn find_name(
             }
         }
         if let Err(error) = note(&file, facts.boot_id, &naming.name) {
-            // The next start asks again, and is told the same.
+            // The next start asks again and gets the same answer.
             tracing::warn!(%error, file = %file.display(), "the machine's name is not noted");
         }
         return Ok(naming.name);

@@ -124,13 +124,13 @@ pub struct HostPaths {
 }
 
 impl HostPaths {
-    /// Where the journal's seal is: beside the socket, which goes with the boot, too.
+    /// Where the journal's seal is: beside the socket, which does not survive the boot either.
     pub fn seal(&self) -> PathBuf {
         self.socket.with_file_name("journal.seal")
     }
 }
 
-/// How often the parts of the host are looked at: as often as Pods that vanished are.
+/// How often the parts of the host are checked: as often as vanished Pods.
 const LOOK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The ports of an agent.
@@ -145,7 +145,7 @@ pub struct HostPorts<A, S = CriSandboxes> {
     /// What is to stay installed.
     installed: Vec<Item>,
     look_pause: Duration,
-    /// The parts were looked at once.
+    /// Whether the parts were checked once.
     has_looked: AtomicBool,
 }
 
@@ -211,7 +211,7 @@ impl<A: ApiServer, S: Sandboxes> HostPorts<A, S> {
         })
     }
 
-    /// Keeps those installed, and looks at all parts so often.
+    /// Keeps these items installed, and sets how often all parts are checked.
     #[must_use]
     pub fn keeping(mut self, installed: Vec<Item>, look_pause: Duration) -> Self {
         self.installed = installed;

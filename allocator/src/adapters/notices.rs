@@ -16,7 +16,7 @@ use rustix::fs::inotify::{
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-/// How often is looked for what stands at the paths.
+/// How often the paths are checked.
 const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Watched directories.

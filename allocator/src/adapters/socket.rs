@@ -41,7 +41,7 @@ impl From<frame::FrameError> for Silence {
     }
 }
 
-/// Asks the agent behind `path`: what the plugin's state machine is told of it.
+/// Asks the agent behind `path`; returns what the plugin's state machine gets from it.
 pub fn ask(path: &Path, verb: &Verb, deadline: BootTime) -> PluginInput {
     match exchange(path, verb, deadline) {
         Ok(response) => PluginInput::Answered(response),

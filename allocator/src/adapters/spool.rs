@@ -24,7 +24,7 @@ const ASIDE_SUFFIX: &str = ".unreadable";
 const TEMPORARY_PREFIX: &str = ".";
 /// Units: bytes. No entry is longer: a path has at most 4096 bytes, which JSON may escape.
 const ENTRY_BYTES_MAX: u64 = 64 * 1024;
-/// No plugin takes so long to write an entry.
+/// No plugin takes this long to write an entry.
 const STALE_NANOS: u128 = 60_000_000_000;
 /// The form that this code writes.
 const VERSION: u32 = 1;
@@ -124,7 +124,7 @@ impl SpoolDirectory {
         (entry.version == VERSION && entry_name(&entry.del.attachment) == name).then_some(entry.del)
     }
 
-    /// Removes what plugins that were killed half-way left behind: files that are no entries yet,
+    /// Removes what plugins that were killed halfway left behind: files that are no entries yet,
     /// begun a minute ago or under an earlier boot. A plugin needs milliseconds.
     pub fn sweep(&self) -> usize {
         let Ok(list) = fs::read_dir(&self.path) else {

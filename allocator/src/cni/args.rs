@@ -19,7 +19,7 @@ pub struct CniArgs {
     pub ips: Vec<IpAddr>,
 }
 
-/// At most so many addresses may be asked for. An allocation has one per family.
+/// At most this many addresses may be requested. An allocation has one per family.
 pub(super) const REQUESTED_IPS_MAX: usize = 16;
 
 impl CniArgs {
@@ -90,9 +90,9 @@ fn pod(namespace: &str, name: &str, uid: &str) -> Result<Option<PodReference>, C
     }))
 }
 
-/// Reads addresses with or without a prefix length; empty items are none.
+/// Reads addresses with or without a prefix length; empty items are ignored.
 ///
-/// Errors: the item that is no address, or the one too many.
+/// Errors: the item that is not an address, or the one too many.
 pub(super) fn requested_ips<'t>(
     items: impl Iterator<Item = &'t str>,
 ) -> Result<Vec<IpAddr>, &'t str> {

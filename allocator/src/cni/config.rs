@@ -67,7 +67,7 @@ pub struct IpamSection {
 impl Config {
     /// Reads the bytes of stdin.
     ///
-    /// Errors: too long, no JSON, no object, a `cniVersion` that is no text.
+    /// Errors: too long, not JSON, not an object, a `cniVersion` that is not text.
     pub fn decode(stdin: &[u8]) -> Result<Self, CniError> {
         if stdin.len() > STDIN_BYTES_MAX {
             let message = format!("stdin has more than {STDIN_BYTES_MAX} bytes");

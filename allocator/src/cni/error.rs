@@ -8,7 +8,7 @@ use super::version::SpecVersion;
 /// An error of a CNI call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CniError {
-    /// The code: below 100 the specification's, from 100 Berth's own.
+    /// The code: below 100 from the specification, from 100 on Berth's own.
     pub code: u32,
     /// One line for people.
     pub message: String,

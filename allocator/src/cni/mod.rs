@@ -1,9 +1,8 @@
 //! The CNI contract of an IPAM plugin: from environment and stdin to a call, from an outcome to the
 //! one document on stdout. Pure functions; sockets, files and the process are not here.
 //!
-//! A DEL is read with the least trust and the most patience: it needs a container ID and an
-//! interface, and what is wrong elsewhere in its configuration does not stop it. A DEL that fails
-//! keeps its Pod terminating for ever.
+//! A DEL is parsed as leniently as possible: it needs only a container ID and an interface, and no
+//! other error in its configuration stops it. A DEL that fails keeps its Pod terminating forever.
 
 pub mod args;
 pub mod config;
@@ -28,7 +27,7 @@ use version::SpecVersion;
 /// Units: bytes. `PATH_MAX` of Linux.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// What a caller wants of this execution.
+/// What the caller wants from this execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Not called as a plugin: say what this is, on stderr.
@@ -52,7 +51,7 @@ pub struct Ask {
     pub timeout: Option<Duration>,
 }
 
-/// What cannot be called, and the version in which to say so.
+/// A call that is refused, and the version to report that in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
@@ -61,7 +60,8 @@ pub struct Refused {
     pub version: SpecVersion,
 }
 
-/// The `CNI_*` variables that Berth reads. `CNI_PATH` is none of them: Berth delegates to nobody.
+/// The `CNI_*` variables that Berth reads. It does not read `CNI_PATH`, because it delegates to no
+/// plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `CNI_COMMAND`
@@ -134,7 +134,7 @@ fn required<'e>(name: &str, value: Option<&'e OsString>) -> Result<&'e str, CniE
     }
 }
 
-/// Understands one execution.
+/// Parses one execution.
 pub fn parse(environment: &Environment, stdin: &[u8]) -> Result<Call, Refused> {
     let newest = |error| Refused {
         error,
@@ -217,7 +217,7 @@ fn del(environment: &Environment) -> Asked {
 fn del_request(environment: &Environment) -> Result<DelRequest, CniError> {
     Ok(DelRequest {
         attachment: environment.attachment()?,
-        // A path that cannot be one says no more than none.
+        // An invalid path is treated like a missing one.
         netns: environment.netns().unwrap_or_default(),
     })
 }

@@ -41,7 +41,7 @@ impl SpecVersion {
     /// The newest.
     pub const NEWEST: Self = Self::V1_1_0;
 
-    /// As it stands in a configuration.
+    /// As written in a configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_1_0 => "0.1.0",

@@ -1,5 +1,5 @@
-//! The words in which the cores speak of the Kubernetes API: requests and answers as values, and
-//! what a watch delivers. How they travel is not here.
+//! How the cores talk to the Kubernetes API: requests and answers as values, and what a watch
+//! delivers. Transport is not here.
 
 use core::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct ListQuery {
     pub selection: Selection,
     /// How fresh.
     pub consistency: Consistency,
-    /// At most so many items; 0 for all.
+    /// At most this many items; 0 for all.
     pub limit: u32,
     /// The previous page's token; empty for the first page.
     pub continue_token: String,
@@ -111,7 +111,7 @@ pub struct Preconditions {
 pub enum Applied {
     /// Certainly not, now or later.
     Not,
-    /// No telling; it may even be carried out later.
+    /// Unknown; it may even be carried out later.
     Unknown,
 }
 
@@ -121,7 +121,7 @@ pub enum ApiError {
     /// 409: the object's version is another.
     #[error("the object changed")]
     Conflict,
-    /// 409 on create: there is one of that name.
+    /// 409 on create: an object of that name exists.
     #[error("the object exists")]
     AlreadyExists,
     /// 410: the version or continue token is too old.
@@ -133,10 +133,10 @@ pub enum ApiError {
     /// 429: not carried out.
     #[error("too many requests")]
     TooManyRequests {
-        /// What the server asks to wait.
+        /// How long the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// 400, 403 or 422: refused for what it says; not carried out.
+    /// 400, 403 or 422: refused for its content; not carried out.
     #[error("refused: {message}")]
     Invalid {
         /// The server's words.
@@ -167,7 +167,7 @@ pub enum ApiRequest {
     List(ListQuery),
     /// Create an object.
     Create(Object),
-    /// Replace an object of the version in its metadata.
+    /// Replace an object at the version in its metadata.
     Replace(Object, Part),
     /// Delete an object.
     Delete(ObjectKey, Preconditions),

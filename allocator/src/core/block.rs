@@ -1,5 +1,5 @@
-//! A block of a pool: ordinals with their records, as a value. What one compare-and-swap replaces;
-//! when to write it is the agent's business.
+//! A block of a pool: ordinals with their records, as a value. One compare-and-swap replaces it;
+//! the agent decides when.
 
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ pub enum BlockError {
 #[error("ordinal {0} is not free")]
 pub struct Taken(pub u16);
 
-/// The records of one block, by ordinal within it. At most one record per ordinal, by shape. A
-/// copy shares them: a write changes few of those that the version before it had.
+/// The records of one block, by ordinal within it. At most one record per ordinal, by construction.
+/// A copy shares them, because a write changes few of the previous version's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     slots: Vec<Option<Arc<Record>>>,
@@ -45,7 +45,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// Block `index` of the pool as it is when nobody holds anything: masks alone.
+    /// Block `index` of the pool when nobody holds anything: only masks.
     pub fn empty(pool: &Pool, index: u64) -> Self {
         let mut block = Self {
             slots: vec![None; usize::from(pool.block_size)],
@@ -72,8 +72,7 @@ impl Block {
         if spec.schema > SCHEMA {
             return Err(BlockError::NewerSchema(spec.schema));
         }
-        // Beyond the capacity no address is first: such a block has nothing to say, and its
-        // ordinals have no numbers.
+        // Beyond the capacity there is no first address: such a block has no valid ordinals.
         if spec.pool_uid != pool.uid
             || spec.size != pool.block_size
             || spec.first.is_empty()
@@ -165,7 +164,7 @@ impl Block {
             .filter_map(|(ordinal, slot)| Some((ordinal, slot.as_deref()?)))
     }
 
-    /// What stands at an ordinal.
+    /// The record at an ordinal.
     pub fn get(&self, ordinal: u16) -> Option<&Record> {
         self.slots.get(usize::from(ordinal))?.as_deref()
     }
@@ -189,15 +188,15 @@ impl Block {
             .count()
     }
 
-    /// The value of the label: some ordinal is not held by anybody. Wider than
-    /// [`Self::available`], so that a mask that is lifted or a range that is appended is found.
+    /// The value of the label: some ordinal is held by nobody. Wider than [`Self::available`], so
+    /// that a lifted mask or an appended range is found.
     pub fn may_have_room(&self) -> bool {
         self.slots
             .iter()
             .any(|slot| !matches!(slot.as_deref(), Some(Record::Pod(_) | Record::Reserved(_))))
     }
 
-    /// Puts a record where a claim may: the ordinal is available.
+    /// Puts a record at an available ordinal.
     pub fn claim(&mut self, ordinal: u16, record: Record) -> Result<(), Taken> {
         if !self.is_available(ordinal) {
             return Err(Taken(ordinal));
@@ -206,7 +205,7 @@ impl Block {
         Ok(())
     }
 
-    /// Replaces what stands at an ordinal of the block.
+    /// Replaces the record at an ordinal of the block.
     ///
     /// Panics: the block has no such ordinal.
     pub fn set(&mut self, ordinal: u16, record: Option<Record>) {

@@ -1,6 +1,6 @@
 //! Who named a pool for an interface of a Pod: the network's configuration, the Pod's annotations
-//! or its Namespace's, in this order. To name is to choose among the pools that admit the Pod;
-//! whether one does is `selection`'s question.
+//! or its Namespace's, in this order. Naming only chooses among the pools that admit the Pod;
+//! `selection` decides which do.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use super::labels::Labels;
 use super::names::{is_id, is_interface, is_object_name};
 use super::objects::{ANNOTATION_POOL, ANNOTATION_POOLS, Metadata};
 
-/// Units: bytes. Of a longer `berth.dev/pools` nothing is read.
+/// Units: bytes. A longer `berth.dev/pools` is not read.
 const TEXT_BYTES_MAX: usize = 8192;
-/// Units: bytes of a text that is no name, as told.
+/// Units: bytes. How much of an invalid name is shown.
 const SHOWN_BYTES_MAX: usize = 64;
 
-/// An interface that is to have an address.
+/// An interface that wants an address.
 #[derive(Clone, Copy, Debug)]
 pub struct Interface<'a> {
     /// `name` of its CNI configuration.
@@ -38,7 +38,7 @@ pub enum Misnamed {
     NotAPool {
         /// Which annotation.
         annotation: &'static str,
-        /// The value, cut.
+        /// The value, truncated.
         value: String,
     },
     /// Not the object that it should be.
@@ -88,7 +88,7 @@ pub enum Namer {
 pub enum Choice {
     /// Nobody named a pool: those that select the Pod.
     BySelectors,
-    /// Among these, in this order.
+    /// These pools, in this order.
     Named(Namer, Vec<String>),
 }
 
@@ -99,7 +99,7 @@ pub enum Undecided {
     PodUnknown,
     /// Its Namespace was not read yet.
     NamespaceUnknown,
-    /// An annotation cannot be followed: falling back would be a choice that nobody made.
+    /// An annotation is invalid: falling back would be a choice that nobody made.
     Misnamed(Misnamed),
 }
 
@@ -163,7 +163,7 @@ fn networks(text: &str) -> Result<BTreeMap<String, Name>, Misnamed> {
         }
         let name = match &value {
             Value::String(text) => pool_name(ANNOTATION_POOLS, text),
-            // A number may look like a name; whoever wrote it without quotes may mean anything.
+            // A number may look like a name, but without quotes its meaning is unclear.
             other => Err(Misnamed::NotAPool {
                 annotation: ANNOTATION_POOLS,
                 value: shown(&other.to_string()),
@@ -226,12 +226,12 @@ impl NamespaceFacts {
     }
 }
 
-/// What an interface's address is chosen from: the configuration's list before the Pod's
-/// annotation, that before the Namespace's (which is about the default network alone), and
-/// selectors where nobody named a pool. `heeds_namespaces`: some pool asks for Namespaces; without
-/// one nobody reads them, and their annotations say nothing.
+/// What an interface's address is chosen from: the configuration's list first, then the Pod's
+/// annotation, then the Namespace's (only for the default network), and selectors if nobody named a
+/// pool. `heeds_namespaces`: some pool selects on Namespaces; otherwise nobody reads them, and
+/// their annotations have no effect.
 ///
-/// Errors: what must be known, or mended, first. What is not known is never taken for absent.
+/// Errors: what must be known, or repaired, first. What is unknown is never treated as absent.
 pub fn choose(
     interface: &Interface<'_>,
     pod: Option<&PodNames>,

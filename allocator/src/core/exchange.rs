@@ -19,7 +19,7 @@ pub struct RequestId(pub u64);
 pub struct PluginRequest {
     /// To answer it by.
     pub id: RequestId,
-    /// When the plugin stops waiting. The plugin sends it; time in the inbox counts.
+    /// When the plugin stops waiting. The plugin sends it, so time in the inbox counts.
     pub deadline: BootTime,
     /// What is asked.
     pub verb: Verb,
@@ -34,7 +34,7 @@ pub enum Verb {
     Del(DelRequest),
     /// Is it as answered?
     Check(CheckRequest),
-    /// These attachments are the ones that are still valid.
+    /// Only these attachments are still valid.
     Gc(GcRequest),
     /// Could an ADD be served?
     Status,
@@ -141,7 +141,7 @@ pub enum Response {
     Failed(Failure),
 }
 
-/// The addresses of an attachment with what belongs to them.
+/// The addresses of an attachment, with routes and name servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
     /// From which pool.
@@ -177,7 +177,7 @@ impl Failure {
     pub const INVALID_ENVIRONMENT: u32 = 4;
     /// Input or output failed.
     pub const IO: u32 = 5;
-    /// The network configuration asks for what cannot be.
+    /// The network configuration asks for something impossible.
     pub const INVALID_CONFIGURATION: u32 = 7;
     /// A transient condition: try again later.
     pub const TRY_AGAIN: u32 = 11;
@@ -185,11 +185,11 @@ impl Failure {
     pub const NOT_AVAILABLE: u32 = 50;
     /// An address that was asked for belongs to somebody else.
     pub const ADDRESS_TAKEN: u32 = 101;
-    /// The addresses asked for are no pair, or of no admissible pool.
+    /// The requested addresses are not a pair, or are in no admissible pool.
     pub const ADDRESS_INADMISSIBLE: u32 = 102;
     /// CHECK found a difference.
     pub const CHECK_FAILED: u32 = 103;
-    /// No pool that was named, or none at all, admits the Pod; or an annotation cannot be followed.
+    /// No named pool, or no pool at all, admits the Pod; or an annotation is invalid.
     pub const NOT_ADMITTED: u32 = 104;
 
     /// A failure with that code.
@@ -219,7 +219,7 @@ pub struct Probe {
     pub canary: bool,
 }
 
-/// A path.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathState {
     /// It is there.
@@ -232,7 +232,7 @@ pub enum PathState {
         /// The mount of the directory.
         mount: MountId,
     },
-    /// No telling: no such directory, `/proc` path, an error.
+    /// Unknown: no such directory, a `/proc` path, an error.
     Unknown,
 }
 

@@ -1,16 +1,16 @@
 //! Who holds an ordinal, and the compact text in which a block states it.
 //!
-//! One record: `<ordinal> <letter> <field> ...`, fields apart by spaces, records by `;`, with
-//! `%XX` for the bytes that would confuse: one JSON string costs the apiserver a tenth of what a
-//! structured map costs.
+//! One record: `<ordinal> <letter> <field> ...`, fields separated by spaces, records by `;`, with
+//! `%XX` for ambiguous bytes. One JSON string costs the apiserver a tenth of what a structured map
+//! costs.
 
 use core::fmt::Write as _;
 
 use super::identity::EpochId;
 use super::objects::Uid;
 
-/// Where a Pod's hold stands. A hint for people and for a journal that was lost: what an agent may
-/// do follows from its own journal.
+/// The state of a Pod's hold. A hint for people and for when a journal is lost: what an agent may
+/// do depends on its own journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HolderState {
     /// Reserved: follows its Pod.
@@ -28,7 +28,7 @@ pub struct Holder {
     pub epoch: EpochId,
     /// The Pod.
     pub pod_uid: Uid,
-    /// Where it stands.
+    /// Its state.
     pub state: HolderState,
     /// `namespace/name`, for people.
     pub pod_name: String,
@@ -38,13 +38,13 @@ pub struct Holder {
     pub reservation: String,
 }
 
-/// What stands at an ordinal that is not free.
+/// The record of an ordinal that is not free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Held for a Pod.
     Pod(Holder),
-    /// Free, but others are preferred for a while. The stamp differs from one rest to the next:
-    /// there is no common clock, so each reader counts from when it first saw this stamp.
+    /// Free, but others are preferred for a while. The stamp differs from one rest to the next.
+    /// There is no common clock, so each reader counts from when it first saw this stamp.
     Cooling(u32),
     /// Excluded by the operator.
     Excluded,
@@ -76,7 +76,7 @@ fn push_field(text: &mut String, field: &str) {
     let confuses = |byte| matches!(byte, b' ' | b';' | b'%' | b'"' | b'\\' | ..=0x1f);
     text.push(' ');
     let mut rest = field;
-    // Names and IDs have none of these: they are copied in one piece.
+    // Names and IDs have no ambiguous bytes and are copied in one piece.
     while let Some(at) = rest.bytes().position(confuses) {
         text.push_str(&rest[..at]);
         write!(text, "%{:02x}", rest.as_bytes()[at]).expect("writing to a String succeeds");

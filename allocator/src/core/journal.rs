@@ -1,22 +1,21 @@
-//! What an agent writes down on its own disk, and the form of it. Storing the bytes is a port's
-//! business.
+//! What an agent writes to its own disk, and in which form. A port stores the bytes.
 //!
-//! A journal is one frame per entry. The first is the header's: length, CRC-32, JSON, as in version
+//! A journal is one frame per entry. The first is the header: length, CRC-32, JSON, as in version
 //! 1, so that a program of any release finds the version and refuses a newer one. All others:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 4 | a mark that no JSON contains: behind damage the next frame is found by it |
-//! | 4 | the frame's number in this file, from 1: what is missing, doubled or moved is seen |
+//! | 4 | a mark that no JSON contains: after damage it locates the next frame |
+//! | 4 | the frame's number in this file, from 1: it shows what is missing, doubled or moved |
 //! | 4 | length of the JSON |
-//! | 4 | CRC-32 of those twelve bytes: a damaged length is not taken for a torn end |
+//! | 4 | CRC-32 of those twelve bytes: a damaged length does not look like a torn end |
 //! | 4 | CRC-32 of those twelve bytes and the JSON |
 //!
-//! So three things are told apart. *Whole*. *Torn*: the file ends within its last frame, as a
-//! process leaves it that is killed while it appends; nothing that was acknowledged is missing.
-//! *Damaged*: anything else. What no form of the file itself can show is that its end was cut off
-//! between two frames, or that an old copy took its place. A [`Seal`] shows that; without one, that
-//! no entry speaks of an address is no proof that nobody has it (see `agent::lost`).
+//! So three states can be told apart. *Whole*. *Torn*: the file ends within its last frame, because
+//! its process was killed while appending; nothing acknowledged is missing. *Damaged*: anything
+//! else. The file itself cannot show that its end was cut off between two frames, or that an old
+//! copy took its place. A [`Seal`] shows that. Without one, the lack of an entry about an address
+//! does not prove that nobody has it (see `agent::lost`).
 
 mod seal;
 
@@ -67,7 +66,7 @@ pub enum Entry {
         /// When.
         at: BootTime,
     },
-    /// The attachment's namespace ended; its ordinal follows its Pod again.
+    /// The attachment's namespace ended; its ordinal is its Pod's reservation again.
     Ended {
         /// Of which attachment.
         attachment: Attachment,
@@ -102,7 +101,7 @@ pub struct Binding {
     pub index: u64,
     /// The ordinal within the block.
     pub ordinal: u16,
-    /// What was answered, whole: the same ADD gets the same answer.
+    /// The whole answer: a repeated ADD gets the same one.
     pub answer: Allocation,
     /// When.
     pub at: BootTime,
@@ -147,14 +146,14 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {at}")]
 pub struct Damage {
-    /// Units: bytes from the begin of the file.
+    /// Units: bytes from the beginning of the file.
     pub at: usize,
     /// What is there.
     pub what: &'static str,
 }
 
-/// The entry that stands at that place of its journal (0: the header, which has a form of its own)
-/// as bytes to append.
+/// The entry at that position of its journal (0: the header, which has its own form) as bytes to
+/// append.
 pub fn encode(number: usize, entry: &Entry) -> Vec<u8> {
     let json = serde_json::to_vec(entry).expect("an entry has only string keys");
     let length = (json.len() as u32).to_le_bytes();
@@ -181,7 +180,7 @@ pub fn encode_all(entries: &[Entry]) -> Vec<u8> {
     frames.flat_map(|(n, entry)| encode(n, entry)).collect()
 }
 
-/// What the bytes hold, and what is wrong with them. No bytes are a journal without entries.
+/// What the bytes hold, and what is wrong with them. Empty input is a journal without entries.
 ///
 /// Errors: the header names an unknown version, or an intact entry cannot be understood.
 pub fn decode(bytes: &[u8]) -> Result<Replay, UnknownVersion> {
@@ -202,7 +201,7 @@ pub fn decode(bytes: &[u8]) -> Result<Replay, UnknownVersion> {
         Some((header @ Entry::Header { .. }, length)) => {
             decode_numbered(bytes, length, Some(header))
         }
-        // Without its header a journal may be one of another boot: the caller must not take it for
+        // Without its header a journal may be from another boot: the caller must not take it for
         // one of this boot.
         Some(_) | None => decode_numbered(bytes, 0, None),
     }
@@ -220,13 +219,13 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// The JSON of a frame of length, checksum and JSON, and the whole frame's length.
 fn plain_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let length = (word(bytes, 0)? as usize).checked_add(8)?;
-    // Zeros are the sound frame of nothing.
+    // Zeros would be a valid empty frame.
     let json = bytes.get(8..length).filter(|json| !json.is_empty())?;
     (crc32(json) == word(bytes, 4)?).then_some((json, length))
 }
 
-/// The rest of a journal of version 1. Its frames do not tell a torn one from a damaged length, so
-/// each of both is damage, and behind it no frame can be found.
+/// The rest of a journal of version 1. In it a torn frame looks like a damaged length, so both are
+/// damage, and no frame after it can be found.
 fn decode_plain(bytes: &[u8], mut at: usize, header: Entry) -> Result<Replay, UnknownVersion> {
     let mut entries = vec![header];
     while at < bytes.len() {
@@ -242,13 +241,13 @@ fn decode_plain(bytes: &[u8], mut at: usize, header: Entry) -> Result<Replay, Un
     Ok(Replay { entries, state })
 }
 
-/// What stands at the begin of some bytes.
+/// What is at the beginning of some bytes.
 enum Frame<'b> {
     Intact {
         number: u32,
         json: &'b [u8],
     },
-    /// Of the frame with the expected number; the bytes end within it.
+    /// The frame with the expected number, cut off.
     Torn,
     Bad,
 }
@@ -282,8 +281,8 @@ fn numbered_frame(bytes: &[u8], expected: u32) -> Frame<'_> {
     }
 }
 
-/// The frames from `at` on. Behind damage the next mark is looked for, and the numbers tell the
-/// order in which the frames were written.
+/// The frames from `at` on. After damage it looks for the next mark, and the numbers give the order
+/// in which the frames were written.
 fn decode_numbered(
     bytes: &[u8],
     mut at: usize,

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`agent`], [`controller`] | the state machines of a node and of the cluster |
 //! | [`disk`] | the store of a node without an agent |
-//! | [`api`], [`exchange`], [`report`] | what is said to the apiserver, to the host, to people |
+//! | [`api`], [`exchange`], [`report`] | messages to the apiserver, to the host, to people |
 //! | [`objects`], [`set_aside`] | the Kubernetes objects, and those that cannot be read |
 //! | [`pool`], [`ordinal`], [`block`], [`holder`] | from a pool's ranges to who holds an ordinal |
 //! | [`identity`], [`naming`], [`journal`], [`plugin`] | incarnations, machines' names, the files |
@@ -43,8 +43,8 @@ pub mod time;
 #[cfg(feature = "mutants")]
 pub use mutant::{Mutant, UnknownMutant};
 
-/// Whether `now` is an older resourceVersion than `before`: the one comparison that Berth makes,
-/// to notice a restored backup. Versions that are not numbers are never found older.
+/// Whether `now` is an older resourceVersion than `before`: the only such comparison in Berth, to
+/// detect a restored backup. Versions that are not numbers never count as older.
 pub fn version_went_back(before: &str, now: &str) -> bool {
     match (before.parse::<u64>(), now.parse::<u64>()) {
         (Ok(before), Ok(now)) => now < before,

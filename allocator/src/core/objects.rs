@@ -27,14 +27,14 @@ pub const LABEL_POOL: &str = "berth.dev/pool";
 pub const LABEL_ROOM: &str = "berth.dev/may-have-room";
 /// Finalizer on pools, and on blocks that are not empty.
 pub const FINALIZER: &str = "berth.dev/in-use";
-/// Annotation on a `BerthNode`, set by `kubectl berth bury`: the operator's word that the machine
+/// Annotation on a `BerthNode`, set by `kubectl berth bury`: the operator states that the machine
 /// is off.
 pub const ANNOTATION_BURY: &str = "berth.dev/bury";
-/// Annotation on a `BerthNode`, set by `kubectl berth release`: UIDs of Pods, apart by commas,
-/// whose interfaces the operator states to be gone. The agent takes it away when it has looked.
+/// Annotation on a `BerthNode`, set by `kubectl berth release`: comma-separated UIDs of Pods whose
+/// interfaces the operator states to be gone. The agent removes it when it has looked.
 pub const ANNOTATION_RELEASE: &str = "berth.dev/release";
-/// Label on a `BerthNode`, present with value `true` where its name states its node: what an
-/// admission policy need not look up.
+/// Label on a `BerthNode`, present with value `true` where its name states its node, which an
+/// admission policy then need not look up.
 pub const LABEL_STATES_NODE: &str = "berth.dev/name-states-node";
 /// Annotation on a Pod that names the pool of its default network; on a Namespace, the pool of the
 /// default network of its Pods that name none.
@@ -43,8 +43,9 @@ pub const ANNOTATION_POOL: &str = "berth.dev/pool";
 /// "storage/net2": "pool-b"}`. A key is a network (`name` of its CNI configuration), or one
 /// interface on it.
 pub const ANNOTATION_POOLS: &str = "berth.dev/pools";
-/// Annotation by which multus takes another network than the cluster's for a Pod's first interface:
-/// the name of a NetworkAttachmentDefinition, perhaps behind its namespace and a slash.
+/// Annotation that tells multus to use a network other than the cluster's for a Pod's first
+/// interface: the name of a NetworkAttachmentDefinition, perhaps preceded by its namespace and a
+/// slash.
 pub const ANNOTATION_MULTUS_DEFAULT: &str = "v1.multus-cni.io/default-network";
 /// Annotation that the kubelet puts on mirror Pods.
 pub const ANNOTATION_MIRROR: &str = "kubernetes.io/config.mirror";
@@ -55,8 +56,8 @@ pub const TAINT_OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// `spec.schema` says that not every field may be ignored: such an object is set aside.
 pub const SCHEMA: u32 = 1;
 
-/// What an object has beside the fields that this code knows: fields of a newer release. They are
-/// kept, so that a write of the whole object does not take them away, and otherwise ignored.
+/// Fields of an object that this code does not know, from a newer release. They are kept, so that a
+/// write of the whole object does not remove them, and otherwise ignored.
 pub type Fields = BTreeMap<String, serde_json::Value>;
 
 /// The UID of an object. Any string: a static Pod's manifest may set it.
@@ -104,7 +105,7 @@ pub struct Metadata {
     /// Empty for cluster-scoped kinds.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    /// Unique for ever; set by the apiserver.
+    /// Unique forever; set by the apiserver.
     #[serde(skip_serializing_if = "is_empty_uid")]
     pub uid: Uid,
     /// Rises with each change of the spec; set by the apiserver.
@@ -646,7 +647,7 @@ pub struct Namespace {
 }
 
 impl Pod {
-    /// Whether a finished Pod: `Succeeded` or `Failed`.
+    /// Whether the Pod is finished: `Succeeded` or `Failed`.
     pub fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
@@ -682,7 +683,7 @@ macro_rules! kinds {
         #[serde(tag = "kind")]
         pub enum Object {
             $(#[doc = concat!("[`struct@", stringify!($kind), "`]")] $kind(Box<$kind>),)+
-            /// One of any kind that is there and cannot be read. Never written.
+            /// An object of any kind that exists but cannot be read. Never written.
             #[serde(skip)]
             SetAside(Box<SetAside>),
         }
@@ -740,7 +741,7 @@ kinds!(
 );
 
 impl Object {
-    /// What it is when it cannot be read.
+    /// The set-aside object, if it cannot be read.
     pub fn set_aside(&self) -> Option<&SetAside> {
         match self {
             Self::SetAside(object) => Some(object),

@@ -63,7 +63,7 @@ pub enum PluginInput {
     TimedOut,
     /// The DEL is in the spool.
     Spooled,
-    /// The spool could not be written; the operating system's words.
+    /// The spool could not be written; the operating system's error.
     SpoolFailed(String),
 }
 

@@ -1,5 +1,4 @@
-//! A pool as the cores use it: parsed, with its geometry. The approval of pools is the
-//! controller's.
+//! A pool as the cores use it: parsed, with its geometry. The controller approves pools.
 
 use core::net::IpAddr;
 
@@ -19,7 +18,7 @@ pub enum PoolError {
     /// No family, two of the same kind, or one with ranges of the other kind.
     #[error("a pool has one IPv4 family, one IPv6 family, or one of each")]
     Families,
-    /// A subnet or gateway of the other kind than the ranges beside it: no address could be stated.
+    /// A subnet or gateway of another family than its ranges: no address could be stated.
     #[error("a subnet or gateway is of another family than the ranges beside it")]
     Subnet,
     /// No address at all.
@@ -34,7 +33,7 @@ pub enum PoolError {
     /// The name cannot be the value of a label, which each of the pool's blocks carries.
     #[error("the name of a pool has at most {POOL_NAME_MAX} characters")]
     Name,
-    /// An exclude of the other kind than the ranges beside it: it would mask nothing.
+    /// An exclude of another family than its ranges: it would mask nothing.
     #[error("an exclude is of another family than the ranges beside it")]
     Exclude,
     /// A range that leaves the subnet: its Pods would reach neither gateway nor neighbors.
@@ -43,25 +42,25 @@ pub enum PoolError {
     /// A gateway that no Pod reaches.
     #[error("the gateway is not inside the subnet")]
     Gateway,
-    /// A next hop of the other kind than the destination: no kernel takes the route.
+    /// A next hop of another family than the destination: no kernel accepts the route.
     #[error("a route's gateway is of another family than its destination")]
     Route,
 }
 
-/// Units: ordinals. What a block may have.
+/// Units: ordinals. How many a block may have.
 pub const BLOCK_SIZES: core::ops::RangeInclusive<u16> = 2..=64;
 
 /// Units: characters. A block is labeled with its pool's name, and no label's value is longer. With
 /// it a block's name, which adds a minus and up to 19 digits, stays far below the bound of 253.
 pub const POOL_NAME_MAX: usize = 63;
 
-/// The largest count that a status states: the largest integer that every client of the apiserver
-/// can hold, which keeps integers in 64 bits with a sign. kubectl prints it to the last digit; a
-/// client that keeps numbers as doubles (a browser, older jq) shows it rounded, and everything
-/// above 2^53: nobody decides by these numbers, and nobody but the controller writes them.
+/// The largest count that a status states: the apiserver's largest integer, in 64 bits with a sign.
+/// kubectl prints it exactly. A client that keeps numbers as doubles (a browser, older jq) rounds
+/// everything above 2^53; that does no harm, because nothing is decided by these numbers and only
+/// the controller writes them.
 pub const STATUS_COUNT_MAX: u64 = i64::MAX as u64;
 
-/// A count as a status states it. A pool that holds more says the bound.
+/// A count as a status states it. A larger count becomes the bound.
 pub fn status_count(count: u64) -> u64 {
     count.min(STATUS_COUNT_MAX)
 }
@@ -80,7 +79,7 @@ struct Family {
 pub struct Pool {
     /// Name of the object.
     pub name: String,
-    /// Its UID: a pool made anew is another pool.
+    /// Its UID: a recreated pool is another pool.
     pub uid: Uid,
     /// Ordinals per block.
     pub block_size: u16,
@@ -101,8 +100,8 @@ pub enum Mask {
 }
 
 /// The block size of a pool that states none: 32, or smaller so that a pool has at least twenty
-/// blocks, which gives ten nodes two each. A record costs the apiserver next to nothing in the
-/// compact form, so the size is a choice between fewer writes in a burst and fewer nodes per block.
+/// blocks, which gives ten nodes two each. In the compact form a record costs the apiserver next to
+/// nothing, so the size trades fewer writes in a burst against fewer nodes per block.
 pub fn default_block_size(capacity: u64) -> u16 {
     match capacity {
         0..160 => 4,
@@ -240,10 +239,10 @@ impl Pool {
         })
     }
 
-    /// What else a pool must keep before it is approved, or approved anew with more ranges. The
-    /// schema refuses the same; an apiserver with an older schema does not. What breaks these rules
-    /// and is in use goes on: [`Self::parse`] decides which address an ordinal is, not whether the
-    /// address is of any use.
+    /// What else must hold before a pool is approved, or approved again with more ranges. The
+    /// schema refuses the same; an apiserver with an older schema does not. A pool in use that
+    /// breaks these rules goes on: [`Self::parse`] decides which address an ordinal is, not whether
+    /// the address is of any use.
     ///
     /// Errors: the first rule that it breaks; a pool that cannot be read breaks none of these.
     pub fn check(object: &AddressPool) -> Result<(), PoolError> {
@@ -301,7 +300,7 @@ impl Pool {
         (found < self.capacity).then_some(found)
     }
 
-    /// Whether and why the spec withholds this ordinal. It is in force only once it stands in the
+    /// Whether and why the spec withholds this ordinal. It is in force only once it is in the
     /// block.
     pub fn mask(&self, ordinal: u64) -> Option<Mask> {
         for family in &self.families {
@@ -316,8 +315,8 @@ impl Pool {
         None
     }
 
-    /// Units: ordinals that the spec withholds. Counts runs, never single ordinals: a mask may be
-    /// as long as an IPv6 prefix.
+    /// Units: ordinals that the spec withholds. Counts runs, not single ordinals: a mask may be as
+    /// long as an IPv6 prefix.
     pub fn masked_count(&self) -> u64 {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for family in &self.families {
@@ -340,7 +339,7 @@ impl Pool {
         masked
     }
 
-    /// What a Pod with this ordinal is told.
+    /// What a Pod with this ordinal gets.
     pub fn allocation(&self, ordinal: u64) -> Option<Allocation> {
         let mut addresses = Vec::with_capacity(self.families.len());
         for family in &self.families {

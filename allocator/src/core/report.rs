@@ -1,5 +1,5 @@
-//! What the cores say for people: counters, Events' subjects, and failures of the host in its own
-//! words. Who shows them to whom is not here.
+//! What the cores report for people: counters, Events' subjects, and the host's own error messages.
+//! Showing them is not done here.
 
 use core::fmt;
 

@@ -1,4 +1,4 @@
-//! When to try again. Growing pauses with jitter, so that losers of a race do not meet again.
+//! When to retry: growing pauses with jitter, so that losers of a race do not collide again.
 
 use core::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Which pools a Pod may draw from, in which order, and why not from the others. The agent asks
-//! when it claims and when it answers, the operator's tools when they explain: one rule for all.
+//! Which pools a Pod may draw from, in which order, and why not from the others. One rule for all:
+//! the agent uses it to claim and to answer, the operator's tools to explain.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ pub struct Candidate<'a> {
     pub node_labels: &'a BTreeMap<String, String>,
     /// Namespace of the Pod.
     pub namespace: &'a str,
-    /// Labels of that Namespace; `None` while they are not known.
+    /// Labels of that Namespace; `None` while they are unknown.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
-    /// Labels of the Pod; `None` while they are not known.
+    /// Labels of the Pod; `None` while they are unknown.
     pub pod_labels: Option<&'a BTreeMap<String, String>>,
     /// `name` of the CNI configuration.
     pub network: &'a str,
@@ -56,17 +56,17 @@ pub enum Refusal {
     PodExpression(Requirement),
     /// The pool selects by labels of a Pod that nobody has seen yet.
     PodUnknown,
-    /// It has no selector and is no default pool: only a Pod or a network that names it draws from
-    /// it.
+    /// It has no selector and is not a default pool: only a Pod or a network that names it draws
+    /// from it.
     OnlyByName,
     /// Somebody named other pools.
     NotNamed(Namer),
-    /// A Namespace named it, and it lets no Namespace name it.
+    /// A Namespace named it, but no Namespace may name it.
     NotForNamespaces,
 }
 
 impl Refusal {
-    /// Whether it says that the answer is not known yet, rather than no.
+    /// Whether it means that the answer is still unknown, rather than no.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::NamespaceUnknown | Self::PodUnknown)
     }
@@ -118,8 +118,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether the pool's rules let the Pod draw from it. Whoever named the pool, nothing goes past
-/// this.
+/// Whether the pool's rules let the Pod draw from it. Nothing bypasses this, whoever named the
+/// pool.
 ///
 /// Errors: the first rule that it breaks.
 pub fn admits(spec: &AddressPoolSpec, candidate: &Candidate<'_>) -> Result<(), Refusal> {
@@ -150,7 +150,7 @@ pub fn admits(spec: &AddressPoolSpec, candidate: &Candidate<'_>) -> Result<(), R
             Some(Unmet::Requirement(one)) => return Err(Refusal::PodExpression(one)),
         }
     }
-    // Last: it alone may take a request to find out. An empty one takes any Namespace.
+    // Last, because only this check may need a request. An empty selector admits any Namespace.
     let Some(selector) = spec.namespace_selector.as_ref().filter(|s| !s.is_empty()) else {
         return Ok(());
     };
@@ -183,7 +183,7 @@ pub fn selects(spec: &AddressPoolSpec, candidate: &Candidate<'_>) -> Result<(), 
     }
 }
 
-/// Whether a pool is for an interface: the one door, whoever chose.
+/// Whether a pool is for an interface: the only door, whoever chose the pool.
 ///
 /// Errors: why not.
 pub fn opens(
@@ -205,10 +205,10 @@ pub fn opens(
 }
 
 /// Whether an address that a reservation keeps in a pool for this Pod is for this interface. A
-/// reservation names the pool, as others do: past the pool's rules it does not go, either.
+/// reservation names the pool like others do, and cannot bypass the pool's rules either.
 ///
 /// Errors: the pool's rule that keeps the Pod from its reservation. It gets no other address
-/// instead: who reserved one wants that one.
+/// instead, because that one was reserved on purpose.
 pub fn keeps(
     name: &str,
     spec: &AddressPoolSpec,
@@ -328,7 +328,7 @@ mod tests {
         ));
         candidate.namespace_labels = Some(&team);
         assert_eq!(selects(&spec, &candidate), Ok(()));
-        // An empty selector is for every Namespace, and selects none by itself.
+        // An empty selector admits every Namespace, and selects none by itself.
         spec.namespace_selector = Some(LabelSelector::default());
         candidate.namespace_labels = None;
         assert_eq!(admits(&spec, &candidate), Ok(()));

@@ -1,6 +1,6 @@
-//! From the JSON of one object to the object: the one place where that is done. An object that is
-//! there and cannot be read is set aside by name, with what can be told of it; it is never absent,
-//! and it is nobody else's failure. What to hold for its sake is the readers' business.
+//! The one place that turns the JSON of an object into the object. An object that exists but cannot
+//! be read is set aside by name, with what can be read of it. It is never treated as absent, and it
+//! fails nothing else. The readers decide what to hold because of it.
 
 use core::fmt::Write as _;
 use std::collections::BTreeMap;
@@ -21,10 +21,10 @@ use super::objects::{
 #[error("what stands in the place of an object has no name")]
 pub struct Unnamed;
 
-/// Reads an object of that kind; whatever has a name becomes one. `value` may lack `kind` and
+/// Reads an object of that kind; anything with a name becomes one. `value` may lack `kind` and
 /// `apiVersion`, as the items of a list do.
 ///
-/// Errors: nothing in it names it.
+/// Errors: it has no name.
 pub fn decode(kind: Kind, value: &Value) -> Result<Object, Unnamed> {
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
         return Err(Unnamed);
@@ -42,7 +42,7 @@ pub fn decode(kind: Kind, value: &Value) -> Result<Object, Unnamed> {
     }))
 }
 
-/// [`decode`] of a text; what is no JSON at all has no name either.
+/// [`decode`] of a text; text that is not JSON has no name.
 pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     match typed(kind, &mut reader) {
@@ -51,7 +51,7 @@ pub fn decode_text(kind: Kind, text: &[u8]) -> Result<Object, Unnamed> {
     }
 }
 
-/// What one object that cannot be read made of a whole answer, once.
+/// What one unreadable object once did to a whole answer.
 #[cfg(feature = "mutants")]
 pub(crate) fn whole_answer_unreadable() -> super::api::ApiError {
     super::api::ApiError::Invalid {
@@ -59,7 +59,7 @@ pub(crate) fn whole_answer_unreadable() -> super::api::ApiError {
     }
 }
 
-/// The names of fields that this code does not know, `spec.color` for instance: kept, and without
+/// The names of fields that this code does not know, for instance `spec.color`: kept, but without
 /// effect here. Shape: ascending.
 pub fn unknown_fields(object: &Object) -> Vec<String> {
     let mut found = Vec::new();
@@ -119,7 +119,7 @@ struct Bad {
     reason: String,
 }
 
-/// Blocks have a schema of their own, which their readers judge: a newer one is read only.
+/// Blocks have their own schema, which their readers check: a newer one is read-only.
 fn is_newer(object: &Object) -> bool {
     let schema = match object {
         Object::AddressPool(pool) => pool.spec.schema,
@@ -147,7 +147,7 @@ fn newer_schema(kind: Kind, value: &Value) -> Option<Bad> {
 }
 
 fn typed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Object, D::Error> {
-    /// Both are said of every object, and stated anew by whoever writes it.
+    /// Every object has both, and every writer sets them again.
     fn own(fields: &mut Fields) {
         fields.remove("apiVersion");
         fields.remove("kind");
@@ -197,14 +197,14 @@ fn typed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Object, D::Er
     })
 }
 
-/// Nodes and Pods are many and never written: what is not looked at is not kept.
+/// Nodes and Pods are many and never written, so unused metadata is dropped.
 fn forget_unwritten(metadata: &mut Metadata) {
     for owner in &mut metadata.owner_references {
         owner.other.clear();
     }
 }
 
-/// Why an object cannot be read. The path of a field costs; it is looked for only here.
+/// Why an object cannot be read. Finding the path of a field is expensive, so it is done only here.
 fn look_closer(kind: Kind, value: &Value) -> Bad {
     let mut track = Track::new();
     match typed(
@@ -250,7 +250,7 @@ fn bad(value: &Value, path: &Path, error: &serde_json::Error) -> Bad {
     }
 }
 
-/// What may stand in a field, where the reader's error does not say it.
+/// What is allowed in a field, if the reader's error does not say so.
 fn allowed(field: &str) -> &'static str {
     let leaf = objects::without_indexes(field);
     match leaf.rsplit('.').next().unwrap_or_default() {
@@ -287,7 +287,7 @@ fn salvage(value: &Value) -> Metadata {
         finalizers: items("finalizers")
             .filter_map(|item| Some(item.as_str()?.to_owned()))
             .collect(),
-        // Anything but nothing says that deletion was asked for.
+        // Any value means that deletion was requested.
         deletion_timestamp: match &value["deletionTimestamp"] {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),

@@ -13,7 +13,7 @@ struct Shell<'p, P: ControllerPorts> {
     inputs: VecDeque<Input>,
 }
 
-/// Runs a controller for ever. One future, without spawns: dropping it is a kill.
+/// Runs a controller forever. One future, without spawns: dropping it is a kill.
 pub async fn run_controller<P: ControllerPorts>(mut controller: Controller, ports: &P) {
     let mut shell = Shell {
         ports,

@@ -1,5 +1,5 @@
 //! The shells: each runs one core in one future, turning outputs into port calls and their results
-//! into inputs. They decide nothing, keep no time of their own and spawn nothing.
+//! into inputs. They decide nothing, keep no timers and spawn nothing.
 
 mod agent;
 mod controller;
@@ -16,7 +16,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use crate::core::api::{ApiError, ApiReply, ApiRequest, WatchEvent};
 use crate::ports::{ApiServer, Watch};
 
-/// The next completion; never, while nothing runs (an empty set would complete at once, for ever).
+/// The next completion; pending while nothing runs (an empty set would complete at once, forever).
 async fn next_of<F: Future>(running: &mut FuturesUnordered<F>) -> F::Output {
     match running.next().await {
         Some(done) => done,
@@ -38,10 +38,11 @@ async fn carry<A: ApiServer>(api: &A, request: ApiRequest) -> Result<ApiReply, A
     }
 }
 
-/// At most so many events become one input.
+/// At most this many events become one input.
 const EVENTS_TOGETHER: usize = 1024;
 
-/// Waits for one event and takes those that are ready after it; and whether the watch goes on.
+/// Waits for one event and takes those that are ready after it; also returns whether the watch goes
+/// on.
 async fn ready_events<W: Watch>(watch: &mut W) -> (Vec<WatchEvent>, bool) {
     let mut events = vec![watch.next().await];
     loop {

@@ -1,11 +1,11 @@
-//! The operator's word that a machine is off.
+//! The operator's statement that a machine is off.
 
 use crate::core::objects::{ANNOTATION_BURY, BerthNode, EpochState, Kind};
 
 use super::Snapshot;
 use super::holders::holders;
 
-/// What is to be written.
+/// What to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BurialPlan {
     /// The annotated machine, at the version that was read.

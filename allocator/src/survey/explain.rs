@@ -14,7 +14,7 @@ use crate::core::objects::{AddressPoolSpec, Pod};
 use crate::core::pool::approved_block_size;
 use crate::core::selection::{self, Candidate};
 
-/// What is said of one pool.
+/// What is reported about one pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Judgement {
@@ -28,7 +28,7 @@ pub struct Judgement {
     pub free: u64,
 }
 
-/// What is said of a Pod.
+/// What is reported about a Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -42,7 +42,7 @@ pub struct Explanation {
     pub asks_for_none: Option<String>,
     /// What is chosen from, and who chose; or why every ADD of this interface is refused.
     pub choice: String,
-    /// What an `AddressReservation` has to do with it, if there is one.
+    /// How an `AddressReservation` affects it, if there is one.
     pub reservation: Option<String>,
     /// Every pool. Shape: those it may draw from in order, then the others by name.
     pub pools: Vec<Judgement>,

@@ -1,6 +1,6 @@
-//! What an operator wants to know of a cluster's addresses, computed from objects that were read:
-//! how full pools are, who holds what, what looks lost and why, why a Pod draws from a pool. Pure:
-//! it reads nothing itself, and changes nothing.
+//! Answers to an operator's questions about a cluster's addresses, computed from objects that were
+//! read: how full pools are, who holds what, what looks lost and why, why a Pod draws from a pool.
+//! Pure: it reads nothing itself and changes nothing.
 
 mod burial;
 mod explain;
@@ -45,9 +45,9 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// Pods of all namespaces.
     pub pods: Vec<Pod>,
-    /// Namespaces, as far as they were asked for: one that is not here is not known.
+    /// Namespaces that were asked for; any other is unknown.
     pub namespaces: Vec<Namespace>,
-    /// What is there and cannot be read, of all kinds.
+    /// Objects of all kinds that exist but cannot be read.
     pub set_aside: Vec<SetAside>,
 }
 
@@ -69,7 +69,7 @@ impl Snapshot {
         }
     }
 
-    /// The pool of a name with its geometry, as approved or as it would be.
+    /// The pool of that name with its geometry, as approved or as it would be approved.
     fn geometry(&self, name: &str) -> Option<Pool> {
         let object = self.pools.iter().find(|pool| pool.metadata.name == name)?;
         Pool::parse(object, approved_block_size(object)).ok()
@@ -92,7 +92,7 @@ impl Snapshot {
         })
     }
 
-    /// Whether an object of that name is there and cannot be read.
+    /// Whether an object of that name exists but cannot be read.
     fn is_set_aside(&self, kind: Kind, name: &str) -> bool {
         let mut objects = self.set_aside.iter();
         objects.any(|object| object.kind == kind && object.metadata.name == name)
@@ -136,7 +136,7 @@ impl Snapshot {
     }
 }
 
-/// Where the incarnation of a record stands.
+/// The state of a record's incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum Incarnation {
     /// Its agent answers for it.

@@ -9,7 +9,7 @@ use crate::core::pool::{Pool, approved_block_size};
 use super::holders::HolderRow;
 use super::{Incarnation, Snapshot};
 
-/// What is to be written. Each write carries the version that was read.
+/// What to write. Each write carries the version that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReleasePlan {
     /// Ask the agent: the annotated `BerthNode`.
@@ -35,7 +35,7 @@ pub enum ReleaseRefusal {
     /// Force, where an agent answers.
     #[error("the agent on {0} answers for it: --force is for machines that are gone")]
     AgentAnswers(String),
-    /// The machine may live, and cannot be asked before its object is mended.
+    /// The machine may live, but cannot be asked until its object is repaired.
     #[error(
         "its BerthNode (incarnation {0}) cannot be read: kubectl berth check says what to mend"
     )]

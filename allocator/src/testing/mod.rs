@@ -1,6 +1,6 @@
 //! Every port in memory, under a virtual clock: an apiserver with lost replies and late commits,
 //! nodes with namespaces, journals and plugins, and a ledger of who really has which address. For
-//! tests of this crate and of others; no model of Kubernetes' timing.
+//! tests of this crate and of others; it does not model Kubernetes' timing.
 
 pub mod contract;
 #[cfg(feature = "envtest")]

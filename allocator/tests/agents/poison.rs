@@ -1,6 +1,6 @@
 //! Objects that cannot be read, in a cluster whose definitions let them in (an older release's
-//! did): five hundred of them, each field of each kind in turn, come, are mended and go, while ten
-//! agents serve. What is made from a seed is the same in each run.
+//! did): five hundred of them, each field of each kind in turn, come, are repaired and go, while
+//! ten agents serve. A seed gives the same objects in each run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::rig::{Pod, Rig};
 
 const SEED: u64 = 0x6265_7274_6802;
 const COUNT: usize = 500;
-/// How many are there at once, spoilt; as many more are mended.
+/// How many are there at once, damaged; as many more are repaired.
 const AT_ONCE: usize = 6;
 const NODES: usize = 10;
 /// A pool that is approved is looked for after so many objects.
@@ -176,7 +176,7 @@ fn nonsense(index: usize) -> Value {
     values[draw(index, 1, values.len())].clone()
 }
 
-/// The object of this turn, spoilt, and which field that is.
+/// The object of this turn, damaged, and which field that is.
 fn spoilt(index: usize, aside: &Value) -> (&'static Model, Value, String) {
     let model = &MODELS[index % MODELS.len()];
     let mut object = (model.make)(index, aside);

@@ -85,7 +85,7 @@ fn a_plugin_killed_at_any_system_call_loses_nothing_and_doubles_nothing() {
         return;
     }
     let (mut deaths, mut survivors) = (0, 0);
-    // Into an empty store, into one with a holder, and into one whose log is to be written anew.
+    // Into an empty store, into one with a holder, and into one whose log is to be rewritten.
     for store in [Before::Nothing, Before::Holder, Before::LongLog] {
         for verb in ["ADD", "DEL"] {
             let rig = Rig::new();

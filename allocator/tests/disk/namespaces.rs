@@ -76,7 +76,7 @@ pub(crate) fn ip(arguments: &[&str]) -> String {
 /// has looked for others who use it.
 pub(crate) fn reaches(from: &str, ip_text: &str) -> bool {
     // A ping ends at once while its own address is still being checked for duplicates, and when a
-    // neighbour did not answer in time; on a loaded machine both take longer than they should.
+    // neighbor did not answer in time; on a loaded machine both take longer than they should.
     let bound = boot_time() + Duration::from_secs(40);
     while boot_time() < bound {
         let ping = Command::new("ip")

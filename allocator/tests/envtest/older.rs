@@ -1,5 +1,5 @@
 //! Objects from before a rule. An older schema let them in; under the shipped one each can still be
-//! changed elsewhere, given a status, finalized and deleted, and mended; it cannot be made worse.
+//! changed elsewhere, given a status, finalized and deleted, and repaired; it cannot be made worse.
 
 use core::time::Duration;
 
@@ -50,7 +50,7 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
            "spec": spec})
 }
 
-/// Kind, plural, a spec with one fault, the field with the fault, another fault there, the mended
+/// Kind, plural, a spec with one fault, the field with the fault, another fault there, the repaired
 /// field, and a field elsewhere with a value.
 type Case = (
     &'static str,

@@ -64,7 +64,7 @@ async fn an_apiserver_that_is_killed_closes_watches_and_comes_back_with_its_stat
     plane.stop_apiserver().await.unwrap();
     loop {
         match watch.next().await {
-            // The version is older than what the new process' cache began with, or it is not.
+            // The version is older than what the new process's cache began with, or it is not.
             WatchEvent::Closed | WatchEvent::Expired => break,
             WatchEvent::Bookmark(_) => {}
             other => panic!("an end was due, not {other:?}"),

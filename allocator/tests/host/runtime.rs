@@ -55,7 +55,7 @@ impl FakeRuntime {
         runtime
     }
 
-    /// Starts it: the socket's file is made anew, as every runtime does.
+    /// Starts it: the socket's file is recreated, as every runtime does.
     pub(crate) fn start(&mut self) {
         fs::create_dir_all(self.socket.parent().unwrap()).unwrap();
         let _ = fs::remove_file(&self.socket);

@@ -65,6 +65,6 @@ fn the_store_in_memory_keeps_the_contract() {
     let mut memory = Memory {
         api: MemoryApi::default(),
     };
-    // Everything answers at once: what waits now waits for ever.
+    // Everything answers at once: what waits now waits forever.
     assert_eq!(contract::all(&mut memory).now_or_never(), Some(()));
 }

@@ -53,7 +53,7 @@ fn read(world: &mut World, kind: Kind, name: &str) -> Object {
     world.with_store(|store| store.get(&key).unwrap())
 }
 
-/// The object's JSON, to be spoilt and stored again.
+/// The object's JSON, to be damaged and stored again.
 fn json_of(world: &mut World, kind: Kind, name: &str) -> Value {
     serde_json::to_value(read(world, kind, name)).unwrap()
 }
@@ -944,7 +944,7 @@ fn a_reserved_address_is_given_to_no_other_before_the_controller_has_marked_it()
 }
 
 /// What the lost journal knew, and what cannot be read yet, may be in use: when the pool, or the
-/// block, is mended, nothing was freed in it, however often the runtime was asked before.
+/// block, is repaired, nothing was freed in it, however often the runtime was asked before.
 #[test]
 fn without_a_journal_what_cannot_be_read_yet_is_not_free_when_it_can() {
     for kind in [Kind::AddressPool, Kind::AddressBlock] {

@@ -72,7 +72,7 @@ fn race(place: &Place, assets: &Assets, rate: Rate) {
     cluster.round(Ipam::HostLocal);
     let mut curves: [Vec<Curve>; 2] = [Vec::new(), Vec::new()];
     for pair in 0..place.pairs {
-        // Who goes first changes, so that no drift of the machine favours one.
+        // Who goes first changes, so that no drift of the machine favors one.
         let mut order = [Ipam::HostLocal, Ipam::Berth];
         order.rotate_left(pair % 2);
         for ipam in order {

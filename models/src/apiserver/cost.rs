@@ -4,8 +4,8 @@
 //! The measured table gives median latency and CPU of both processes. CPU up to the latency is in
 //! the path of the answer (`foreground`); what exceeds it was spent in parallel or later (garbage
 //! collection, other goroutines) and loads the machine without delaying this answer (`background`).
-//! The disk's share of a write's latency is taken off, because the disk is modelled on its own.
-//! Not modelled: the 40 ms tails of the measured 95th percentiles beyond what queueing gives.
+//! The disk's share of a write's latency is taken off, because the disk is modeled on its own.
+//! Not modeled: the 40 ms tails of the measured 95th percentiles beyond what queueing gives.
 
 use std::time::Duration;
 

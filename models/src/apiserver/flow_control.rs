@@ -1,9 +1,9 @@
 //! API priority and fairness as counters: seats per priority level and server, a bounded queue
 //! behind them, 429 when it is full. No timer runs unless a request waits.
 //!
-//! Modelled: the levels `exempt`, `system` (kubelets), `leader-election` (Leases of service
+//! Modeled: the levels `exempt`, `system` (kubelets), `leader-election` (Leases of service
 //! accounts of kube-system) and `workload-high` (controllers, scheduler, other requests of these
-//! accounts), seats of a LIST, the wait limit of a quarter of the request timeout. Not modelled:
+//! accounts), seats of a LIST, the wait limit of a quarter of the request timeout. Not modeled:
 //! shuffle sharding (one flow per level is assumed, which reaches 6 queues of 50, or 4 of
 //! `leader-election`), borrowing between levels, the extra seats of a mutation with many watchers.
 //!

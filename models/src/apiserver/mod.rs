@@ -4,16 +4,16 @@
 //! of the master, a write waits for a batch of the disk ([`ApiEvent::Fsync`]), and the answer
 //! reaches the client ([`ApiEvent::Answer`]). A lost answer leaves a write committed and the client
 //! with [`ApiError::Unavailable`](crate::request::ApiError::Unavailable)`{ unknown: true }` at its
-//! deadline. What a client does with a call (limiter, deadline, trying again) is
-//! [`crate::client_go`]'s.
+//! deadline. What a client does with a call (limiter, deadline, retries) is in
+//! [`crate::client_go`].
 //!
-//! Modelled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
+//! Modeled: [`store`] (versions, conflicts, finalizers), [`cost`] (CPU by shape and size),
 //! [`flow_control`] (seats, 429), [`watch`] (caches, replay, 410), [`fault`] (faults on single
 //! calls), handler deadlines, restarts, partitions, loss of the etcd quorum, slow disks.
 //!
 //! etcd: an apiserver asks the member on its own machine, as kubeadm sets it up, so the measured
 //! CPU of etcd is paid there; each other member pays `etcd.replica_cpu` per write. A write is
-//! durable once the leader and the faster follower have synced. Not modelled: leader elections,
+//! durable once the leader and the faster follower have synced. Not modeled: leader elections,
 //! compaction, NOSPACE.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/{storage,endpoints/handlers,server}; etcd v3.5.9
@@ -193,7 +193,7 @@ impl ApiServers {
         for watch in self.watches.matching(|watcher| watcher.client == client) {
             self.watches.remove(watch);
         }
-        // Looking through all calls is dear, and most processes end with none.
+        // Searching all calls is expensive, and most processes end with none.
         if waiting > 0 {
             self.abandon_calls(client, core);
         }
@@ -232,7 +232,7 @@ impl ApiServers {
         self.armed.arm(fault)
     }
 
-    /// Takes back a fault that has not fired; whether it had not.
+    /// Disarms a fault that has not fired; returns whether it had not.
     pub fn disarm(&mut self, fault: FaultId) -> bool {
         self.armed.disarm(fault)
     }
@@ -296,7 +296,8 @@ impl ApiServers {
     }
 }
 
-/// The first apiserver that serves, counted from the given one: where the balanced address leads.
+/// The first apiserver that serves, counted from the given one: where the load-balanced address
+/// leads.
 fn serving_from(servers: &[Server], from: usize) -> Option<usize> {
     let count = servers.len();
     (0..count)

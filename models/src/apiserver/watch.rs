@@ -2,8 +2,8 @@
 //! apiserver's cache has it. A watcher has a queue and at most one event under way, whatever the
 //! number of changes.
 //!
-//! Modelled: replay from a revision, 410 outside the window, bookmarks, stalls behind a cut link,
-//! closing when the apiserver goes. Not modelled: closing of slow watchers, server-side closing
+//! Modeled: replay from a revision, 410 outside the window, bookmarks, stalls behind a cut link,
+//! closing when the apiserver goes. Not modeled: closing of slow watchers, server-side closing
 //! after 30-60 minutes, CPU of the fan-out beyond the first list.
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/storage/cacher/{cacher,watch_cache}.go.

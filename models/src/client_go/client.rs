@@ -92,7 +92,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// A new client, connected to one of so many apiservers.
+    /// A new client, connected to one of this many apiservers.
     pub(crate) fn add(&mut self, spec: ClientSpec, servers: usize, core: &Core<'_>) -> ClientId {
         let ordinal = self.ordinals.entry((spec.node, spec.class)).or_insert(0);
         let entity = u64::from(spec.node.0) << 40 | (spec.class as u64) << 32 | *ordinal;

@@ -2,7 +2,7 @@
 //! additions meanwhile are merged into one more round; failures back off exponentially.
 //!
 //! Source: kubernetes v1.26.5 client-go/util/workqueue/{queue,default_rate_limiters}.go. Not
-//! modelled: the overall limit of 10/s with burst 100 on retries.
+//! modeled: the overall limit of 10/s with burst 100 on retries.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -61,7 +61,7 @@ pub struct Census {
 }
 
 impl Census {
-    /// No Pod yet, and so many wanted.
+    /// No Pod yet, and this many wanted.
     pub fn new(wanted: u64) -> Self {
         Self {
             wanted,

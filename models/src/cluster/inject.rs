@@ -1,5 +1,5 @@
 //! What the outside can do to the cluster: the handles of a fault plan. Each acts at the present
-//! instant. When is not decided here: whoever carries out a plan has events of its own for that.
+//! instant. The time is not decided here: whoever carries out a plan has its own events for that.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::{Cluster, election_time, machine};
 
 /// One thing that can be done to the cluster.
 ///
-/// Modelled, and no plan asks for it yet: [`StartApiserver`](Self::StartApiserver),
+/// Modeled, and no plan asks for it yet: [`StartApiserver`](Self::StartApiserver),
 /// [`FreezeCache`](Self::FreezeCache), [`SlowDisk`](Self::SlowDisk),
 /// [`DeleteNamed`](Self::DeleteNamed), [`Boot`](Self::Boot) and
 /// [`RestartContainerd`](Self::RestartContainerd); of what can befall an armed call
 /// ([`CallEffect`](crate::apiserver::CallEffect)), all but a lost response and a held write. A
-/// multus that is killed is modelled, too, and not even an action.
+/// multus that is killed is modeled, too, and not even an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A machine is cut off all apiservers; packets vanish.
@@ -121,7 +121,7 @@ pub enum Action {
     },
 }
 
-/// What an action has to say.
+/// What an action reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injected {
     /// It was done.
@@ -336,7 +336,7 @@ impl Cluster {
         }
     }
 
-    /// A lease has run out: another master takes over, or the old one begins anew.
+    /// A lease has run out: another master takes over, or the old one starts over.
     pub(super) fn elect(&mut self, role: Role, loss: u32, queue: &mut Queue<Event>) {
         if self.losses.get(&role) != Some(&loss) {
             return;

@@ -1,5 +1,5 @@
-//! The world: owns every component, hands each event to the one it concerns, and gives the
-//! outside (runner, ledger, fault plan) its few handles. It has no Kubernetes rule of its own.
+//! The world: owns every component, routes each event to the one it concerns, and gives the outside
+//! (runner, ledger, fault plan) a few handles. It has no Kubernetes rule of its own.
 
 mod census;
 mod inject;
@@ -36,7 +36,7 @@ pub use self::inject::{Action, Injected};
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
 pub struct ClusterSpec {
-    /// Names of the nodes; the first `masters` of them carry an apiserver.
+    /// Names of the nodes; the first `masters` of them run an apiserver.
     pub node_names: Vec<String>,
     /// Apiservers, 1 to 3.
     pub masters: usize,
@@ -48,9 +48,9 @@ pub struct ClusterSpec {
     pub seed: u64,
     /// Order of simultaneous events.
     pub tie_break: TieBreak,
-    /// Kubelets run. Without them the control plane is alone, and Pods stay as they were bound.
+    /// Whether kubelets run. Without them Pods stay as they were bound.
     pub kubelets: bool,
-    /// The run ends when every Pod runs, or when none of the waiting ones can be expected to.
+    /// Whether the run ends when every Pod runs, or when no waiting Pod can be expected to.
     pub ends_by_itself: bool,
 }
 
@@ -68,8 +68,8 @@ impl ClusterSpec {
         (1..=nodes).map(name).collect()
     }
 
-    /// Some objects on so many nodes with kubelets, named and with as many apiservers as in the
-    /// reference cluster. The run has no end of its own.
+    /// Some objects on this many nodes with kubelets, with names and apiservers as in the reference
+    /// cluster. The run has no end of its own.
     ///
     /// Panics: when the constants contradict each other.
     pub fn small(nodes: usize, table: &Table, objects: Vec<WorkloadObject>, seed: u64) -> Self {
@@ -88,7 +88,7 @@ impl ClusterSpec {
         }
     }
 
-    /// Apiservers of a cluster of so many nodes.
+    /// How many apiservers a cluster of this many nodes has.
     pub fn masters(nodes: usize) -> usize {
         nodes.min(3)
     }
@@ -99,7 +99,7 @@ impl ClusterSpec {
 pub enum End {
     /// Every Pod runs (or, of a Job, has succeeded).
     AllRunning,
-    /// Every waiting Pod failed three rounds, or fits on no node, and no Pod is going away.
+    /// Every waiting Pod failed three rounds or fits on no node, and no Pod is terminating.
     NoProgress,
 }
 
@@ -131,7 +131,7 @@ impl Cluster {
         Self::with_streams(spec, ipam, streams)
     }
 
-    /// Like [`Cluster::new`] with streams of the caller, for instance ones that keep a ledger.
+    /// Like [`Cluster::new`] with the caller's streams, for instance ones that keep a ledger.
     pub fn with_streams(
         spec: ClusterSpec,
         ipam: Box<dyn Ipam>,
@@ -199,7 +199,7 @@ impl Cluster {
         self.settle(queue, log);
     }
 
-    /// Runs a closure with every component and the context at the present instant.
+    /// Runs a closure with every component and the context at the current instant.
     fn with<R>(
         &mut self,
         queue: &mut Queue<Event>,
@@ -377,7 +377,7 @@ impl Components for Parts<'_> {
             Event::IpamExec(call) => self.ipam.call(call, context),
             Event::IpamChained(call) => self.ipam.chained(call, context),
             Event::IpamKill { node, call } => {
-                // An answer that was on its way out dies with the process.
+                // An answer that was not yet out is lost with the process.
                 context.core.ipam_answers.remove(&call);
                 self.ipam.killed(node, call, context);
             }
@@ -468,13 +468,13 @@ impl World for Cluster {
     }
 }
 
-/// A machine as it leaves the factory.
+/// A new machine.
 fn machine(name: &Rc<str>, node: NodeIndex, master: bool, parameters: &Parameters) -> Machine {
     let id = Rc::from(format!("machine-{:08x}", node.0));
     Machine::new(name.clone(), id, master, &parameters.node_side.node)
 }
 
-/// How long until a role that lost its leader has another one.
+/// How long until a role that lost its leader has a new one.
 fn election_time(role: Role, loss: u32, parameters: &Parameters, streams: &Streams) -> Duration {
     let purpose = match role {
         Role::Controllers => "controllers lease",

@@ -1,8 +1,8 @@
 //! The deployment controller: one ReplicaSet per Deployment, then its status.
 //!
-//! Modelled: the first sync is POST ReplicaSet with the full count, PUT status (revision,
+//! Modeled: the first sync is POST ReplicaSet with the full count, PUT status (revision,
 //! Progressing), and a second PUT from the stale object, which conflicts and brings the key back
-//! after 5 ms; later one PUT per observed change, merged by the queue. Not modelled: rolling
+//! after 5 ms; later one PUT per observed change, merged by the queue. Not modeled: rolling
 //! updates, scaling.
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/deployment/sync.go:216-223,280-288, progress.go:117.

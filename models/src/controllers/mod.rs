@@ -1,9 +1,9 @@
 //! kube-controller-manager: one process on one master at a time, with a work queue, a client and a
-//! limiter per controller. The scheduler stands in [`scheduler`].
+//! limiter per controller. The scheduler is in [`scheduler`].
 //!
-//! Modelled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle
-//! controller ([`node_lifecycle`]), and leader election as its outcome: the lease runs out, another
-//! master starts from a fresh list. Not modelled: the Lease requests themselves (part of the idle
+//! Modeled: [`deployment`], [`replica_set`], [`stateful_set`], [`job`], the node lifecycle
+//! controller ([`node_lifecycle`]), and the outcome of leader election: the Lease expires, another
+//! master starts from a fresh list. Not modeled: the Lease requests themselves (part of the idle
 //! CPU), garbage collection by owner, PodGC, quotas, endpoints, service accounts.
 //!
 //! Clients: 20/30 per controller, shared by its event recorder (kubernetes v1.26.5
@@ -99,7 +99,7 @@ pub(crate) struct Controllers {
 }
 
 impl Controllers {
-    /// Registered nowhere yet.
+    /// A process that is not registered anywhere yet.
     pub(crate) fn new(parameters: &KcmParameters) -> Self {
         let workers = parameters.workers as u32;
         Self {
@@ -237,7 +237,8 @@ impl Controllers {
         context.core.after(wait, Event::Control(event));
     }
 
-    /// Registers a Deployment of so many replicas; the object that the driver has to create.
+    /// Registers a Deployment with this many replicas; returns the object that the driver must
+    /// create.
     pub(crate) fn add_deployment(
         &mut self,
         replicas: u32,

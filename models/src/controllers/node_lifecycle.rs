@@ -1,8 +1,8 @@
 //! The node lifecycle controller: a node whose Lease is silent for its grace period is not ready;
 //! when its Pods have tolerated that long enough they are deleted.
 //!
-//! The Lease requests themselves are not modelled: the cluster says when a node falls silent and
-//! when it is heard again. Not modelled: partial disruption modes, rate limits of eviction,
+//! The Lease requests themselves are not modeled: the cluster says when a node falls silent and
+//! when it is heard again. Not modeled: partial disruption modes, rate limits of eviction,
 //! `out-of-service` taints (a plan deletes with grace zero instead).
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/nodelifecycle/config/v1alpha1/defaults.go:42,

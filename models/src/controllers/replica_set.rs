@@ -1,5 +1,5 @@
-//! ReplicaSets: so many Pods, for ever; a Pod that is being deleted or has ended does not count and
-//! is replaced at once. The mechanism is that of [`super::replicas`].
+//! ReplicaSets: a number of Pods, forever; a Pod that is being deleted or has ended does not count
+//! and is replaced at once. The mechanism is that of [`super::replicas`].
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/replicaset/replica_set.go,
 //! pkg/controller/controller_utils.go (`FilterActivePods`).

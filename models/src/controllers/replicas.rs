@@ -1,10 +1,10 @@
 //! The mechanism that ReplicaSets and Jobs share: count what the informer shows, create what is
 //! missing by slow start, wait until the informer has seen the creations, then write the status.
 //!
-//! Modelled: expectations, batches of 1, 2, 4, …, each concurrent and the next only after the whole
+//! Modeled: expectations, batches of 1, 2, 4, …, each concurrent and the next only after the whole
 //! batch returned, the cap per sync, deletion of surplus Pods, status writes from the counts at the
 //! start of the sync, merged by the queue; one event per creation through one serial goroutine on
-//! the same limiter. Not modelled: expiry of expectations after 5 minutes, adoption,
+//! the same limiter. Not modeled: expiry of expectations after 5 minutes, adoption,
 //! minReadySeconds.
 //!
 //! Source: kubernetes v1.26.5 pkg/controller/replicaset/replica_set.go:195,580,753-777,
@@ -96,7 +96,7 @@ impl Object {
                 parallelism,
                 completions: None,
             } => {
-                // After a success no Pod is started any more; running ones end by themselves.
+                // After a success no Pod is started anymore; running ones end by themselves.
                 if self.succeeded > 0 {
                     self.active.min(parallelism)
                 } else {

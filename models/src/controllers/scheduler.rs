@@ -1,10 +1,10 @@
 //! kube-scheduler: one Pod at a time through filter and score, binding beside it.
 //!
-//! Modelled: the serial cycle, nodeSelector, maxPods, nodes that are not ready; the default
-//! spread of a ReplicaSet's or StatefulSet's Pods (hostname, maxSkew 3, weight 2), LeastAllocated
-//! with 100m/200Mi for a Pod without requests, keyed random ties, back-off of what fits nowhere and
-//! its return when room appears, bind POSTs on a bucket of 50/100, Scheduled events on a second
-//! one. Not modelled: requests of Pods, affinity, zones, preemption, priorities, plugins that give
+//! Modeled: the serial cycle, nodeSelector, maxPods, nodes that are not ready; the default spread
+//! of a ReplicaSet's or StatefulSet's Pods (hostname, maxSkew 3, weight 2), LeastAllocated with
+//! 100m/200Mi for a Pod without requests, keyed random ties, back-off of Pods that fit nowhere and
+//! their return when room appears, bind POSTs on a bucket of 50/100, Scheduled events on a second
+//! one. Not modeled: requests of Pods, affinity, zones, preemption, priorities, plugins that give
 //! every node the same score.
 //!
 //! Source: kubernetes v1.26.5 pkg/scheduler/schedule_one.go:62-116,
@@ -46,7 +46,7 @@ struct Slot {
 #[derive(Clone, Debug)]
 struct Known {
     pod: Rc<Pod>,
-    /// Node that it counts for: bound, or assumed.
+    /// The node that it counts toward: bound, or assumed.
     slot: Option<usize>,
     attempts: u32,
 }
@@ -138,7 +138,7 @@ impl Scheduler {
         };
         let binder = context.client(spec(ClientClass::Scheduler, limiter));
         let events = context.client(spec(ClientClass::SchedulerEvents, limiter));
-        // A list is one call; on a client of its own it takes no token from the bindings.
+        // A list is one call; with its own client it takes no token from the bindings.
         let watcher = context.client(spec(ClientClass::Scheduler, None));
         self.clients = vec![binder, events, watcher];
         self.binder = Some(binder);
@@ -210,7 +210,7 @@ impl Scheduler {
         context.core.after(wait, Event::Control(event));
     }
 
-    /// The process is dead, or has lost its lease.
+    /// The process is dead, or has lost its Lease.
     pub fn stop(&mut self, context: &mut Context<'_>) {
         self.sink.stop();
         self.node = None;
@@ -419,7 +419,7 @@ impl Scheduler {
         self.next(context);
     }
 
-    /// Puts a Pod aside; with `returning` it comes back after its back-off without any news.
+    /// Sets a Pod aside; with `returning` it comes back after its back-off even if nothing changes.
     fn set_aside(
         &mut self,
         pod: PodUid,

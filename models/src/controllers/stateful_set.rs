@@ -1,7 +1,7 @@
 //! The StatefulSet controller: Pods with stable names, one after another (OrderedReady) or all at
 //! once (Parallel); a name is used again only when the old object is gone.
 //!
-//! Not modelled: updates, scaling down, volume claims.
+//! Not modeled: updates, scaling down, volume claims.
 //! Source: kubernetes v1.26.5 pkg/controller/statefulset/stateful_set_control.go:370-480.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Events of the API path. What a call does at each of them stands in [`crate::apiserver`].
+//! Events of the API path. What a call does at each of them is in [`crate::apiserver`].
 
 use drydock_engine::queue::Lane;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! Events of the control plane, and what its API calls come back to. What they lead to stands in
+//! Events of the control plane, and what its API calls come back to. What they lead to is in
 //! [`crate::controllers`].
 
 use drydock_engine::queue::Lane;

@@ -1,6 +1,6 @@
 //! The closed set of events in the queue. A component schedules only events of its own part;
-//! [`crate::cluster::Cluster`] routes them. Serialised as they are into the event log. What an
-//! event leads to is not known here: events name identities and values alone.
+//! [`crate::cluster::Cluster`] routes them. They are serialized unchanged into the event log.
+//! Events carry only identities and values; what they lead to is not known here.
 
 mod api;
 mod control;
@@ -76,7 +76,7 @@ pub enum Event {
         /// Meaning known to the driver.
         token: u64,
     },
-    /// The fault plan acts: an event of whoever carries the plan out, not of the cluster.
+    /// The fault plan acts: an event for whoever carries out the plan, not for the cluster.
     Fault {
         /// Position in the plan.
         index: u32,

@@ -19,7 +19,7 @@ pub(crate) type CriResult = Result<ContainerId, CriError>;
 /// A CRI call as its client makes it.
 #[derive(Clone, Debug)]
 pub(crate) struct CriRequest {
-    /// What is to be done.
+    /// What to do.
     pub(crate) verb: CriVerb,
     /// How long the client waits.
     pub(crate) timeout: Duration,

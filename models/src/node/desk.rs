@@ -232,7 +232,7 @@ impl Desk {
         self.papers.borrow_mut().starting.remove(&pod);
     }
 
-    /// The kubelet knows no Pod any more.
+    /// The kubelet knows no Pod anymore.
     pub(crate) fn nothing_starts(&self) {
         self.papers.borrow_mut().starting.clear();
     }

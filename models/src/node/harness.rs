@@ -20,7 +20,7 @@ use crate::peers::instant::Instant;
 use crate::request::{Change, ReplyTo, Request, Response, WatchOwner};
 use crate::testing::{Bench, table};
 
-/// An IPAM that does as it is told.
+/// An IPAM that does what it is told.
 pub(super) struct Scripted {
     pub(super) inner: Instant,
     pub(super) add_delay: Duration,

@@ -1,9 +1,9 @@
 //! All machines' kubelet, runtime and plugins: routes each event, answer and completion to the
-//! actor that waits for it, carries over what one actor leaves for another, and applies what
-//! happens to whole machines and processes.
+//! actor that waits for it, passes what one actor leaves for another, and applies what happens to
+//! whole machines and processes.
 //!
 //! - [`desk`]: what each actor may touch; [`cri`]: what the kubelet may ask of the runtime.
-//! - [`kubelet`], [`containerd`]: actors that do not know each other. A CRI call is a script.
+//! - [`kubelet`], [`containerd`]: actors that do not know of each other. A CRI call is a script.
 //! - [`plugins`] (multus, macvlan): scripts, which containerd executes.
 
 mod containerd;
@@ -47,12 +47,12 @@ struct Node {
     plugins: Rc<Plugins>,
     /// CRI calls and plugins.
     processes: Processes,
-    /// What follows at once, the next on top.
+    /// What to do next, in this instant; the first on top.
     agenda: Vec<Next>,
 }
 
 impl Nodes {
-    /// No machine yet; the runtime of each will execute multus, or the IPAM itself.
+    /// No machines yet. The runtime of each will execute multus, or the IPAM itself.
     pub(crate) fn new(ipam_is_network_plugin: bool) -> Self {
         Self {
             nodes: Vec::new(),
@@ -92,7 +92,8 @@ impl Nodes {
         self.nodes[node.index()].act(context, Node::start_kubelet);
     }
 
-    /// A machine joined while the cluster ran (also under an old node name): starts it and says so.
+    /// A machine joined while the cluster ran (also under an old node name): starts it and reports
+    /// it.
     pub(crate) fn join(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.start(node, context);
         context.core.queue.soon(Event::NodeChanged {
@@ -161,8 +162,8 @@ impl Nodes {
         });
     }
 
-    /// The machine loses power: every process on it is dead, memory and namespaces are gone.
-    /// It boots again `return_after` later, if given. An apiserver on it is not the node side's.
+    /// The machine loses power: every process on it is dead, memory and namespaces are gone. It
+    /// boots again `return_after` later, if given. An apiserver on it is not handled here.
     pub(crate) fn power_off(
         &mut self,
         node: NodeIndex,
@@ -195,23 +196,23 @@ impl Nodes {
         });
     }
 
-    /// The kubelet dies and comes back after `kubelet.restart`; sandboxes run on. CRI calls in
-    /// flight are canceled.
+    /// The kubelet dies and comes back after `kubelet.restart`; sandboxes keep running. CRI calls
+    /// in flight are canceled.
     pub(crate) fn restart_kubelet(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         if self.at(node, context, Node::stop_kubelet) {
             self.at(node, context, Node::start_kubelet_later);
         }
     }
 
-    /// containerd dies and comes back after `containerd.restart`; plugins run on as orphans.
+    /// containerd dies and comes back after `containerd.restart`; plugins keep running as orphans.
     pub(crate) fn restart_containerd(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
             this.stop_containerd(None, context);
         });
     }
 
-    /// containerd of a machine dies and is back after a while; plugins run on as orphans. `false`:
-    /// it is down already.
+    /// containerd of a machine dies and is back after a while; plugins keep running as orphans.
+    /// `false`: it is down already.
     pub(crate) fn stop_containerd(
         &mut self,
         node: NodeIndex,
@@ -237,21 +238,22 @@ impl Nodes {
         })
     }
 
-    /// The next teardown of a sandbox on a machine asks no plugin: its namespace goes without a
+    /// The next teardown of a sandbox on a machine calls no plugin: its namespace ends without a
     /// DEL.
     pub(crate) fn skip_del(&mut self, node: NodeIndex) {
         self.nodes[node.index()].runtime.skip_del();
     }
 
     /// Every IPAM plugin that runs on a machine is killed (out of memory): its parent sees it fail.
-    /// What it asked of others goes on.
+    /// Its requests to others continue.
     pub(crate) fn kill_ipam(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
             this.plugins.kill_ipam(&mut this.processes, context);
         });
     }
 
-    /// Every multus that runs on a machine is killed: its call fails, its delegate is an orphan.
+    /// Every multus that runs on a machine is killed: its call fails, its delegate becomes an
+    /// orphan.
     #[cfg(test)]
     pub(crate) fn kill_multus(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         self.at(node, context, |this, context| {
@@ -288,8 +290,8 @@ impl Nodes {
 }
 
 impl Node {
-    /// Takes one step, and all that follows from it: what the step left on the desk comes next, in
-    /// order, and what follows from the first of it comes before the second.
+    /// Takes one step and everything that follows from it, depth first: what the step left on the
+    /// desk comes next, in order, each item with all that follows from it before the next.
     fn act<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -306,7 +308,7 @@ impl Node {
         }
     }
 
-    /// Carries one word over to the actor that it is for.
+    /// Passes one message to the actor that it is for.
     fn go(&mut self, next: Next, context: &mut Context<'_>) {
         match next {
             Next::Resume(token, signal) => self.resume(token, signal, context),

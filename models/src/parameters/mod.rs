@@ -2,8 +2,8 @@
 //! source, kind and plausible range. Names are `group.key`; `--set group.key=value` overrides.
 //!
 //! [`Table`] holds the entries; the catalog says which files are built in; [`Parameters`] are the
-//! groups that the cluster shares. The constants of an IPAM are not among them: each peer reads its
-//! own from the table when it is made, and cannot name those of another.
+//! groups that the cluster shares. They do not include the constants of an IPAM: each peer reads
+//! its own from the table when it is created, and cannot name another's.
 //!
 //! A file holds tables like
 //! ```toml
@@ -34,10 +34,10 @@ pub use self::node::{
 pub use self::table::{Entry, Kind, ParameterError, Table, text_of};
 pub use self::value::{Factor, Millicores, ParameterValue, Price, Prices, Rate, Span};
 
-/// Declares [`Parameters`]: all groups, one line a group.
+/// Declares [`Parameters`]: all groups, one per line.
 macro_rules! parameters {
     ($($(#[$doc:meta])* $field:ident: $ty:ty,)*) => {
-        /// All constants of the world but those of the IPAMs.
+        /// All constants of the world except those of the IPAMs.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Parameters { $($(#[$doc])* pub $field: $ty,)* }
         impl Parameters {
@@ -84,7 +84,7 @@ impl Parameters {
         Parameters::read(&Table::profile(name)?)
     }
 
-    /// What one sync of a Raft log on a master takes, etcd's or another's.
+    /// How long one sync of a Raft log on a master takes, etcd's or another's.
     pub(crate) fn log_sync(&self) -> Span {
         let disk = self.node_side.node.fdatasync;
         if self.etcd.on_node_disk {

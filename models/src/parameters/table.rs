@@ -1,5 +1,5 @@
 //! The entries of parameter files by their full name, with unit, source, kind and range: how they
-//! are parsed, overridden, read and refused. Which files there are stands in the catalog.
+//! are parsed, overridden, read and refused. The catalog lists the files.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -66,7 +66,7 @@ impl<I: Ipam> Components for Alone<I> {
     }
 }
 
-/// One family of so many addresses from 10.0.0.0 on.
+/// One family of this many addresses from 10.0.0.0 on.
 pub(super) fn pool(count: u32) -> Pool {
     let first = 0x0a00_0000_u32;
     let ip = |bits: u32| std::net::IpAddr::V4(bits.into());
@@ -83,7 +83,7 @@ pub(super) fn dual_pool(count: u32) -> Pool {
 }
 
 impl<I: Ipam> World<I> {
-    /// A world of so many workers; the apiserver is on a machine of its own.
+    /// A world of this many workers; the apiserver is on its own machine.
     pub(super) fn new(
         profile: &str,
         settings: &[&str],

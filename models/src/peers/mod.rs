@@ -1,4 +1,4 @@
-//! The IPAMs modelled here, each from its mechanism, and the pool of addresses that they share.
+//! The modeled IPAMs, each built from its mechanism, and the pool of addresses that they share.
 
 pub mod calico;
 pub mod cilium;
@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::parameters::{ParameterError, Table};
 
-/// Whether each peer finds its own constants in a table, whichever of them will run.
+/// Checks that every peer finds its own constants in a table, whichever peer will run.
 /// Errors: a constant that is missing, of a wrong unit, or unreadable.
 pub fn check_constants(table: &Table) -> Result<(), ParameterError> {
     calico::Calico::check_constants(table)?;
@@ -30,7 +30,7 @@ pub struct Pool {
     families: Vec<Vec<(IpAddr, IpAddr)>>,
 }
 
-/// Why ranges are no pool.
+/// Why ranges do not make a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// The ends of a range are of two families, or in the wrong order.
@@ -88,7 +88,7 @@ impl Pool {
         self.families.iter().map(family).collect()
     }
 
-    /// Every address of each family, in order, at most so many of each.
+    /// Every address of each family, in order, at most `count_max` of each.
     pub fn all(&self, count_max: u64) -> Vec<Vec<IpAddr>> {
         let family = |ranges: &Vec<(IpAddr, IpAddr)>| {
             let each = ranges.iter().flat_map(|&range| {

@@ -27,7 +27,7 @@ impl Port {
         }
     }
 
-    /// Whether etcd has the write that it waits for, so that nothing stops it any more. Known while
+    /// Whether etcd has the write that it waits for, so that nothing stops it anymore. Known while
     /// the process runs for another reason than its answer, and while it dies.
     pub(crate) fn is_committing(&self) -> bool {
         self.state.borrow().committing

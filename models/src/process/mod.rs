@@ -1,12 +1,12 @@
 //! A process as one straight-line `async` function: the compiler makes the state machine that other
-//! models write by hand. It knows no peer. Its owner polls it, from events of the queue alone:
-//! there is no executor, no task, no waker and no clock in here.
+//! models write by hand. It knows no peer. Its owner polls it, only from events of the queue: there
+//! is no executor, no task, no waker and no clock here.
 //!
 //! A process waits for CPU, an API call, a watch, a time or another process; what it changes in
 //! passing (its stage, its exit, a child) takes effect in order, before that wait begins. Dropping
-//! a process kills it where it stands: what it holds ([`queueing`]) is given back, what it asked of
-//! the apiserver goes on there, unless a guard cancels it ([`guards`]). [`Port::within`] does the
-//! same to a part of a process: what that part waits for is given up, a call is canceled.
+//! a process kills it where it is: what it holds ([`queueing`]) is released, and its requests to
+//! the apiserver continue there unless a guard cancels them ([`guards`]). [`Port::within`] does the
+//! same to a part of a process: what that part waits for is given up, and a call is canceled.
 
 mod guards;
 mod owner;
@@ -43,12 +43,12 @@ pub(crate) struct ProcessId(u32);
 /// A process as a value.
 pub(crate) type Script = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Why a call brought nothing.
+/// Why a call returned nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
     /// The apiserver, or the way to it.
     Api(ApiError),
-    /// The process' own deadline passed; the call may have been carried out.
+    /// The process's own deadline passed; the call may have been carried out.
     Deadline,
 }
 
@@ -73,9 +73,9 @@ enum Wait {
     /// The answer of what was sent.
     Answer,
     Until(SimInstant),
-    /// Its turn under the kernel's lock around namespaces and links, held for so long.
+    /// Its turn under the kernel's lock around namespaces and links, held for this long.
     NetworkLock(Duration),
-    /// Its turn at the one writer of the runtime's store, busy for so long.
+    /// Its turn at the one writer of the runtime's store, busy for this long.
     Disk(Duration),
     /// Over at once.
     With(Act),
@@ -84,12 +84,12 @@ enum Wait {
     Park(Option<SimInstant>),
 }
 
-/// Who gets what a watch brings.
+/// Who gets the changes of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// The process that opens it, by [`Port::change`].
     Itself,
-    /// The owner of all processes, with a token of its own making.
+    /// The owner of all processes, with a token of its choice.
     Owner(u64),
 }
 
@@ -121,7 +121,7 @@ enum Effect {
     LinkDown(NetnsId),
 }
 
-/// What a guard gives back as it is dropped.
+/// What a guard releases when it is dropped.
 #[derive(Clone, Copy, Debug)]
 enum Released {
     Process(ProcessId),
@@ -169,9 +169,9 @@ struct State {
     /// Alarms that are set, and whether they rang.
     alarms: Vec<(u32, bool)>,
     alarms_set: u32,
-    /// Of its watch, not yet read.
+    /// Changes of its watch that it has not read.
     changes: VecDeque<Change>,
-    /// Whether etcd has the write that it waits for; of this very event.
+    /// Whether etcd has the write that it waits for, as of this event.
     committing: bool,
 }
 
@@ -185,7 +185,7 @@ struct Process {
     ticket: u32,
     waits: Waits,
     flight: Option<Flight>,
-    /// What was sent is answered, and nobody has waited for it yet.
+    /// The answer to what was sent, before anybody waits for it.
     early: Option<Response>,
     watch: Option<WatchId>,
 }
@@ -216,7 +216,7 @@ pub(crate) struct Processes {
     ready: VecDeque<(ProcessId, Option<Reply>)>,
 }
 
-/// Processes that live, by their numbers: those count from one, and none comes twice.
+/// Live processes by number. Numbers start at one and are never reused.
 #[derive(Default)]
 struct Table(Vec<Option<Box<Process>>>);
 
@@ -242,7 +242,7 @@ impl Table {
         self.0.get_mut(id.0 as usize)?.take()
     }
 
-    /// Those on a machine, in the order in which they were started.
+    /// The processes on a machine, in the order in which they started.
     fn on(&self, node: NodeIndex) -> Vec<ProcessId> {
         let all = self.0.iter().zip(0..);
         let there = all.filter(|(process, _)| process.as_ref().is_some_and(|p| p.node == node));
@@ -250,7 +250,7 @@ impl Table {
     }
 }
 
-/// Ticket of a process' deadline.
+/// Ticket of a process's deadline.
 const DEADLINE: u32 = u32::MAX;
 /// Marks the ticket of an alarm.
 const ALARM: u32 = 1 << 31;
@@ -366,7 +366,7 @@ impl Processes {
         }
     }
 
-    /// The watch of a process brought a change.
+    /// The watch of a process delivered a change.
     pub(crate) fn told(
         &mut self,
         token: u64,
@@ -409,7 +409,7 @@ impl Processes {
         self.shared.wakes.borrow_mut().push_back(id);
     }
 
-    /// Ends a process where it stands, at the next [`Processes::settle`] and before any is woken.
+    /// Ends a process where it is, at the next [`Processes::settle`] and before any is woken.
     pub(crate) fn kill(&mut self, id: ProcessId) {
         self.shared.release(Released::Process(id));
     }
@@ -449,7 +449,7 @@ impl Processes {
         self.run(id, None, context);
     }
 
-    /// Lets a process run to its next wait, and carries out what it asks for.
+    /// Runs a process to its next wait, and carries out what it asks for.
     fn run(&mut self, id: ProcessId, mut reply: Option<Reply>, context: &mut Context<'_>) {
         loop {
             let Some(process) = self.table.get_mut(id) else {
@@ -484,7 +484,7 @@ impl Processes {
         }
     }
 
-    /// Takes what guards gave back, in order.
+    /// Takes what guards released, in order.
     fn give_back(&mut self, context: &mut Context<'_>) {
         loop {
             let released = self.shared.released.borrow_mut().pop_front();
@@ -544,8 +544,8 @@ impl Processes {
         }
     }
 
-    /// A process is over: what it holds is given back as its script is dropped, what its guards end
-    /// ends before its own client.
+    /// A process is over: dropping its script releases what it holds, and what its guards end ends
+    /// before its own client does.
     fn end(&mut self, id: ProcessId, context: &mut Context<'_>) {
         if let Some(process) = self.table.remove(id) {
             if let Some(call) = &process.call
@@ -567,7 +567,8 @@ impl Processes {
 }
 
 impl Process {
-    /// Looks whether etcd has what the process waits for, before it learns something else.
+    /// Checks whether etcd has the write that the process waits for, before the process learns
+    /// anything else.
     fn look(&self, context: &mut Context<'_>) {
         let committing = self
             .flight
@@ -575,7 +576,7 @@ impl Process {
         self.state.borrow_mut().committing = committing;
     }
 
-    /// The part that waited was dropped, if any did: what it waits for reaches nobody.
+    /// If a waiting part was dropped, what it waited for reaches nobody.
     fn give_up(&mut self, context: &mut Context<'_>) {
         if self.waits == Waits::Nothing {
             return;
@@ -603,7 +604,7 @@ impl Process {
         call
     }
 
-    /// Begins a wait; its reply, when it is over at once.
+    /// Begins a wait; returns its reply if it is over at once.
     fn begin(
         &mut self,
         id: ProcessId,

@@ -64,7 +64,7 @@ impl<T> PipeWriter<T> {
         }
     }
 
-    /// Nobody reads any more.
+    /// Nobody reads anymore.
     pub(crate) fn is_broken(&self) -> bool {
         self.slot.strong_count() == 0
     }

@@ -1,4 +1,4 @@
-//! A process' own side: how it acts and waits. What carries that out is its owner's.
+//! A process's own side: how it acts and waits. What carries that out is its owner's.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use super::{
     CallError, Effect, NewProcess, ProcessId, Reader, Released, Reply, Shared, State, Wait,
 };
 
-/// The process' side: how it acts and waits.
+/// The process's side: how it acts and waits.
 #[derive(Clone)]
 pub(crate) struct Port {
     /// Itself.
@@ -94,7 +94,7 @@ impl Port {
     }
 
     /// Makes an API call with its own client.
-    /// Errors: the apiserver's, or the process' deadline.
+    /// Errors: the apiserver's, or the process's deadline.
     pub(crate) async fn call(&self, request: Request) -> Result<Answer, CallError> {
         self.call_as(self.client(), request).await
     }

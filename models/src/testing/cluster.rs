@@ -82,7 +82,7 @@ impl TestCluster {
         while self.step(until) {}
     }
 
-    /// Takes every event of so many seconds from the last one on.
+    /// Takes every event of this many seconds from the last one on.
     pub(crate) fn run_for(&mut self, seconds: u64) {
         self.run_to(self.queue.now().whole_seconds() + seconds);
     }
@@ -93,7 +93,7 @@ impl TestCluster {
         while !self.cluster.finished() && self.step(until) {}
     }
 
-    /// Runs so long, whether the run has ended or not.
+    /// Runs this long, whether the run has ended or not.
     pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.queue.now() + time;
         // An event of no consequence moves the time to its end.

@@ -53,7 +53,7 @@ pub(crate) fn object(name: &str, controller: Controller) -> WorkloadObject {
     }
 }
 
-/// So many Deployments of so many replicas.
+/// `count` Deployments of `replicas` replicas.
 pub(crate) fn deployments(count: u32, replicas: u32) -> Vec<WorkloadObject> {
     (0..count)
         .map(|n| object(&format!("d{n:03}"), Controller::Deployment { replicas }))

@@ -1,5 +1,5 @@
 //! A committed expectation: what a comparison of few seeds must give, cell by cell. The simulation
-//! is deterministic, so any other number is a change of behaviour that somebody must look at.
+//! is deterministic, so any other number is a change of behavior that somebody must look at.
 
 use std::collections::BTreeMap;
 

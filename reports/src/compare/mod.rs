@@ -1,5 +1,5 @@
 //! All allocators beside the published table: what each run contributes, the spread over paired
-//! seeds, the judgement of each profile, and the same as text, Markdown, HTML and JSON. It never
+//! seeds, the verdict on each profile, and all of it as text, Markdown, HTML and JSON. It never
 //! starts a run.
 
 pub mod expectation;
@@ -39,7 +39,7 @@ pub struct CellRuns {
 }
 
 impl CellRuns {
-    /// Spread of the time until all Pods ran; a run that never came there counts as for ever.
+    /// Spread of the time until all Pods ran; a run that never got there counts as infinite.
     pub fn all_running(&self) -> Spread {
         Spread::of(self.runs.iter().map(|run| run.all_running_ns))
     }
@@ -83,9 +83,9 @@ pub struct Comparison {
     pub seeds: Vec<Seed>,
     /// Runs that were asked for.
     pub wanted: u64,
-    /// Runs that are here.
+    /// Runs that are done.
     pub done: u64,
-    /// Runs that the testbed could not make, in words.
+    /// Runs that the testbed could not carry out, in words.
     pub errors: Vec<String>,
     /// Shape: in the order asked for.
     pub profiles: Vec<ProfileRuns>,

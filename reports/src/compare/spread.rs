@@ -1,13 +1,13 @@
-//! Median and percentiles of a few values, of which some may be for ever.
+//! Median and percentiles of a few values, of which some may be forever.
 
 use serde::Serialize;
 
-/// Median, 5th and 95th percentile by nearest rank; none is for ever, and larger than any number.
+/// Median, 5th and 95th percentile by nearest rank; none is forever, and larger than any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spread {
     /// Values.
     pub count: usize,
-    /// Values that are for ever.
+    /// Values that are forever.
     pub never: usize,
     /// 5 % of them are not larger.
     pub p5: Option<u64>,

@@ -91,8 +91,8 @@ pub fn markdown(comparison: &Comparison) -> String {
     text + &verdict(comparison)
 }
 
-/// What a README shows: the profiles, and the cells of the best one. Where the time goes stands on
-/// the page of each allocator.
+/// What a README shows: the profiles, and the cells of the best one. Each allocator's page shows
+/// where the time goes.
 pub fn readme(comparison: &Comparison) -> String {
     let judgements: Vec<Judgement> = comparison.profiles.iter().map(Judgement::of).collect();
     let mut text = String::new();
@@ -123,7 +123,7 @@ pub fn readme(comparison: &Comparison) -> String {
     text
 }
 
-/// What it comes to, in a few lines.
+/// The result, in a few lines.
 pub fn verdict(comparison: &Comparison) -> String {
     let mut text = String::new();
     let seeds = comparison.seeds.len();
@@ -247,7 +247,7 @@ fn judged(reference: &Cell, spread: Spread, key: &CellKey) -> (String, String, &
     (wanted, error, if counts { within } else { "-" })
 }
 
-/// Ratio of the times of two cells, seed by seed; for ever if the numerator never came there.
+/// Ratio of the times of two cells, seed by seed; infinite if the numerator never got there.
 fn paired(one: &CellRuns, other: &CellRuns) -> Spread {
     let others: BTreeMap<Seed, Option<u64>> = other
         .runs
@@ -368,7 +368,7 @@ fn exchanged(comparison: &Comparison) -> Table {
                 error(found, cell.figure_s),
             ]
         };
-        // Less than a hundredth is no order.
+        // A difference below one hundredth counts as equal.
         let slower = if cilium.0.abs_diff(calico.0) < calico.0 / 100 {
             "equal"
         } else if cilium.0 > calico.0 {
@@ -442,7 +442,7 @@ fn profiles(judgements: &[Judgement]) -> Table {
     table
 }
 
-/// How often runs of a cell failed, where a failure was published and is not the rule.
+/// How often runs of a cell failed, if a failure was published and not every run fails.
 pub(super) fn failures(found: Spread) -> String {
     format!("fails in {} of {}", found.never, found.count)
 }

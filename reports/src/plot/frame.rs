@@ -35,7 +35,7 @@ pub(super) struct Frame {
 }
 
 impl Axis {
-    /// An axis from 0 to at least `max` with at most eleven round ticks, each labelled `tick /
+    /// An axis from 0 to at least `max` with at most eleven round ticks, each labeled `tick /
     /// unit`.
     pub(super) fn linear(title: &str, max: u64, unit: u64) -> Self {
         let max = max.max(unit);
@@ -102,7 +102,7 @@ impl Frame {
         frame
     }
 
-    /// Where a pair of values stands in the picture; values beyond an axis stand at its end.
+    /// Where a pair of values is in the picture; values beyond an axis are at its end.
     pub(super) fn place(&self, x: u64, y: u64) -> (Tenths, Tenths) {
         (
             LEFT + scale(x, self.x.end, RIGHT - LEFT),

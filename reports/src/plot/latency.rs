@@ -85,7 +85,7 @@ pub fn add_latency(title: &str, records: &[&RunRecord]) -> String {
         let class = format!("curve s{}", index % SERIES_COUNT);
         let count = curve.len() as u64;
         let points = curve.iter().zip(0..).map(|(ns, rank)| {
-            // The k-th of n stands at (k - 1/2)/n, so that the largest has a place, too.
+            // The k-th of n is at (k - 1/2)/n, so that the largest has a place too.
             let at = log2(2 * count) - log2(2 * (count - rank) - 1);
             frame.place(at, log2(*ns).saturating_sub(base))
         });

@@ -1,6 +1,6 @@
-//! Plots as self-contained SVG: Pods Running over time and ADD latency by percentile. Written over
-//! a small writer of our own, because a plotting crate computes its layout in floats and asks the
-//! host for fonts, and then two machines may give two files.
+//! Plots as self-contained SVG: Pods Running over time and ADD latency by percentile. They use a
+//! small writer of our own, because a plotting crate computes its layout in floats and asks the
+//! host for fonts, so two machines could give two files.
 
 mod frame;
 mod latency;

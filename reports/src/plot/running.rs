@@ -64,7 +64,7 @@ impl Mark {
 /// A plot of Pods Running over time.
 #[derive(Clone, Debug)]
 pub struct RunningPlot<'a> {
-    /// The headline; seed and scenario of each run stand in the legend.
+    /// The headline; the legend has the seed and scenario of each run.
     pub title: &'a str,
     /// Runs. Shape: drawn in the order given.
     pub records: &'a [&'a RunRecord],

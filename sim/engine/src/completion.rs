@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// The other side is gone: its task was killed, or it will never answer.
+/// The other side is gone: its task was killed or will never answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("abandoned by the other side")]
 pub struct Abandoned;
@@ -56,7 +56,7 @@ impl<T> Completer<T> {
     ///
     /// # Errors
     ///
-    /// Gives the value back when nobody waits any more.
+    /// Returns the value if nobody waits for it anymore.
     pub fn complete(self, value: T) -> Result<(), T> {
         let waker = {
             let mut slot = lock(&self.0);
@@ -72,7 +72,7 @@ impl<T> Completer<T> {
         Ok(())
     }
 
-    /// Whether nobody waits any more.
+    /// Whether nobody waits for it anymore.
     pub fn is_abandoned(&self) -> bool {
         lock(&self.0).completion_gone
     }
@@ -162,7 +162,7 @@ impl<T> Post<T> {
     ///
     /// # Errors
     ///
-    /// Gives the value back when the mailbox is gone.
+    /// Returns the value if the mailbox is gone.
     pub fn send(&self, value: T) -> Result<(), T> {
         let waker = {
             let mut letters = lock(&self.0);
@@ -226,7 +226,7 @@ impl<T> Mailbox<T> {
         .await
     }
 
-    /// The next value that is there already. This is how the world, which is no task, receives.
+    /// The next value, if there is one already. This is how the world, which is no task, receives.
     pub fn try_recv(&mut self) -> Option<T> {
         lock(&self.0).waiting.pop_front()
     }

@@ -1,6 +1,6 @@
 //! Stable 64-bit hashes of names and of small keys; not for tables that face untrusted input.
 
-/// FNV-1a over the bytes: fixed by its definition, so a name means the same stream for ever.
+/// FNV-1a over the bytes: fixed by its definition, so a name means the same stream forever.
 pub(crate) const fn fnv64(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut index = 0;

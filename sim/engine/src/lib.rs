@@ -2,16 +2,15 @@
 //!
 //! The engine owns the [`queue`](Queue) of events and the time in it; models are synchronous state
 //! machines that [`drive`] feeds from it, and everything they do is in the [`EventLog`], under one
-//! hash. Costs come from [`server`]s, chance from [`Streams`]. There is no network here: the models
-//! hold their own ways.
-//! Events of one instant run in the order of their [`queue`] (`TieBreak`), woken tasks in that of
-//! [`tasks`]. Asynchronous code runs as madsim tasks, whose ports complete through the queue, so a clock
-//! of madsim times no event and its random scheduler orders nothing.
+//! hash. Costs come from [`server`]s, randomness from [`Streams`]. There is no network here: the
+//! models have their own. [`queue`] orders the events of one instant (`TieBreak`), [`tasks`] the
+//! tasks that wake in it. Asynchronous code runs as madsim tasks, whose ports complete through the
+//! queue, so madsim's clock times no event and its random scheduler orders nothing.
 //!
-//! Speed, as ratios to bare madsim tasks that sleep as often (10,000 actors, 100 waits each,
-//! release build; `cargo sim bench` measures them again): timer events with log and hash on run at
-//! 4 to 5 times that rate. A wait of a task through a port and the queue runs at 0.35 to 0.45 of
-//! it: one wait costs two polls by madsim, two messages and a logged event.
+//! Speed, relative to bare madsim tasks that sleep as often (10,000 actors, 100 waits each, release
+//! build; `cargo sim bench` measures it again): timer events, with log and hash on, run at 4 to 5
+//! times that rate. Waits of tasks through a port and the queue run at 0.35 to 0.45 of it: one wait
+//! costs two polls by madsim, two messages and a logged event.
 //!
 //! This is the only crate that names madsim, at a pinned version without patches.
 

@@ -1,10 +1,10 @@
 //! Random streams split by (seed, component, entity, purpose): `rand` over ChaCha8, integers only.
 //!
-//! Each stream has a key of its own, so adding an entity, a purpose or a draw in one stream leaves
-//! every draw of every other as it was. Runs of two allocators on one seed are therefore paired.
+//! Each stream has its own key, so adding an entity, a purpose or a draw in one stream leaves all
+//! draws of the others unchanged. Runs of two allocators on one seed are therefore paired.
 //!
-//! What a draw means is `rand`'s; its own values may change from one release of it to the next, so
-//! the tests pin one of each kind, and the version is locked.
+//! `rand` defines what a draw means, and its values may change from one release to the next. So the
+//! tests pin one of each kind, and the version is locked.
 
 use std::{
     convert::Infallible,
@@ -100,7 +100,7 @@ impl Streams {
 
     /// The stream of that name, from its start.
     ///
-    /// Two calls with one name give the same draws twice: ask once and keep the stream.
+    /// Two calls with one name give the same draws: call once and keep the stream.
     pub fn stream(&self, component: &'static str, entity: u64, purpose: &'static str) -> Stream {
         let mut key = [0; 32];
         let parts = [

@@ -1,6 +1,6 @@
 //! What an allocator is to the testbed: how it is set up in a cluster, what storms strike in it,
 //! and what it is held to. One file beside this one for each; what none of them says is what holds
-//! for a modelled peer.
+//! for a modeled peer.
 
 use drydock_engine::Tasks;
 use drydock_models::ipam::Ipam;
@@ -14,7 +14,7 @@ use crate::oracle::{Bounds, Fact, Judged};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::subject::Allocator;
 
-/// Storms of a modelled peer whose certificates are stored.
+/// Storms of a modeled peer whose certificates are stored.
 const PEER_STORMS: u64 = 2;
 
 /// Reads from the store what an allocator recorded.

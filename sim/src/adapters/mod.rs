@@ -1,5 +1,5 @@
-//! Where allocators meet the simulated cluster: the only place that sees both. One file for each
-//! allocator, one table of them.
+//! Where allocators meet the simulated cluster: the only place that sees both. One file per
+//! allocator, and one table of all.
 
 pub mod adapter;
 pub mod berth;

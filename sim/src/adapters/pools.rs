@@ -1,4 +1,4 @@
-//! The pools of a scenario as the modelled allocators take them: the usable ordinals of all as one.
+//! The pools of a scenario as the modeled allocators take them: the usable ordinals of all as one.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use drydock_traces::workload::{AddressPool, FamilyPool};
 
 use crate::scenario::{Scenario, ScenarioError};
 
-/// The pool that every modelled allocator gets.
+/// The pool that every modeled allocator gets.
 /// Errors: no usable address.
 pub(super) fn peer_pool(scenario: &Scenario) -> Result<peers::Pool, ScenarioError> {
     free_pool(&scenario.pools).map_err(|error| ScenarioError::Pool {

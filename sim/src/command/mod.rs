@@ -30,7 +30,7 @@ use crate::progress::bar;
 use crate::runner::{RunError, RunOptions};
 use crate::scenario::{Scenario, ScenarioError};
 
-/// What an error means to a script: configuration is the user's, the rest is ours.
+/// What an error means to a script: a configuration error is the user's, any other is ours.
 pub fn class_of(error: &anyhow::Error) -> ExitClass {
     let usage = error.is::<ScenarioError>()
         || error.is::<UsageError>()

@@ -1,5 +1,5 @@
-//! Carries out a plan: waits for each fault's trigger, strikes, heals, and says what fired. It
-//! draws nothing but which Pods churn, from a stream of its own.
+//! Carries out a plan: waits for each fault's trigger, strikes, heals, and reports what fired. It
+//! draws only which Pods churn, from its own stream.
 
 mod own;
 
@@ -21,7 +21,7 @@ use drydock_traces::run_record::FaultCount;
 use self::own::{kills, whom};
 use super::roles::{Agent, Roles, Writer, strikes_every_allocator};
 
-/// What the ledger must know of a fault: whose agent cannot act.
+/// What the ledger must know about a fault: whose agent cannot act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hindrance {
     /// One machine's.
@@ -32,7 +32,7 @@ pub enum Hindrance {
     Nobody,
 }
 
-/// What the ledger must know of a plan at work.
+/// What the ledger must know about a plan at work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Somebody's agent cannot act from now on, or can again.
@@ -51,7 +51,7 @@ pub enum Notice {
     },
 }
 
-/// What an injector acts with: the cluster at the present instant.
+/// What an injector acts with: the cluster at the current instant.
 pub struct Hands<'a> {
     /// The cluster.
     pub cluster: &'a mut Cluster,
@@ -132,7 +132,7 @@ impl Hands<'_> {
     }
 }
 
-/// Where a fault stands.
+/// The state of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
@@ -154,7 +154,7 @@ pub struct Injector {
     /// Faults at the k-th CNI call of a node, with the calls seen.
     cni_calls: BTreeMap<(u32, CniVerb, Edge), u64>,
     armed_writes: BTreeMap<FaultId, usize>,
-    /// Faults that wait for an append of the journal in which the agent dies.
+    /// Faults that wait for a journal append, during which the agent dies.
     armed_appends: BTreeSet<usize>,
     /// Pod of the CNI call that is being looked at.
     pod_of_call: Option<PodUid>,
@@ -169,7 +169,7 @@ pub struct Injector {
     notices: Vec<Notice>,
 }
 
-/// Faults do not begin later than this after the first Pod; what was drawn for later is void.
+/// No fault begins later than this after the first Pod; later ones are void.
 const LATEST: Duration = Duration::from_mins(3);
 
 /// Position in the queue's fault events of the first round of churn.
@@ -277,12 +277,12 @@ impl Injector {
         self.machines[node as usize]
     }
 
-    /// Whether no fault can strike any more and all that struck are healed.
+    /// Whether no more faults can strike and all that struck are healed.
     pub fn is_over(&self) -> bool {
         self.over && self.open == 0
     }
 
-    /// Changes of who can act since the last look.
+    /// Changes since the last call in who can act.
     pub fn notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
@@ -356,7 +356,7 @@ impl Injector {
         for position in hands.triggered() {
             let index = position as usize;
             if self.armed_appends.remove(&index) || kills(self.plan.faults[index].kind) {
-                // The process is dead already; what else there is to the fault is left.
+                // The process is dead already; the rest of the fault remains.
                 assert_eq!(
                     self.states[index],
                     State::Waiting,
@@ -593,7 +593,7 @@ impl Injector {
         self.open += 1;
         self.notices.push(Notice::Hinders { whom, begins: true });
         let fault = &self.plan.faults[index];
-        // What has no duration of its own (a lost answer) hinders until the client has given up.
+        // A fault without a duration (a lost answer) hinders until the client has given up.
         let lasts = fault
             .duration_ns
             .map_or(Duration::from_secs(10), Duration::from_nanos);
@@ -619,7 +619,7 @@ impl Injector {
         match fault.kind {
             FaultKind::NodePartition => hands.act(&Action::Heal(self.struck_machine(index))),
             FaultKind::MachineReplaced => {
-                // The old machine is switched off, and that is the operator's word.
+                // The old machine is switched off, and the operator says so.
                 let old = self.struck_machine(index);
                 hands.power_off(old, None);
                 hands.act(&Action::Heal(old));

@@ -1,5 +1,5 @@
-//! Faults: drawn from a seed ([`draw`]), as the storm of an allocator ([`storm`]) that strikes its
-//! processes ([`roles`]), and injected into a world ([`inject`]).
+//! Faults: drawn from a seed ([`draw`]), combined into the storm of an allocator ([`storm`])
+//! against its processes ([`roles`]), and injected into a world ([`inject`]).
 
 pub mod draw;
 pub mod inject;

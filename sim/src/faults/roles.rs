@@ -10,7 +10,7 @@ pub enum Agent {
     /// The node agent; it starts again after the fault's duration.
     Process,
     /// The plugins that run on the node at that moment: there is no agent on the way of an
-    /// address, or its restart alone is not modelled.
+    /// address, or its restart alone is not modeled.
     Plugins,
 }
 

@@ -2,13 +2,13 @@
 //! may claim. One definition for all allocators. It counts; whether a leak is a breach is said
 //! elsewhere.
 //!
-//! A record has a claim, and is no leak, while one of these is true:
+//! A record has a claim, and is not a leak, while one of these is true:
 //! - Its address is on an interface of a live namespace, whoever's.
 //! - A plugin of the allocator runs, ADD or DEL, for its sandbox or its Pod; one that outlived its
 //!   parent counts as long as it runs.
-//! - By sandbox ([`AllocatedTo::Sandbox`]): the sandbox's namespace exists and has no interface yet
-//!   or any more, so that its ADD or its DEL is still to come or to be repeated. Of an interface
-//!   that is up, only its own addresses are claimed.
+//! - By sandbox ([`AllocatedTo::Sandbox`]): the sandbox's namespace exists and has no interface
+//!   yet, or none any longer, so its ADD or its DEL is still to come or to be repeated. Of an
+//!   interface that is up, only its own addresses are claimed.
 //! - By Pod ([`AllocatedTo::Pod`]): the Pod exists, is not terminal and is bound, or a namespace of
 //!   it exists, and no interface of it is up: its next ADD is answered with this address. Of
 //!   several records of one Pod in one family, that holds for the first.
@@ -19,7 +19,7 @@
 //! - A workload object keeps it ([`AllocatedTo::Workload`]).
 //!
 //! So a Pod that is gone has no claim, nor has one whose sandbox took another address, nor a
-//! machine that is off. Affinities, podCIDRs and a node's own addresses are no records of this
+//! machine that is off. Affinities, podCIDRs and a node's own addresses are not records of this
 //! kind.
 //!
 //! [`Ipam::allocated`]: drydock_models::ipam::Ipam::allocated

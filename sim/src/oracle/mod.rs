@@ -5,13 +5,13 @@
 //! | | claim | file |
 //! |---|---|---|
 //! | U | no two live interfaces of different Pods have one address | [`unique`] |
-//! | B | no address outside its pool, excluded, a gateway, or of a pool that is not for its Pod | [`in_pool`] |
+//! | B | no address is outside its pool, excluded, a gateway, or of a pool that excludes its Pod | [`in_pool`] |
 //! | A | an interface has the addresses that its sandbox's ADD was answered with | [`answered`] |
 //! | R | from the end of its namespace, an address is free within a bound | [`released`] |
 //! | I | DEL is idempotent, succeeds, and frees only its own | [`idempotent`] |
 //! | K | what ADD answered stays recorded while the interface lives | [`recorded`] |
 //! | L | with room and no fault, every Pod gets its address within a bound | [`live`] |
-//! | S | the same ADD again gets the same answer | [`same_answer`] |
+//! | S | a repeated ADD gets the same answer | [`same_answer`] |
 //! | H | an unbound holder's Pod is bound to that node | [`no_hoarding`] |
 //! | H | what a Pod that never asks has reserved is given back | [`unasked`] |
 //! | - | leaked addresses are counted, not judged | [`leaked`] |
@@ -50,7 +50,7 @@ pub struct Violation {
     pub at: SimInstant,
     /// What it is about: an address, a Pod.
     pub subject: String,
-    /// The breach in words that a user would use.
+    /// The breach in a user's words.
     pub text: String,
 }
 
@@ -91,7 +91,7 @@ pub enum Fact<'a> {
         /// Holder after it.
         after: Option<Holder>,
     },
-    /// The holder of an ordinal is recorded as one that was answered from now on.
+    /// From now on the holder of an ordinal is recorded as answered.
     Bound {
         /// The ordinal's addresses.
         addresses: Vec<IpAddr>,
@@ -111,14 +111,14 @@ pub enum Fact<'a> {
         /// The machine that has it now.
         new: NodeIndex,
     },
-    /// All faults are over: promises of liveness count from here.
+    /// All faults are over: liveness bounds count from here.
     Healed,
     /// A Pod was created that never asks this allocator.
     NeverAsks {
         /// The Pod.
         pod: PodUid,
-        /// Another CNI sets up its network, and its status says so once it runs; else it gets no
-        /// sandbox.
+        /// Another CNI sets up its network, and its status says so once it runs; otherwise it gets
+        /// no sandbox.
         by_another: bool,
     },
 }
@@ -143,7 +143,7 @@ pub struct Bounds {
 pub struct Allowed {
     /// Usable addresses, sorted.
     pub usable: std::collections::BTreeSet<IpAddr>,
-    /// First octets of pools that admit no Pod of the run: whoever has one of these got past a
+    /// First octets of pools that admit no Pod of the run: a Pod with such an address got past a
     /// rule.
     pub fenced: Option<[u8; 2]>,
 }
@@ -153,8 +153,8 @@ pub struct Allowed {
 pub enum Judged {
     /// All: it promises them.
     All,
-    /// What can be judged from the world's truth alone, and harms at once whoever is asked: U, B
-    /// and A.
+    /// Only what the world's truth alone can show and what does harm under any allocator: U, B and
+    /// A.
     Truth,
 }
 
@@ -191,7 +191,8 @@ impl Ledger {
         }
     }
 
-    /// Enters a fact and checks every claim that it can break. `true` = still clean.
+    /// Enters a fact and checks every claim that it can break. Returns whether the ledger is still
+    /// clean.
     pub fn enter(&mut self, at: SimInstant, fact: &Fact<'_>) -> bool {
         assert!(at >= self.heard_until, "facts come in the order of time");
         self.heard_until = at;
@@ -225,7 +226,7 @@ impl Ledger {
             .or_else(|| self.never_ask.check(truth, at, &self.bounds, fact))
     }
 
-    /// Checks what must hold when a run ended by itself: nothing leaked, nobody waits for a free
+    /// Checks what must hold when a run ends by itself: nothing leaked, nobody waits for a free
     /// address.
     pub fn close(&mut self, at: SimInstant, waiting: &[PodUid], free: usize) {
         if self.judged == Judged::Truth {
@@ -282,5 +283,5 @@ impl Ledger {
     }
 }
 
-/// A breach before it has its time: claim, subject, words.
+/// A breach without its time: claim, subject, text.
 pub type Breach = (Invariant, String, String);

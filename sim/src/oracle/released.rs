@@ -82,7 +82,7 @@ impl Pending {
         self.overdue(truth, at, bounds)
     }
 
-    /// Starts the clock for the recorded addresses that nobody needs any more.
+    /// Starts the clock for the recorded addresses that nobody needs anymore.
     fn start(&mut self, truth: &Truth, at: SimInstant, of: impl Fn(&Holder) -> bool) {
         for (address, holder) in truth.records.iter().filter(|(_, holder)| of(holder)) {
             if is_owed(truth, *address, holder) {
@@ -118,7 +118,7 @@ impl Pending {
         })
     }
 
-    /// Whether nobody is owed a release any more.
+    /// Whether nobody is owed a release anymore.
     pub fn is_empty(&self, truth: &Truth) -> bool {
         !self
             .since

@@ -265,7 +265,7 @@ impl Truth {
         self.namespaces.range(all).any(|(_, of)| of.pod == pod)
     }
 
-    /// The Pod wants no address any more, since when.
+    /// The Pod wants no address anymore, since when.
     pub fn ended(&self, pod: PodUid) -> Option<SimInstant> {
         self.pods.get(&pod).and_then(|facts| facts.ended)
     }

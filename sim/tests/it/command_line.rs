@@ -229,7 +229,7 @@ fn every_simulated_kind_runs_and_a_service_is_listed_as_left_out() {
     );
 }
 
-/// The run is long because Pods wait for ever: it would take minutes to reach its limit. The
+/// The run is long because Pods wait forever: it would take minutes to reach its limit. The
 /// program is asked to stop once its trace shows that it runs.
 #[test]
 fn an_interrupt_ends_the_run_with_130_and_keeps_the_record() {

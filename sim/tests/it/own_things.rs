@@ -125,7 +125,7 @@ fn the_same_plan_gives_the_same_run() {
     }
 }
 
-/// The storms of the modelled peers are what they were: they have no journal and no spool.
+/// The storms of the modeled peers are what they were: they have no journal and no spool.
 #[test]
 fn a_peers_storm_strikes_nothing_of_berths_own() {
     for seed in 0..200 {

@@ -1,4 +1,4 @@
-//! Storms of faults over the modelled peers: what each survives, and where a fault of its released
+//! Storms of faults over the modeled peers: what each survives, and where a fault of its released
 //! version shows, with the switch that takes it away where the model has one.
 
 use drydock::adapters::subject;

@@ -48,7 +48,7 @@ pub struct Certificates {
     pub runs: BTreeMap<String, Certified>,
 }
 
-/// Why a text is no list of certificates.
+/// Why a text is not a list of certificates.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificatesError {
     /// Not TOML, or a key is missing, unknown, given twice or of another type.

@@ -1,6 +1,6 @@
 //! The workloads and curves that ship with Drydock, embedded so that a binary needs no files. The
 //! manifests are written by [`generate`]; a test compares the stored files with it. Certificates
-//! are read from the folder, where a run may find them changed.
+//! are read from the folder at run time, because they change.
 
 pub mod certificates;
 pub mod changelog;
@@ -31,7 +31,7 @@ macro_rules! stored {
 
 /// 100 Deployments of 10 replicas: the published benchmark.
 pub const BENCHMARK: StoredFile = stored!("benchmark/deployments.yaml");
-/// 1000 bare Pods, each with its node: the burst.
+/// 1000 bare Pods with `nodeName` set: the burst.
 pub const BURST: StoredFile = stored!("burst/pods.yaml");
 /// 10 Deployments of 10 replicas: the measured node.
 pub const REAL_NODE: StoredFile = stored!("real-node/deployments.yaml");

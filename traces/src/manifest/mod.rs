@@ -36,7 +36,7 @@ pub struct ManifestError {
     pub line: u32,
     /// 1-based column.
     pub column: u32,
-    /// 1-based number of the document; none where the YAML itself is broken.
+    /// 1-based number of the document; none if the YAML itself is broken.
     pub document: Option<u32>,
     /// Kind and name as far as they were read.
     pub object: String,
@@ -75,7 +75,7 @@ impl fmt::Display for ManifestError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ManifestErrors(pub Vec<ManifestError>);
 
-/// Errors that a message shows before it only counts the rest.
+/// How many errors a message shows before it only counts the rest.
 const ERRORS_SHOWN_MAX: usize = 10;
 
 impl fmt::Display for ManifestErrors {
@@ -130,7 +130,7 @@ struct Reader {
     seen: BTreeMap<(String, String, String), DocumentRef>,
 }
 
-/// Lists inside lists that are followed.
+/// How deep lists inside lists are followed.
 const LIST_DEPTH_MAX: u32 = 8;
 
 impl Reader {
@@ -167,8 +167,8 @@ impl Reader {
             return fields.finish(context, &[("metadata", "a List itself is not stored")]);
         }
         if let kinds::Role::Skipped(reason) = kind.role {
-            // Kinds of other groups may share the name, and some have no metadata: only the name
-            // is read, for the list.
+            // Kinds of other groups may share the name, and some have no metadata: only the name is
+            // read, for the list of what is not simulated.
             if let Some(mut metadata) = fields.map(context, "metadata")?
                 && let Some((name, _)) = metadata.text(context, "name")?
             {

@@ -95,9 +95,10 @@ pub enum FaultKind {
     SandboxLost,
     /// The next teardown of a sandbox on the node asks no plugin, then or later.
     DelLost,
-    /// An administrator spoils a stored object of the allocator's, and mends it after the duration.
+    /// An administrator damages a stored object of the allocator, and repairs it after the
+    /// duration.
     ObjectPoisoned,
-    /// An administrator creates an object that cannot be read, and never mends it.
+    /// An administrator creates an object that cannot be read, and never repairs it.
     ObjectMistyped,
     /// A newer release writes fields, or a schema, that this one does not know, for the duration.
     ObjectNewer,

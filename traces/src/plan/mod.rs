@@ -1,5 +1,5 @@
-//! A fault plan: a small world and what goes wrong in it, as data. A seed draws one, a person may
-//! write one, and the same plan always gives the same run; nothing here injects a fault.
+//! A fault plan: a small world and what goes wrong in it, as data. A seed draws one, or a person
+//! writes one. The same plan always gives the same run; nothing here injects a fault.
 
 mod fault;
 mod text;
@@ -86,7 +86,7 @@ pub enum PlanError {
         key: String,
         /// What the file says.
         found: String,
-        /// What may stand there.
+        /// What is allowed there.
         allowed: String,
     },
 }
@@ -163,7 +163,7 @@ pub(crate) fn in_range(key: &str, found: u64, min: u64, max: u64) -> Result<(), 
     })
 }
 
-/// Parameters that differ from their profile, as a file of their own: `[set]` with one line each.
+/// Parameters that differ from their profile, as a separate file: `[set]` with one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideFile {
@@ -172,7 +172,7 @@ pub struct OverrideFile {
 }
 
 impl OverrideFile {
-    /// Reads an override file. Whether a name exists is for the owner of the parameters to say.
+    /// Reads an override file. The owner of the parameters decides whether a name exists.
     ///
     /// Errors: [`PlanError::Syntax`] names line and key.
     pub fn from_toml(text: &str) -> Result<Self, PlanError> {

@@ -192,7 +192,7 @@ pub struct PodPath {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Shape: without gap or overlap, from 0, no empty one, neighbours differ in their stage.
+    /// Shape: without gap or overlap, from 0, no empty one, neighbors differ in their stage.
     pub segments: Vec<Segment>,
 }
 

@@ -1,7 +1,7 @@
 //! The record of one run: what ran, how it ended and every number that a report shows. It holds
-//! data only; who measures is the simulator, who judges is a report.
+//! only data: the simulator measures, and a report judges.
 //!
-//! Every field is required on reading: a value that never came to be is an explicit `null`.
+//! Every field is required on reading: a missing value is an explicit `null`.
 
 mod attribution;
 mod codec;
@@ -26,7 +26,7 @@ use crate::seed::Seed;
 pub use crate::workload::NotSimulatedGroup;
 pub use crate::workload::Stack;
 
-/// Everything that one run has to say.
+/// Everything that one run reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRecord {
@@ -66,7 +66,7 @@ pub struct RunRecord {
     pub probes: BTreeMap<String, u64>,
     /// Faults by kind.
     pub faults: BTreeMap<String, FaultCount>,
-    /// The machine that the simulator ran on: outside every comparison.
+    /// The machine that the simulator ran on; never compared.
     pub host: Host,
 }
 
@@ -118,13 +118,13 @@ pub struct Scenario {
     pub address_count: u64,
     /// Nodes, those with a control plane included.
     pub node_count: u32,
-    /// Nodes that also carry the control plane.
+    /// Nodes that also run the control plane.
     pub master_count: u32,
-    /// The simulated time after which a run is cut off.
+    /// The simulated time at which a run is cut off.
     pub until_ns: u64,
     /// What was created.
     pub workload: WorkloadSummary,
-    /// What the manifests hold and the simulation does not do.
+    /// Manifest content that is not simulated.
     pub not_simulated: Vec<NotSimulatedGroup>,
 }
 
@@ -160,7 +160,7 @@ pub struct PodTimes {
     /// The first CNI ADD began.
     #[serde(deserialize_with = "scalar::nullable")]
     pub add_start_ns: Option<u64>,
-    /// The CNI ADD that succeeded ended.
+    /// The successful CNI ADD ended.
     #[serde(deserialize_with = "scalar::nullable")]
     pub add_end_ns: Option<u64>,
     /// The apiserver stored its status Running.
@@ -216,7 +216,7 @@ pub struct FaultCount {
 pub struct Host {
     /// Wall time of the run.
     pub wall_ns: u64,
-    /// Largest resident memory of the process; null where the system does not tell.
+    /// Largest resident memory of the process; null where the system does not report it.
     #[serde(deserialize_with = "scalar::nullable")]
     pub memory_peak_bytes: Option<u64>,
 }

@@ -1,5 +1,5 @@
-//! What a set of Kubernetes manifests asks for: plain data, already checked. Reading YAML is the
-//! task of `manifest`, making Pods of it that of the simulated controllers.
+//! What a set of Kubernetes manifests asks for: plain data, already checked. `manifest` reads the
+//! YAML; the simulated controllers create the Pods.
 
 mod pool;
 
@@ -139,7 +139,7 @@ impl fmt::Display for DocumentRef {
     }
 }
 
-/// Something that a manifest holds and the simulation does not do.
+/// Manifest content that is not simulated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotSimulated {
@@ -192,7 +192,7 @@ pub struct NotSimulatedGroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadObject {
-    /// Where it stands.
+    /// Where it is.
     pub document: DocumentRef,
     /// Namespace; `default` where the manifest has none.
     pub namespace: String,
@@ -252,7 +252,7 @@ pub enum Controller {
         parallelism: u32,
         /// Pods that have to succeed; none means that any success ends it.
         completions: Option<u32>,
-        /// How long each Pod runs (annotation `drydock.dev/run-seconds`); none means for ever.
+        /// How long each Pod runs (annotation `drydock.dev/run-seconds`); none means forever.
         run_seconds: Option<u32>,
     },
     /// A Pod without a controller.
@@ -309,7 +309,7 @@ pub struct Container {
     pub name: String,
     /// Image.
     pub image: String,
-    /// When the image is pulled; where the manifest is silent, what the apiserver fills in.
+    /// When the image is pulled; the apiserver's default if the manifest does not say.
     pub image_pull_policy: ImagePullPolicy,
 }
 

@@ -1,6 +1,6 @@
 //! An AddressPool as its manifest states it, with the checks that need no cluster: ranges parse,
 //! have one family, run forwards, do not overlap, and leave at least one usable address. How
-//! ordinals become blocks is the allocator's business.
+//! ordinals become blocks is up to the allocator.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,7 +26,7 @@ pub struct AddressPool {
     pub routes: Vec<Route>,
     /// Ordinals per block; none leaves it to the allocator.
     pub block_size: Option<u32>,
-    /// The whole spec as it stands in the manifest, for the allocator that defines it.
+    /// The whole spec as written in the manifest, for the allocator that defines it.
     pub spec: serde_json::Value,
 }
 

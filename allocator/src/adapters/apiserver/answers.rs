@@ -12,7 +12,7 @@ use crate::core::api::{ApiError, Applied, ListPage, WatchEvent};
 use crate::core::objects::{Kind, Metadata, Object};
 use crate::core::set_aside::{decode, decode_text};
 
-/// What a status that is no success means.
+/// What a status other than success means.
 ///
 /// 5xx of a write is unknown: etcd may have committed before the answer was lost.
 pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {

@@ -1,6 +1,6 @@
-//! The Kubernetes API as a port, over kube's client for what is tedious (kubeconfig, TLS, tokens)
-//! and nothing more: each request is sent once, ends by its deadline, and its failure says whether
-//! it was carried out. When to try again is the cores' business.
+//! The Kubernetes API as a port, over kube's client, which is used only for kubeconfig, TLS and
+//! tokens. Each request is sent once and ends by its deadline, and its failure says whether it was
+//! carried out. The cores decide when to retry.
 
 mod answers;
 mod paths;
@@ -28,13 +28,13 @@ use crate::ports::{ApiServer, Watch};
 pub use answers::unnamed_count;
 pub use paths::{api_version, plural};
 
-/// Units: bytes. No answer is longer: a page of 500 objects of at most 1.5 MiB would be, but
-/// Berth's have a few KiB.
+/// Units: bytes. No answer is longer: Berth's objects have a few KiB, so a page of 500 stays far
+/// below this.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// Units: bytes. The longest line of a watch: one object.
 const LINE_BYTES_MAX: usize = 4 << 20;
-/// A watch that is silent for so long is broken: bookmarks come every minute, and the server ends
-/// it itself after [`paths::WATCH_SECONDS`].
+/// A watch that is silent this long is broken: bookmarks come every minute, and the server ends the
+/// watch itself after [`paths::WATCH_SECONDS`].
 const WATCH_SILENCE: Duration = Duration::from_secs(180);
 
 /// How long requests may take.
@@ -47,8 +47,8 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// The released values. The apiserver ends a write after 34 s of etcd at the latest; a longer
-    /// wait tells nothing more.
+    /// The released values. The apiserver waits for etcd at most 34 s on a write; waiting longer
+    /// tells nothing more.
     pub const STANDARD: Self = Self {
         object: Duration::from_secs(10),
         list: Duration::from_secs(60),
@@ -70,10 +70,10 @@ impl KubeApi {
         Self::with_config(Config::infer().await?, deadlines)
     }
 
-    /// The cluster of that configuration.
+    /// The cluster that the configuration names.
     pub fn with_config(mut config: Config, deadlines: Deadlines) -> anyhow::Result<Self> {
-        // The client would send a write again after 503 or 504, whose outcome is unknown: two
-        // writes where the core knows of one.
+        // After a 503 or 504 the client would resend a write whose outcome is unknown: two writes
+        // where the core knows of one.
         config.default_retry = false;
         config.connect_timeout = Some(deadlines.object);
         config.read_timeout = Some(WATCH_SILENCE.max(deadlines.list));
@@ -244,7 +244,7 @@ pub struct KubeWatch {
     kind: Kind,
     stream: Chunks,
     buffer: BytesMut,
-    /// Units: bytes. So many of the buffer have no line end.
+    /// Units: bytes. How much of the buffer is known to have no line end.
     scanned: usize,
     heard: Instant,
 }
@@ -272,7 +272,7 @@ impl Watch for KubeWatch {
                 return answers::event(self.kind, &line);
             }
             if self.buffer.len() > LINE_BYTES_MAX {
-                // The same line would come again from the same version.
+                // Reopened at the same version, the watch would send the same line.
                 return WatchEvent::Expired;
             }
             match timeout_at(self.heard + WATCH_SILENCE, self.stream.next()).await {

@@ -1,18 +1,18 @@
 //! The CustomResourceDefinitions of Berth's kinds: derived from the core's types ([`derive`]), with
-//! a table per kind of what a schema asks for beyond them ([`pool`], [`others`]). An apiserver
-//! drops, without a word of its own, what a schema does not name: tests hold every field that the
-//! core writes against them, and every field to have a description and a bound.
+//! a table per kind of what the schema requires beyond them ([`pool`], [`others`]). An apiserver
+//! silently drops what a schema does not name: tests check that every field the core writes is
+//! named, and that every field has a description and a bound.
 //!
 //! Unknown fields are not preserved. kubectl asks the apiserver to refuse a field that the schema
-//! does not know, and says which: that is how a typing error is told, and a schema that preserves
-//! tells none. What is lost when an older schema is applied over a newer one is a field that this
-//! release does not know; whether that may be is said by `spec.schema`, which every release knows:
-//! an object of a higher one is set aside, whatever is left of it.
+//! does not know, and names it. That is how typing errors are found; a schema that preserves
+//! unknown fields reports none. An older schema applied over a newer one loses the fields that this
+//! release does not know. `spec.schema`, which every release knows, says whether that is
+//! acceptable: an object with a higher one is set aside, whatever is left of it.
 //!
-//! Needs Kubernetes 1.31: `isIP` and `cidr` in rules. From 1.30 on an apiserver does not ask a rule
-//! about a field that an update leaves alone, so an object from before a rule can still be changed
-//! and deleted. `required` is not ratcheted; what was not required in the first release is asked
-//! for by a rule.
+//! Needs Kubernetes 1.31: `isIP` and `cidr` in rules. From 1.30 on an apiserver does not apply a
+//! rule to a field that an update leaves alone, so an object older than a rule can still be changed
+//! and deleted. `required` is not ratcheted: a rule asks for what the first release did not
+//! require.
 
 mod addresses;
 mod derive;
@@ -108,12 +108,12 @@ pub fn yaml() -> String {
     text
 }
 
-/// A column of `kubectl get`; those with a description are headed by its words there.
+/// A column of `kubectl get`; one with a description takes its heading from it.
 fn column(name: &str, kind: &str, path: &str) -> Value {
     json!({"name": name, "type": kind, "jsonPath": path})
 }
 
-/// A column from a condition; priority 1 is shown by `-o wide` alone.
+/// A column from a condition; priority 1 shows only with `-o wide`.
 fn condition(kind: &str, field: &str, priority: u32) -> Value {
     let path = format!(".status.conditions[?(@.type=='{kind}')].{field}");
     let mut heads = field[..1].to_ascii_uppercase();

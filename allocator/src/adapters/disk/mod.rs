@@ -1,18 +1,17 @@
 //! The store `disk`: a [`Ledger`](crate::core::disk::Ledger) in a file of the network's directory,
 //! behind host-local's own lock file.
 //!
-//! Not an embedded database, and why. Each plugin process opens the store, makes one change and
-//! exits. A log needs for that one `read` and one `write`; a page store opens, repairs, commits in
-//! several writes and closes. A change is one `write` of one line, so the states in which a killed
-//! process can leave the file are the prefixes of that line, and all of them are tried in tests.
-//! And a log can be read with `cat`.
+//! Why this is not an embedded database: each plugin process opens the store, makes one change and
+//! exits. A log needs one `read` and one `write` for that; a page store opens, repairs, commits in
+//! several writes and closes. A change is one `write` of one line, so a killed process can only
+//! leave a prefix of that line, and the tests try every prefix. And a log can be read with `cat`.
 //!
-//! No fsync. What was written survives the death of the process in the page cache; it does not
-//! survive a power cut, and need not: the file is named after the boot, and the namespaces of
-//! another boot are gone. Such a file is removed unread, however torn.
+//! No fsync. What was written survives the death of the process in the page cache. It does not
+//! survive a power cut and need not: the file is named after the boot, and the namespaces of
+//! another boot are gone. The file of another boot is removed unread, however torn.
 //!
-//! A full disk stops ADDs and no DEL: before an ADD the file is given room for the DELs of all
-//! holders.
+//! A full disk stops ADDs but no DEL: before an ADD, room for the DELs of all holders is allocated
+//! to the file.
 
 mod evidence;
 mod place;
@@ -43,19 +42,19 @@ const LOCK: &str = "lock";
 const PREFIX: &str = "berth.";
 const SUFFIX: &str = ".log";
 const NEW_SUFFIX: &str = ".new";
-/// Units: bytes. No node has so many holders; what is longer is not Berth's.
+/// Units: bytes. No node has that many holders; a longer file is not Berth's.
 const LOG_BYTES_MAX: u64 = 64 << 20;
-/// Units: bytes. Room is set aside in steps of this.
+/// Units: bytes. Room is set aside in multiples of this.
 const ROOM_STEP_BYTES: u64 = 16 << 10;
 /// Units: bytes. A longer `resolv.conf` is refused.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 << 10;
 
 /// The name of this boot.
 ///
-/// Errors: the kernel does not tell it.
+/// Errors: the kernel does not state it.
 pub fn boot_id() -> Result<String, Failure> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    // The kernel gives it whole to one read: a UUID and the line's end.
+    // One read returns all of it: a UUID and a line end.
     let mut bytes = [0; 64];
     let text = File::open(PATH)
         .and_then(|mut file| file.read(&mut bytes))
@@ -70,7 +69,7 @@ pub fn boot_id() -> Result<String, Failure> {
 
 /// Answers one question, within what the node allows.
 ///
-/// Errors: as the caller is to be told.
+/// Errors: what to tell the caller.
 pub fn serve(
     ask: &DiskAsk,
     rule: &NodeRule,
@@ -99,15 +98,16 @@ pub fn serve(
     match (&ask.verb, rule.admit(place, section)) {
         (DiskVerb::Add(add), grant) => {
             let grant = grant?;
-            // Before the lock: whatever the path leads to, no other call waits for it.
+            // Read before the lock is taken, so that no other call waits for whatever the path
+            // leads to.
             let file = add.section.resolv_conf.as_deref();
             let dns = file.map(|file| read_resolv_conf(file, links(&grant)));
             let dns = dns.transpose()?.unwrap_or_default();
             let mut store = open(&grant, Missing::Make)?.expect("what is missing was made");
             store.add(add, dns).map(Some)
         }
-        // A runtime asks again for ever. What an earlier rule let it take, if anything, is free
-        // with its namespace's end, as is what was never given back.
+        // A runtime would retry forever. Whatever an earlier rule let it take is freed when its
+        // namespace ends, like any address that no DEL returned.
         (DiskVerb::Del(_), Err(_)) => Ok(None),
         (DiskVerb::Del(del), Ok(grant)) => match open(&grant, Missing::Fail)? {
             Some(mut store) => store.del(del),
@@ -128,7 +128,7 @@ pub fn serve(
     }
 }
 
-/// Whether what becomes file names and lines of the log may. The caller has looked already; the
+/// Whether these values may become file names and log lines. The caller has checked already; the
 /// store trusts no caller.
 fn is_possible(place: &DiskPlace, verb: &DiskVerb) -> bool {
     let attachment = match verb {
@@ -155,7 +155,7 @@ fn links(grant: &Grant) -> Links {
     }
 }
 
-/// The network's directory; `None` where it is missing and is not to be made.
+/// The network's directory; `None` if it is missing and must not be created.
 fn find(place: &DiskPlace, grant: &Grant, missing: Missing) -> Result<Option<PathBuf>, Failure> {
     let found = place::directory(&grant.root, links(grant), missing)
         .and_then(|root| place::network(&root, &place.network, missing));
@@ -176,7 +176,7 @@ struct Store {
     directory: PathBuf,
     boot: String,
     ledger: Ledger,
-    /// The log, where there is one, as it was found, and how many of its bytes count.
+    /// The log as it was found, if there is one, and how many of its bytes count.
     file: Option<(File, Metadata, u64)>,
     _lock: File,
 }
@@ -269,8 +269,8 @@ impl Store {
         held_as_told(&self.ledger, check)
     }
 
-    /// Releases what the runtime does not name, unless its namespace lives. Of what was taken over
-    /// from host-local no namespace is known: there the runtime's word counts.
+    /// Releases what the runtime does not name, unless its namespace lives. Entries taken over from
+    /// host-local have no known namespace: for them the runtime's list decides.
     fn gc(&mut self, gc: &GcRequest) -> Result<Option<Answer>, Failure> {
         let Some(valid) = &gc.valid else {
             let message = "GC without a list of valid attachments is refused: give \
@@ -301,7 +301,7 @@ impl Store {
         Ok(None)
     }
 
-    /// Releases the holders whose namespaces are gone; whether there were any.
+    /// Releases the holders whose namespaces are gone, and returns whether there were any.
     fn sweep(&mut self) -> Result<bool, Failure> {
         let ended = evidence::ended(self.ledger.bindings());
         if ended.is_empty() {
@@ -333,7 +333,7 @@ impl Store {
         let written = match self.file.take() {
             Some((file, found, counted)) => {
                 let too_long = self.ledger.is_log_too_long(counted as usize + line.len());
-                // Where the new file finds no room, the old one still may.
+                // If there is no room for a new file, the old one may still have some.
                 if too_long && self.replace().is_ok() {
                     return Ok(());
                 }
@@ -354,7 +354,7 @@ impl Store {
         is_add: bool,
     ) -> io::Result<()> {
         if found.len() != counted {
-            // The end of a line whose writer was killed.
+            // A partial line, whose writer was killed.
             file.set_len(counted)?;
         }
         if is_add {
@@ -362,12 +362,12 @@ impl Store {
             self.set_room_aside(file, found, end)?;
         }
         file.write_all_at(line, counted).inspect_err(|_| {
-            // What is not cut off here is cut off by the next writer.
+            // If this fails, the next writer truncates the file.
             let _ = file.set_len(counted);
         })
     }
 
-    /// Sees to it that the file can grow by the DELs of all holders.
+    /// Makes sure that the file can grow by the DELs of all holders.
     fn set_room_aside(&self, file: &File, metadata: &Metadata, end: u64) -> io::Result<()> {
         let needed = end + self.ledger.release_bytes() as u64;
         if metadata.blocks() * 512 >= needed {
@@ -381,7 +381,7 @@ impl Store {
         }
     }
 
-    /// Writes the log anew, under another name, and then gives it its name.
+    /// Writes a new log under another name, then renames it.
     fn replace(&self) -> io::Result<()> {
         let path = |suffix: &str| {
             let name = format!("{PREFIX}{}{SUFFIX}{suffix}", self.boot);
@@ -404,7 +404,7 @@ impl Store {
         Ok(())
     }
 
-    /// The files of boots that ended. That they are there does no harm.
+    /// Removes the files of earlier boots. A file that stays does no harm.
     fn remove_other_boots(&self) {
         for entry in fs::read_dir(&self.directory)
             .into_iter()
@@ -423,7 +423,7 @@ impl Store {
     }
 }
 
-/// A new file of that name, in place of what a writer that was killed left.
+/// A new file of that name, replacing what a killed writer left.
 fn create(path: &Path) -> io::Result<File> {
     let create = || {
         let mut options = OpenOptions::new();
@@ -449,7 +449,8 @@ fn lock(path: &Path, deadline: BootTime) -> Result<File, Failure> {
         Err(rustix::io::Errno::AGAIN) => {}
         Err(error) => return Err(failed(error.into())),
     }
-    // Waiting has no timeout in the kernel: a thread waits for the lock, this one for the thread.
+    // The kernel's lock has no timeout: another thread waits for the lock, and this one for that
+    // thread.
     let (sender, receiver) = mpsc::channel();
     #[expect(
         clippy::disallowed_methods,
@@ -462,7 +463,7 @@ fn lock(path: &Path, deadline: BootTime) -> Result<File, Failure> {
                 result => break result,
             }
         };
-        // Nobody receives it after the deadline; then the file is closed, and the lock with it.
+        // After the deadline nobody receives the file: it is closed, which drops the lock.
         let _ = sender.send(locked.map(|()| file));
     });
     match receiver.recv_timeout(deadline.since(boot_time())) {
@@ -474,9 +475,9 @@ fn lock(path: &Path, deadline: BootTime) -> Result<File, Failure> {
     }
 }
 
-/// Reads a file for the result, which a Pod's owner may see: only what everybody on this host may
-/// read, and only a regular file. `/etc/resolv.conf` is a link on many hosts; where `links` are
-/// refused, the file that it leads to is named instead.
+/// Reads a file for the result, which a Pod's owner may see: only a regular file that everybody on
+/// this host may read. `/etc/resolv.conf` is a link on many hosts; where `links` are refused, the
+/// configuration names the target instead.
 fn read_resolv_conf(path: &Path, links: Links) -> Result<Dns, Failure> {
     let failed = |error: io::Error| io_failure(path, &error);
     let target = match (links, fs::canonicalize(path).map_err(failed)?) {
@@ -486,7 +487,7 @@ fn read_resolv_conf(path: &Path, links: Links) -> Result<Dns, Failure> {
         }
         (_, target) => target,
     };
-    // Opening alone does something to some devices.
+    // For some devices, opening alone has effects.
     if !fs::symlink_metadata(&target).map_err(failed)?.is_file() {
         return Err(failed(io::Error::other("not a regular file")));
     }

@@ -104,7 +104,7 @@ pub(super) fn network(root: &Path, network: &str, missing: Missing) -> io::Resul
 
 /// Opens a regular file, or what `options` make. A link is not followed, a FIFO not waited for.
 ///
-/// Errors: also that it is no regular file.
+/// Errors: also that it is not a regular file.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = options.custom_flags(flags.bits() as i32).open(path);

@@ -3,7 +3,7 @@
 //! [`NodeRule`](crate::cni::disk::networks::NodeRule).
 //!
 //! An agent that is down is still an agent, so that none of the signs is its answer: each is a file
-//! that root left, where only root can take it away. What cannot be looked at counts as there.
+//! that root left, where only root can take it away. What cannot be checked counts as present.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -149,7 +149,7 @@ mod tests {
             assert!(agent.contains(&sign.display().to_string()), "{agent}");
             fs::remove_file(sign).unwrap();
         }
-        // Where it cannot be looked at: `state` is no directory.
+        // Where it cannot be checked: `state` is not a directory.
         fs::remove_dir(base.join("state")).unwrap();
         fs::write(base.join("state"), b"").unwrap();
         let unseen = files.rule().serves;

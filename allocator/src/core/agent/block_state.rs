@@ -15,7 +15,7 @@ use crate::core::time::BootTime;
     reason = "each is a separate fact of the protocol"
 )]
 pub(super) struct BlockState {
-    /// Metadata of the last version seen; `None`: as far as known there is no such object.
+    /// Metadata of the last version seen; `None`: as far as is known, there is no such object.
     pub(super) stored: Option<Metadata>,
     /// The records of that version, or those of an empty block.
     pub(super) base: Block,
@@ -40,7 +40,7 @@ pub(super) struct BlockState {
     pub(super) not_before: BootTime,
     /// This node's claims leave the block to others until then.
     pub(super) yield_until: BootTime,
-    /// Freed ordinals are to be written by then.
+    /// Freed ordinals must be written by then.
     pub(super) free_by: BootTime,
     /// Stamp of each resting ordinal of the last version, and when this process first saw it.
     pub(super) resting: BTreeMap<u16, (u32, BootTime)>,
@@ -57,7 +57,7 @@ pub(super) struct BlockState {
 /// Which cooling ordinals are left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// None: the pool has no cool-down, or nothing else is to be had.
+    /// None: the pool has no cool-down, or nothing else is left.
     None,
     /// Those first seen after this.
     SinceBefore(BootTime),

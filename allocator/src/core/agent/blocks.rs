@@ -1,5 +1,5 @@
-//! Blocks in memory, and the one write that makes a block agree with what this agent holds. Whether
-//! a block's content may be believed is `fencing`'s question.
+//! Blocks in memory, and the one write that makes a block agree with what this agent holds.
+//! `fencing` decides whether a block's content may be trusted.
 
 use core::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::core::pool::block_name;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
 
-/// What a version of a block says otherwise than memory.
+/// How a version of a block differs from memory.
 #[derive(Default)]
 struct Differences {
     /// Records of this machine that no holding explains.
@@ -36,8 +36,8 @@ struct Differences {
 }
 
 impl Agent {
-    /// Whether an ADD may be told of this place: the block is trusted and confirmed, and its last
-    /// version says that the own epoch holds the place for that Pod.
+    /// Whether an ADD may be answered with this place: the block is trusted and confirmed, and its
+    /// last version says that this epoch holds the place for that Pod.
     pub(super) fn is_answerable(&self, place: Place) -> bool {
         let (Some(holding), Some(block)) =
             (self.holdings.get(&place), self.blocks.get(&place.block))
@@ -55,7 +55,7 @@ impl Agent {
                 })
     }
 
-    /// The block's state, made when it is not in memory.
+    /// The block's state, created if it is not in memory.
     pub(super) fn block_entry(&mut self, key: BlockKey) -> Option<&mut BlockState> {
         if !self.blocks.contains_key(&key) {
             let pool = self.pools.get(&key.pool)?.pool.as_ref()?;
@@ -91,7 +91,7 @@ impl Agent {
     }
 
     /// Sends the block's next request, if one is due and none is in flight. A journal may name
-    /// blocks that the pool does not have: nothing is known of them, and nothing is done.
+    /// blocks that the pool does not have; for them nothing is done.
     pub(super) fn flush(&mut self, key: BlockKey) {
         let Some(block) = self.blocks.get(&key) else {
             return;
@@ -280,7 +280,7 @@ impl Agent {
         self.block_settled(key);
     }
 
-    /// Pauses after a failure; waiting claims go elsewhere when there is elsewhere.
+    /// Pauses after a failure; waiting claims go to other blocks if there are any.
     fn delay_block(&mut self, key: BlockKey, error: Option<&ApiError>) {
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
@@ -416,7 +416,7 @@ impl Agent {
             if holder.epoch.machine() != own.machine() {
                 found.missing.push((*place, holding.state.clone(), true));
             } else if holder.epoch != *own {
-                // Of an earlier incarnation: written anew by the next plan.
+                // Of an earlier incarnation: rewritten by the next plan.
             } else if block.unfenced && is_anothers && holding.state != Hold::Lost {
                 found.older.push((*place, holder.clone()));
             } else if holding.state == Hold::Unbound && self.is_in_doubt(*place, &holding.pod) {
@@ -523,7 +523,7 @@ impl Agent {
         }
     }
 
-    /// After each answer about a block: see whether it is a place for claims.
+    /// After each answer about a block: checks whether claims can go to it.
     fn block_settled(&mut self, key: BlockKey) {
         self.offer_block(key);
         let now = self.now;
@@ -533,8 +533,8 @@ impl Agent {
         self.touched_pools.insert(key.pool);
     }
 
-    /// Lets Pods go on whose ordinals in this block may be answerable now. Most Pods of a block wait
-    /// for nothing.
+    /// Lets Pods go on whose ordinals in this block may be answerable now. Most Pods of a block do
+    /// not wait.
     pub(super) fn holders_may_proceed(&mut self, key: BlockKey) {
         let pods: Vec<_> = self
             .holdings_of(key)

@@ -1,5 +1,5 @@
 //! What goes into an agent and what comes out: who it is, what happens to it, what it wants done.
-//! No decision is here.
+//! Nothing is decided here.
 
 use super::host::Finding;
 use super::policy::Policy;
@@ -21,11 +21,11 @@ pub struct AgentConfig {
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// Network name of the node's default network: for it the pool of a Pod is known before ADD.
-    /// Empty: nothing is claimed before an ADD.
+    /// Name of the node's default network, for which the pool of a Pod is known before ADD. Empty:
+    /// nothing is claimed before an ADD.
     pub default_network: String,
-    /// Whether a Pod is deleted whose address another has after this machine was buried alive. Off,
-    /// it is only reported, and two Pods have one address until somebody acts.
+    /// Whether to delete a Pod whose address another Pod has after this machine was buried alive.
+    /// If off, it is only reported, and two Pods have one address until somebody acts.
     pub removes_displaced_pods: bool,
     /// Durations and bounds.
     pub policy: Policy,
@@ -55,9 +55,9 @@ impl AgentConfig {
 pub enum Input {
     /// The process started. First, and once.
     Start,
-    /// The journal is locked; what it holds.
+    /// The journal is locked; this is its content.
     JournalOpened(Result<Stored, LocalError>),
-    /// Appending failed, and with it the answers to these ADDs, which were told so.
+    /// Appending failed, and so did these ADDs, which were answered with the failure.
     AppendFailed {
         /// Their requests.
         refused: Vec<RequestId>,
@@ -86,7 +86,7 @@ pub enum Input {
         /// then share their writes.
         events: Vec<WatchEvent>,
     },
-    /// The time last asked for by [`Output::Wake`] is there.
+    /// The time last asked for by [`Output::Wake`] has come.
     Wake,
     /// A look at a path.
     Probed {
@@ -107,15 +107,15 @@ pub enum Input {
     Parts(Vec<Finding>),
 }
 
-/// What an agent wants done. To be begun in this order; an append (or compaction) must have ended
-/// before the outputs after it begin, and where it failed, [`Response::Added`] among them is
-/// replaced by a failure and a write is answered as not applied, without being sent.
+/// What an agent wants done. Outputs begin in this order. An append (or compaction) must end before
+/// the outputs after it begin; if it fails, each [`Response::Added`] among them is replaced by a
+/// failure, and each write is answered as not applied without being sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Lock the journal and read it.
     OpenJournal,
-    /// Append to the journal. Once that is done its seal is this; `None`: it has none, from before
-    /// that is begun.
+    /// Append to the journal, and then write this seal. `None`: the seal is removed before the
+    /// append.
     Append(Vec<u8>, Option<Seal>),
     /// Replace the journal's content; its seal as above.
     Compact(Vec<u8>, Option<Seal>),
@@ -170,6 +170,6 @@ pub enum Output {
         /// Message.
         message: String,
     },
-    /// Keep the journal as it is for people to look at, before it is replaced.
+    /// Keep a copy of the journal for people to inspect, before it is replaced.
     SetJournalAside,
 }

@@ -35,12 +35,12 @@ impl Agent {
         self.remove_pod(&uid);
     }
 
-    /// Deletes a displaced Pod, by its UID: a Pod made anew under its name is left alone.
+    /// Deletes a displaced Pod, by its UID: a Pod recreated under its name is left alone.
     pub(super) fn remove_pod(&mut self, uid: &Uid) {
         let Some(pod) = self.pods.get(uid) else {
             return;
         };
-        // A restored backup shows old records of others, too; only a burial is certain.
+        // A restored backup also shows others' old records; only a burial is certain.
         let may = self.epoch.is_revived() && self.config.removes_displaced_pods;
         if !may || !pod.is_displaced || pod.seen.is_none() {
             return;

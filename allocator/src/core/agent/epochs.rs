@@ -1,5 +1,5 @@
-//! The incarnation of this machine: its `BerthNode`, and for how long an answer from memory is
-//! covered by the last quorum read that showed it live.
+//! The incarnation of this machine: its `BerthNode`, and how long the last quorum read that showed
+//! it live covers answers from memory.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::core::time::BootTime;
 
 /// Condition of a `BerthNode`: an incarnation of the same boot was buried.
 const CONDITION_REVIVED: &str = "BuriedWhileAlive";
-/// Condition of a `BerthNode`: Pods of it have addresses that are another's.
+/// Condition of a `BerthNode`: some of its Pods have addresses that belong to another Pod.
 const CONDITION_DISPLACED: &str = "AddressTaken";
 
 /// What is known of the own incarnation.
@@ -39,9 +39,9 @@ pub(super) struct EpochView {
     valid_until: BootTime,
     last_sent: BootTime,
     failure_count: u32,
-    /// The list of own blocks in the object lacks some.
+    /// The object's list of own blocks is incomplete.
     blocks_missing: bool,
-    /// Another incarnation stands in the own object: no answers before this.
+    /// The own object states another incarnation: no answers before this.
     suspended_until: Option<BootTime>,
     /// Hashes of the machines of all live `BerthNode`s, to deal the blocks among.
     machines: BTreeSet<(u64, String)>,
@@ -49,10 +49,10 @@ pub(super) struct EpochView {
     pub(super) listed_blocks: Vec<String>,
     /// This process has sent a write of the object.
     wrote: bool,
-    /// The incarnation follows one of the same boot that was buried: what was bound under that one
-    /// may have been given to others.
+    /// The incarnation follows one of the same boot that was buried: what was bound under the
+    /// buried one may have been given to others.
     is_revived: bool,
-    /// Pods whose address another has.
+    /// Pods whose address another Pod has.
     displaced: BTreeSet<String>,
     /// This machine was known under the same boot before this process started.
     pub(super) known_before: bool,
@@ -92,17 +92,17 @@ impl EpochView {
         BootTime::new(self.valid_until.since_boot().saturating_sub(valid))
     }
 
-    /// Whether the object was seen with this incarnation in it.
+    /// Whether the object was seen to state this incarnation.
     pub(super) fn is_stored(&self) -> bool {
         self.stored.is_some()
     }
 
-    /// Whether a request about the object is out.
+    /// Whether a request about the object is in flight.
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight
     }
 
-    /// The incarnation, once it stands in the object.
+    /// The incarnation, once the object states it.
     pub(super) fn id(&self) -> Option<&EpochId> {
         self.id.as_ref()
     }
@@ -131,7 +131,7 @@ impl Agent {
         &self.config.machine_id
     }
 
-    /// Whether the own object as last seen says something else of the parts than is known.
+    /// Whether the own object, as last seen, differs from what is known about the parts.
     pub(super) fn stored_node_differs(&self) -> bool {
         let stored = self.epoch.stored.as_ref();
         stored.is_some_and(|stored| self.parts.differs_from(stored))
@@ -144,7 +144,7 @@ impl Agent {
             && self.now < self.epoch.valid_until
     }
 
-    /// Something waits or will soon be asked: have the epoch read if it is not fresh.
+    /// Something waits or will soon be asked for: reads the epoch if it is not fresh.
     pub(super) fn epoch_needed(&mut self) {
         let fresh_until = self.epoch.last_sent + self.config.policy.epoch_refresh;
         if self.now >= fresh_until || !self.epoch_is_valid() {
@@ -169,7 +169,7 @@ impl Agent {
     }
 
     /// Reads the object by quorum, or, when its list of blocks lacks some, writes it: a guarded
-    /// write that succeeds shows as much as a read.
+    /// write that succeeds proves as much as a read.
     pub(super) fn read_epoch(&mut self) {
         if self.epoch.in_flight || self.now < self.epoch.suspended_until.unwrap_or(BootTime::ZERO) {
             return;
@@ -220,15 +220,15 @@ impl Agent {
         self.call(purpose, request);
     }
 
-    /// A Pod of this node has an address that is another's: the object says so from its next write
-    /// on, which takes the place of its next read.
+    /// A Pod of this node has an address that belongs to another Pod: the object says so from its
+    /// next write on, which replaces its next read.
     pub(super) fn note_displaced(&mut self, pod_name: &str) {
         if self.epoch.displaced.insert(pod_name.to_owned()) {
             self.epoch_block_added();
         }
     }
 
-    /// The Pod has no ordinal here any more.
+    /// The Pod no longer has an ordinal here.
     pub(super) fn displaced_is_gone(&mut self, pod_name: &str) {
         if self.epoch.displaced.remove(pod_name) {
             self.epoch_block_added();
@@ -314,8 +314,8 @@ impl Agent {
             }
             (result, planned) => {
                 if let Ok(ApiReply::Object(Object::SetAside(object))) = result {
-                    // Not overwritten: it may say that this incarnation is dead. No answer from
-                    // memory outlives what the last readable version covers.
+                    // It is not overwritten, because it may say that this incarnation is dead. No
+                    // answer from memory outlives what the last readable version covers.
                     self.own_machine_set_aside(&object);
                 }
                 self.epoch.blocks_missing |= planned.is_some();
@@ -353,7 +353,7 @@ impl Agent {
         }
     }
 
-    /// The object as a read showed it.
+    /// A read returned the object.
     fn epoch_read(&mut self, sent: BootTime, object: BerthNode) {
         let same_boot = object.spec.boot_id == self.config.boot_id;
         let known = self.epoch.id.as_ref().map(EpochId::number);
@@ -395,7 +395,7 @@ impl Agent {
                     .remove(crate::core::objects::ANNOTATION_BURY);
                 self.write_epoch(next);
             }
-            // Dead, of an earlier boot, or foreign and waited out: a new incarnation.
+            // Dead, from an earlier boot, or foreign and waited out: a new incarnation.
             _ => self.write_next_incarnation(object),
         }
     }
@@ -427,7 +427,7 @@ impl Agent {
         self.write_epoch(next);
     }
 
-    /// Another incarnation stands in the own object: a clone of this machine. It may have answered
+    /// The own object states another incarnation: a clone of this machine. It may have answered
     /// until a moment ago, and so may this one.
     fn suspend(&mut self, object: &BerthNode) {
         let policy = &self.config.policy;
@@ -454,7 +454,7 @@ impl Agent {
         self.epoch.last_sent = BootTime::ZERO;
     }
 
-    /// The object says, as of `sent`, that the own incarnation lives.
+    /// The object states that, as of `sent`, this incarnation lives.
     fn epoch_confirmed(&mut self, sent: BootTime, object: &BerthNode) {
         let id = EpochId::new(self.identity(), object.spec.epoch);
         let changed = self.epoch.id.as_ref() != Some(&id);
@@ -516,8 +516,8 @@ impl Agent {
         }
     }
 
-    /// Copies of one image have one ID. Their names differ by their nodes', so neither touches
-    /// what is the other's; it is said all the same.
+    /// Copies of one image share an ID. Their names differ because their nodes' names do, so
+    /// neither touches the other's records; it is reported all the same.
     fn look_for_namesakes(&mut self, object: &BerthNode, lives: bool) {
         let name = &object.metadata.name;
         let is_namesake = *name != self.identity()

@@ -1,7 +1,7 @@
 //! Fence before trust: after a write of unknown outcome, and at start for every block that an
 //! earlier process may have written, nothing in the block counts until a later guarded write of
-//! this agent was acknowledged. That write is what makes the earlier one dead; a read settles
-//! nothing, because the earlier write may still be carried out after it.
+//! this agent is acknowledged. That write kills the earlier one; a read settles nothing, because
+//! the earlier write may still land after it.
 
 use super::Agent;
 use super::known;
@@ -10,7 +10,7 @@ use crate::core::journal::Entry;
 
 impl Agent {
     /// The write in flight got no answer. Its claims stay where they are (they may be in the
-    /// block); all others go elsewhere at once.
+    /// block); all others move to other blocks at once.
     pub(super) fn outcome_unknown(&mut self, key: BlockKey) {
         let entropy = self.draw();
         let backoff = self.config.policy.api_retry;
@@ -41,8 +41,7 @@ impl Agent {
     }
 
     /// The block, as just read, has records of this machine that this process did not write. If no
-    /// journal named it, one that was lost did: what an earlier process sent may still be on its
-    /// way.
+    /// journal named it, a lost one did: a write of an earlier process may still be in flight.
     pub(super) fn fence_unknown(&mut self, key: BlockKey) {
         let block = self.blocks.get_mut(&key).expect(known::BLOCK);
         if !block.unfenced {
@@ -62,7 +61,7 @@ impl Agent {
         self.touched_blocks.insert(key);
     }
 
-    /// A new epoch believes nothing that the old one wrote.
+    /// A new epoch trusts nothing that the old one wrote.
     pub(super) fn distrust_all(&mut self) {
         let keys: Vec<_> = self.blocks.keys().copied().collect();
         for key in keys {

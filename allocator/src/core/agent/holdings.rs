@@ -1,5 +1,5 @@
-//! What memory says that this agent holds: to enter it, to end it, to have it compared with the
-//! blocks. The write that follows is `blocks`' business.
+//! What memory says that this agent holds: beginning a hold, ending it, comparing it with the
+//! blocks. `blocks` does the writes that follow.
 
 use super::Agent;
 use super::known;
@@ -36,13 +36,13 @@ impl Agent {
         Some(holding)
     }
 
-    /// Takes back a hold that was never written. It explains no record in its place.
+    /// Takes back a hold that was never written. It does not explain a record in that place.
     pub(super) fn withdraw(&mut self, place: Place) {
         self.remove_holding(place);
         self.lost.withdraw(place);
     }
 
-    /// Ends a hold, and sees to it that its record is freed in time.
+    /// Ends a hold, and makes sure that its record is freed in time.
     pub(super) fn let_go(&mut self, place: Place) {
         let held = self.remove_holding(place);
         assert!(held.is_some(), "what is let go is held");

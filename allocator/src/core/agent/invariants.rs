@@ -1,6 +1,6 @@
 //! What must hold in memory whatever the world sends, and the ways to what must be there. The world
 //! may send anything, and what it sends is answered or let pass; what is wrong in here is a mistake
-//! of this program, and ends it: the next process reads everything anew, which is safe.
+//! of this program, and ends it: the next process rereads everything, which is safe.
 
 use std::collections::BTreeMap;
 
@@ -206,7 +206,7 @@ impl Agent {
         }
     }
 
-    /// Every question that is out is one that somebody waits for, and the other way round.
+    /// Somebody waits for every pending question, and nobody for any other.
     fn assert_errands(&self) {
         let (mut reads, mut writes) = (BTreeMap::new(), BTreeMap::new());
         let (mut checks, mut lists) = (BTreeMap::new(), BTreeMap::new());

@@ -1,6 +1,6 @@
-//! The agent's journal: read at the start, written as things happen, written anew when it failed or
-//! has grown long. Its form is [`core::journal`](crate::core::journal)'s; what a missing or damaged
-//! one means is [`lost`](super::lost)'s.
+//! The agent's journal: read at the start, written as things happen, rewritten after a failure or
+//! when it is long. [`core::journal`](crate::core::journal) defines its form; [`lost`](super::lost)
+//! decides what a missing or damaged one means.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::core::report::LocalError;
 use crate::core::time::BootTime;
 
 impl Agent {
-    /// Writes an entry down. Memory must already say what it says: a journal that failed, or has
-    /// grown long, is written anew from memory.
+    /// Writes an entry. Memory must already state it, because a journal that failed or is long is
+    /// rewritten from memory.
     pub(super) fn journal(&mut self, entry: &Entry) {
         let number = self.journal_frames;
         assert!(number > 0, "every entry stands behind the header");
@@ -83,8 +83,8 @@ impl Agent {
         if self.is_mutant(crate::core::Mutant::HeaderBeforeLost) {
             self.compact_journal();
         }
-        // What is on the disk stays as it is until the API says what a journal that is missing or
-        // damaged may have known: a process that dies before leaves its successor no better one.
+        // The disk stays unchanged until the API shows what a missing or damaged journal may have
+        // known: if this process dies before, its successor must not find a sound journal.
         for step in StartStep::ALL {
             self.startup_step(step);
         }
@@ -122,8 +122,9 @@ impl Agent {
         self.arm(Timer::Journal, self.now + pause);
     }
 
-    /// The journal did not take an entry; the ADDs in that batch were refused. Their attachments
-    /// stay until their DEL: the plugin was told nothing of them, but nothing else was either.
+    /// The journal did not accept an entry; the ADDs in that batch were refused. Their attachments
+    /// stay until their DEL: the plugin was not told of them, but it was not told anything else
+    /// either.
     pub(super) fn append_failed(&mut self, _refused: &[RequestId]) {
         self.journal_ok = false;
         let why = "it did not take the last entry".to_owned();
@@ -137,7 +138,7 @@ impl Agent {
         self.try_journal_later();
     }
 
-    /// Opens the journal, or writes it anew, after a failure.
+    /// Opens or rewrites the journal after a failure.
     pub(super) fn journal_timer(&mut self) {
         if self.phase == Phase::Opening {
             self.out.push(Output::OpenJournal);
@@ -147,7 +148,7 @@ impl Agent {
         }
     }
 
-    /// Writes the journal anew from memory.
+    /// Rewrites the journal from memory.
     pub(super) fn compact_journal(&mut self) {
         let header = Entry::Header {
             version: journal::VERSION,
@@ -199,7 +200,7 @@ impl Agent {
         self.journal_frames = entries.len();
         let bytes = journal::encode_all(&entries);
         self.seal = Seal::of(&bytes);
-        // Sealed are only journals whose silence is a proof: the next process can rely on it.
+        // Only complete journals are sealed: the next process can rely on what they do not mention.
         let seal = self.lost.is_proven().then_some(self.seal);
         self.out.push(Output::Compact(bytes, seal));
     }
@@ -227,15 +228,15 @@ impl Agent {
             }
         }
         let mut bound: Vec<_> = bound.into_values().collect();
-        // Where an end is missing two may have had one place: the later one has it.
+        // If an end is missing, two bindings may name one place: the later one has it.
         bound.sort_by_key(|(binding, _)| binding.at);
         for (binding, last_del) in bound {
             self.restore_attachment(binding, last_del);
         }
     }
 
-    /// A journal that did not take an entry is written anew when its disk takes something again,
-    /// and one whose file was taken away is written where it belongs.
+    /// Rewrites a journal that did not accept an entry once its disk accepts writes again, and
+    /// writes a removed journal file back to its place.
     pub(super) fn mend_journal(&mut self) {
         let is_lost = self.parts.why_lost(HostPart::Journal).is_some();
         if is_lost || !self.journal_ok {

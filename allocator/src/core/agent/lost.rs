@@ -1,22 +1,22 @@
-//! What the journal does not say. Nothing in a file shows that its end is missing or that an older
-//! copy took its place; its seal does ([`Seal`](crate::core::journal::Seal)). What a journal *says*
-//! is believed. What it does not say is a proof only while it is sealed.
+//! What the journal does not say. A file alone cannot show that its end is missing or that an older
+//! copy took its place; its seal can ([`Seal`](crate::core::journal::Seal)). What a journal *says*
+//! is trusted. That it does not mention something proves something only while it is sealed.
 //!
 //! Three grades:
-//! - *proven*: the journal holds what its seal says, or the machine is new. A record of the own
-//!   epoch that no entry explains is a reservation. The runtime is asked nothing.
-//! - *in doubt*: the journal of this boot has no seal, or another's. Reservations are used as any
-//!   other; giving up one that no entry explains, or that an entry of an earlier process bound,
-//!   waits until the runtime, in two lists some time apart, has no sandbox of its Pod but those
-//!   that entries explain. If the runtime cannot be asked, the word of a journal that shows no
-//!   damage counts after [`super::Policy::runtime_patience`].
-//! - *lost*: the journal of this boot is missing or damaged, older than the records, or says that
-//!   an earlier one was. Records say who holds what, but not which container: all count as bound
-//!   until the runtime says otherwise, however long that takes.
+//! - *proven*: the journal holds what its seal says, or the machine is new. A record of this epoch
+//!   that no entry explains is a reservation. The runtime is not asked.
+//! - *in doubt*: the journal of this boot has no seal, or one that does not match. Reservations are
+//!   used as usual. One that no entry explains, or that an earlier process bound, is given up only
+//!   when the runtime, in two lists some time apart, has no sandbox of its Pod except those that
+//!   entries explain. If the runtime cannot be asked, an undamaged journal is trusted after
+//!   [`super::Policy::runtime_patience`].
+//! - *lost*: the journal of this boot is missing, damaged or older than the records, or says that
+//!   an earlier one was. Records say which Pod holds what, but not which container: all count as
+//!   bound until the runtime says otherwise, however long that takes.
 //!
-//! In doubt or lost, blocks with own records are looked for in the API before service begins,
-//! because the names of some may be lost, too. Both end, and the journal gets a seal, when all is
-//! explained: until then every start is one in doubt, or one without a journal.
+//! In both grades, the agent searches the API for blocks with its own records before service
+//! begins, because the names of some may be lost, too. Both end, and the journal gets a seal, when
+//! everything is explained; until then every start is in doubt, or has lost its journal.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ use crate::core::time::BootTime;
 /// Containers by Pod.
 type Unexplained = BTreeMap<Uid, BTreeSet<String>>;
 
-/// What is known of what the journal does not say.
+/// What is known about the journal's gaps.
 #[derive(Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -54,33 +54,33 @@ pub(super) struct Lost {
     is_torn: bool,
     /// The journal holds what its seal says.
     is_sealed: bool,
-    /// What the journal does not say is not.
+    /// The journal is complete: what it does not mention did not happen.
     is_proven: bool,
     /// Own records without a holding count as bound.
     active: bool,
     /// The journal says that it does not know all.
     marked: bool,
-    /// Times that all blocks were looked through for own records.
+    /// How often all blocks were searched for own records.
     survey_count: u32,
     is_surveying: bool,
-    /// Places that may be in use otherwise than is known: reservations that no entry explains, and
+    /// Places that others than the known holder may use: reservations that no entry explains, and
     /// what an earlier process bound.
     doubtful: BTreeSet<Place>,
-    /// Containers whose use of a place ended while all was not explained. The runtime lists a
-    /// sandbox until it is removed, long after that.
+    /// Containers whose use of a place ended before everything was explained. The runtime lists a
+    /// sandbox until it is removed, long after its end.
     ended: BTreeSet<(Place, String)>,
-    /// Places that this process held before their block was fenced: it knows why it does not now.
+    /// Places that this process held before their block was fenced: it knows why it no longer does.
     explained: BTreeSet<Place>,
     /// Pods by container, as the runtime listed them.
     pods: BTreeMap<String, Uid>,
     /// Containers in the first list.
     first: Option<BTreeSet<String>>,
-    /// Containers in the last list that may have more than is known, by Pod, and when; `None`
-    /// before it.
+    /// When the last list came, and its containers that may have more than is known, by Pod; `None`
+    /// before the first.
     last: Option<(BootTime, Unexplained)>,
-    /// The same of the one before.
+    /// The same containers of the list before that.
     before: Option<Unexplained>,
-    /// Since when the runtime could not be asked.
+    /// When the runtime stopped answering.
     silent_since: Option<BootTime>,
 }
 
@@ -95,13 +95,13 @@ impl Lost {
         self.marked
     }
 
-    /// Whether what the journal does not say is not.
+    /// Whether the journal is complete: what it does not mention did not happen.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
     }
 
-    /// Whether each sandbox of the Pod, in two lists in a row, is one that is known to be of no
-    /// matter; those that may have no more than is known are not in them.
+    /// Whether each sandbox of the Pod, in two lists in a row, is known to be harmless. These lists
+    /// leave out sandboxes that cannot have more than is known.
     fn has_only(&self, pod: &Uid, is_known: impl Fn(&str) -> bool) -> bool {
         let is_none = |list: &Unexplained| {
             let mut found = list.get(pod).into_iter().flatten();
@@ -118,8 +118,8 @@ impl Lost {
         self.has_only(pod, |_| false)
     }
 
-    /// Whether a place is used as is known, and not otherwise: by the container that has it, and by
-    /// none of which the end is known.
+    /// Whether only the known holder uses a place: every sandbox of the Pod is the container that
+    /// has the place, or one whose use of it is known to have ended.
     fn explains(&self, place: Place, holding: &Holding) -> bool {
         let user = match &holding.state {
             Hold::Attached(attachment) => Some(attachment.container.as_str()),
@@ -137,7 +137,7 @@ impl Lost {
         }
     }
 
-    /// Whether the reservation may be another's only by the runtime's word.
+    /// Whether only the runtime can say that the reservation may go to another.
     pub(super) fn doubts(&self, place: Place) -> bool {
         self.doubtful.contains(&place)
     }
@@ -170,7 +170,7 @@ impl Lost {
         of_pod.next().is_some_and(|(first, _)| first == container) && of_pod.next().is_none()
     }
 
-    /// Whether blocks with own records were looked for, where that is needed.
+    /// Whether blocks with own records were searched for, if that is needed.
     pub(super) fn is_surveyed(&self) -> bool {
         self.is_proven || self.survey_count > 0
     }
@@ -208,7 +208,7 @@ impl Agent {
         self.ask_around();
     }
 
-    /// What the journal does not say, the runtime and the API are asked.
+    /// Asks the runtime and the API for what the journal does not say.
     fn ask_around(&mut self) {
         self.lost.is_proven = false;
         self.lost.survey_count = 0;
@@ -218,10 +218,10 @@ impl Agent {
         }
     }
 
-    /// An entry bound the place to one Pod, and its record is another Pod's of this machine: the
-    /// entry is older than the record, and so, it seems, is the journal. Until neither has a
-    /// sandbox the place is nobody else's. If it was only claimed, by a write that got no answer:
-    /// that write did not do it.
+    /// An entry bound the place to one Pod, but its record names another Pod of this machine. So
+    /// the entry is older than the record, and presumably the journal is too. Nobody else gets the
+    /// place until neither Pod has a sandbox. If the place was only claimed, by a write without an
+    /// answer, then that write was not carried out.
     pub(super) fn entry_is_old(&mut self, place: Place, holder: &Holder) {
         let is_claim = |holding: &Holding| holding.state == Hold::Unbound;
         if self.holdings.get(&place).is_some_and(is_claim) {
@@ -262,7 +262,7 @@ impl Agent {
             && !self.lost.is_unbound(pod)
     }
 
-    /// Whether what the journal does not say is taken for what is not.
+    /// Whether this run treats an incomplete journal as complete.
     #[cfg(feature = "mutants")]
     pub(super) fn believes_silence(&self) -> bool {
         use crate::core::Mutant;
@@ -276,7 +276,7 @@ impl Agent {
         self.list_sandboxes();
     }
 
-    /// Ends an unbound hold, unless it is in doubt: then the runtime has the word.
+    /// Ends an unbound hold, unless it is in doubt: then the runtime decides.
     pub(super) fn give_up(&mut self, place: Place) {
         let holding = self.holdings.get_mut(&place);
         let holding = holding.expect("what is given up is held");
@@ -311,8 +311,8 @@ impl Agent {
             return;
         };
         self.note_list(list);
-        // Addresses wait for the second list, and perhaps ADDs for them: it is asked for as soon as
-        // it counts.
+        // Addresses wait for the second list, and ADDs may wait for those addresses: ask for it as
+        // soon as it counts.
         let rest = match self.lost.before {
             None => self.lists_apart(),
             Some(_) => self.config.policy.sweep,
@@ -331,9 +331,9 @@ impl Agent {
         self.prove_journal();
     }
 
-    /// Two lists count as two from so far apart on: a sandbox is listed only when its network is
-    /// complete, so one that had its address of an earlier process may be in neither of two in a
-    /// hurry.
+    /// How far apart two lists must be to count as two. A sandbox is listed only when its network
+    /// is complete, so one that got its address from an earlier process may be missing from two
+    /// lists in quick succession.
     fn lists_apart(&self) -> Duration {
         self.config.policy.sweep / 2
     }
@@ -358,7 +358,8 @@ impl Agent {
                 next.is_some_and(|(attachment, _)| attachment.container == *container);
             is_attached || self.adds.values().any(|add| add.is_of(container))
         };
-        // So has one that asked this process for its first interface: the others came after it.
+        // The same holds for one that asked this process for its first interface: the others came
+        // later.
         let began_here = |container: &String| {
             let first_interface = Attachment {
                 container: container.clone(),
@@ -371,7 +372,7 @@ impl Agent {
         let is_explained = |container: &String| {
             is_known(container) && (!first.contains(container) || began_here(container))
         };
-        // Others ask, too: two lists at once are one.
+        // Others ask for lists too: two at the same time count as one.
         let is_same = matches!(&self.lost.last, Some((at, _)) if self.now.since(*at) < apart);
         let unexplained = list.iter().filter(|s| !is_explained(&s.container));
         let unexplained: Vec<_> = unexplained.cloned().collect();
@@ -385,7 +386,7 @@ impl Agent {
             let of_pod = last.entry(sandbox.pod_uid).or_default();
             of_pod.insert(sandbox.container);
         }
-        // What no list has any more needs no explanation.
+        // What is in no list anymore needs no explanation.
         let last = self.lost.last.iter().map(|(_, list)| list);
         let lists = last.chain(&self.lost.before);
         let listed: BTreeSet<_> = lists.flat_map(BTreeMap::values).flatten().collect();
@@ -412,7 +413,7 @@ impl Agent {
         }
     }
 
-    /// What is lost stays held. What is only in doubt does not wait for ever for a runtime that may
+    /// What is lost stays held. What is only in doubt does not wait forever for a runtime that may
     /// never come back.
     fn runtime_is_silent(&mut self) {
         let since = *self.lost.silent_since.get_or_insert(self.now);
@@ -425,26 +426,25 @@ impl Agent {
         self.prove_journal();
     }
 
-    /// Everything is explained when the runtime was listed and the blocks were looked through
-    /// before and after, every block of earlier processes is fenced, none of those and of the pools
-    /// that matter is unreadable, and nothing waits for the runtime's word. From then on the
-    /// journal is sealed.
+    /// Everything is explained when the runtime was listed, the blocks were searched before and
+    /// after, every block of earlier processes is fenced, none of these blocks and their pools is
+    /// unreadable, and nothing waits for the runtime's answer. From then on the journal is sealed.
     fn prove_journal(&mut self) {
         if self.lost.survey_count < 2 {
-            // A write of an earlier process may have come in behind the first.
+            // A write of an earlier process may have landed after the first search.
             if !self.lost.is_surveying && self.lost.survey_count == 1 {
                 self.survey(String::new());
             }
             return;
         }
         let is_fenced = self.blocks.values().all(|block| block.trusted);
-        // Of a pool that cannot be read neither blocks nor bindings are known.
+        // The blocks and bindings of an unreadable pool are unknown.
         let is_known = self.inherited.is_empty() && self.poolless.is_empty();
         if !is_fenced || !is_known {
             return;
         }
         if std::mem::replace(&mut self.lost.active, false) {
-            // Surplus that was unbound meanwhile is to go now: see `release_surplus`.
+            // Surplus that was unbound meanwhile must go now: see `release_surplus`.
             self.touched_pods.extend(self.pods.keys().cloned());
         }
         if !self.has_lost() && self.lost.doubtful.is_empty() {
@@ -457,8 +457,8 @@ impl Agent {
         }
     }
 
-    /// Looks through the blocks of all pools for records of this machine: the names of some may be
-    /// lost with the journal.
+    /// Searches the blocks of all pools for records of this machine: the names of some blocks may
+    /// be lost with the journal.
     pub(super) fn survey(&mut self, continue_token: String) {
         self.lost.is_surveying = true;
         let query = ListQuery {
@@ -486,7 +486,7 @@ impl Agent {
                 Object::AddressBlock(block) if self.has_own_record(block) => {
                     Some((block.spec.pool.as_str(), block.spec.index))
                 }
-                // There may be own records in it.
+                // It may have own records.
                 Object::SetAside(block) => block.block_place(),
                 _ => None,
             };

@@ -1,5 +1,5 @@
 //! What an agent remembers, and under which names: pools, blocks, places, holds, claims. Facts
-//! alone; who changes them and why is in the rooms around.
+//! only; the modules around decide who changes them and why.
 
 use crate::core::exchange::Attachment;
 use crate::core::objects::Uid;
@@ -22,8 +22,8 @@ pub(super) struct Place {
     pub(super) ordinal: u16,
 }
 
-/// What memory says of an ordinal that this agent holds or wants to hold. It may be answered only
-/// when the block is trusted and its last version agrees: see [`Agent::is_answerable`].
+/// What memory says about an ordinal that this agent holds or wants to hold. It may be answered
+/// only when the block is trusted and its last version agrees: see [`Agent::is_answerable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holding {
     pub(super) pod: Uid,
@@ -47,7 +47,7 @@ pub(super) enum Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClaimId(pub(super) u64);
 
-/// Where a claim stands.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClaimAt {
     /// In its pool's queue.

@@ -1,24 +1,24 @@
 //! The agent of one node: a state machine from inputs to outputs. It decides; it waits for nothing,
-//! reads no clock and touches nothing.
+//! reads no clock and does no I/O.
 //!
-//! Its state is one struct, because most rules look at several parts of it; each rule is in the
-//! room of its idea, as methods:
+//! Its state is one struct, because most rules look at several parts of it. Each rule is a method
+//! in the module of its subject:
 //!
-//! | room | what is decided there |
+//! | module | what it decides |
 //! |---|---|
 //! | [`boundary`], [`policy`] | nothing: inputs, outputs, who the agent is, durations and bounds |
 //! | [`memory`], [`block_state`], [`bounded`] | nothing: the names and facts that the rest speaks of |
 //! | [`errands`], [`timers`], [`reports`] | what is asked, when, and what people are told |
 //! | [`startup`], [`journaling`], [`lost`] | from process start to service; what a lost journal means |
-//! | [`epochs`], [`fencing`], [`displaced`] | which incarnation this is, and what it may believe |
+//! | [`epochs`], [`fencing`], [`displaced`] | which incarnation this is, and what it may trust |
 //! | [`watches`], [`pools`], [`namespaces`], [`set_aside`] | what the API shows, and what cannot be read |
 //! | [`pods`], [`rights`], [`unasked`] | who is to have an address, from which pools, for how long |
-//! | [`claims`], [`search`] | which block an ordinal is asked of |
+//! | [`claims`], [`search`] | which block to claim an ordinal from |
 //! | [`plan`], [`blocks`], [`holdings`] | what is held, and the one write that makes a block say so |
 //! | [`requests`], [`releases`], [`orders`] | what plugins ask, and how attachments end |
 //! | [`parts`], [`host`] | what is lost on the host, and what waits for it |
 //!
-//! What must hold between any two inputs is in [`invariants`].
+//! [`invariants`] has what must hold between any two inputs.
 //!
 //! The absence of a [`Holding`](memory::Holding) from memory is what frees a record: the difference
 //! between holdings and records is written, never a list of operations.
@@ -97,7 +97,7 @@ pub struct Agent {
     last_id: u64,
     out: Vec<Output>,
     phase: Phase,
-    /// From when on service begins without the blocks that could not be read.
+    /// When service begins even if some blocks could not be read.
     settle_by: BootTime,
     loading: BTreeSet<StartStep>,
     early: Vec<(PluginRequest, Option<Probe>)>,
@@ -105,7 +105,7 @@ pub struct Agent {
     /// Blocks that earlier processes wrote.
     inherited: BTreeSet<(String, u64)>,
     replayed: Vec<journal::Entry>,
-    /// Bindings in pools that are not known (any more): kept in the journal, for when they are.
+    /// Bindings in pools that are unknown, or no longer known: the journal keeps them.
     poolless: BTreeMap<Attachment, (journal::Binding, Option<BootTime>)>,
     node_labels: BTreeMap<String, String>,
     node_uid: Uid,
@@ -113,15 +113,15 @@ pub struct Agent {
     pools: BTreeMap<PoolId, PoolState>,
     pool_ids: BTreeMap<String, PoolId>,
     reservations: set_aside::Reservations,
-    /// What is there and cannot be read.
+    /// Objects that exist but cannot be read.
     set_aside: BTreeMap<ObjectKey, SetAside>,
-    /// What reservations among them keep.
+    /// What the reservations among them still protect.
     kept: set_aside::Kept,
-    /// Why a step of the start has to be taken again.
+    /// Why a step of the start must be retried.
     startup_errors: BTreeMap<StartStep, String>,
     blocks: BTreeMap<BlockKey, BlockState>,
     holdings: BTreeMap<Place, Holding>,
-    /// For which network each holding of this process was claimed; none: the default one.
+    /// The network that each holding of this process was claimed for; none: the default one.
     claimed_for: BTreeMap<Place, Option<String>>,
     namespaces: BTreeMap<String, namespaces::NamespaceView>,
     pods: BTreeMap<Uid, PodState>,
@@ -142,7 +142,7 @@ pub struct Agent {
     parts: parts::Parts,
     journal_ok: bool,
     journal_frames: usize,
-    /// Of the journal as it is when all that was asked for is done.
+    /// The journal's seal once everything asked for is written.
     seal: journal::Seal,
     /// Blocks whose first entry is on its way to the journal.
     entering: Vec<BlockKey>,
@@ -218,20 +218,20 @@ impl Agent {
         }
     }
 
-    /// What the wall clock says. For the times in conditions, which people read; never told, they
-    /// stay without.
+    /// Sets the wall clock. Only the times in conditions use it, for people; without it they have
+    /// none.
     pub fn wall_is(&mut self, wall: WallTime) {
         self.wall = wall;
     }
 
-    /// Takes one input in and says what to do. Total: any input at any time is allowed; answers to
-    /// questions that were never asked are ignored. Time that goes back is read as standing still.
+    /// Takes one input and says what to do. Total: any input is allowed at any time; answers to
+    /// questions that were never asked are ignored. Time that goes back counts as standing still.
     pub fn handle(&mut self, now: BootTime, entropy: u64, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
         self.entropy = entropy;
         self.drawn = 0;
         if !matches!(input, Input::AppendFailed { .. }) {
-            // The last entries were taken: a failure comes before all else.
+            // The last entries were accepted: a failure would have come first.
             self.entering.clear();
         }
         self.dispatch(input);
@@ -291,9 +291,9 @@ impl Agent {
             }
             return;
         }
-        // Each may make work for the ones before it: a claim that its block sends back goes to the
-        // pool's queue, a taken-over Pod claims again. Eight rounds are ample; what is left, if
-        // ever, is done with the next input.
+        // Each may make work for those before it: a claim that its block sends back goes to the
+        // pool's queue, and a Pod whose ordinal was taken over claims again. Eight rounds are
+        // ample; anything left is done with the next input.
         for _ in 0..8 {
             while let Some(pod) = self.touched_pods.pop_first() {
                 self.settle_pod(&pod);
@@ -323,7 +323,7 @@ impl Agent {
         self.out.push(Output::Reply { request, response });
     }
 
-    /// Whether the rule is to be broken.
+    /// Whether this run breaks the rule on purpose.
     #[cfg(feature = "mutants")]
     fn is_mutant(&self, mutant: super::Mutant) -> bool {
         self.config.mutant == Some(mutant)

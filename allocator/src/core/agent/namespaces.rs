@@ -80,7 +80,7 @@ impl Agent {
         self.touched_pods.extend(uids);
     }
 
-    /// Namespaces that nobody of this node asks for any more.
+    /// Namespaces that nobody of this node asks for anymore.
     fn forget_namespaces(&mut self) {
         let (now, valid) = (self.now, self.config.policy.namespace_valid);
         self.namespaces.retain(|_, view| {

@@ -1,7 +1,7 @@
-//! The operator's word that an interface is gone (`kubectl berth release`). Two witnesses tell of
-//! an end: a look at the namespace's path, and the runtime's list. The word stands in for one of
+//! The operator's statement that an interface is gone (`kubectl berth release`). Two witnesses tell
+//! of an end: a look at the namespace's path, and the runtime's list. The statement replaces one of
 //! them that says nothing, never for both, and against none: a path that is there, or a sandbox
-//! that the runtime lists, is stronger. What is refused is said, with what would work.
+//! that the runtime lists, is stronger. A refusal says what would work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub(super) struct Orders {
 }
 
 impl Agent {
-    /// Has the attachments looked at that the own object's annotation names, and takes it away.
+    /// Looks at the attachments that the own object's annotation names, and removes the annotation.
     pub(super) fn obey_orders(&mut self, object: &BerthNode) {
         let Some(text) = object.metadata.annotations.get(ANNOTATION_RELEASE) else {
             return;

@@ -1,6 +1,6 @@
 //! What the next write of a block would be, worked out from what is held there and who waits: the
-//! difference between holdings and records, never a list of operations. A function of what it is
-//! given; whether its plan is due, and the write, are [`blocks`](super::blocks)' business.
+//! difference between holdings and records, never a list of operations. A pure function of its
+//! input; [`blocks`](super::blocks) decides when a plan is due, and writes it.
 
 use super::block_state::{BlockState, Rest};
 use super::memory::{BlockKey, ClaimId, Hold, Holding, Wanted};
@@ -23,7 +23,7 @@ pub(super) struct Asking<'a> {
     pub(super) pod: &'a Uid,
     pub(super) pod_name: &'a str,
     pub(super) wanted: Option<&'a Wanted>,
-    /// The door lets it in.
+    /// The door admits it.
     pub(super) is_admitted: bool,
 }
 
@@ -38,11 +38,12 @@ pub(super) struct Situation<'a> {
     pub(super) waiting: Vec<Asking<'a>>,
     /// Which cooling ordinals are left alone.
     pub(super) rest: Rest,
-    /// Same for all that one write frees: it tells one rest of an ordinal from its next.
+    /// The same for everything that one write frees: it distinguishes one rest of an ordinal from
+    /// its next.
     pub(super) stamp: u32,
     /// The pool has a cool-down.
     pub(super) cools: bool,
-    /// The pool has nothing to be had: of what is freed, every other ordinal is left to others.
+    /// The pool is exhausted: every other freed ordinal is left to other nodes.
     pub(super) is_exhausted: bool,
     pub(super) leave_next_freed: bool,
 }
@@ -58,9 +59,9 @@ pub(super) struct Plan {
     /// Claims that the write serves, each with its ordinal.
     pub(super) claims: Vec<(ClaimId, u16)>,
     pub(super) unserved: Vec<ClaimId>,
-    /// Claims that the door does not let in any more.
+    /// Claims that the door no longer admits.
     pub(super) shut: Vec<ClaimId>,
-    /// It cannot wait: a fence, a claim, or a hold that the block does not state.
+    /// The write cannot wait: it is a fence, a claim, or a hold that the block does not state.
     pub(super) must_write: bool,
     /// It frees something, which may wait a while.
     pub(super) frees: bool,
@@ -109,7 +110,7 @@ impl Situation<'_> {
             .is_ok()
     }
 
-    /// Frees own records that nothing in memory stands for. Gives those that are left to others.
+    /// Frees own records that nothing in memory explains. Returns those that are left to others.
     fn free(&self, plan: &mut Plan) -> Vec<u16> {
         let mut left_free = Vec::new();
         for (ordinal, record) in self.block.base.iter() {
@@ -136,7 +137,7 @@ impl Situation<'_> {
         left_free
     }
 
-    /// States what is held, where the last version lets it.
+    /// States what is held, where the last version allows it.
     fn state_held(&self, plan: &mut Plan) {
         for held in &self.held {
             let before = self.block.base.get(held.ordinal);
@@ -152,7 +153,7 @@ impl Situation<'_> {
                 }
             };
             if agrees || may_take {
-                // A record that agrees is brought up to date, but is no reason to write.
+                // A record that agrees is updated, but is not a reason to write.
                 plan.must_write |= !agrees;
                 plan.next
                     .set(held.ordinal, Some(self.record_of(held, holder)));
@@ -163,7 +164,7 @@ impl Situation<'_> {
     /// The record of a holding that takes the place of `before`.
     fn record_of(&self, held: &Held<'_>, before: Option<&Holder>) -> Record {
         let holding = held.holding;
-        // The journal does not tell which reservation an attachment satisfies; its record does.
+        // The journal does not say which reservation an attachment satisfies; its record does.
         let stated = before
             .filter(|holder| holder.pod_uid == holding.pod)
             .map_or("", |holder| holder.reservation.as_str());
@@ -228,7 +229,7 @@ impl Situation<'_> {
             let here = wanted.place(self.key)?;
             let is_free = next.is_available(here) && !block.withheld.contains(&here);
             let is_its_own = is_reserved_by(next.get(here), &wanted.reservation);
-            // What is held here may be missing from the block, by a backup that was restored.
+            // What is held here may be missing from the block after a backup was restored.
             return ((is_its_own || is_free) && !self.is_held(here)).then_some(here);
         }
         next.available().find(|ordinal| {

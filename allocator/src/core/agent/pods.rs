@@ -1,4 +1,4 @@
-//! The Pods of this node: which of them are to have an address before they ask.
+//! The Pods of this node: which of them get an address before they ask.
 
 use core::net::IpAddr;
 
@@ -15,30 +15,30 @@ use crate::core::time::BootTime;
 pub(super) struct PodState {
     /// `namespace/name`.
     pub(super) name: String,
-    /// As the watch shows it; `None`: not there (or not yet).
+    /// As the watch shows it; `None`: it does not exist (yet).
     pub(super) seen: Option<Seen>,
-    /// As an ADD had it read, for lack of the above.
+    /// As read for an ADD, if the watch did not show it.
     pub(super) read: Option<PodFacts>,
     pub(super) places: Vec<Place>,
     pub(super) claims: Vec<ClaimId>,
     pub(super) adds: Vec<RequestId>,
     /// No reservation is tried before this.
     pub(super) claim_not_before: BootTime,
-    /// An address of it is another's: see `displaced`.
+    /// Another Pod has its address: see `displaced`.
     pub(super) is_displaced: bool,
-    /// Since when it holds a reservation that no ADD asks for: see `unasked`.
+    /// When it began to hold a reservation that no ADD asks for: see `unasked`.
     pub(super) unasked_since: Option<BootTime>,
-    /// A reservation of it was of no use: the next claim is its ADD's.
+    /// A reservation for it was unused: its ADD makes the next claim.
     pub(super) claims_at_add: bool,
 }
 
 /// What the watch shows of a Pod.
 pub(super) struct Seen {
-    /// Bound here, not finished, not leaving, with a network of its own and no mirror.
+    /// Bound here, not finished or terminating, not on the host network, and not a mirror.
     pub(super) wanted: bool,
     /// Its first interface is of the node's default network, as far as the Pod says.
     pub(super) is_of_default_network: bool,
-    /// The addresses of its first interface, once its sandbox stands.
+    /// The addresses of its first interface, once its sandbox exists.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) facts: PodFacts,
 }
@@ -53,7 +53,7 @@ impl PodState {
         self.is_wanted() && !self.places.is_empty()
     }
 
-    /// What rules look at, as far as anybody saw the Pod.
+    /// What rules look at, if the Pod was seen or read.
     pub(super) fn facts(&self) -> Option<&PodFacts> {
         self.seen
             .as_ref()
@@ -113,8 +113,8 @@ impl Agent {
         self.touched_pods.insert(pod.metadata.uid.clone());
     }
 
-    /// The watch shows that a Pod is gone from the API. That releases nothing that an ADD was told
-    /// of: the containers may live.
+    /// The watch shows that a Pod is gone from the API. This releases nothing that an ADD was
+    /// answered with: the containers may live.
     pub(super) fn pod_gone(&mut self, uid: &Uid) {
         let Some(state) = self.pods.get_mut(uid) else {
             return;
@@ -154,7 +154,7 @@ impl Agent {
 
     /// Brings a Pod's ordinals in line with what is known of it, then lets its ADDs go on.
     pub(super) fn settle_pod(&mut self, uid: &Uid) {
-        // What was touched may be gone: the last of what was here of it went.
+        // A touched Pod may be gone by now.
         if !self.pods.contains_key(uid) {
             return;
         }
@@ -249,10 +249,10 @@ impl Agent {
                 self.need_namespace(&asker.namespace);
                 return;
             }
-            // Told when the runtime asks: the Pod may be another CNI's.
+            // Reported when the runtime asks: the Pod may be another CNI's.
             Door::Shut(_) | Door::Unknown(Missing::Pod) => return,
         };
-        // A pool that is not approved any more keeps its place only where there is no other.
+        // A pool that is no longer approved keeps its place only if there is no other.
         if pools.iter().any(|id| self.takes_new_claims(*id)) {
             pools.retain(|id| self.takes_new_claims(*id));
         }
@@ -380,6 +380,6 @@ impl Agent {
             // Without a holding the next write frees it.
             block.free_by = block.free_by.min(self.now);
         }
-        // A record of an earlier epoch whose Pod is not here goes when that epoch is dead.
+        // A record of an earlier epoch whose Pod is not here is freed when that epoch is dead.
     }
 }

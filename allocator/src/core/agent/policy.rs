@@ -1,4 +1,4 @@
-//! The durations and bounds of an agent, each with what it was chosen by.
+//! The durations and bounds of an agent, each with the reason for its value.
 
 use core::time::Duration;
 
@@ -10,37 +10,37 @@ pub struct Policy {
     /// How long after *sending* a quorum read that showed the own epoch live an ADD may be answered
     /// from memory.
     pub epoch_valid: Duration,
-    /// The epoch is read again so long after the last read while Pods wait or hold reservations.
+    /// The epoch is read again this long after the last read, while Pods wait or hold reservations.
     pub epoch_refresh: Duration,
-    /// The same while nothing waits: only to notice a burial, far within its quarantine.
+    /// The same while nothing waits: only to notice a burial, well within its quarantine.
     pub epoch_refresh_idle: Duration,
-    /// What was read of a Namespace counts so long after *sending* the read: a label that is taken
-    /// away closes a pool within this time.
+    /// A read of a Namespace counts this long after *sending* it: removing a label closes a pool
+    /// within this time.
     pub namespace_valid: Duration,
-    /// A Pod that an ADD is about and that the watch does not show is read after so long: the watch
-    /// is mostly that much late, and a static Pod never in it.
+    /// A Pod that an ADD names and the watch does not show is read after this long: the watch is
+    /// rarely later, and it never shows a static Pod.
     pub pod_unseen: Duration,
     /// No ADD lasts longer (multus gives up at 240 s).
     pub longest_add: Duration,
-    /// A reservation that no ADD asks for so long is given back; its Pod is claimed for at ADD.
-    /// Longer than a node takes from binding 250 Pods to the last one's ADD, and than two of the
-    /// longest ADDs.
+    /// A reservation that no ADD asks for within this time is given back; its Pod is claimed for at
+    /// ADD. Longer than a node takes from binding 250 Pods to the last one's ADD, and than two of
+    /// the longest ADDs.
     pub reservation_unasked: Duration,
-    /// A releasing address is free so long after the last DEL with a namespace; longer than the
+    /// A releasing address is free this long after the last DEL with a namespace; longer than the
     /// kubelet's 10 to 16 s between two tries.
     pub release_after_del: Duration,
-    /// More when the ADD was answered less than `young_add` before.
+    /// Added if the ADD was answered less than `young_add` before.
     pub release_extra: Duration,
     /// See `release_extra`.
     pub young_add: Duration,
     /// Looks at a releasing path, if no notice of its end comes earlier.
     pub release_probe: Backoff,
-    /// A second sandbox of the same Pod waits so long for the first's end.
+    /// A second sandbox of the same Pod waits this long for the first one's end.
     pub second_sandbox_wait: Duration,
-    /// Freed ordinals are written at most so much later while the pool is not tight.
+    /// How much later freed ordinals may be written while the pool is not tight.
     pub release_linger: Duration,
-    /// A search for room begins so long after the last answer to a write of this node: by then the
-    /// writes of other nodes in the same burst are answered too.
+    /// A search for room begins this long after the last answer to a write of this node: by then
+    /// the writes of other nodes in the same burst are answered too.
     pub search_settle: Duration,
     /// A block write that takes longer does not keep other claims waiting.
     pub write_hung: Duration,
@@ -50,25 +50,25 @@ pub struct Policy {
     pub conflict_retry: Backoff,
     /// Pauses between searches of an exhausted pool, where no watch event comes earlier.
     pub search_retry: Backoff,
-    /// Where nothing but resting ordinals is to be had, they count as rested for so long.
+    /// If only resting ordinals are left, they count as rested for this long.
     pub rest_waived: Duration,
-    /// The node's own claims leave a freed ordinal to others for so long while the pool is
-    /// exhausted.
+    /// While the pool is exhausted, the node's own claims leave a freed ordinal to others for this
+    /// long.
     pub leave_to_others: Duration,
     /// An ADD is refused as late when less than this is left.
     pub reply_margin: Duration,
-    /// Serving begins so long after start even if a block cannot be read.
+    /// Serving begins this long after start even if a block cannot be read.
     pub settle_grace: Duration,
-    /// Bindings are compared with the blocks so often.
+    /// How often bindings are compared with the blocks.
     pub reassert: Duration,
-    /// Bound attachments of vanished Pods are looked at so often.
+    /// How often bound attachments of vanished Pods are looked at.
     pub sweep: Duration,
-    /// A runtime that cannot be asked for so long is done without where something else decides, and
-    /// is asked again although its answer is awaited: longer than any port waits for it.
+    /// After a runtime could not be asked for this long, other evidence decides where there is any,
+    /// and it is asked again even if an answer is still awaited. Longer than any port waits for it.
     pub runtime_patience: Duration,
     /// Entries; see the tombstones.
     pub tombstone_count_max: usize,
-    /// Entries: finished attachments that are remembered.
+    /// Entries: remembered finished attachments.
     pub ended_count_max: usize,
     /// ADDs that may wait.
     pub waiting_adds_max: usize,

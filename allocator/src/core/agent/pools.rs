@@ -20,7 +20,7 @@ pub(super) struct PoolState {
     pub(super) name: String,
     /// Its geometry, as last approved.
     pub(super) pool: Option<Pool>,
-    /// Its spec as last seen, approved or not: whom it admits is no matter of approval.
+    /// Its spec as last seen, approved or not: whom it admits does not depend on approval.
     pub(super) rules: AddressPoolSpec,
     /// No new claims: not approved as it is now, or being deleted.
     pub(super) paused: bool,
@@ -33,7 +33,7 @@ pub(super) struct PoolState {
     pub(super) search: Search,
     /// When a write or read of one of its blocks was last answered.
     pub(super) answered_at: BootTime,
-    /// Nothing was to be had but ordinals that rest: until then they count as rested.
+    /// Only resting ordinals were left: until then they count as rested.
     pub(super) rest_waived_until: BootTime,
     /// Freed ordinals are left to others in turn while the pool is exhausted.
     pub(super) leave_next_freed: bool,
@@ -85,7 +85,7 @@ impl Agent {
             .filter(|before| *before < parsed.capacity)
             .map(|before| before / u64::from(parsed.block_size));
         let opens = was_shut || rules != state.rules;
-        // Most of what is seen of a pool is a new count in its status, which is no Pod's business.
+        // Most changes of a pool are new counts in its status, which matter to no Pod.
         let is_news = opens || state.paused || state.pool.as_ref() != Some(&parsed);
         state.pool = Some(parsed);
         if let Some(first) = grown_from {
@@ -136,7 +136,7 @@ impl Agent {
         }
     }
 
-    /// No claim is made in the pool any more; what is bound stays bound.
+    /// No claim is made in the pool anymore; what is bound stays bound.
     pub(super) fn retire_pool(&mut self, id: PoolId) {
         let pool = self.pools.get_mut(&id).expect(known::POOL);
         pool.paused = true;
@@ -216,7 +216,7 @@ impl Agent {
                 false
             }
             result => {
-                // One that cannot be read is mended by people: nothing is handed out meanwhile.
+                // People must repair an unreadable one: nothing is handed out meanwhile.
                 let attempt = if result.is_ok() { 6 } else { 0 };
                 let pause = self.config.policy.api_retry.pause(attempt, entropy);
                 self.arm(Timer::PoolCheck(id), now + pause);

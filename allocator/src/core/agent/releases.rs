@@ -3,10 +3,9 @@
 //!
 //! A look at the namespace's path shows it *there*, *gone* (through the mount that showed it there,
 //! with the canary in sight), or is *untold*: an error, another directory, no canary, another
-//! mount, never seen there before. Several paths that are gone all together are untold, too. What
-//! is done:
+//! mount, never seen there before. Several paths that vanish together are untold, too. The outcome:
 //!
-//! | DEL seen | Pod in the API | the look | runtime has the sandbox | has it not | cannot be asked |
+//! | DEL seen | Pod in the API | look | runtime has the sandbox | does not have it | cannot be asked |
 //! |---|---|---|---|---|---|
 //! | yes | either | gone | free at once | free at once | free at once |
 //! | yes | either | there | held | free ¹ | held |
@@ -20,8 +19,8 @@
 //! operator's order frees; ³ once every look showed it gone for `runtime_patience`; ⁴ not in two
 //! lists `sweep` apart; ⁵ as if the Pod were gone, by the container's ID alone, for those that a GC
 //! did not list, that an unreadable DEL may have been about, or that this process inherited.
-//! Without DEL the runtime "has the sandbox" also if it has another of the Pod. An end that is in
-//! doubt frees nothing yet: see [`lost`](super::lost).
+//! Without a DEL the runtime also "has the sandbox" if it has another one of the Pod. While an end
+//! is in doubt it frees nothing: see [`lost`](super::lost).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +46,7 @@ pub(super) struct Attached {
     pub(super) binding: Binding,
     pub(super) place: Place,
     pub(super) releasing: Option<Releasing>,
-    /// This process answered its first ADD; else a journal says so, or it is a guess.
+    /// This process answered its first ADD; otherwise a journal says so, or it is a guess.
     pub(super) answered_here: bool,
 }
 
@@ -55,11 +54,11 @@ pub(super) struct Attached {
 pub(super) struct Releasing {
     last_del: BootTime,
     probe_count: u32,
-    /// The last look showed the namespace's path: no word is stronger.
+    /// The last look showed the namespace's path, which overrules any other evidence.
     is_present: bool,
 }
 
-/// A look at the paths of all attachments, to find ends that no DEL told of.
+/// A look at the paths of all attachments, to find ends without a DEL.
 #[derive(Default)]
 pub(super) struct Sweep {
     pending: BTreeSet<Attachment>,
@@ -71,25 +70,25 @@ pub(super) struct Sweep {
     unlisted: BTreeSet<Attachment>,
     /// Attachments whose end may have been missed, until they are seen.
     unsure: BTreeSet<Attachment>,
-    /// Since when every look shows the path gone.
+    /// When every look began to show the path gone.
     gone_since: BTreeMap<Attachment, BootTime>,
-    /// Untold ones that the runtime does not list, and since when.
+    /// Untold ones that the runtime does not list, and when that began.
     absent_since: BTreeMap<Attachment, BootTime>,
-    /// It was said that the runtime cannot be asked.
+    /// Whether it was reported that the runtime cannot be asked.
     is_silence_said: bool,
-    /// Ended but for the runtime's word.
+    /// Ended, unless the runtime says otherwise.
     suspects: BTreeSet<Attachment>,
     /// DEL was long ago, and no look shows the end: ended unless the runtime has the sandbox.
     overdue: BTreeSet<Attachment>,
 }
 
 impl Sweep {
-    /// How many looks are still out.
+    /// How many looks are still pending.
     pub(super) fn pending_count(&self) -> usize {
         self.pending.len()
     }
 
-    /// How many wait for the runtime's word, their DEL long past.
+    /// How many wait for the runtime's answer, long after their DEL.
     pub(super) fn overdue_count(&self) -> usize {
         self.overdue.len()
     }
@@ -189,7 +188,7 @@ impl Agent {
         }
     }
 
-    /// From when on the runtime is asked about a releasing attachment whose end no look shows.
+    /// When to start asking the runtime about a releasing attachment whose end no look shows.
     fn released_by(&self, attached: &Attached) -> Option<BootTime> {
         let releasing = attached.releasing.as_ref()?;
         let policy = &self.config.policy;
@@ -228,9 +227,9 @@ impl Agent {
             return;
         }
         if by <= self.now {
-            // The plugin that called us deletes the link after our answer, and may have failed to,
-            // or be stuck before its next try for as long as the apiserver is away: the address is
-            // in use until the runtime, too, is done with the sandbox.
+            // The plugin that called us deletes the link after our answer. It may have failed, or
+            // may be stuck before its next try for as long as the apiserver is away. So the address
+            // is in use until the runtime, too, is done with the sandbox.
             self.sweep.overdue.insert(attachment.clone());
             self.list_sandboxes();
         }
@@ -241,7 +240,7 @@ impl Agent {
         self.await_end(attachment);
     }
 
-    /// A path vanished somewhere: look at all that are being released.
+    /// A path vanished somewhere: look at every attachment that is being released.
     pub(super) fn probe_releasing(&mut self) {
         let releasing: Vec<_> = self
             .attachments
@@ -280,7 +279,7 @@ impl Agent {
         }
     }
 
-    /// A path that is there is evidence of a later end through this mount, whatever ADD saw.
+    /// A path seen through this mount lets a later look through it show the end, whatever ADD saw.
     fn note_present(&mut self, attachment: &Attachment, probe: Probe) {
         if let PathState::Present { mount } = probe.state
             && let Some(attached) = self.attachments.get_mut(attachment)
@@ -289,7 +288,7 @@ impl Agent {
         }
     }
 
-    /// The namespace is gone, or taken to be: the ordinal follows its Pod again.
+    /// The namespace is gone, or taken to be: the ordinal is its Pod's reservation again.
     pub(super) fn end_attachment(&mut self, attachment: &Attachment) {
         let Some(attached) = self.attachments.remove(attachment) else {
             return;
@@ -341,7 +340,7 @@ impl Agent {
         let releasing = last_del.map(|last_del| Releasing {
             last_del,
             probe_count: 0,
-            // Unknown to this process: taken to be there until a look says otherwise.
+            // This process does not know: the path counts as there until a look says otherwise.
             is_present: true,
         });
         self.attachments.insert(
@@ -361,7 +360,7 @@ impl Agent {
         self.arm(Timer::Sweep, self.now + self.config.policy.sweep);
     }
 
-    /// Bindings whose pool is known now become holdings.
+    /// Bindings whose pool is now known become holdings.
     pub(super) fn restore_poolless(&mut self) {
         let bindings = std::mem::take(&mut self.poolless);
         for (binding, last_del) in bindings.into_values() {
@@ -385,8 +384,8 @@ impl Agent {
                 || self.has_rival(attachment, attached))
     }
 
-    /// Whether another sandbox of the Pod has, or wants, an address on the same interface: one that
-    /// ended by itself is followed by the next, and nobody need have sent its DEL.
+    /// Whether another sandbox of the Pod has, or wants, an address on the same interface: a
+    /// sandbox that ended by itself is followed by the next, perhaps without a DEL.
     fn has_rival(&self, attachment: &Attachment, attached: &Attached) -> bool {
         let Some(pod) = self.pods.get(&attached.binding.pod_uid) else {
             return false;
@@ -407,7 +406,7 @@ impl Agent {
         pod.is_none_or(|pod| pod.seen.is_none())
     }
 
-    /// Looks for ends that no DEL told of, if some Pod with an attachment is gone.
+    /// Looks for ends without a DEL, if some attachment may have ended.
     pub(super) fn sweep_timer(&mut self) {
         if !self.sweep.pending.is_empty() {
             return;
@@ -461,7 +460,7 @@ impl Agent {
         }
     }
 
-    /// All paths were looked at: what may have ended is the runtime's question.
+    /// All paths were looked at: the runtime is asked about those that may have ended.
     fn sweep_looked(&mut self) {
         let is_candidate = |agent: &Self, attachment: &Attachment| {
             let attached = agent.attachments.get(attachment);
@@ -469,7 +468,7 @@ impl Agent {
         };
         let mut gone = std::mem::take(&mut self.sweep.gone);
         let mut untold = std::mem::take(&mut self.sweep.untold);
-        // All paths vanishing together may be a mount that went away, not so many ends.
+        // If all paths vanish together, a mount may have gone away rather than so many namespaces.
         if gone.len() >= 2 && self.sweep.present_count == 0 {
             self.event(
                 "PathsVanished",
@@ -512,7 +511,7 @@ impl Agent {
             let now = self.now;
             let since = &mut self.sweep.absent_since;
             let since = *since.entry(attachment.clone()).or_insert(now);
-            // One list may have been made before the sandbox was in it.
+            // A single list may predate the sandbox.
             let is_sure = now.since(since) >= self.config.policy.sweep / 2;
             if is_sure {
                 self.end_without_del(&attachment);
@@ -536,8 +535,8 @@ impl Agent {
         self.lost_listed(Some(&list));
     }
 
-    /// Whether the runtime has the sandbox of an attachment without DEL. While its Pod is there,
-    /// other sandboxes of it say nothing of this one.
+    /// Whether the runtime has the sandbox of an attachment without DEL. While its Pod exists, the
+    /// Pod's other sandboxes say nothing about this one.
     fn has_sandbox(&self, attachment: &Attachment, list: &[Sandbox]) -> bool {
         let Some(attached) = self.attachments.get(attachment) else {
             return false;
@@ -564,7 +563,7 @@ impl Agent {
         self.sweep.absent_since.remove(attachment);
     }
 
-    /// The runtime cannot be asked: what two other witnesses say needs no third.
+    /// The runtime cannot be asked: two other witnesses suffice.
     fn decide_without_runtime(&mut self) {
         let patience = self.config.policy.runtime_patience;
         let is_decided = |agent: &Self, attachment: &Attachment| {

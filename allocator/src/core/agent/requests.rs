@@ -1,4 +1,4 @@
-//! What plugins ask: ADD, and the small verbs. DEL and GC are in `releases`.
+//! Requests from plugins: ADD and the small verbs. DEL and GC are in `releases`.
 
 use super::Agent;
 use super::errands::{ProbePurpose, Purpose};
@@ -17,7 +17,7 @@ use crate::core::journal::{Binding, Entry};
 use crate::core::objects::{Kind, Object, ObjectKey, Uid};
 use crate::core::time::BootTime;
 
-/// An ADD that is not answered.
+/// An unanswered ADD.
 pub(super) struct PendingAdd {
     request: AddRequest,
     deadline: BootTime,
@@ -25,11 +25,11 @@ pub(super) struct PendingAdd {
     probe: Option<(Probe, BootTime)>,
     probing: bool,
     pub(super) pod_uid: Option<Uid>,
-    /// Another sandbox of the Pod stands; not before this does it take another address.
+    /// Another sandbox of the Pod exists; before this time the ADD takes no second address.
     second_until: Option<BootTime>,
-    /// The Pod was not seen: when it is read.
+    /// When to read the Pod, if the watch has not shown it.
     read_at: Option<BootTime>,
-    /// What it lacks, told when its time is over.
+    /// What it lacks, reported when its deadline passes.
     lacks: &'static str,
 }
 
@@ -41,7 +41,7 @@ enum AddStep {
     AwaitOther,
     /// Something must be known first.
     Read(Missing),
-    /// No pool is for it.
+    /// No pool admits it.
     Refuse(String),
     Claim,
     /// A claim that was made before the ADD is on its way.
@@ -168,7 +168,8 @@ impl Agent {
         }
     }
 
-    /// The arguments have no UID: the watch may show an earlier Pod of the same name, so ask.
+    /// The arguments have no UID and the watch may show an earlier Pod of the same name, so read
+    /// it.
     fn read_pod_of_add(&mut self, id: RequestId) {
         let add = self.adds.get(&id).expect(known::ADD);
         let pod = &add.request.pod;
@@ -245,14 +246,14 @@ impl Agent {
         self.touched_pods.insert(uid);
     }
 
-    /// The plugin is gone. What was claimed for it follows its Pod.
+    /// The plugin is gone. What was claimed for it is its Pod's reservation.
     pub(super) fn request_closed(&mut self, id: RequestId) {
         self.early
             .retain(|(request, _)| request.id != id || matches!(request.verb, Verb::Del(_)));
         self.forget_add(id);
     }
 
-    /// A DEL ends the ADDs of its attachment that wait.
+    /// A DEL ends the waiting ADDs of its attachment.
     pub(super) fn cancel_adds_of(&mut self, attachment: &Attachment) {
         let waiting: Vec<_> = self
             .adds
@@ -298,7 +299,7 @@ impl Agent {
             && attached.binding.pod_uid == *uid
             && pod.places.contains(&attached.place)
         {
-            // The same ADD again, or the same container after its DEL.
+            // A repeated ADD, or the same container after its DEL.
             return self.answer_or_wait(attached.place);
         }
         let asker = self.asker(request);
@@ -328,7 +329,7 @@ impl Agent {
                 Hold::Attached(_) => {}
                 Hold::Lost => {
                     let container = &request.attachment.container;
-                    // It is bound, if not to this very attachment: that asks no rule.
+                    // It is bound, though perhaps to another attachment, so no rule is asked.
                     if self.lost.is_only_sandbox(container, uid) && self.fits(*place, request) {
                         return self.answer_or_wait(*place);
                     }
@@ -354,8 +355,8 @@ impl Agent {
         }
     }
 
-    /// An ADD waits for a claim that the watch made: from now on it is the ADD's, goes before those
-    /// that nobody waits for, and may take over what they hold.
+    /// An ADD waits for a claim that the watch made. From now on the claim is the ADD's: it goes
+    /// before claims that nobody waits for, and may take over what those hold.
     fn await_claim(&mut self, id: RequestId, claim: ClaimId) {
         let waited_for = self.claims.get_mut(&claim).expect(known::CLAIM);
         if waited_for.request.is_some() {
@@ -407,9 +408,10 @@ impl Agent {
     }
 
     /// Whether an ordinal may be answered: the door is open for it, it was claimed for the same
-    /// network, and it is the one asked for, if one is. One that an earlier process claimed for a
-    /// network that is not known serves another than the default one only where that network would
-    /// claim from the same pool: what an annotation chose for one network redirects no other.
+    /// network, and it is the requested one, if one is requested. An ordinal that an earlier
+    /// process claimed for an unknown network serves a network other than the default one only if
+    /// that network would claim from the same pool: what an annotation chose for one network
+    /// redirects no other.
     fn suits(&self, place: Place, request: &AddRequest, (asker, door): (&Asker, &Door)) -> bool {
         let is_of_network = match (self.claimed_for.get(&place), door) {
             (Some(network), _) => network.as_deref() == asker.other_network(),
@@ -421,7 +423,7 @@ impl Agent {
         is_of_network && door.lets_place(place) && self.fits(place, request)
     }
 
-    /// Whether an ordinal is of a pool that the configuration names, and the one asked for.
+    /// Whether an ordinal is in a pool that the configuration names, and is the requested one.
     fn fits(&self, place: Place, request: &AddRequest) -> bool {
         let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         if !request.pools.is_empty() && !request.pools.contains(&pool.name) {
@@ -438,8 +440,8 @@ impl Agent {
             .all(|ip| geometry.ordinal_of(*ip) == Some(ordinal))
     }
 
-    /// The first sandbox keeps its address until its DEL or its namespace's end; this one waits a
-    /// moment for that, then takes another.
+    /// The first sandbox keeps its address until its DEL or its namespace's end; this one waits
+    /// briefly for that, then takes another address.
     fn await_other_sandbox(&mut self, id: RequestId) {
         let until = self.now + self.config.policy.second_sandbox_wait;
         let add = self.adds.get_mut(&id).expect(known::ADD);
@@ -447,7 +449,7 @@ impl Agent {
             return;
         }
         add.second_until = Some(until);
-        // It may have ended by itself: then its address is this one's.
+        // It may have ended by itself: then this sandbox gets its address.
         self.arm(Timer::Sweep, self.now);
         let add = self.adds.get_mut(&id).expect(known::ADD);
         let text =
@@ -458,8 +460,8 @@ impl Agent {
         self.arm_add(id);
     }
 
-    /// The Pod is read when the watch was given time to show it, its Namespace at once. Either way
-    /// the Pod is touched when the answer is there.
+    /// The Pod is read after the watch has had time to show it, its Namespace at once. Either way
+    /// the Pod is touched when the answer arrives.
     fn read_missing(&mut self, id: RequestId, missing: Missing) {
         let (now, unseen) = (self.now, self.config.policy.pod_unseen);
         let add = self.adds.get_mut(&id).expect(known::ADD);
@@ -542,7 +544,7 @@ impl Agent {
     }
 
     /// Answers an ADD with a place that may be answered, if the epoch covers it and the namespace
-    /// still stands.
+    /// still exists.
     fn answer(&mut self, id: RequestId, place: Place) {
         if !self.epoch_is_valid() {
             self.epoch_needed();
@@ -551,7 +553,7 @@ impl Agent {
         if !self.is_looked_at(id) {
             return;
         }
-        // A block may state a hold beyond the pool's capacity, which has no address.
+        // A block may record a hold beyond the pool's capacity, which has no address.
         let Some(answer) = self.allocation_of(place) else {
             return;
         };
@@ -580,7 +582,7 @@ impl Agent {
         self.forget_add(id);
     }
 
-    /// Whether the namespace's path was looked at at this very time; has it looked at if not.
+    /// Whether the namespace's path was looked at in this very instant; if not, has it looked at.
     fn is_looked_at(&mut self, id: RequestId) -> bool {
         let now = self.now;
         let add = self.adds.get_mut(&id).expect(known::ADD);
@@ -594,7 +596,8 @@ impl Agent {
         false
     }
 
-    /// Enters that the place is the attachment's, in memory and in the journal, unless both say so.
+    /// Records in memory and in the journal that the place is the attachment's, unless both say so
+    /// already.
     fn attach(&mut self, id: RequestId, place: Place, answer: Allocation) {
         let add = self.known_add(id);
         let request = &add.request;
@@ -611,7 +614,7 @@ impl Agent {
                 && attached.releasing.is_none()
                 && attached.binding.netns == request.netns
         });
-        // While the journal takes nothing, what memory holds may never have been written.
+        // While the journal accepts nothing, what memory holds may never have been written.
         if again && self.journal_ok {
             return;
         }

@@ -1,7 +1,7 @@
 //! The door: which pools an interface of a Pod may draw from, by what this agent knows now. Every
-//! path to an address goes through it: a reservation ahead of ADD, an ADD, an ordinal taken over,
-//! an ordinal that waits for its ADD, and the write of a claim, which asserts it. What is bound is
-//! asked nothing: a tightened rule takes no address from an interface that has it.
+//! path to an address goes through it: a reservation ahead of ADD, an ADD, a takeover, an ordinal
+//! that waits for its ADD, and the write of a claim, which asserts it. A bound address is not
+//! checked: a tightened rule takes no address from an interface that has it.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::core::objects::{AddressReservation, Kind, Object, ObjectKey, Pod, Uid
 use crate::core::selection::{Candidate, Refusal};
 use crate::core::{choice, selection};
 
-/// Units: bytes. A refusal goes to a plugin, a runtime and an Event: of a cluster with many pools
-/// not every rule is told.
+/// Units: bytes. A refusal goes to a plugin, a runtime and an Event; in a cluster with many pools
+/// it does not list every rule.
 const TOLD_BYTES_MAX: usize = 512;
 /// Units: bytes. Of one reason.
 const REASON_BYTES_MAX: usize = 240;
@@ -41,7 +41,7 @@ impl PodFacts {
     }
 }
 
-/// For which interface of a Pod an address is wanted.
+/// The interface of a Pod that wants an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asker {
     pub(super) namespace: String,
@@ -52,13 +52,13 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// The other network that an ordinal is claimed for; none: the default one.
+    /// The network that an ordinal is claimed for; none: the default one.
     pub(super) fn other_network(&self) -> Option<&str> {
         (!self.is_default).then_some(self.network.as_str())
     }
 }
 
-/// What must be read before the door can be answered.
+/// What must be read before the door can decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
     Pod,
@@ -68,8 +68,7 @@ pub(super) enum Missing {
 /// What an interface may draw from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Door {
-    /// These pools, in this order; and the ordinal that a reservation keeps for the Pod, before
-    /// all.
+    /// These pools, in this order; before them, the ordinal that a reservation keeps for the Pod.
     Open {
         pools: Vec<PoolId>,
         kept: Option<(PoolId, Wanted)>,
@@ -97,7 +96,7 @@ impl Door {
     }
 }
 
-/// A reason, cut.
+/// A reason, truncated.
 fn told(why: &impl ToString) -> String {
     let mut text = why.to_string();
     if text.len() > REASON_BYTES_MAX {
@@ -112,7 +111,7 @@ fn told(why: &impl ToString) -> String {
 }
 
 impl Agent {
-    /// The Pod's interface on the node's default network, before anything asked.
+    /// The Pod's interface on the node's default network, before any ADD.
     pub(super) fn default_asker(&self, pod_name: &str) -> Asker {
         let (namespace, _) = pod_name.split_once('/').unwrap_or(("", ""));
         Asker {
@@ -124,8 +123,8 @@ impl Agent {
         }
     }
 
-    /// The interface of an ADD. Where the agent was not told which network is the default one, it
-    /// is that of the first interface.
+    /// The interface of an ADD. If the agent was not told the default network, it is that of the
+    /// first interface.
     pub(super) fn asker(&self, request: &AddRequest) -> Asker {
         let is_default = match self.config.default_network.as_str() {
             "" => request.attachment.interface == FIRST_INTERFACE,
@@ -166,7 +165,7 @@ impl Agent {
         choice::choose(&interface, pod, namespace, self.heeds_namespaces())
     }
 
-    /// Whether some pool asks for Namespaces: only then they are read.
+    /// Whether some pool selects on Namespaces: only then are they read.
     fn heeds_namespaces(&self) -> bool {
         let mut pools = self.pool_ids.values().filter_map(|id| self.pools.get(id));
         pools.any(|pool| pool.rules.namespace_selector.is_some())
@@ -222,7 +221,7 @@ impl Agent {
     /// The ordinal that a reservation keeps for this interface.
     ///
     /// Errors: the door, when the reservation's pool does not admit the Pod. Another address
-    /// instead of the one that an administrator reserved would be no answer to either.
+    /// instead of the reserved one would help neither the Pod nor the administrator.
     fn kept_for(
         &self,
         uid: &Uid,
@@ -293,8 +292,8 @@ impl Agent {
     }
 
     /// Whether a rule excludes a Pod from the pool of an ordinal: for the network that it was
-    /// claimed for or, where the name of that is not known, for whichever asks. Not known is not
-    /// excluded; nothing is handed out on the strength of that.
+    /// claimed for or, if that is unknown, for whichever asks. Unknown does not count as excluded,
+    /// but nothing is handed out because of that.
     fn is_excluded(&self, uid: &Uid, pod_name: &str, place: Place) -> bool {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::RightsOnlyOnOrdinaryPath) {
@@ -339,7 +338,7 @@ impl Agent {
         pools
     }
 
-    /// The reservation that keeps an ordinal for another Pod than this one.
+    /// The reservation that keeps an ordinal for a Pod other than this one.
     pub(super) fn kept_for_another(&self, wanted: &Wanted, pod_name: &str) -> Option<&str> {
         let pool = self.pools.get(&wanted.block.pool)?;
         let geometry = pool.pool.as_ref()?;
@@ -363,7 +362,7 @@ impl Agent {
 
     /// The ordinal that an ADD asks for by its addresses, in a pool that is open to it.
     ///
-    /// Errors: the CNI code, and what is told.
+    /// Errors: the CNI code and message.
     pub(super) fn wanted_by(
         &self,
         uid: &Uid,
@@ -445,8 +444,8 @@ impl Agent {
         of.unwrap_or_else(|| text.to_owned())
     }
 
-    /// Has the labels of the Node read again, as often as the epoch, while some pool looks at them.
-    /// Until the answer the last ones count: nobody but administrators labels Nodes.
+    /// Rereads the labels of the Node, as often as the epoch, while some pool selects on them.
+    /// Until the answer the last ones count: only administrators label Nodes.
     pub(super) fn refresh_node(&mut self) {
         let mut pools = self.pool_ids.values().filter_map(|id| self.pools.get(id));
         let is_asked = pools.any(|pool| {
@@ -468,8 +467,8 @@ impl Agent {
         }
     }
 
-    /// What waits for its ADD follows the rules as they are now: ordinals of pools that exclude the
-    /// Pod go back, claims that the door would not let in any more are made anew.
+    /// What waits for its ADD follows the current rules: ordinals of pools that exclude the Pod are
+    /// given back, and claims that the door would no longer admit are made again.
     pub(super) fn follow_rules(&mut self, uid: &Uid) {
         let pod = self.pods.get(uid).expect(known::POD);
         let excluded: Vec<Place> = pod

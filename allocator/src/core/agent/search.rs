@@ -16,10 +16,10 @@ use crate::core::hash::{fnv1a, mix};
 use crate::core::objects::{AddressBlock, Kind, LABEL_POOL, LABEL_ROOM, Object};
 use crate::core::version_went_back;
 
-/// Missing blocks are looked for among so many indexes at most, drawn by hash in larger pools.
+/// The search for missing blocks covers at most this many indexes, drawn by hash in larger pools.
 const MISSING_WINDOW: u64 = 4096;
 
-/// How far the search for room in a pool has come.
+/// The state of the search for room in a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Search {
     /// Own blocks suffice so far.
@@ -30,7 +30,7 @@ pub(super) enum Search {
         seen: BTreeSet<u64>,
         version: String,
     },
-    /// The last list showed room in blocks of others.
+    /// The last list showed room in other nodes' blocks.
     Foreign,
     /// No room anywhere, at the last look.
     Exhausted { attempt: u32 },
@@ -62,8 +62,8 @@ pub(super) fn block_selection(pool: &str, with_room: bool) -> Selection {
 }
 
 impl Agent {
-    /// A claim found no block. Begins a search unless one is going on, or a block that may take the
-    /// claim will be free for it shortly.
+    /// A claim found no block. Begins a search, unless one is under way or a block that may take
+    /// the claim will be available shortly.
     pub(super) fn search_needed(&mut self, id: PoolId) {
         let pool = self.pools.get(&id).expect(known::POOL);
         let soon = self.now + self.config.policy.conflict_retry.longest;
@@ -85,9 +85,9 @@ impl Agent {
             return;
         }
         // Claims come in bursts: what this node writes now, all others write as well. A list sent
-        // in the same instant would not show theirs, and every block that it misses costs a create
-        // that fails and a read. Each node has its own moment, so that they do not all write to the
-        // same last block.
+        // in the same instant would not show theirs, and every block that it misses costs a failed
+        // create and a read. Each node waits for a different time, so that they do not all write to
+        // the same last block.
         let settle = self.config.policy.search_settle;
         let own = fnv1a(self.config.machine_id.as_bytes()) % 8;
         let settled = pool.answered_at + settle + settle * own as u32;
@@ -102,10 +102,9 @@ impl Agent {
         }
     }
 
-    /// Own writes to the pool are on their way or about to be. Their answers come within
-    /// milliseconds; a list sent before them would miss what all other nodes are writing in the
-    /// same moment (a burst), and send this one on a blind search through blocks that are being
-    /// created.
+    /// Whether own writes to the pool are in flight or about to be. Their answers come within
+    /// milliseconds; a list sent before them would miss what all other nodes write at the same time
+    /// (a burst), and send this node on a blind search through blocks that are being created.
     fn is_writing_to(&self, id: PoolId) -> bool {
         let first = BlockKey { pool: id, index: 0 };
         let last = BlockKey {
@@ -114,7 +113,7 @@ impl Agent {
         };
         self.blocks.range(first..=last).any(|(key, block)| {
             let in_flight = block.flight.is_some() && !self.is_hung(block);
-            // Its write goes out at the end of this very input.
+            // Its write is sent at the end of this input.
             let about_to_write = !block.waiting.is_empty() && self.touched_blocks.contains(key);
             in_flight || about_to_write
         })
@@ -155,7 +154,7 @@ impl Agent {
                     indexes.insert(block.spec.index);
                     self.block_seen(id, block);
                 }
-                // There, and full.
+                // It exists, and counts as full.
                 Object::SetAside(block) => indexes.extend(self.block_set_aside(id, block)),
                 _ => {}
             }
@@ -270,7 +269,8 @@ impl Agent {
         self.take_over(id);
     }
 
-    /// Claims wait and nothing is free but what rests: better a young address than none.
+    /// Claims wait and only resting ordinals are free: a recently freed address is better than
+    /// none.
     fn waive_rest(&mut self, id: PoolId) {
         let until = self.now + self.config.policy.rest_waived;
         let has_room = self.has_open_room(id);
@@ -294,7 +294,7 @@ impl Agent {
         }
         let pool = self.pools.get_mut(&id).expect(known::POOL);
         if pool.queue.is_empty() {
-            // Left exhausted, a later claim would wait for a timer that is spent.
+            // If it stayed exhausted, a later claim would wait for a timer that has fired.
             self.search_satisfied(id);
         } else if pool.search.is_exhausted() {
             self.list_blocks(id, true);
@@ -303,7 +303,7 @@ impl Agent {
         }
     }
 
-    /// No claim waits any more.
+    /// No claim waits anymore.
     pub(super) fn search_satisfied(&mut self, id: PoolId) {
         let pool = self.pools.get_mut(&id).expect(known::POOL);
         if pool.search.is_exhausted() {
@@ -313,10 +313,10 @@ impl Agent {
         }
     }
 
-    /// A block left the watch's selection: it is full, or gone. The event carries the last state
-    /// that was selected under the version that took it out: the two do not belong together, and a
-    /// write on top of that version would undo what it says. So nothing is believed but that the
-    /// version in memory is not the last one; what it is, is read when the block is next needed.
+    /// A block left the watch's selection: it is full, or gone. The event carries the last selected
+    /// state with the version that removed it from the selection. The two do not belong together,
+    /// and a write on top of that version would undo what it says. So the event only shows that the
+    /// version in memory is outdated; the current one is read when the block is next needed.
     pub(super) fn block_left(&mut self, id: PoolId, object: &AddressBlock) {
         let index = object.spec.index;
         let Some(block) = self.blocks.get_mut(&BlockKey { pool: id, index }) else {

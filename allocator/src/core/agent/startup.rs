@@ -11,7 +11,7 @@ use crate::core::objects::{Kind, Object, ObjectKey, block_of_name};
 /// How far the agent has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The journal is not read.
+    /// The journal has not been read.
     Opening,
     /// The journal cannot be understood.
     Refused,
@@ -19,7 +19,7 @@ pub(super) enum Phase {
     Loading,
     /// Blocks of earlier processes are being read; no new claims yet.
     Settling,
-    /// Open for all.
+    /// Every request is served.
     Serving,
 }
 
@@ -126,7 +126,8 @@ impl Agent {
         }
     }
 
-    /// All but the blocks is known: holdings from the journal, then the fences.
+    /// Everything except the blocks is known: restores holdings from the journal, then sets the
+    /// fences.
     fn begin_settling(&mut self) {
         self.phase = Phase::Settling;
         self.decide_lost(self.epoch.known_before);
@@ -172,9 +173,9 @@ impl Agent {
         }
     }
 
-    /// Begins to serve once every block of an earlier process was read, or could have been. Which
-    /// blocks those are must be known: in one that nobody named, a claim could meet the very record
-    /// that a lost entry bound.
+    /// Starts serving once every block of an earlier process was read, or could have been. Which
+    /// blocks those are must be known: in an unnamed one, a claim could hit the record that a lost
+    /// entry bound.
     pub(super) fn serve_when_settled(&mut self) {
         let mut blocks = self.blocks.values();
         let is_read = blocks.all(|block| block.trusted || !block.stale);

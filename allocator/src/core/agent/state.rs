@@ -17,7 +17,7 @@ pub struct AgentState {
     pub is_serving: bool,
     /// The journal is open and took the last entry.
     pub is_journal_ok: bool,
-    /// The number of the incarnation; 0: none stands in the object yet.
+    /// The number of the incarnation; 0: the object states none yet.
     pub epoch: u64,
     /// When the last request that showed the incarnation live was sent; zero: never.
     pub epoch_shown_at: BootTime,
@@ -49,7 +49,7 @@ pub struct AgentState {
     pub parts: Vec<PartState>,
     /// The journal of this boot was lost, and not every record is explained yet.
     pub is_journal_lost: bool,
-    /// Units: attachments whose DEL is long past and that wait for the runtime's word.
+    /// Units: attachments whose DEL is long past and that wait for the runtime's answer.
     pub releases_overdue: u64,
 }
 

@@ -1,5 +1,5 @@
 //! Reservations that nobody asks for: who is expected to ask, and what shows that a reserved
-//! ordinal will be of no use. An ordinal that an ADD was told of is not this file's business.
+//! ordinal will not be used. Ordinals that an ADD was answered with are not handled here.
 
 use super::Agent;
 use super::known;
@@ -18,8 +18,8 @@ impl Agent {
         !network.is_empty() && named.is_none_or(|name| name == network)
     }
 
-    /// Whether an ADD of the default network is to be expected of a Pod: only then is something
-    /// claimed before it.
+    /// Whether to expect an ADD of the default network for a Pod: only then is something claimed
+    /// before it.
     pub(super) fn is_expected_to_ask(&self, pod: &PodState) -> bool {
         #[cfg(feature = "mutants")]
         if self.is_mutant(crate::core::Mutant::ClaimsForForeignPods) {
@@ -32,8 +32,8 @@ impl Agent {
     }
 
     /// Whether the Pod's first interface has an address and none of this agent's: its sandbox
-    /// stands, and who set it up asked somebody else. An own address that the kubelet still reports
-    /// after a reboot is no such sign.
+    /// exists, and another address manager served it. An own address that the kubelet still reports
+    /// after a reboot does not count.
     fn has_foreign_address(&self, pod: &PodState) -> bool {
         let reported = pod.seen.as_ref().map_or(&[][..], |seen| &seen.addresses);
         let is_own = |place: &Place| {
@@ -46,7 +46,7 @@ impl Agent {
     }
 
     /// Whether the status of the Pod that has an ordinal reports it. Then it is in use, or was
-    /// until a reboot, whatever a journal that was put back knows of it: nobody else gets it.
+    /// until a reboot, whatever a restored journal says about it: nobody else gets it.
     pub(super) fn is_reported(&self, place: Place, uid: &Uid) -> bool {
         let seen = self.pods.get(uid).and_then(|pod| pod.seen.as_ref());
         let reported = seen.map_or(&[][..], |seen| &seen.addresses);
@@ -56,7 +56,7 @@ impl Agent {
     }
 
     /// Gives back what was reserved for a Pod that will not ask, or has not asked for too long. Its
-    /// next claim is its ADD's.
+    /// ADD makes the next claim.
     pub(super) fn give_back_unasked(&mut self, uid: &Uid) {
         let pod = self.pods.get(uid).expect(known::POD);
         let is_unbound = |place: &Place| {

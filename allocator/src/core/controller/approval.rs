@@ -1,5 +1,5 @@
 //! Which pools may be used. Two pools of one domain must not share an address, whoever approves
-//! them: that is decided by one compare-and-swap on one object per domain.
+//! them. One compare-and-swap on one object per domain decides that.
 
 use super::Controller;
 use crate::core::api::{Part, Preconditions};
@@ -30,15 +30,15 @@ fn ranges(pool: &AddressPool) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What stands at the end of a look at a pool.
+/// The result of looking at a pool.
 enum Verdict {
     Approved(u16),
     Refused(&'static str, String),
     Enter(ApprovedPool),
 }
 
-/// What is known of a pool by the name's entry alone. `None` when it has grown and is looked at
-/// anew.
+/// What the entry of its name alone says about a pool. `None` if it has grown and must be looked at
+/// again.
 fn judge_entered(pool: &AddressPool, entry: &ApprovedPool) -> Option<Verdict> {
     let refused = |reason, text: &str| Some(Verdict::Refused(reason, text.to_owned()));
     if entry.uid != pool.metadata.uid {
@@ -75,7 +75,7 @@ fn overlaps(approved: &ApprovedPool, with: &Pool) -> bool {
 }
 
 impl Controller {
-    /// One step towards every pool being approved, refused or gone. Whether one was taken.
+    /// One step toward every pool being approved, refused or gone. Whether one was taken.
     pub(super) fn approve(&mut self) -> bool {
         let names: Vec<_> = self.pools.keys().cloned().collect();
         names.into_iter().any(|name| {
@@ -106,7 +106,7 @@ impl Controller {
                 Verdict::Refused(reason, message) => {
                     let condition = condition("False", reason, message);
                     let capacity = pool.status.capacity;
-                    // An approval of earlier ranges stays: it does not match the spec any more.
+                    // An approval of earlier ranges stays: it no longer matches the spec.
                     let approved = pool.status.approved.clone();
                     self.state_approval(pool, approved, capacity, condition)
                 }
@@ -180,7 +180,7 @@ impl Controller {
         self.write_for(subject, object, Part::Main);
     }
 
-    /// Writes the status if it says something else.
+    /// Writes the status if it differs.
     fn state_approval(
         &mut self,
         mut pool: AddressPool,
@@ -239,7 +239,7 @@ impl Controller {
         let domain = domain_name(&pool);
         let approval = ObjectKey::cluster(Kind::DomainApproval, domain.clone());
         if !of_pool.is_empty() || hidden || self.is_set_aside(&approval) {
-            // Held, or nobody can tell: nobody says when that ends.
+            // Held, or unknown. No event will show when that ends.
             self.look_later(subject);
             return false;
         }

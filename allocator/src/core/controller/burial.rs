@@ -25,7 +25,7 @@ const BURIAL_HELD: &str = "BurialHeld";
 /// What this leader saw of burials.
 #[derive(Default)]
 pub(super) struct Burials {
-    /// Since when this process has seen the epoch dying, without a break. A new leader begins anew,
+    /// When this process began to see the epoch dying, without a break. A new leader starts over,
     /// which only makes the quarantine longer.
     dying_since: BTreeMap<EpochId, BootTime>,
     /// Burials begun because a Node object is gone, by time.
@@ -54,7 +54,7 @@ impl Controller {
         let machines: Vec<_> = self.machines.values().cloned().collect();
         for machine in machines {
             let key = ObjectKey::cluster(Kind::BerthNode, machine.metadata.name.clone());
-            // One that cannot be read may live.
+            // An unreadable one may live.
             if self.waits(&key) {
                 continue;
             }
@@ -82,13 +82,13 @@ impl Controller {
         }
     }
 
-    /// Whether an operator gave the word that the machine is off, or the Node object is gone and
-    /// that counts.
+    /// Begins a burial if an operator stated that the machine is off, or if the Node object is gone
+    /// and that counts.
     fn begin_burial(&mut self, machine: &BerthNode) -> bool {
         if machine.spec.state != EpochState::Live {
             return false;
         }
-        // Of a Node that cannot be read nothing is believed, least of all that it is gone.
+        // An unreadable Node proves nothing, least of all that it is gone.
         let node_key = ObjectKey::cluster(Kind::Node, machine.spec.node_name.clone());
         let is_unread = self.is_set_aside(&node_key);
         let node = self.nodes.get(&machine.spec.node_name);
@@ -123,7 +123,7 @@ impl Controller {
         true
     }
 
-    /// Too many burials for lack of a Node object: this one waits, and says so.
+    /// Too many burials because of missing Node objects: this one waits, and says so.
     fn hold_burial(&mut self, machine: &BerthNode) -> bool {
         if self.burials.held.insert(machine.metadata.name.clone()) {
             let text = format!("node {} waits: too many this hour", machine.spec.node_name);
@@ -268,7 +268,7 @@ impl Controller {
     }
 }
 
-/// Whether the block may have a record of the epoch: what cannot be read of it may be one.
+/// Whether the block may have a record of the epoch: an unreadable record may be one.
 fn may_hold(stored: &AddressBlock, epoch: &EpochId) -> bool {
     decode_records(&stored.spec.records).any(|entry| match entry {
         Ok((_, record)) => is_of(&record, epoch),

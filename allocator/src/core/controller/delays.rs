@@ -1,6 +1,6 @@
 //! What waits and why: one object's failure delays that object, with back-off, and nothing else.
-//! And what is there and cannot be read: no step is taken for it, none goes by what it does not
-//! say, and it is told by name.
+//! Also the objects that exist but cannot be read: no step is taken for them or relies on what they
+//! do not say, and they are reported by name.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,9 +12,9 @@ use crate::core::set_aside::unknown_fields;
 use crate::core::time::BootTime;
 use crate::core::version_went_back;
 
-/// A delay is forgotten so long after its end: its object was deleted meanwhile.
+/// A delay is forgotten this long after its end: its object was deleted meanwhile.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
-/// An object that was written so often within [`CHURN_WINDOW`] is not as it was written: somebody
+/// An object that was written this often within [`CHURN_WINDOW`] does not stay as written: somebody
 /// changes it back, or the apiserver drops a field. It waits for the window's end.
 const CHURN_MAX: usize = 16;
 const CHURN_WINDOW: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub(super) struct Delays {
 
 struct Delay {
     until: BootTime,
-    /// Somebody changes the object back: another change of theirs is no reason to write again.
+    /// Somebody changes the object back: another such change is not a reason to write again.
     outlasts_changes: bool,
     failure_count: u32,
     /// What the apiserver said last; empty when it waits for something else.
@@ -69,19 +69,19 @@ impl Delays {
     }
 }
 
-/// What cannot be read, and what was said of it and of fields that are not known here.
+/// What cannot be read, and what was reported about it and about unknown fields.
 #[derive(Default)]
 pub(super) struct Unread {
     pub(super) objects: BTreeMap<ObjectKey, SetAside>,
     /// Names of fields of a newer release.
     ignored: BTreeMap<ObjectKey, String>,
     told: BTreeMap<ObjectKey, String>,
-    /// Something may not be told yet.
+    /// Something may not be reported yet.
     is_news: bool,
 }
 
 impl Controller {
-    /// Whether no step is to be taken for the object now.
+    /// Whether the object must wait now.
     pub(super) fn waits(&self, key: &ObjectKey) -> bool {
         self.delays.is_delayed(key, self.now) || self.is_set_aside(key)
     }
@@ -90,7 +90,7 @@ impl Controller {
         self.unread.objects.contains_key(key)
     }
 
-    /// The apiserver refused a write for the sake of that object.
+    /// The apiserver refused a write made for that object.
     pub(super) fn delay(&mut self, key: &ObjectKey, error: &ApiError) {
         let entropy = self.entropy;
         let delay = self.delays.of_objects.entry(key.clone()).or_insert(Delay {
@@ -109,7 +109,7 @@ impl Controller {
         }
     }
 
-    /// Blocks are not watched: what a survey shows of them is known until the next.
+    /// Blocks are not watched: a survey of them counts until the next one.
     pub(super) fn blocks_surveyed(&mut self, unread: &BTreeMap<String, SetAside>) {
         let objects = &mut self.unread.objects;
         objects.retain(|key, _| key.kind != Kind::AddressBlock || unread.contains_key(&key.name));
@@ -120,7 +120,7 @@ impl Controller {
         }
     }
 
-    /// The object waits for something that nobody tells of.
+    /// The object waits for something that no event reports.
     pub(super) fn look_later(&mut self, key: ObjectKey) {
         let until = self.now + self.config.retry.longest;
         self.wait_until(key, until, false);
@@ -136,7 +136,7 @@ impl Controller {
         self.delays.of_objects.insert(key, delay);
     }
 
-    /// A write for the sake of that object was carried out.
+    /// A write made for that object was carried out.
     pub(super) fn note_written(&mut self, key: &ObjectKey) {
         self.delays.forget(key);
         // An approval is written once for each of its pools.
@@ -214,7 +214,7 @@ impl Controller {
         }
     }
 
-    /// A version of an object that can be read: whatever kept it waiting is looked at anew.
+    /// A readable version of an object: whatever kept it waiting is checked again.
     pub(super) fn note_read(&mut self, object: &Object) {
         let key = object.key();
         self.unread.objects.remove(&key);
@@ -240,7 +240,7 @@ impl Controller {
         self.delays.forget(key);
     }
 
-    /// Names what cannot be read, and what is not known, once each.
+    /// Reports unreadable objects and unknown fields, once each.
     pub(super) fn tell_unread(&mut self) {
         if !std::mem::take(&mut self.unread.is_news) {
             return;
@@ -271,7 +271,7 @@ impl Controller {
         }
     }
 
-    /// Says something of an object, once.
+    /// Reports something about an object, once.
     fn tell(&mut self, key: ObjectKey, reason: &'static str, text: String) {
         if self.unread.told.get(&key) != Some(&text) {
             self.event(reason, text.clone());

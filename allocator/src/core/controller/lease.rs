@@ -6,7 +6,7 @@ use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, Part};
 use crate::core::objects::{Kind, Lease, LeaseSpec, Metadata, Object, ObjectKey};
 use crate::core::time::BootTime;
 
-/// Where this process stands.
+/// The leadership state of this process.
 #[derive(Default)]
 pub(super) struct Leadership {
     stored: Option<Lease>,
@@ -25,12 +25,12 @@ impl Leadership {
         now < self.leads_until
     }
 
-    /// When the apiserver last said anything of use about the lease.
+    /// When the apiserver last gave a useful answer about the Lease.
     pub(super) fn answered_at(&self) -> BootTime {
         self.answered_at
     }
 
-    /// Whether a request about the lease is out.
+    /// Whether a request about the Lease is in flight.
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight
     }
@@ -142,7 +142,7 @@ impl Controller {
                 planned.metadata = metadata;
                 self.lease.stored = Some(*planned);
                 self.lease.changed_at = self.now;
-                // Given up a renewal before others may take it.
+                // It stops leading one renewal before others may take the Lease.
                 let safe = self
                     .config
                     .lease_duration
@@ -156,7 +156,7 @@ impl Controller {
                 self.lease_read(*lease);
             }
             (Ok(ApiReply::Object(Object::SetAside(lease))), None) => {
-                // Whoever holds it may hold it still.
+                // The holder may still hold it.
                 let key = self.lease_key();
                 self.unread.objects.insert(key, *lease);
             }
@@ -166,7 +166,7 @@ impl Controller {
                 self.lease.stored = None;
                 self.write_lease();
             }
-            // Whoever has it now, read it.
+            // Read it, to see who has it now.
             (Err(_), Some(_)) => self.lease.stored = None,
             _ => {}
         }

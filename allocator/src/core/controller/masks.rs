@@ -1,5 +1,5 @@
-//! Excludes, gateways and reservations: what stands in blocks although no Pod holds it. A held
-//! ordinal is never masked; it is reported.
+//! Excludes, gateways and reservations: records in blocks that no Pod holds. A held ordinal is
+//! never masked; it is reported.
 
 use super::Controller;
 use super::approval::mask_fingerprint;
@@ -14,7 +14,7 @@ use crate::core::objects::{
 use crate::core::pool::{Mask, Pool, approved_block_size, block_name};
 
 impl Controller {
-    /// One step towards every block saying what its pool and the reservations say.
+    /// One step toward every block saying what its pool and the reservations say.
     pub(super) fn mask(&mut self) -> bool {
         let due: Vec<_> = self
             .pools
@@ -50,12 +50,12 @@ impl Controller {
         };
         let mut held = Vec::new();
         let mut change = None;
-        // In force is what stands in every block.
+        // A mask is in force once every block has it.
         let mut is_whole = !survey.hides_some_of(&pool.name);
         let blocks = survey.blocks.values();
         for stored in blocks.filter(|block| block.spec.pool == pool.name) {
             let Ok(mut block) = Block::read(stored, pool) else {
-                // One of another pool of the same name has nothing to do with this one.
+                // A block of another pool of the same name does not count.
                 is_whole &= stored.spec.pool_uid != pool.uid;
                 continue;
             };
@@ -103,13 +103,13 @@ impl Controller {
         self.write(next, Part::Main);
     }
 
-    /// Puts each reservation into its block, and takes those out whose object is being deleted.
+    /// Puts each reservation into its block, and removes those whose object is being deleted.
     fn place_reservations(&mut self) -> bool {
         let all: Vec<_> = self.reservations.values().cloned().collect();
         all.into_iter().any(|reservation| self.place(reservation))
     }
 
-    /// One step towards a reservation standing in its block, or being out of it. Whether one was
+    /// One step toward a reservation standing in its block, or being out of it. Whether one was
     /// taken.
     fn place(&mut self, reservation: AddressReservation) -> bool {
         let name = reservation.metadata.name.clone();
@@ -167,7 +167,7 @@ impl Controller {
         false
     }
 
-    /// Nothing stands in a block for a reservation that is being deleted: its object may go.
+    /// No block has a record for a reservation that is being deleted: its object may go.
     fn let_go(&mut self, mut reservation: AddressReservation) -> bool {
         let finalizers = &mut reservation.metadata.finalizers;
         finalizers.retain(|f| f != FINALIZER);
@@ -176,7 +176,7 @@ impl Controller {
     }
 }
 
-/// A block of a pool, empty if it was never written. `None` when it is there and cannot be read.
+/// A block of a pool, empty if it was never written. `None` if it exists but cannot be read.
 fn stored_block(survey: &Survey, pool: &Pool, index: u64) -> Option<(Metadata, Block)> {
     let name = block_name(&pool.name, index);
     if survey.unread.contains_key(&name) {

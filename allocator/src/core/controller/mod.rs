@@ -1,6 +1,6 @@
-//! The controller: approves pools, puts masks and reservations into blocks, buries machines. One
-//! leader by Lease; but nothing rests on there being one: every write is guarded, and the only
-//! records it frees are those of dead epochs, which never live again.
+//! The controller: approves pools, puts masks and reservations into blocks, buries machines. A
+//! Lease elects one leader, but safety does not depend on there being only one: every write is
+//! guarded, and the only records it frees are those of dead epochs, which never live again.
 //!
 //! It does one thing at a time: after each answer it compares what it knows with what should be and
 //! takes the first step that is missing.
@@ -41,15 +41,15 @@ pub struct ControllerConfig {
     pub lease_namespace: String,
     /// Its name.
     pub lease_name: String,
-    /// A lease that did not change for so long is free.
+    /// A lease that has not changed for this long is free.
     pub lease_duration: Duration,
-    /// The leader renews so often.
+    /// How often the leader renews.
     pub lease_renewal: Duration,
     /// Between dying and dead. Longer than an agent's validity, its longest ADD and drift together.
     pub quarantine: Duration,
     /// Whether a Node object that is gone starts a burial.
     pub bury_when_node_is_gone: bool,
-    /// The pools' status says how full they were at most so long ago.
+    /// How old the counts in the pools' status may be.
     pub report_interval: Duration,
     /// Pauses after failures.
     pub retry: Backoff,
@@ -236,7 +236,7 @@ pub struct Controller {
     burials: Burials,
     /// Reservations whose record was put or seen.
     placed: BTreeMap<String, String>,
-    /// When the pools are to be counted again.
+    /// When to count the pools again.
     report_due: BootTime,
     delays: Delays,
     unread: Unread,
@@ -248,8 +248,8 @@ pub struct Controller {
     last_error: String,
 }
 
-/// A watch that ended so often in a row without an event is opened from a new list: whatever it is
-/// that ends it, it stands behind that version.
+/// After so many ends in a row without an event, a watch is opened from a new list: whatever ends
+/// it lies behind that version.
 const CLOSED_IN_VAIN_MAX: u32 = 8;
 
 impl Controller {
@@ -738,7 +738,7 @@ impl Controller {
         self.begin_step(purpose, ApiRequest::Delete(key, preconditions));
     }
 
-    /// Whether one unreadable object is to fail the answer that it is in.
+    /// Whether one unreadable object fails the whole answer.
     #[cfg(feature = "mutants")]
     fn fails_whole(&self) -> bool {
         self.config.mutant == Some(super::Mutant::AllOrNothingDecode)
@@ -748,7 +748,7 @@ impl Controller {
     fn step(&mut self) {
         let ready = self.lease.leads(self.now) && CACHED.iter().all(|k| self.listed.contains(k));
         if !ready {
-            // Others do the work, or what keeps this one from it is told elsewhere.
+            // Another process leads, or the reason is reported elsewhere.
             self.progress_at = self.now;
             return;
         }

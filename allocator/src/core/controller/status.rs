@@ -1,5 +1,5 @@
-//! How full the pools are, for people and for metrics: counted from all blocks every so often and
-//! written where it changed. Nobody decides by these numbers; they are as old as the last count.
+//! How full the pools are, for people and for metrics: counted from all blocks periodically, and
+//! written if changed. No decision depends on these numbers; they are as old as the last count.
 
 use super::masks::parse;
 use super::{Controller, ControllerState, PoolCount, Survey};
@@ -15,7 +15,7 @@ use crate::core::time::WallTime;
 const EXHAUSTED: &str = "Exhausted";
 
 impl Controller {
-    /// One step towards every pool's status saying how full it is.
+    /// One step toward every pool's status saying how full it is.
     pub(super) fn report(&mut self) -> bool {
         if self.now < self.report_due {
             return false;

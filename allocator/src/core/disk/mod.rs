@@ -4,11 +4,11 @@
 //!
 //! The log is lines of text: `<checksum> <JSON>`. The first line states the format and the boot;
 //! each further line is one [`Change`] and is applied as a whole or not at all. A line without its
-//! end is a write that was cut by the death of its writer: it never happened. A whole line that is
-//! wrong is damage, and then nothing is served: an address that nobody seems to hold may be held.
+//! end is a write that its killed writer did not finish: it never happened. A complete line that is
+//! wrong is damage, and then nothing is served: an address that looks free may be held.
 //!
-//! A boot that ended took its network namespaces with it, and the addresses in them. So the log of
-//! another boot counts for nothing, and no line needs to outlive a power cut.
+//! When a boot ends, its network namespaces and their addresses end with it. So the log of another
+//! boot counts for nothing, and no line needs to survive a power cut.
 
 pub mod ranges;
 
@@ -26,10 +26,10 @@ pub const FORMAT: u32 = 1;
 
 /// Units: bytes. A log shorter than this is not rewritten.
 const REWRITE_BYTES_MIN: usize = 64 * 1024;
-/// A log is rewritten when it has become this many times what it states.
+/// A log is rewritten when it is this many times as long as what it states.
 const REWRITE_RATIO: usize = 4;
 
-/// A network namespace as the kernel tells it from others while it lives.
+/// How the kernel identifies a network namespace while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NamespaceId {
     /// The device that the namespace's file is on.
@@ -46,7 +46,7 @@ pub struct Binding {
     /// `CNI_NETNS` of the ADD; empty when it was taken over from host-local.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netns: String,
-    /// The namespace at that path, where it could be told.
+    /// The namespace at that path, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<NamespaceId>,
     /// `namespace/name` of the Pod, or empty. For people.
@@ -67,7 +67,7 @@ pub enum Change {
     },
     /// The attachments hold nothing.
     Release(Vec<Attachment>),
-    /// The address from which the search in a range set goes on, by index of the set.
+    /// The address after which the search in a range set continues, by index of the set.
     Last(BTreeMap<usize, IpAddr>),
 }
 
@@ -83,10 +83,10 @@ pub enum LedgerError {
     /// Written by a later program.
     #[error("the store has format {0}; this program knows {FORMAT}")]
     Format(u32),
-    /// Its name says this boot, its header another.
+    /// Its name states this boot, its header another.
     #[error("the store states another boot than its name")]
     Boot,
-    /// A line that is no line, or that contradicts those before it.
+    /// A line that is malformed or contradicts those before it.
     #[error("line {0} of the store is damaged")]
     Damaged(usize),
 }
@@ -156,7 +156,7 @@ impl Ledger {
             }
             counted_bytes += line.len() + 1;
         }
-        // The header is written with the file, which gets its name only then.
+        // A file gets its name only after its header is written.
         if counted_bytes == 0 {
             return Err(LedgerError::Damaged(1));
         }
@@ -175,21 +175,21 @@ impl Ledger {
                 binding: binding.clone(),
             }));
         }
-        // Behind the bindings, each of which moves it.
+        // After the bindings, each of which moves it.
         if !self.last.is_empty() {
             log.extend(encode(&Change::Last(self.last.clone())));
         }
         log
     }
 
-    /// Whether a log of this length states so little that it should be written anew.
+    /// Whether a log of this length states so little that it should be rewritten.
     pub fn is_log_too_long(&self, log_bytes: usize) -> bool {
         // A binding's line has about 200 bytes.
         log_bytes > REWRITE_BYTES_MIN && log_bytes / REWRITE_RATIO > self.bindings.len() * 200
     }
 
-    /// Units: bytes. What the log would grow by if every holder left one by one: room that is set
-    /// aside before an ADD, so that a full disk stops ADDs and never a DEL.
+    /// Units: bytes. How much the log would grow if all holders were released one by one. This room
+    /// is set aside before an ADD, so that a full disk stops ADDs and never a DEL.
     pub fn release_bytes(&self) -> usize {
         const FIXED: usize = 64;
         self.bindings
@@ -200,7 +200,7 @@ impl Ledger {
 
     /// Applies a change.
     ///
-    /// Errors: it gives away what is held.
+    /// Errors: it would give away what is held.
     pub fn apply(&mut self, change: &Change) -> Result<(), Contradiction> {
         match change {
             Change::Bind {
@@ -241,8 +241,8 @@ impl Ledger {
         self.bindings.iter()
     }
 
-    /// What an attachment holds. host-local once wrote no interface: such an entry is that of any
-    /// interface of its container.
+    /// What an attachment holds. Old versions of host-local wrote no interface: such an entry
+    /// matches any interface of its container.
     pub fn of(&self, attachment: &Attachment) -> Option<(&Attachment, &Binding)> {
         let any = || Attachment {
             container: attachment.container.clone(),
@@ -321,7 +321,7 @@ impl Ledger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction;
 
-/// The same ADD once more gets the same answer.
+/// A repeated ADD gets the same answer.
 fn repeated(binding: &Binding, call: &AddCall<'_>) -> Result<Vec<AllocatedAddress>, Failure> {
     let differs = |message: String| Failure::new(Failure::ADDRESS_INADMISSIBLE, message);
     let who = call.attachment;

@@ -57,7 +57,7 @@ pub struct RangeSet {
 impl RangeSet {
     /// A set of these ranges.
     ///
-    /// Errors: one of them is no range.
+    /// Errors: one of them is not a range.
     pub fn new(specs: &[RangeSpec]) -> Result<Self, PoolError> {
         let pool = |spec: &RangeSpec| {
             let mut object = AddressPool::default();
@@ -105,7 +105,7 @@ impl RangeSet {
         self.place(ip).is_some()
     }
 
-    /// The address as its holder is told of it, if it is in one of the ranges.
+    /// The address as its holder gets it, if it is in one of the ranges.
     pub fn allocated(&self, ip: IpAddr) -> Option<AllocatedAddress> {
         let (index, ordinal) = self.place(ip)?;
         let allocation = self.ranges[index].1.allocation(ordinal)?;

@@ -1,7 +1,7 @@
 //! The seal of a journal: how long it was and what was in it when it was written last, in a few
-//! bytes. It is kept apart from the journal, where it outlives the process and not the boot: an old
-//! copy of a journal, or one whose end was cut off, does not hold what the seal says. It shows that
-//! nothing is missing, not that nobody meant harm.
+//! bytes. It is kept apart from the journal, where it survives the process but not the boot. An old
+//! copy of a journal, or one whose end was cut off, does not match the seal. A seal shows that
+//! nothing is missing; it does not protect against malice.
 
 use crate::core::hash::{crc32, crc32_continued};
 
@@ -23,7 +23,7 @@ impl Seal {
         Self::default().continued(journal)
     }
 
-    /// After these bytes were appended, too.
+    /// The seal after these bytes were appended.
     #[must_use]
     pub fn continued(self, appended: &[u8]) -> Self {
         Self {
@@ -32,8 +32,8 @@ impl Seal {
         }
     }
 
-    /// Whether the journal begins with all that was sealed. It may go on: a process that died wrote
-    /// more than it came to seal.
+    /// Whether the journal begins with all that was sealed. The journal may be longer: a process
+    /// that died may not have sealed its last write.
     pub fn holds(&self, journal: &[u8]) -> bool {
         let length = usize::try_from(self.length).ok();
         let begin = length.and_then(|length| journal.get(..length));
@@ -50,7 +50,7 @@ impl Seal {
         bytes
     }
 
-    /// What was stored; `None`: that is no seal, for instance one that was written half.
+    /// The stored seal; `None`: the bytes are not a seal, for instance a half-written one.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; SEAL_BYTES] = bytes.try_into().ok()?;
         let (length, rest) = bytes.split_first_chunk()?;

@@ -1,5 +1,6 @@
 //! What every `ApiServer` must do, as one suite over the port: for the store in memory, for a
-//! simulated apiserver, and for a real one. Where another differs from the real one, it is wrong.
+//! simulated apiserver, and for a real one. Where one of the first two differs from the real one,
+//! it is wrong.
 //!
 //! | claim | memory | simulated | real |
 //! |---|---|---|---|
@@ -29,7 +30,7 @@ use crate::core::api::{
 use crate::core::objects::{Kind, Metadata, Object, ObjectKey, Pod};
 use crate::ports::{ApiServer, Watch};
 
-/// An implementation under test, and what a test needs of its surroundings that the port lacks.
+/// An implementation under test, and what tests need beyond the port.
 pub trait Bench: Send {
     /// The implementation.
     type Api: ApiServer;
@@ -43,7 +44,7 @@ pub trait Bench: Send {
     /// The implementation.
     fn api(&self) -> &Self::Api;
 
-    /// The suite turns to this claim: whatever fails next contradicts it.
+    /// The suite begins this claim: whatever fails next contradicts it.
     fn begin(&mut self, claim: &'static str);
 
     /// Creates a Pod with this name, labels, annotations and node (empty: unbound).
@@ -52,7 +53,7 @@ pub trait Bench: Send {
     /// Binds a Pod to a node.
     fn bind_pod(&mut self, pod: &ObjectKey, node: &str) -> impl Future<Output = ()> + Send;
 
-    /// Asks for a bound Pod's end: it stays, marked, until its kubelet removes it.
+    /// Deletes a bound Pod: it stays, marked as terminating, until its kubelet removes it.
     fn delete_pod(&mut self, pod: &ObjectKey) -> impl Future<Output = ()> + Send;
 
     /// Removes a Pod's object, as its kubelet does.
@@ -88,7 +89,7 @@ fn fails<T: Debug>(answer: Result<T, ApiError>, due: &ApiError) {
     }
 }
 
-/// The answer was a refusal for what the request says.
+/// The answer refused the request's content.
 fn refused<T: Debug>(answer: Result<T, ApiError>) {
     match answer {
         Err(ApiError::Invalid { .. }) => {}

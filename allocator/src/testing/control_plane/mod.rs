@@ -1,5 +1,6 @@
-//! A real etcd and kube-apiserver on loopback, for tests: own ports, own authority, own directory,
-//! gone with the test. No kubelet, scheduler or controller runs here; [`Server`] starts those.
+//! A real etcd and kube-apiserver on loopback, for tests: with their own ports, authority and
+//! directory, removed with the test. No kubelet, scheduler or controller runs here; [`Server`]
+//! starts those.
 //!
 //! The programs come from `KUBEBUILDER_ASSETS`; `allocator/tests/envtest/build` makes them. Without
 //! the variable a test skips itself by [`Assets::find`] and says so; with `REQUIRE_ENVTEST=1` that
@@ -61,7 +62,7 @@ impl Assets {
                 "REQUIRE_ENVTEST=1, but KUBEBUILDER_ASSETS is not set: run \
                  allocator/tests/envtest/build and set it to the directory that it prints"
             );
-            // Past the test harness, which hides what a passing test prints.
+            // Bypasses the test harness, which hides what a passing test prints.
             let line = "skipped: KUBEBUILDER_ASSETS is not set (allocator/tests/envtest/build)";
             let _ = writeln!(std::io::stderr(), "{line}");
             return None;
@@ -90,7 +91,7 @@ impl Assets {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Pods get their service account's token, as in a cluster; needs a controller-manager, which
-    /// makes the accounts.
+    /// creates the accounts.
     pub service_accounts: bool,
     /// etcd waits for the disk.
     pub fsync: bool,
@@ -161,7 +162,7 @@ impl ControlPlane {
         &self.url
     }
 
-    /// A directory that goes with the control plane; logs and keys are in it.
+    /// The directory for logs and keys, removed with the control plane.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -228,7 +229,7 @@ impl ControlPlane {
         &mut self.etcd
     }
 
-    /// Starts the apiserver and waits until it is ready. Returns when it is if it runs already.
+    /// Starts the apiserver, unless it runs already, and waits until it is ready.
     pub async fn start_apiserver(&mut self) -> anyhow::Result<()> {
         self.apiserver.start()?;
         let limit = Instant::now() + START;
@@ -266,7 +267,7 @@ impl ControlPlane {
         self.etcd.stop(STOP).await
     }
 
-    /// Forgets every version but the present one: etcd is compacted, and the apiserver restarted,
+    /// Forgets every version but the current one: etcd is compacted, and the apiserver restarted,
     /// because its watch cache would still know them.
     pub async fn compact(&mut self) -> anyhow::Result<()> {
         let range = self.ask_etcd("range", r#"{"key":"AA=="}"#).await?;

@@ -1,5 +1,5 @@
-//! Everything in the fake world but the running futures: one state, for all of it is one sequence
-//! of events. Each file is one part of it, and what can happen to that part.
+//! Everything in the fake world except the running futures: one state, because all of it is one
+//! sequence of events. Each file is one part of it and what can happen to that part.
 
 pub(super) mod kubelet;
 pub(super) mod ledger;
@@ -33,12 +33,12 @@ pub struct Inner {
     pub(super) rng: u64,
     pub(super) faults: Faults,
     pub(super) costs: Costs,
-    /// By whom, which verb of the API, of which kind and part: what roles must allow.
+    /// Who used which API verb on which kind and part: what the roles must allow.
     pub(super) asked: BTreeSet<(String, Asked)>,
     pub(super) watches: BTreeMap<u64, OpenWatch>,
     pub(super) pods: BTreeMap<String, Kubelet>,
     pub(super) adds: BTreeMap<RequestId, String>,
-    /// DELs that are not answered, with their node.
+    /// Unanswered DELs, with their node.
     pub(super) dels: BTreeMap<RequestId, (String, DelRequest)>,
     pub(super) violations: Vec<Violation>,
     pub(super) last_id: u64,
@@ -69,7 +69,7 @@ impl Inner {
         self.now
     }
 
-    /// One thing happens. Gives the node whose agent is to start, if that is it.
+    /// One thing happens. Returns the node whose agent is to start, if that is what happened.
     pub(super) fn arrive(&mut self, arrival: Arrival) -> Option<String> {
         match arrival {
             Arrival::Wake(sender) => drop(sender.send(())),

@@ -34,11 +34,11 @@ pub struct Ailments {
     pub journal_full: bool,
     /// The journal cannot even be opened, as on a disk that is read-only.
     pub journal_unreadable: bool,
-    /// Each write of the journal takes so long.
+    /// How long each write of the journal takes.
     pub journal_pause: Duration,
     /// The spool cannot be listed.
     pub spool_unreadable: bool,
-    /// Each list of the spool takes so long.
+    /// How long each list of the spool takes.
     pub spool_pause: Duration,
     /// Looks at paths.
     pub looks: Looks,
@@ -54,7 +54,7 @@ pub enum Looks {
     /// What is there.
     #[default]
     True,
-    /// That there is no telling.
+    /// Looks show nothing.
     Unknown,
     /// What is there, but no canary.
     NoCanary,

@@ -28,7 +28,7 @@ impl World {
         self.with(|inner| inner.node(name).ailments = ailments);
     }
 
-    /// No DEL in the spool of a node can be read any more.
+    /// No DEL in the spool of a node can be read anymore.
     pub fn spoil_spool(&mut self, name: &str) {
         self.with(|inner| {
             for entry in &mut inner.node(name).spool {

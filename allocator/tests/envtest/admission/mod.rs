@@ -1,7 +1,7 @@
-//! Who holds the token of one node's agent, on a real apiserver with the deployment's own roles and
-//! policies: what the protocol asks of it goes on, and what is another's is refused by name. Every
-//! request is a dry run, which admission decides like any other, so each begins with the same
-//! world.
+//! What the token of one node's agent can do, on a real apiserver with the deployment's own roles
+//! and policies: every request of the protocol is allowed, and touching what is another's is
+//! refused by name. Every request is a dry run, which admission treats like any other, so each
+//! begins with the same world.
 
 mod attacks;
 mod cost;
@@ -15,8 +15,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const ROOT: &str = "/apis/berth.dev/v1alpha1";
-/// Of the block `p-0`: a mask, a Pod of each node, an address kept, one that rests, and one that a
-/// machine of the other node holds under the form of name of an earlier release.
+/// Records of the block `p-0`: a mask, a Pod of each node, a reserved address, one that cools down,
+/// and one that a machine of the other node holds under an earlier release's form of name.
 const RECORDS: &str = "0 x;1 b m1.n1 3 uid-v ns/v c1 ;2 u m0.n0 2 uid-a ns/a  ;3 s kept;4 c ff;\
                        5 b m9 1 uid-l ns/l c5 ;6 r m0.n0 2 uid-b ns/b c6 held";
 
@@ -87,7 +87,7 @@ impl World {
         Some(world)
     }
 
-    /// Until each policy has refused something: the apiserver takes them up one by one.
+    /// Waits until each policy has refused something: the apiserver picks them up one by one.
     async fn await_policies(&self) {
         let limit = boot_time() + Duration::from_mins(1);
         for attempt in [
@@ -166,7 +166,7 @@ fn machine(name: &str, node: &str, epoch: u64, state: &str) -> Value {
     })
 }
 
-/// As [`machine`], as an agent makes it.
+/// Like [`machine`], as an agent creates it.
 fn fresh(name: &str, node: &str) -> Value {
     let mut object = machine(name, node, 1, "Live");
     object["spec"].as_object_mut().unwrap().remove("former");

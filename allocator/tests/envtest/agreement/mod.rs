@@ -1,6 +1,7 @@
 //! The schemas against the code: what a real apiserver accepts, the code reads; what the code
-//! refuses, the apiserver refuses. Generated specs, sent as dry runs. Where the two differ, a table
-//! says so and why; what no table names fails the test with the smallest spec that shows it.
+//! refuses, the apiserver refuses. Generated specs are sent as dry runs. Where the two differ, a
+//! table says so and why; a difference that no table names fails the test with the smallest spec
+//! that shows it.
 
 mod specs;
 
@@ -137,7 +138,7 @@ async fn compare(
     match (status, read(kind, &object)) {
         (StatusCode::CREATED, _) => {
             tally.accepted += 1;
-            // What is read is what the apiserver made of it.
+            // The code reads what the apiserver made of it.
             match read(kind, &answer) {
                 Ok(()) => Ok(()),
                 Err(words) if is_unseen(&name, &words) => {
@@ -192,7 +193,7 @@ fn agree(
         Err(TestError::Abort(why)) => panic!("{kind:?}: {why}"),
     }
     eprintln!("{kind:?}: {tally:?}");
-    // A generator that makes only one sort of spec shows nothing.
+    // A generator that makes only one kind of spec shows nothing.
     assert!(tally.accepted >= cases / 8, "{kind:?}: {tally:?}");
     assert!(tally.refused >= cases / 8, "{kind:?}: {tally:?}");
 }
@@ -203,7 +204,7 @@ fn what_a_real_apiserver_accepts_the_code_reads_and_what_the_code_refuses_it_ref
     let Some(plane) = runtime.block_on(super::cluster()) else {
         return;
     };
-    // The tables are no loopholes: what they excuse is there.
+    // The tables are no loopholes: every difference that they excuse occurs.
     let tally = RefCell::new(Tally::default());
     let crossing = json!({"families": [{"ranges": ["10.0.0.1-10.0.0.9", "10.0.0.5-10.0.0.20"]}]});
     let damaged = json!({"pool": "p", "poolUid": "u", "index": 0, "size": 16, "first": ["10.0.0.0"],

@@ -1,7 +1,7 @@
 //! The servers' half of a call: from its arrival through flow control, CPU and etcd until it is
 //! finished. A call lives until both sides are done with it: a client that gave up does not stop a
-//! write that etcd already has. The client's half is [`crate::client_go`]'s; `way` hands calls over
-//! between the two.
+//! write that etcd already has. The client's half is in [`crate::client_go`]; `way` hands calls
+//! over between the two.
 
 mod cancel;
 mod read;
@@ -231,7 +231,7 @@ impl ApiServers {
         }
     }
 
-    /// CPU that delays nobody's answer by itself, spent in lumps to keep events few.
+    /// CPU that delays no answer by itself, spent in lumps to keep events few.
     fn spend_beside(&mut self, server: usize, demand: Duration, core: &mut Core<'_>) {
         let server = &mut self.servers[server];
         server.background += demand;
@@ -251,7 +251,7 @@ impl ApiServers {
         }
     }
 
-    /// A request had its CPU, and what it waits for beside it: it is carried out.
+    /// A request has had its CPU and its other waits: it is carried out.
     pub(super) fn served(&mut self, id: CallId, core: &mut Core<'_>) {
         if self.is_at(id, Stage::Cpu) {
             self.carry_out(id, core);
@@ -262,7 +262,7 @@ impl ApiServers {
         self.calls.get(id).is_some_and(|call| call.stage == stage)
     }
 
-    /// Whether a write is in etcd's hands, so that nothing stops it any more.
+    /// Whether a write is in etcd's hands, so that nothing can stop it.
     pub fn is_committing(&mut self, call: CallId) -> bool {
         self.is_at(call, Stage::Etcd)
     }

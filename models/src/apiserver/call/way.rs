@@ -91,7 +91,7 @@ impl ApiServers {
         }
     }
 
-    /// The server of a travelling request is down: another one takes it, or the dial is refused.
+    /// The server of a traveling request is down: another one takes it, or the dial is refused.
     pub(super) fn redirect(&mut self, id: CallId, core: &mut Core<'_>) {
         let Some(call) = self.calls.get(id) else {
             return;

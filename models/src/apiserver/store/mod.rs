@@ -1,10 +1,10 @@
 //! What etcd holds, with one revision for the whole store, and the rules under which the apiserver
-//! changes it. It knows neither time nor clients beyond the instant that it is given.
+//! changes it. It knows no clients, and of time only the instant that it is given.
 //!
-//! Modelled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
+//! Modeled: optimistic concurrency (409 on resourceVersion or UID, AlreadyExists, 404, 422),
 //! graceful deletion of Pods, finalizers, the status apart, writes that change nothing, the size
 //! limit, a bounded history from which older states are read and watches are replayed. Not
-//! modelled: field ownership, validation of bodies, Events and workload objects as data (they are
+//! modeled: field ownership, validation of bodies, Events and workload objects as data (they are
 //! paid for and counted), one window per resource (here all kinds share one).
 //!
 //! Source: kubernetes v1.26.5 apiserver/pkg/registry/generic/registry/store.go:568-691,
@@ -69,9 +69,9 @@ pub struct Entry {
 pub struct Limits {
     /// Revisions younger than this stay in the history.
     pub history_age: Duration,
-    /// So many stay, however old.
+    /// At least this many stay, however old.
     pub history_min: usize,
-    /// No more than this stay.
+    /// At most this many stay.
     pub history_max: usize,
     /// Largest object.
     pub body_bytes_max: usize,
@@ -311,7 +311,7 @@ impl Store {
     }
 
     /// The version of an object that was valid at a revision; the oldest known one if the history
-    /// does not reach back so far.
+    /// does not reach back that far.
     fn walk_back(&self, mut version: Stored, at: ResourceVersion) -> Option<Stored> {
         while version.resource_version() > at {
             match self.entry(version.resource_version()) {
@@ -516,7 +516,7 @@ impl Store {
         }
     }
 
-    /// Forgets every state before the present one.
+    /// Forgets every state before the current one.
     pub fn compact(&mut self) {
         while !self.history.is_empty() {
             self.forget_oldest();

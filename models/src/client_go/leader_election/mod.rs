@@ -1,13 +1,13 @@
 //! client-go's leader election on a Lease, as a state machine without clock or network: its owner
 //! makes the calls, keeps the timers and cancels what [`Elector::stop`] leaves behind.
 //!
-//! Modelled as of client-go v0.24: poll with jitter and no queue, no watch; expiry by the
-//! observer's own clock from its first sight of a record; the record compared in whole seconds, as
-//! it is printed; renewal at once and then every retry period within the renew deadline; the
-//! release from a cached object. With it two defects that leave a lease held by nobody: a GET that
-//! fails empties the cached object (kubernetes/client-go#966, fixed by kubernetes#112022), and a
-//! renewal that commits while it is canceled outdates it (client-go#1289, #1417, fixed by
-//! kubernetes#132849). Both fixes are options. Not modelled: events, metrics, health checks.
+//! Modeled as of client-go v0.24: poll with jitter and no queue, no watch; expiry by the observer's
+//! own clock from its first sight of a record; the record compared in whole seconds, as it is
+//! printed; renewal at once and then every retry period within the renew deadline; release from a
+//! cached object. Also modeled are two defects that leave a Lease held by nobody: a failed GET
+//! empties the cached object (kubernetes/client-go#966, fixed by kubernetes#112022), and a renewal
+//! that commits while it is being canceled outdates it (client-go#1289, #1417, fixed by
+//! kubernetes#132849). Both fixes are options. Not modeled: events, metrics, health checks.
 //!
 //! Source: client-go v0.24.0 tools/leaderelection/leaderelection.go:237-373,
 //! tools/leaderelection/resourcelock/leaselock.go:41-90, apimachinery
@@ -51,7 +51,7 @@ pub(crate) struct ElectionConfig {
 /// Where the jitter of the polls comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum Jitter {
-    /// A process that never seeds Go's global source, before Go 1.20: all draw the same numbers.
+    /// Before Go 1.20, a process that never seeds Go's global source: all draw the same numbers.
     Unseeded(usize),
     /// A source of its own.
     Seeded(Box<Stream>),
@@ -152,14 +152,14 @@ enum State {
     Over,
 }
 
-/// How a lease was won.
+/// How a Lease was won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Won {
     /// There was no Lease.
     Created,
     /// Its last holder had released it.
     Released,
-    /// The record names this identity: a process before this one, or beside it.
+    /// The record names this identity: an earlier process, or another one with the same identity.
     Own,
     /// Its holder had not renewed it.
     Expired,
@@ -185,13 +185,13 @@ pub(crate) enum Left {
 pub(crate) enum News {
     /// It leads.
     Won(Won),
-    /// It leads no more, though its work goes on. What is in flight is to be canceled.
+    /// It leads no longer, though its work goes on. The owner must cancel what is in flight.
     Deposed,
     /// It is over.
     Left(Left),
 }
 
-/// What an owner must do, in this order: cancel what is in flight if the news is
+/// What the owner must do, in this order: cancel what is in flight if the news is
 /// [`News::Deposed`], make the call, set the timers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reaction {
@@ -280,12 +280,12 @@ impl Elector {
         matches!(self.state, State::Releasing | State::ReleaseRead)
     }
 
-    /// Whether its last word on the Lease is that it leads.
+    /// Whether, by its last read or write of the Lease, it leads.
     pub(crate) fn leads(&self) -> bool {
         self.holder == self.identity
     }
 
-    /// Begins to ask for the lease.
+    /// Starts polling for the Lease.
     pub(crate) fn start(&mut self, now: SimInstant) -> Reaction {
         self.state = State::Acquiring(Try::Get);
         self.get(now)
@@ -316,8 +316,8 @@ impl Elector {
         }
     }
 
-    /// The owner's work is over, or it waits no more. What is in flight is to be canceled before
-    /// the reaction is carried out.
+    /// The owner's work is over, or it has stopped waiting. The owner must cancel what is in flight
+    /// before it carries out the reaction.
     pub(crate) fn stop(&mut self, now: SimInstant) -> Reaction {
         match self.state {
             State::Acquiring(_) | State::AcquirePause | State::Over => {
@@ -576,8 +576,8 @@ fn over(how: Left) -> Reaction {
     }
 }
 
-/// What `math/rand.Float64` gives a process that never seeds it, in billionths. More than any
-/// process draws within its time limit, or nearly.
+/// What `math/rand.Float64` gives a process that never seeds it, in billionths. These suffice for
+/// nearly every process within its time limit.
 /// Source: computed with `rand.New(rand.NewSource(1))`, which is that stream.
 #[rustfmt::skip]
 const GO_SEED_1: [u64; 192] = [

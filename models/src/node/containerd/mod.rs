@@ -1,7 +1,7 @@
 //! containerd 1.7.2's CRI server: its sandboxes, its calls in flight, its names. One container per
-//! Pod; images are present. Each call is a script ([`call`]); a client that gives up gets its error
-//! at once, its plugin is killed, and its call fails at the next step.
-//! Source: facts of `pkg/cri/server` at v1.7.2, cited per file.
+//! Pod; images are present. Each call is a script ([`call`]). When a client gives up, it gets its
+//! error at once, its plugin is killed, and its call fails at the next step. Source:
+//! `pkg/cri/server` at v1.7.2, cited per file.
 
 mod call;
 mod containers;
@@ -43,7 +43,7 @@ struct Containerd {
     plugins: Rc<Plugins>,
     store: RefCell<Store>,
     names: RefCell<Names>,
-    /// So many teardowns to come ask no plugin.
+    /// How many of the next teardowns call no plugin.
     silent_teardowns: Cell<u32>,
     calls: RefCell<BTreeMap<u32, Rc<Call>>>,
 }
@@ -74,7 +74,7 @@ impl Runtime {
         self.containerd.store.borrow()
     }
 
-    /// The next teardown of a sandbox asks no plugin.
+    /// The next teardown of a sandbox calls no plugin.
     pub(crate) fn skip_del(&self) {
         let silent = &self.containerd.silent_teardowns;
         silent.set(silent.get() + 1);
@@ -184,7 +184,8 @@ impl Containerd {
         self.store.borrow().up
     }
 
-    /// Looks at what is asked for. Errors: its result, when there is nothing to be done.
+    /// Checks a request.
+    /// Errors: its result, when there is nothing to do.
     fn accept(&self, request: &CriRequest, context: &Context<'_>) -> Result<Call, CriResult> {
         let (container, pod, attempt) = match request.verb {
             CriVerb::Run { ref pod, attempt } => (self.desk.next_container(), pod.clone(), attempt),
@@ -194,7 +195,7 @@ impl Containerd {
             | CriVerb::Stop(container)
             | CriVerb::Remove(container) => {
                 let store = self.store.borrow();
-                // Stop and Remove of what is not there succeed.
+                // Stop and Remove of a missing sandbox succeed.
                 let sandbox = store.sandboxes.get(&container).ok_or(Ok(container))?;
                 (container, sandbox.pod.clone(), sandbox.attempt)
             }
@@ -238,7 +239,7 @@ impl Containerd {
     }
 }
 
-/// go-cni takes some errors of a DEL for success by their wording.
+/// go-cni treats some DEL errors as success, by their wording.
 /// Source: containerd/go-cni v1.1.9 cni.go:242-257.
 fn swallow_not_found(result: Result<(), CniError>, netns_empty: bool) -> Result<(), CniError> {
     result.or_else(|error| {

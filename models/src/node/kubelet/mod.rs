@@ -44,10 +44,10 @@ pub(crate) struct Kubelet {
     event_client: Option<ClientId>,
     watch: Option<WatchId>,
     list_ticket: u32,
-    /// The ticks at which due syncs are picked up count from here.
+    /// The ticks that pick up due syncs count from here.
     ticks_from: SimInstant,
     workers: BTreeMap<PodUid, Worker>,
-    /// Workers whose Pod is not over, for max_pods.
+    /// Workers whose Pod has not ended, for max_pods.
     active_count: u64,
     status: StatusManager,
     pleg: Pleg,
@@ -145,12 +145,12 @@ impl Kubelet {
         }
     }
 
-    /// This process runs, and is the one that a timer was set by.
+    /// Whether this process runs and is the one that set the timer.
     fn is(&self, life: u32) -> bool {
         self.running && self.life == life
     }
 
-    /// The kubelet process is gone. Calls of its clients go on at the server. `false`: none ran.
+    /// The kubelet process is gone. Calls of its clients continue on the server. `false`: none ran.
     pub(crate) fn stop(&mut self, desk: &mut Desk, context: &mut Context<'_>) -> bool {
         if !self.running {
             return false;
@@ -168,14 +168,14 @@ impl Kubelet {
         true
     }
 
-    /// The machine lost power; a restart that was under way does not survive either.
+    /// The machine lost power; a restart under way is lost too.
     pub(crate) fn lose_power(&mut self, desk: &mut Desk, context: &mut Context<'_>) {
         if !self.stop(desk, context) {
             self.life += 1;
         }
     }
 
-    /// Does one thing of several that follow each other.
+    /// Does one of several things that follow each other.
     pub(crate) fn errand(
         &mut self,
         errand: Errand,
@@ -272,7 +272,7 @@ fn ask(verb: CriVerb, caller: NodeToken, desk: &mut Desk, context: &Context<'_>)
     }));
 }
 
-/// An API error that a kubelet takes for "the object is not there".
+/// An API error that a kubelet takes to mean that the object does not exist.
 fn is_not_found(error: ApiError) -> bool {
     matches!(error, ApiError::NotFound)
 }

@@ -1,5 +1,5 @@
 //! How a kubelet hears of its Pods: a list, then a watch, like any reflector. A Pod that is new,
-//! has changed or is gone is its worker's business from here on.
+//! has changed or is gone is up to its worker from here on.
 //! Source: kubernetes v1.26.5 `pkg/kubelet/config/config.go`.
 
 use std::collections::BTreeSet;

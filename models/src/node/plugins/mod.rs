@@ -1,12 +1,12 @@
 //! The CNI plugins of one machine, as programs: each execution is a process, a script that reads
-//! from top to bottom ([`multus`], [`macvlan`]) and writes its result into the pipe of who executed
-//! it. What a process registers here is given back as it ends, however it ends. It knows neither
-//! runtime nor kubelet.
+//! from top to bottom ([`multus`], [`macvlan`]) and writes its result into its parent's pipe. What
+//! a process registers here is released when it ends, however it ends. It knows neither runtime nor
+//! kubelet.
 //!
-//! SIGKILL reaches the process that containerd executed and no other, so what that process had
-//! executed lives on as an orphan, and writes into a broken pipe.
-//! Source: containernetworking/cni v1.1.2 `pkg/invoke/raw_exec.go:34-45` (`exec.CommandContext`,
-//! no process group).
+//! SIGKILL reaches only the process that containerd executed. Its children live on as orphans and
+//! write into a broken pipe.
+//! Source: containernetworking/cni v1.1.2 `pkg/invoke/raw_exec.go:34-45` (`exec.CommandContext`, no
+//! process group).
 
 mod macvlan;
 mod multus;
@@ -37,7 +37,7 @@ const PLUGIN_ERROR: u32 = 999;
 /// Result of a plugin that makes an interface.
 pub(crate) type CniResult = Result<Vec<IpAddr>, CniError>;
 
-/// What a plugin process is told by its environment.
+/// What the environment tells a plugin process.
 #[derive(Clone, Debug)]
 pub(crate) struct Execution {
     pub(crate) verb: Verb,
@@ -47,7 +47,7 @@ pub(crate) struct Execution {
     pub(crate) deadline: SimInstant,
 }
 
-/// How the network of a cluster is made.
+/// How the cluster's network is set up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Network {
     /// The runtime executes the IPAM itself.
@@ -77,14 +77,14 @@ pub(crate) struct Plugins {
     desk: Desk,
     parameters: Rc<NodeSideParameters>,
     network: Network,
-    /// Processes that run, and who hears of their end.
+    /// Running processes, and who is told when they end.
     running: RefCell<BTreeMap<ProcessId, Running>>,
-    /// Executions of the IPAM's plugins, and who hears of their end.
+    /// Executions of the IPAM's plugins, and who is told when they end.
     executed: RefCell<BTreeMap<IpamCallId, Executed>>,
     /// Attachments in multus' cache: files in /var/lib/cni/multus, which outlive the machine's
     /// power.
     cached: RefCell<BTreeSet<ContainerId>>,
-    /// Deletions of links left until they fail, and how many then fail.
+    /// How many link deletions still succeed, and how many then fail.
     link_failures: Cell<(u32, u32)>,
 }
 
@@ -96,7 +96,7 @@ struct Running {
     parent: PipeWriter<CniResult>,
 }
 
-/// An execution of a plugin of the IPAM's.
+/// An execution of an IPAM plugin.
 struct Executed {
     program: IpamProgram,
     parent: ProcessId,
@@ -130,12 +130,13 @@ impl Plugins {
         }
     }
 
-    /// SIGKILL: a process ends where it stands, and its parent sees it fail.
+    /// SIGKILL: a process ends where it is, and its parent sees it fail.
     pub(crate) fn kill(&self, process: ProcessId, context: &mut Context<'_>) {
         let Some(running) = self.running.borrow_mut().remove(&process) else {
             return;
         };
-        // As the network plugin it is the IPAM's own process; else the IPAM is an orphan now.
+        // If the IPAM is the network plugin, this is its own process; otherwise the IPAM is now an
+        // orphan.
         if self.network.ipam_is_network_plugin {
             for (call, executed) in self.executed.borrow().iter() {
                 if executed.parent == process {
@@ -152,7 +153,7 @@ impl Plugins {
         context.core.queue.soon(Event::IpamKill { node, call });
     }
 
-    /// A plugin of the IPAM's exited. When its parent was killed, its answer reaches nobody.
+    /// An IPAM plugin exited. If its parent was killed, its answer reaches nobody.
     pub(crate) fn exited(&self, call: IpamCallId, answer: IpamAnswer) {
         let executed = self.executed.borrow_mut().remove(&call);
         if let Some(executed) = executed {
@@ -230,7 +231,7 @@ impl Plugin {
         self.execution.verb == Verb::Add
     }
 
-    /// The start of a Pod waits for something else from now on.
+    /// From now on the start of a Pod waits for something else.
     fn stage(&self, stage: PodStage) {
         let pod = self.execution.pod.uid;
         if self.is_add() && self.plugins.desk.is_starting(pod) {
@@ -238,7 +239,7 @@ impl Plugin {
         }
     }
 
-    /// Executes a plugin of the IPAM's and waits for its exit.
+    /// Executes an IPAM plugin and waits for its exit.
     async fn execute(&self, program: IpamProgram, verb: Verb) -> IpamAnswer {
         let (plugins, execution) = (&self.plugins, &self.execution);
         let (node, id) = (plugins.desk.index, plugins.desk.next_ipam_call());
@@ -288,7 +289,7 @@ impl Drop for Plugin {
     }
 }
 
-/// Somebody waits for the exit of a plugin of the IPAM's.
+/// Somebody waits for the exit of an IPAM plugin.
 struct Waiting<'a> {
     plugins: &'a Plugins,
     call: IpamCallId,
@@ -308,7 +309,7 @@ fn failure(message: &str) -> CniError {
     }
 }
 
-/// What the parent of a process sees that was killed.
+/// What the parent of a killed process sees.
 fn killed() -> CniError {
     failure("signal: killed")
 }

@@ -92,7 +92,7 @@ impl Multus {
         } else if known {
             self.attachment().await?;
         } else {
-            // Nobody knows the delegates any more: success, and the IPAM is never called.
+            // Nobody knows the delegates anymore: success, and the IPAM is never called.
             return Ok(Vec::new());
         }
         let result = self.delegate_del().await;

@@ -1,6 +1,6 @@
 //! kube-controllers' IPAM garbage collection: every wake-up looks at every allocation; one that
 //! looks leaked for longer than the grace period is released after a last look at its Pod.
-//! Not modelled: release of affinities of empty blocks (two looks more than the grace apart) and of
+//! Not modeled: release of affinities of empty blocks (two looks more than the grace apart) and of
 //! deleted nodes; metrics.
 //! Source: kube-controllers/pkg/controllers/node/ipam.go:234-263, 721, 804-950, 1018-1028.
 
@@ -67,7 +67,7 @@ type Place = (Rc<str>, usize);
 /// beginning of a suspicion by no more, against minutes of grace.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
-/// The controller, for ever.
+/// The controller, forever.
 pub(super) async fn run(port: Port, env: Rc<Env>, view: Rc<RefCell<View>>) {
     let datastore = Datastore {
         port: port.clone(),

@@ -10,7 +10,7 @@ use crate::request::{Answer, ApiError, Consistency, Custom, CustomKind, Request}
 use super::Env;
 use super::object::{Body, Stored, custom, parse};
 
-/// One process' view.
+/// One process's view.
 #[derive(Clone)]
 pub(super) struct Datastore {
     pub(super) port: Port,

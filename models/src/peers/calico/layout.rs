@@ -1,6 +1,6 @@
 //! Blocks of the pools: which there are, how they are named, and which addresses in them may be
-//! given out. A pool that is no whole number of blocks is rounded up to blocks, and what is outside
-//! of it is kept back by an IPReservation, as an operator of Calico has to do it.
+//! given out. A pool that is not a whole number of blocks is rounded up to blocks, and an
+//! IPReservation keeps back what is outside it, as an operator of Calico must do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

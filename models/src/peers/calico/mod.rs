@@ -1,22 +1,22 @@
 //! Calico v3.26.3 with its own IPAM on the Kubernetes datastore, installed as
 //! `manifests/calico-vxlan.yaml` does it (plugins calico, portmap, bandwidth; one pool a family).
 //!
-//! Modelled: the `calico` and `calico-ipam` processes of every CNI verb ([`plugin`]) with each of
+//! Modeled: the `calico` and `calico-ipam` processes of every CNI verb ([`plugin`]) with each of
 //! their datastore calls in order ([`assign`], [`release`], [`datastore`]); the host-wide file lock
-//! around the IPAM's part, asked for without a limit while the 90 s of the context already run;
-//! block affinity, two-phase claims and their conflicts, borrowing, handles, compare-and-swap with
-//! a hundred tries and no pause; tunnel addresses; Felix's CPU ([`felix`]); the leak collector of
-//! kube-controllers ([`collector`]).
-//! What a call costs is the apiserver's affair: the time under the lock is the sum of its calls'
-//! latencies, of the waits for the apiservers' cores, and of the plugin's own for the node's.
+//! around the IPAM's part, awaited without a limit while the 90 s of the context already run; block
+//! affinity, two-phase claims and their conflicts, borrowing, handles, compare-and-swap with a
+//! hundred attempts and no pause; tunnel addresses; Felix's CPU ([`felix`]); the leak collector of
+//! kube-controllers ([`collector`]). The apiserver model decides what a call costs: the time under
+//! the lock is the sum of its calls' latencies, of the waits for the apiservers' cores, and of the
+//! plugin's waits for the node's cores.
 //!
-//! Not modelled: BGP, Typha (the manifest has none below 50 nodes), NetworkPolicy, specific
+//! Not modeled: BGP, Typha (the manifest has none below 50 nodes), NetworkPolicy, specific
 //! addresses and pools by annotation, Windows, Network and FloatingIP resources, the repair of
-//! handles that hold nothing, release of empty blocks, node deletion, Felix's time until a route
-//! is programmed (nothing waits for it in this version).
-//! An address space that is no whole number of blocks is rounded up, and the rest reserved.
+//! handles that hold nothing, release of empty blocks, node deletion, Felix's time until a route is
+//! programmed (nothing waits for it in this version). An address space that is not a whole number
+//! of blocks is rounded up, and the rest reserved.
 //!
-//! Source: projectcalico/calico at tag v3.26.3; files and lines stand in each module.
+//! Source: projectcalico/calico at tag v3.26.3; each module gives files and lines.
 
 mod assign;
 mod collector;
@@ -198,7 +198,7 @@ impl Calico {
         }
         for object in objects {
             let created = Request::Create(Rc::new(object));
-            // A namespace or node that is there already is as good.
+            // A namespace or node that exists already does as well.
             let _ = context.api.install(&created, &mut context.core);
         }
     }
@@ -272,7 +272,7 @@ impl Calico {
         self.controller = Some((id, client));
     }
 
-    /// A watch ended: it is opened again, on everything.
+    /// A watch ended: it is reopened, on everything.
     fn watch_again(&mut self, token: u64, context: &mut Context<'_>) {
         let node = NodeIndex(token as u32 & !(OF_PODS as u32));
         let client = match token >> 32 {
@@ -285,7 +285,7 @@ impl Calico {
     }
 }
 
-/// A client of a process that stays.
+/// A client of a long-lived process.
 fn long_lived(node: NodeIndex, class: ClientClass) -> ClientSpec {
     ClientSpec {
         node,

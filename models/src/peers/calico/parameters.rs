@@ -25,9 +25,9 @@ crate::parameter_group! {
         clock_before_lock: bool,
         /// The lock is handed over in the order of arrival.
         lock_fifo: bool,
-        /// Rate of a process' client.
+        /// Rate of a process's client.
         qps: Rate,
-        /// Burst of a process' client.
+        /// Burst of a process's client.
         burst: u64,
         /// CPU of one call in the plugin.
         cpu_call: Duration,

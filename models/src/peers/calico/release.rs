@@ -10,7 +10,7 @@ use super::datastore::Datastore;
 use super::object::{Allocation, Block, Handle, IP_POOLS, NODES, Stored};
 
 impl Datastore {
-    /// Everything that a handle holds. That there is no such handle is success.
+    /// Everything that a handle holds. A missing handle is success.
     pub(super) async fn release_handle(
         &self,
         handle: &Rc<str>,

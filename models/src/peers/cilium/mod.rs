@@ -1,22 +1,21 @@
 //! Cilium v1.14.3 with cluster-pool IPAM and its own data plane.
 //!
-//! Modelled: the `cilium-cni` process of every CNI verb ([`plugin`]); the agent of every node with
+//! Modeled: the `cilium-cni` process of every CNI verb ([`plugin`]); the agent of every node with
 //! its API rate limiter ([`limiter`]), identities, build permits, the template that is compiled
 //! once, regeneration and the load into the kernel, the CiliumEndpoint controller and its 5/s API
-//! client ([`agent`]); podCIDRs and the host-scope allocator ([`pod_cidr`]). Addresses are a matter
-//! of memory: what a Pod waits for is the rate limiter of endpoint creation, whose rate settles at
-//! one over the mean time of a build. That time is not stated anywhere: it comes out of the CPU of
-//! a build (inferred) and the load of the node's cores.
+//! client ([`agent`]); podCIDRs and the host-scope allocator ([`pod_cidr`]). Addresses come from
+//! memory: what a Pod waits for is the rate limiter of endpoint creation, whose rate settles at one
+//! over the mean time of a build. That time is not a constant: it follows from the CPU of a build
+//! (inferred) and the load of the node's cores.
 //!
-//! Not modelled: the operator's requests at the start (each CiliumNode has its podCIDR before the
-//! workload), its collectors of CiliumEndpoints and identities, CiliumEndpointSlices, policies,
-//! the other agents' work on a new endpoint, the deletion queue on disk, restoring endpoints after
-//! a restart of the agent alone. After a reboot an agent starts with nothing, as the state
-//! directory does. A node without a podCIDR stays schedulable here; its Pods fail with "range is
-//! full".
+//! Not modeled: the operator's requests at the start (each CiliumNode has its podCIDR before the
+//! workload), its collectors of CiliumEndpoints and identities, CiliumEndpointSlices, policies, the
+//! other agents' work on a new endpoint, the deletion queue on disk, restoring endpoints after a
+//! restart of the agent alone. After a reboot an agent starts with nothing, because the state
+//! directory is empty. A node without a podCIDR stays schedulable here; its Pods fail with "range
+//! is full".
 //!
-//! Source: cilium/cilium; 1.14.3 itself was read in single files of neighbouring versions, which
-//! each module names.
+//! Source: cilium/cilium; some files were read in versions near 1.14.3, which each module names.
 
 mod agent;
 mod limiter;
@@ -263,7 +262,7 @@ impl Ipam for Cilium {
             }
             Change::Custom(identity) => {
                 let labels = identity.body.clone();
-                // Of two for one set of labels all read the older.
+                // If one set of labels has two, everybody reads the older.
                 let mut known = agent.identities.borrow_mut();
                 known.entry(labels).or_insert_with(|| identity.name.clone());
                 context.cpu(node, self.parameters.cpu_identity, CpuToken::Nobody);

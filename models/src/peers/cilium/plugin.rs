@@ -17,7 +17,7 @@ const PLUGIN_ERROR: u32 = 999;
 /// Pause between tries to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A request to the agent that ends when nobody waits for it any more.
+/// A request to the agent that ends when nobody waits for it anymore.
 struct InFlight {
     handler: ProcessId,
     agent: Rc<Agent>,

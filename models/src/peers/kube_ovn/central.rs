@@ -210,7 +210,7 @@ impl Central {
         leaders
     }
 
-    /// The leader of NB, for ever.
+    /// The leader of NB, forever.
     async fn run_nb(self: Rc<Self>, port: Port) {
         let _member = self.group.join(&port, None);
         self.nb.set(Some(port.id));
@@ -252,7 +252,7 @@ impl Central {
         port.wake(transaction.sender);
     }
 
-    /// The active ovn-northd, for ever: each loop computes all ports that it finds at its start.
+    /// The active ovn-northd, forever: each loop computes all ports that it finds at its start.
     async fn run_northd(self: Rc<Self>, port: Port) {
         let _member = self.group.join(&port, None);
         self.northd.set(Some(port.id));
@@ -331,7 +331,7 @@ impl Central {
         };
         self.roles.set(roles);
         assert!(roles.all().iter().all(|role| self.env.is_up(*role)));
-        // Connections to NB are made anew: what is under way fails.
+        // Connections to NB are recreated: what is under way fails.
         if let Some(nb) = self.nb.take() {
             port.kill(nb);
         }

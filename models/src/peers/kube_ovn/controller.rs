@@ -1,5 +1,5 @@
 //! kube-ovn-controller: its installation, who leads, and which processes a leader has. What they do
-//! stands in [`super::events`], [`super::items`], [`super::status`] and [`super::release`].
+//! is in [`super::events`], [`super::items`], [`super::status`] and [`super::release`].
 //!
 //! A leader's machine that dies takes all of them with it; its lease runs out, then another
 //! candidate looks. Source: cmd/controller/controller.go, pkg/controller/controller.go:307-418.
@@ -102,7 +102,7 @@ impl Control {
         }
     }
 
-    /// A leader, for ever.
+    /// A leader, forever.
     async fn run(self: Rc<Self>, port: Port) {
         let inherits = self.terms.get() > 0;
         let leader = Leader::new(self.estate.clone(), self.node.get(), inherits, &port);

@@ -144,7 +144,7 @@ impl Host {
         })
     }
 
-    /// The daemon, for ever.
+    /// The daemon, forever.
     async fn run(self: Rc<Self>, port: Port) {
         let daemon = Rc::new(Daemon {
             client: port.client(),
@@ -188,7 +188,7 @@ impl Daemon {
         });
     }
 
-    /// The informer of the node's Pods, for ever.
+    /// The informer of the node's Pods, forever.
     async fn watch_pods(self: Rc<Self>, host: Rc<Host>, port: Port) {
         let node_name = Some(host.name.clone());
         let again = host.env.list_again;
@@ -216,7 +216,7 @@ impl Daemon {
         }
     }
 
-    /// The informer of subnets, for ever: an update is worked off by itself.
+    /// The informer of subnets, forever: an update is worked off by itself.
     async fn watch_subnets(self: Rc<Self>, host: Rc<Host>, port: Port) {
         loop {
             let target = WatchTarget::Customs {
@@ -234,7 +234,7 @@ impl Daemon {
         }
     }
 
-    /// Gateway rules, for ever. Daemons of the cluster started at other times: their rounds are not
+    /// Gateway rules, forever. Daemons of the cluster started at other times: their rounds are not
     /// in step.
     async fn guard_gateway(self: Rc<Self>, host: Rc<Host>, port: Port) {
         let parameters = &host.env.parameters;

@@ -14,7 +14,7 @@ use super::leader::{Deletion, Leader};
 use super::objects;
 
 impl Leader {
-    /// The informer of `IP` objects, for ever. That of Pods follows its first list.
+    /// The informer of `IP` objects, forever. That of Pods follows its first list.
     pub(super) async fn watch_ips(self: Rc<Self>, port: Port) {
         loop {
             let (ips, revision) = self.list_ips(&port).await;
@@ -70,7 +70,7 @@ impl Leader {
         }
     }
 
-    /// The informer of Pods, for ever.
+    /// The informer of Pods, forever.
     async fn watch_pods(self: Rc<Self>, port: Port) {
         loop {
             let (pods, revision) = self.list_pods(&port).await;

@@ -10,7 +10,7 @@ use crate::process::Port;
 use super::leader::{Deletion, Leader};
 
 impl Leader {
-    /// A worker that makes Pods right, for ever.
+    /// A worker that makes Pods right, forever.
     pub(super) async fn sync_worker(self: Rc<Self>, port: Port) {
         loop {
             let next = self.queue.borrow_mut().work.take();
@@ -47,7 +47,7 @@ impl Leader {
         });
     }
 
-    /// A worker that releases Pods, for ever.
+    /// A worker that releases Pods, forever.
     pub(super) async fn deletion_worker(self: Rc<Self>, port: Port) {
         loop {
             let next = self.deletions.borrow_mut().pop_front();

@@ -1,11 +1,10 @@
-//! Kube-OVN v1.12.2 as the cluster's network plugin: one leading controller that allocates in
-//! memory and publishes each address by API and NB writes, and on each node a daemon that waits for
-//! the Pod's annotations by polling, wires the interface with `ovs-vsctl` and pings the gateway
-//! until OVN has the flows.
+//! Kube-OVN v1.12.2 as the cluster's network plugin: one leading controller allocates in memory and
+//! publishes each address by API and NB writes; on each node a daemon polls for the Pod's
+//! annotations, wires the interface with `ovs-vsctl` and pings the gateway until OVN has the flows.
 //!
-//! Paths in this folder are of kubeovn/kube-ovn at tag v1.12.2.
+//! Paths in this folder refer to kubeovn/kube-ovn at tag v1.12.2.
 //!
-//! Modelled, by file:
+//! Modeled, by file:
 //! - [`controller`]: leadership and the leader's processes; [`leader`]: what they share;
 //!   [`events`]: informers, and how events become queue items (pkg/controller/pod.go:172-347);
 //!   [`items`]: the workers of the rate-limited queues (controller.go:307-418).
@@ -17,16 +16,16 @@
 //! - [`central`]: NB transactions one after another through Raft, ovn-northd's full loops, SB
 //!   ([`databases`]).
 //! - [`switch`], [`chassis`]: ovs-vswitchd and ovn-controller of a node.
-//! - [`plugin`], [`server`], [`wiring`]: CNI ADD and DEL, from the binaries over the daemon's
+//! - [`plugin`], [`server`], [`wiring`]: CNI ADD and DEL, from the binaries through the daemon's
 //!   server to the data plane (pkg/daemon/handler.go, ovs_linux.go); [`daemon`]: its background
 //!   load.
 //!
 //! A CPU limit of one core (controller, daemon with its children, ovs-ovn; dist/images/install.sh)
-//! is one job at a time on the machine's cores, first come first served. Databases, ovn-northd
-//! and apiservers share the masters' cores. NB and SB sync their logs as fast as etcd does
-//! (`etcd.fsync`, or the disk of the master itself: `etcd.on_node_disk`).
+//! is modeled as one job at a time on the machine's cores, first come first served. Databases,
+//! ovn-northd and apiservers share the masters' cores. NB and SB sync their logs as fast as etcd
+//! does (`etcd.fsync`, or the disk of the master itself: `etcd.on_node_disk`).
 //!
-//! Not modelled: Lease requests of the election (their outcome is), MAC addresses, static and
+//! Not modeled: Lease requests of the election (their outcome is), MAC addresses, static and
 //! reserved addresses, VIPs and EIPs, several NICs, `libovsdb`'s replica lag (a port group that is
 //! not updated has no effect on addresses), `IP` objects swept at a later release, the kernel's
 //! data path beyond the time it takes, the ten-minute recompute of ovn-controller.
@@ -114,7 +113,7 @@ impl KubeOvn {
         &self.masters.as_ref().expect("OVN was installed").1
     }
 
-    /// A machine is there: its switch and its daemon start.
+    /// A machine is up: its switch and its daemon start.
     fn machine_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let central = self.central().clone();
         let switch = Rc::new(Switch::new(&self.env, node, central.bound()));

@@ -1,7 +1,7 @@
 //! What takes addresses back: the deletion of a Pod, the collection of ports whose Pod is gone,
 //! and the inspector that repairs Pods. CNI DEL takes nothing back.
 //!
-//! Modelled: a Pod of a StatefulSet keeps its address (every ordinal counts as in range). A port
+//! Modeled: a Pod of a StatefulSet keeps its address (every ordinal counts as in range). A port
 //! without an allocated live Pod goes in the second collection that sees it; an address without a
 //! port is never collected.
 //! Source: pkg/controller/pod.go:925-1052,1206-1233, gc.go:25-47,280-390, inspection.go:17-76.
@@ -68,7 +68,7 @@ impl Leader {
         Ok(())
     }
 
-    /// The collection of ports, for ever.
+    /// The collection of ports, forever.
     pub(super) async fn collector(self: Rc<Self>, port: Port) {
         let parameters = &self.env().parameters;
         loop {
@@ -108,7 +108,7 @@ impl Leader {
         }
     }
 
-    /// The inspection of all Pods, for ever.
+    /// The inspection of all Pods, forever.
     pub(super) async fn inspector(self: Rc<Self>, port: Port) {
         let parameters = &self.env().parameters;
         loop {

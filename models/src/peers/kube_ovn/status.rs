@@ -109,7 +109,7 @@ impl Status {
         format!("{{\"using\":{using},\"available\":{available}}}")
     }
 
-    /// Writes the status of the subnet, for ever.
+    /// Writes the status of the subnet, forever.
     async fn subnet_writer(self: Rc<Self>, node: NodeIndex, port: Port) {
         let parameters = &self.env.parameters;
         let mut written = None;
@@ -142,7 +142,7 @@ impl Status {
         self.changed(&port);
     }
 
-    /// Workers of their own write the status of each `IPPool` of the subnet, for ever.
+    /// Workers of their own write the status of each `IPPool` of the subnet, forever.
     async fn pool_writer(self: Rc<Self>, port: Port) {
         loop {
             self.pool.rang(&port).await;

@@ -1,8 +1,8 @@
 //! The in-memory allocator of one subnet (or of the one IPPool that caps it): exact, idempotent
 //! per Pod name, without time. Two families are given out as pairs.
 //!
-//! Modelled: the lowest free address first; released addresses rest in a list of their own and come
-//! back, lowest first, when nothing else is free. Not modelled: MAC addresses, static addresses,
+//! Modeled: the lowest free address first; released addresses rest in a list of their own and come
+//! back, lowest first, when nothing else is free. Not modeled: MAC addresses, static addresses,
 //! the change of a live subnet.
 //! Source: pkg/ipam/subnet.go:174-231, pkg/ipam/ip_range_list.go:160-169.
 

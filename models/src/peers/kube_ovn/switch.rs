@@ -2,7 +2,7 @@
 //! what ovn-controller ([`super::chassis`]) knows there. A write of `ovs-vsctl` waits for the loop
 //! of ovs-vswitchd that applies it.
 //!
-//! Not modelled: installation of flows as a time of its own, several ports of one name.
+//! Not modeled: installation of flows as a time of its own, several ports of one name.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +102,7 @@ impl Switch {
         }
     }
 
-    /// ovs-vswitchd, for ever: each loop applies the writes that have come until it begins.
+    /// ovs-vswitchd, forever: each loop applies the writes that have come until it begins.
     pub(super) async fn vswitchd(self: Rc<Self>, port: Port) {
         self.vswitchd.set(Some(port.id));
         loop {

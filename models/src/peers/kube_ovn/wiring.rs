@@ -107,7 +107,7 @@ impl Service {
         Ok(())
     }
 
-    /// At most so many `ovs-vsctl` run; one that finds no slot in time fails the request.
+    /// At most this many `ovs-vsctl` run; one that finds no slot in time fails the request.
     async fn slot(&self, port: &Port) -> Result<Slot, &'static str> {
         let parameters = &self.env().parameters;
         let since = port.now();

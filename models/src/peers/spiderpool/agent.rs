@@ -89,7 +89,7 @@ impl Agent {
         Self { life, first_lists }
     }
 
-    /// Its start: it serves when it knows the pools. SpiderReservedIPs are not modelled: nobody
+    /// Its start: it serves when it knows the pools. SpiderReservedIPs are not modeled: nobody
     /// made any.
     pub(super) async fn boot(self, port: Port) {
         port.spawn(follow(&self.life, Informer::Pools));

@@ -1,7 +1,7 @@
 //! spiderpool-controller, one replica: its lease, and the one status write of each pool after its
 //! creation. What it reclaims is in [`super::gc`].
 //!
-//! Not modelled: its move to another machine when its own does not come back; webhooks (no status
+//! Not modeled: its move to another machine when its own does not come back; webhooks (no status
 //! write calls one), SpiderSubnets and automatic pools, which the benchmark's report does not
 //! mention.
 //! Source: spiderpool v0.8.0 `cmd/spiderpool-controller/cmd/config.go:79-82`,

@@ -93,7 +93,7 @@ impl Env {
         self.totals.get()
     }
 
-    /// Which of so many free addresses is the Pod's, counted from zero.
+    /// Which of this many free addresses the Pod gets, counted from zero.
     pub(super) fn choice(&self, subject: Subject, ipv6: bool, free: u64) -> u32 {
         assert!(free > 0, "who draws has something to draw from");
         let mut choices = self.choices.borrow_mut();

@@ -3,7 +3,7 @@
 //!
 //! With the faults of the version: the tracer releases what the endpoint of the Pod's name holds
 //! by then, whoever's it is; the scan keeps the record of a live Pod without an endpoint.
-//! Not modelled: the HTTP trigger of a scan.
+//! Not modeled: the HTTP trigger of a scan.
 //! Source: spiderpool v0.8.0 `pkg/gcmanager/{pod_cache,tracePod_worker,scanAll_IPPool}.go`.
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ use super::pools::PoolId;
 use super::process::Life;
 use super::tickets::Tickets;
 
-/// A Pod whose addresses are to be released.
+/// A Pod whose addresses must be released.
 #[derive(Clone, Debug)]
 struct Traced {
     namespace: Rc<str>,
@@ -80,7 +80,7 @@ impl Working {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        // After a lost lease it is not in there any more.
+        // After a lost lease it is not in there anymore.
         self.reclaim.gc.borrow_mut().working.remove(&self.script);
     }
 }
@@ -284,7 +284,7 @@ impl Reclaim {
         job.work(port).await
     }
 
-    /// Whether a record has to go, as far as the controller's caches know.
+    /// Whether a record must go, as far as the controller's caches know.
     fn is_stale(&self, (pool, position, pod): Record, now: SimInstant) -> bool {
         let (known, gc) = (self.life.known.borrow(), self.gc.borrow());
         let Some(owner) = known.pods.get(pod) else {
@@ -327,7 +327,7 @@ impl Gc {
         }
     }
 
-    /// The next record of a family that the scan has to look at; after the last the scan is over.
+    /// The next record of a family that the scan must check; after the last one the scan is over.
     fn next_record(&mut self, family: usize) -> Option<Record> {
         let next = self.scans[family].as_mut()?.pop_front();
         if next.is_none() {

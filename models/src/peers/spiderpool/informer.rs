@@ -1,6 +1,6 @@
 //! Informers: LIST, then WATCH from its revision; a watch that ends is opened again from the last
 //! revision seen, or listed again when that is gone. What a delivered change means to the process
-//! stands in [`super::news`].
+//! is in [`super::news`].
 //!
 //! An agent's informers are cluster-wide and hold whole objects. What an agent reads of Pods is
 //! only ever about its own machine, so its Pod watch is narrowed to it; and it reads of pools only

@@ -17,7 +17,7 @@ pub(super) enum Turn {
     Holds,
     /// It was killed while it waited.
     Gone,
-    /// It holds nothing any more.
+    /// It holds nothing anymore.
     Over,
 }
 

@@ -2,10 +2,10 @@
 //!
 //! In one paragraph: one SpiderIPPool holds all allocations of a pool as one string. An agent per
 //! machine lets one request at a time touch a pool, and reads, changes and writes the whole object;
-//! a conflict with another machine's agent is tried again five times within 90 ms, then the ADD
-//! fails and the kubelet makes a new sandbox. Conflicts are per object, not per address.
+//! a conflict with another machine's agent is retried five times within 90 ms, then the ADD fails
+//! and the kubelet makes a new sandbox. Conflicts are per object, not per address.
 //!
-//! Modelled, each with its source in its file: [`plugin`] (exec, deadlines of 100 and 30 s, a
+//! Modeled, each with its source in its file: [`plugin`] (exec, deadlines of 100 and 30 s, a
 //! failed DEL reported as success; the coordinator behind macvlan), [`agent`] (health check, lazy
 //! informers, loss of memory), [`allocate`] (cached reads, the idempotent path, the map of
 //! half-done allocations, the endpoint), [`release`], [`job`] (both families at once), [`tickets`]
@@ -16,15 +16,15 @@
 //!
 //! An ADD from top to bottom: [`plugin`] executes and connects, [`agent`] reads the request,
 //! [`allocate`] does the rest, through [`job`] and [`part`] (`attempts`). Each is a script
-//! (`models/src/process/`). What one holds is a guard, which gives it back when the script is over
-//! or killed.
+//! (`models/src/process/`). Whatever a script holds is a guard, which releases it when the script
+//! ends or is killed.
 //!
-//! Faults of this version that the mechanism carries: a canceled request keeps its place in the
-//! queue (SP-1375); a second address after a write whose answer was lost, while the pool has room;
-//! an endpoint left behind blocks its successor of the same name (SP-4948); the tracer releases by
+//! Defects of this version that the model has: a canceled request keeps its place in the queue
+//! (SP-1375); a second address after a write whose answer was lost, while the pool has room; an
+//! endpoint left behind blocks its successor of the same name (SP-4948); the tracer releases by
 //! name (SP-3778); a count of allocations that drifts.
 //!
-//! Not modelled: SpiderSubnets and automatic pools, several interfaces, affinities, reserved
+//! Not modeled: SpiderSubnets and automatic pools, several interfaces, affinities, reserved
 //! addresses, KubeVirt, several candidate pools per family, webhooks (no write here calls one),
 //! metrics, detection of gateway and conflicts (off by default), the check of Pod and endpoint of
 //! a StatefulSet that shrinks. A merge patch of an endpoint is priced as a PUT.
@@ -95,7 +95,7 @@ pub struct Spiderpool {
     env: Rc<Env>,
     /// All scripts.
     processes: Processes,
-    /// Controller, collector, then agents as their machines came.
+    /// Controller, collector, then agents in the order of their machines.
     seats: Vec<Seat>,
     agents: BTreeMap<NodeIndex, usize>,
     /// Who listens on each machine.
@@ -191,13 +191,13 @@ impl Spiderpool {
     /// It is time for a process to start.
     fn boot_due(&mut self, token: u64, context: &mut Context<'_>) {
         let (turn, seat) = ((token & !BOOT) >> 32, token as u32 as usize);
-        // A process that died again on its way has another turn.
+        // A process that died again meanwhile has a new turn.
         if u64::from(self.seats[seat].turn()) == turn {
             self.boot(seat, context);
         }
     }
 
-    /// Processes are dead; those connected to them are told so, unless their machine died as well.
+    /// Processes are dead; those connected to them are told, unless their machine died as well.
     fn stop(&mut self, seats: &[usize], machine: Option<NodeIndex>, context: &mut Context<'_>) {
         let seats = seats.iter().map(|seat| &self.seats[*seat]);
         let dead: Vec<_> = seats.filter_map(Seat::vacate).collect();

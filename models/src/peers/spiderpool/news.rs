@@ -3,7 +3,7 @@
 //!
 //! The CPU of decoding everything that the wide watches of all processes would bring is spent
 //! ([`Spiderpool::decode_everywhere`]) once for each event that the controller sees.
-//! Not modelled: the apiserver's CPU and network of the fan-out of pools to 13 watchers.
+//! Not modeled: the apiserver's CPU and network of the fan-out of pools to 13 watchers.
 
 use std::rc::Rc;
 

@@ -36,7 +36,7 @@ pub(super) enum Failure {
     UsedOut,
     /// The API failed otherwise.
     Api(ApiError),
-    /// The context was cancelled.
+    /// The context was canceled.
     Cancelled,
 }
 

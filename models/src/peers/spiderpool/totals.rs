@@ -2,7 +2,7 @@
 
 macro_rules! totals {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened so often.
+        /// How often this happened.
         #[derive(Clone, Copy, Debug, Default)]
         pub(super) struct Totals { $($(#[$doc])* pub(super) $name: u64,)* }
         impl Totals {

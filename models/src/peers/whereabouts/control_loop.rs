@@ -1,9 +1,9 @@
 //! ip-control-loop, one process per node: it watches the Pods of its node and all IPPools, and
 //! should give back what deleted Pods left. In v0.6.2 it cannot: its IPAM has no namespace and no
-//! client, its election never succeeds and has no deadline, so its one worker blocks for ever at
+//! client, its election never succeeds and has no deadline, so its one worker blocks forever at
 //! the first stale allocation that it finds. It looks at no address of a Pod's default network.
 //!
-//! Not modelled: the cache of network-attachment-definitions, the retries of its queue.
+//! Not modeled: the cache of network-attachment-definitions, the retries of its queue.
 //!
 //! Source: v0.6.2 pkg/controlloop/pod.go:44-276, cmd/controlloop/controlloop.go:46-153.
 
@@ -49,7 +49,7 @@ pub(super) fn control_loop(env: &Rc<Env>, node: NodeIndex, node_name: Rc<str>) -
     }
 }
 
-/// Its one worker, for ever.
+/// Its one worker, forever.
 async fn run(port: Port, env: Rc<Env>, node: NodeIndex, node_name: Rc<str>) {
     let view: Rc<RefCell<View>> = Rc::default();
     let pods = WatchTarget::Pods {

@@ -65,7 +65,7 @@ counters! {
     reservations_met,
     /// Pods whose deletion a control loop ignored: their default network.
     loop_pods_skipped,
-    /// Control loops that blocked for ever at a stale allocation.
+    /// Control loops that blocked forever at a stale allocation.
     loops_blocked,
     /// Runs of the reconciler that finished.
     reconciler_runs,

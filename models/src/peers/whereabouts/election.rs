@@ -69,7 +69,7 @@ impl Election {
         }
     }
 
-    /// Ends it, because the work is over or nobody waits any more: the Lease is given back, or that
+    /// Ends it, because the work is over or nobody waits anymore: the Lease is given back, or that
     /// is tried. What is in flight is canceled, but for a release.
     pub(super) async fn stop(mut self) {
         let candidate = self.candidate.clone();

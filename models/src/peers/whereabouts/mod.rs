@@ -1,20 +1,20 @@
 //! Whereabouts v0.6.2: an IPAM without a daemon. Every execution asks for one Lease of the whole
 //! cluster, and under it reads and patches one object per range.
 //!
-//! Modelled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
+//! Modeled: the plugin process ([`plugin`]; its CPU, two clients with limiters and connections of
 //! their own); leader election as client-go v0.24 does it ([`election`]) with the failed release
 //! that leaves the Lease held; the work under it ([`work`]): LIST, GET, lowest free address,
 //! overlap check, JSON patch, reservation, range after range in dual stack; its limits of 120, 60
 //! and 10 s; a DEL that reports success whatever happened; an ADD that swallows an error of the
 //! PATCH, and is not idempotent; processes that are killed with the Lease in hand; the control loop
 //! that blocks at the first stale allocation ([`control_loop`]); the daily reconciler
-//! ([`reconciler`]). What a request costs is the apiserver's affair.
+//! ([`reconciler`]). The apiserver model decides what a request costs.
 //!
-//! Options beside v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
+//! Options beyond v0.6.2: client-go's two fixes, seeded jitter, idempotent ADD (v0.8.0), node
 //! slices (v0.9.0: one pool and one Lease per node), no overlap check, other lease timings.
 //!
-//! Not modelled: client CPU of a poll; the encoding of a pool for the ten watchers; the
-//! reservation's own price (a small custom object is priced as a Lease when read); the
+//! Not modeled: client CPU of a poll; the encoding of a pool for the ten watchers; the
+//! reservation's own cost (reading a small custom object costs as much as reading a Lease); the
 //! NodeSlicePool controller (slices are there from the start); events; `sleep_for_race`; the
 //! repaired control loop of v0.9.0; the hang after a deposition before the work begins
 //! (ipam.go:418-421).
@@ -61,7 +61,7 @@ use super::Pool;
 /// Addresses of a range that are looked at; nobody runs as many Pods.
 const ADDRESSES_MAX: u64 = 1 << 20;
 
-/// Container of an allocation that was there before the run.
+/// Container of an allocation that existed before the run.
 const STRANDED: ContainerId = ContainerId(u32::MAX);
 
 /// One range of the configuration, or a node's slice of it, with its IPPool.
@@ -76,7 +76,7 @@ struct Range {
 /// What all processes know.
 struct Env {
     parameters: WhereaboutsParameters,
-    /// Pause before a watch that was closed is opened again.
+    /// Pause before a closed watch is reopened.
     reflector_backoff: Duration,
     families: Vec<Rc<[IpAddr]>>,
     counters: RefCell<Counters>,
@@ -100,7 +100,7 @@ impl Env {
         }
     }
 
-    /// A version of a pool came by.
+    /// A version of a pool was seen.
     fn saw(&self, pool: &Custom) {
         if pool.kind != POOL {
             return;
@@ -119,7 +119,7 @@ impl Env {
         }
     }
 
-    /// Whether a container has an entry in a pool, as far as anybody has seen.
+    /// Whether a container has an entry in a pool, as far as any process has seen.
     fn is_allocated(&self, container: ContainerId) -> bool {
         self.pools.borrow().values().any(|sight| {
             pool_object::read(&sight.body)
@@ -144,7 +144,7 @@ impl Whereabouts {
         WhereaboutsParameters::read(table).map(drop)
     }
 
-    /// Nothing is stored yet: the first ADD makes the IPPools and the Lease.
+    /// Nothing is stored yet: the first ADD creates the IPPools and the Lease.
     /// Errors: a constant of its own that is missing or unreadable.
     pub fn new(pool: &Pool, table: &Table) -> Result<Self, ParameterError> {
         let env = Env {
@@ -264,7 +264,7 @@ impl Whereabouts {
         records.into_iter().map(allocated).collect()
     }
 
-    /// Who asks for the Lease in the name of a call.
+    /// The elector that asks for the Lease for a call.
     fn elector(&mut self, call: &IpamCall, context: &Context<'_>) -> Elector {
         let jitter = if self.env.parameters.unseeded_jitter {
             Jitter::Unseeded(0)
@@ -279,7 +279,7 @@ impl Whereabouts {
         Elector::new(election, lease, identity.into(), jitter)
     }
 
-    /// Starts what runs on every machine: ip-control-loop, and the reconciler inside of it.
+    /// Starts what runs on every machine: ip-control-loop, with the reconciler inside it.
     fn machine_up(&mut self, node: NodeIndex, context: &mut Context<'_>) {
         let node_name = context.core.machine(node).node_name.clone();
         let process = control_loop::control_loop(&self.env, node, node_name);

@@ -1,4 +1,4 @@
-//! Constants of Whereabouts. Values stand in `parameters/peers/whereabouts.toml`.
+//! Constants of Whereabouts. Their values are in `parameters/peers/whereabouts.toml`.
 
 use std::time::Duration;
 

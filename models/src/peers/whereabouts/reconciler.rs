@@ -4,7 +4,7 @@
 //! A Pod lives for it if it is Pending, or if its network-status names the address for a network
 //! that is not the default one. With the default network it therefore frees the addresses of
 //! Running Pods. It removes the first entry of the Pod's name that it meets, which need not be the
-//! stale one. Not modelled: entries without a Pod's name; the order of Go's maps (here the lowest
+//! stale one. Not modeled: entries without a Pod's name; the order of Go's maps (here the lowest
 //! offset is met first).
 //!
 //! Source: v0.6.2 pkg/reconciler/{ip.go:10-24,iploop.go:50-197,wrappedPod.go:57-83}.

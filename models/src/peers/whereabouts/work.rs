@@ -146,7 +146,7 @@ impl<'a> Work<'a> {
     async fn read(&self, range: &Range) -> Result<Option<Rc<Custom>>, Failure> {
         let execution = self.execution;
         if execution.env.parameters.slice_addresses > 0 {
-            // Whether the object is there is the affair of the slices' controller.
+            // The slices' controller decides whether the object exists.
             match execution.ask(self.port, slices_request()).await {
                 Ok(_) | Err(ApiError::NotFound) => {}
                 Err(error) => return Err(error.into()),

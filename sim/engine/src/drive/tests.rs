@@ -33,7 +33,7 @@ impl Event for Happening {
     }
 }
 
-/// Ticks for ever and answers the requests of tasks after a drawn delay.
+/// Ticks forever and answers the requests of tasks after a drawn delay.
 struct Small {
     ticks: u64,
     last_tick: u64,

@@ -1,7 +1,8 @@
-//! Resources with queues, costed in virtual time. They are synchronous: a server returns when it
-//! wants to be woken and its owner schedules that as an event of its own; no server keeps a timer.
+//! Resources with queues, costed in virtual time. They are synchronous: a server returns the time
+//! at which it wants to be woken, and its owner schedules that as its own event; no server keeps a
+//! timer.
 //!
-//! Every call carries the present instant, and instants may not go backwards.
+//! Every call carries the current instant, and instants must not go backward.
 
 mod batching_fsync;
 mod fifo;

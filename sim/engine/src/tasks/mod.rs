@@ -7,9 +7,9 @@
 //! none is ready. At any moment madsim has at most one task with the baton to run, so its random
 //! pick decides nothing.
 //!
-//! A killed host's tasks are dropped by the same baton, in the order in which they were spawned,
-//! before any other task runs; then its madsim node is killed, for whatever a task spawned around
-//! this module. A later incarnation is a new madsim node.
+//! A killed host's tasks are dropped with the same baton, in the order in which they were spawned,
+//! before any other task runs. Then its madsim node is killed too, in case a task bypassed this
+//! module to spawn something. A later incarnation is a new madsim node.
 
 mod gate;
 mod state;
@@ -35,7 +35,7 @@ use crate::{
 /// Polls granted between two calls of [`Tasks::advance`], unless set otherwise.
 pub const DEFAULT_POLL_BUDGET: u64 = 1_000_000;
 
-/// All hosts of a run that carry tasks. Clones are handles to the same set.
+/// All hosts of a run that have tasks. Clones are handles to the same set.
 #[derive(Clone)]
 pub struct Tasks {
     shared: Arc<Shared>,
@@ -62,7 +62,7 @@ pub struct Spin {
 }
 
 pub(crate) struct Shared {
-    /// Set while a task is ready or a host is to be dropped; read after every event.
+    /// Set while a task is ready or a host must be dropped; read after every event.
     ready: AtomicBool,
     state: Mutex<State>,
 }
@@ -102,7 +102,7 @@ impl Tasks {
         }
     }
 
-    /// Adds a host. Ready tasks of different hosts may be permuted in a hunt, by the name.
+    /// Adds a host. A hunt may permute the ready tasks of different hosts, by name.
     pub fn add_host(&self, name: &str) -> HostTasks {
         let node = new_node(name);
         let lane = Lane::new("tasks", Streams::entity(name));
@@ -178,8 +178,8 @@ impl Tasks {
         self.shared.lock().doom_all();
         self.shared.raise();
         while self.ready() {
-            // A spin here is of no interest: the doomed are dropped before anything is polled, and
-            // afterwards no task is left.
+            // A spin does not matter here: killed tasks are dropped before anything is polled, and
+            // then no task is left.
             let _ = self.settle().await;
         }
     }

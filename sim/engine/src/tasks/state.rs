@@ -17,7 +17,7 @@ use crate::{
     time::SimInstant,
 };
 
-/// What the holder of the baton is to do with its task.
+/// What the holder of the baton must do with its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Poll,
@@ -30,7 +30,7 @@ struct Host {
     incarnation: u32,
     /// `None` while the host is down.
     node: Option<NodeHandle>,
-    /// Live tasks of the present incarnation, in the order in which they were spawned.
+    /// Live tasks of the current incarnation, in the order in which they were spawned.
     tasks: Vec<u32>,
 }
 
@@ -39,7 +39,7 @@ struct Task {
     queued: bool,
     doomed: bool,
     turn: Option<Turn>,
-    /// How to have madsim poll the gate; absent until madsim polled it first.
+    /// How to make madsim poll the gate; absent until madsim has polled it once.
     gate: Option<Waker>,
 }
 
@@ -233,7 +233,7 @@ impl State {
         self.driver = Some(driver);
     }
 
-    /// Pending while the baton is out.
+    /// Pending while a task holds the baton.
     pub(super) fn settled(&mut self) -> Poll<Result<(), Spin>> {
         if self.settling {
             return Poll::Pending;
@@ -275,7 +275,7 @@ impl State {
         self.driver.take()
     }
 
-    /// A gate that madsim has not polled yet is in madsim's ready list already: it needs no waking.
+    /// A gate that madsim has not polled yet is already in madsim's ready list and needs no waking.
     fn grant(&mut self, index: u32, turn: Turn) -> Option<Waker> {
         let task = self.slots[index as usize]
             .task
@@ -298,7 +298,7 @@ impl State {
         task.turn.take()
     }
 
-    /// Forgets a task that is done or dropped; later wake-ups for it go nowhere.
+    /// Forgets a task that is done or dropped; later wake-ups for it have no effect.
     pub(super) fn retire(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let task = slot.task.take().expect("a task retires once");

@@ -1,6 +1,6 @@
-//! People beside Berth: administrators who spoil objects and mend them, a newer release that writes
-//! what this one does not know, and tenants with Pods of their own. They write to the store at
-//! once; when they do is the fault plan's, and what Berth makes of it is Berth's.
+//! People around Berth: administrators who damage objects and repair them, a newer release that
+//! writes what this one does not know, and tenants with their own Pods. They write to the store
+//! directly. The fault plan decides when; what follows is up to Berth.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,13 +26,13 @@ use super::setup::NETWORK;
 const NAMESPACE: &str = "default";
 /// `terminationGracePeriodSeconds` of a tenant's Pod.
 const GRACE: Duration = Duration::from_secs(5);
-/// The most Pods of another CNI that come at a time.
+/// How many Pods of another CNI may come at a time.
 const FOREIGN_MAX: u64 = 3;
 
 /// First octets of the pools that admit no Pod of a storm.
 pub const FENCED: [u8; 2] = [10, 66];
 
-/// Kinds of Berth's that somebody may spoil.
+/// Berth's kinds that somebody may damage.
 const KINDS: [Kind; 5] = [
     Kind::AddressPool,
     Kind::AddressReservation,
@@ -48,10 +48,10 @@ pub(super) struct Administrator {
     refusals: BTreeMap<u32, Refusal>,
 }
 
-/// What ends a trouble.
+/// How a trouble ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Undo {
-    /// A field of an object gets back what it had.
+    /// A field of an object gets its earlier value back.
     Restore {
         kind: CustomKind,
         name: Rc<str>,
@@ -74,7 +74,7 @@ struct Refusal {
 /// Which requests are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
-    /// A bound, or a webhook: 422.
+    /// By a bound or a webhook: 422.
     Writes,
     /// The kind is being established again: 404.
     Lists,
@@ -127,7 +127,7 @@ fn damages(kind: Kind) -> Vec<Damage> {
 const NEW_FIELD: &str = "fromTheNextRelease";
 
 impl Administrator {
-    /// Somebody begins something; `draw` decides what a plan leaves open.
+    /// Begins a trouble; `draw` decides what the plan leaves open.
     pub(super) fn begin(
         &mut self,
         trouble: Trouble,
@@ -185,7 +185,7 @@ impl Administrator {
                     let stands = machines
                         .filter(|machine| machine.up)
                         .any(|machine| name.as_deref() == Some(&*machine.node_name));
-                    // On a machine that is off nobody ends the Pod but by force.
+                    // On a machine that is off, only force ends the Pod.
                     let grace = (!stands).then_some(Duration::ZERO);
                     let request = Request::DeletePod { pod, grace };
                     let _ = context.api.install(&request, &mut context.core);
@@ -203,7 +203,7 @@ impl Administrator {
         refusals.any(|refusal| refusal.kind == *kind && refusal.how == Refused::Watches)
     }
 
-    /// What a request is answered with instead of being carried out.
+    /// The error that answers a request instead of carrying it out.
     pub(super) fn refuses(&self, request: &Request) -> Option<ApiError> {
         let (kind, how, answer) = match request {
             Request::Create(object) | Request::Replace { object, .. } => {
@@ -224,14 +224,14 @@ impl Administrator {
         })
     }
 
-    /// Stored objects of a kind that nobody has spoilt.
+    /// Undamaged stored objects of a kind.
     fn sound(&self, kind: CustomKind, context: &Context<'_>) -> Vec<Rc<Custom>> {
         let mut sound = context.api.customs(kind);
         sound.retain(|object| !object.deleting && !self.is_spoilt(kind, &object.name));
         sound
     }
 
-    /// An existing object is spoilt in one field, or a new one comes that was never right.
+    /// One field of an existing object is damaged, or a new object comes that was never valid.
     fn poison(&mut self, fault: u32, draws: &mut Stream, context: &mut Context<'_>) -> Vec<Undo> {
         let drawn = *draws.pick(&KINDS);
         let kind = plural(drawn);
@@ -258,7 +258,7 @@ impl Administrator {
         done.map(|before| vec![restore(before)]).unwrap_or_default()
     }
 
-    /// A newer release has written all objects of a kind, or one in a schema of its own.
+    /// A newer release has written all objects of a kind, or one in its own schema.
     fn renew(&mut self, draws: &mut Stream, context: &mut Context<'_>) -> Vec<Undo> {
         let mut kinds = KINDS.to_vec();
         draws.shuffle(&mut kinds);
@@ -296,7 +296,7 @@ fn plural(kind: Kind) -> CustomKind {
     custom_kind(kind).expect("nobody spoils a Pod")
 }
 
-/// Sets a field of an object's spec, or takes it away. Answers with what it was.
+/// Sets a field of an object's spec, or removes it. Returns what it was.
 /// Errors: there is no such object.
 fn set(
     kind: CustomKind,
@@ -322,8 +322,8 @@ fn set(
     Ok(before)
 }
 
-/// An object that was never right. One `of_ours` speaks of the pool in use; others hold nothing
-/// that anybody needs.
+/// An object that was never valid. One `of_ours` names the pool in use; others hold nothing that
+/// anybody needs.
 fn made(kind: Kind, fault: u32, field: &str, value: &Value, of_ours: bool) -> Custom {
     let pool = if of_ours { "pool" } else { "elsewhere" };
     let mut spec = match kind {
@@ -358,7 +358,7 @@ fn made(kind: Kind, fault: u32, field: &str, value: &Value, of_ours: bool) -> Cu
 fn mistype(fault: u32, draws: &mut Stream, context: &mut Context<'_>) {
     let kind = *draws.pick(&KINDS);
     let (field, value) = draws.pick(&damages(kind)).clone();
-    // Without its pool nobody can say which address it keeps: that is the other kind's.
+    // Without its pool nobody can say which address it keeps; the other kind covers that.
     if (kind, field) == (Kind::AddressReservation, "pool") {
         return mistype(fault, draws, context);
     }

@@ -16,7 +16,7 @@ use super::troubles::{Appended, Troubles, slow};
 /// A trigger on a port call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArmedCall {
-    /// 1-based count of the process' port calls, over all its lives.
+    /// 1-based count of the process's port calls, over all its lives.
     pub call: u64,
     /// Before or after it.
     pub edge: Edge,

@@ -1,5 +1,5 @@
 //! Berth in the simulated cluster: its own core and shell, as tasks on the machines they would run
-//! on, with every port answered by the world. It carries; it decides nothing that Berth decides.
+//! on, with every port answered by the world. It only passes things on; every decision is Berth's.
 
 pub mod adapter;
 mod administrator;
@@ -47,11 +47,11 @@ pub struct Setup {
     pub pools: Vec<AddressPool>,
     /// What Berth's processes cost.
     pub costs: Costs,
-    /// One known mistake built in.
+    /// One known bug, built in.
     pub mutant: Option<berth::core::Mutant>,
 }
 
-/// Berth as a scenario wants it.
+/// Berth as a scenario asks for it.
 /// Errors: a pool with a key that Berth does not know, an unknown mutant.
 pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
     let pools = scenario
@@ -82,7 +82,7 @@ pub fn setup(scenario: &Scenario) -> Result<Setup, ScenarioError> {
     })
 }
 
-/// How long an administrator waits after a command that failed.
+/// How long an administrator waits after a failed command.
 const BURY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a token of this adapter means, packed into the 64 bits that the world carries.
@@ -106,9 +106,9 @@ enum Token {
     Watch(u32),
     /// The administrator's own calls.
     Install,
-    /// Time to ask a process whether it serves.
+    /// Time to ask a process whether it is serving.
     Probe(usize),
-    /// The administrator's word that a machine is off: its answer, and the time to give it again.
+    /// The administrator's statement that a machine is off: the answer, and the time to repeat it.
     Bury(NodeIndex),
 }
 
@@ -149,7 +149,7 @@ impl Token {
     }
 }
 
-/// Somebody who uses Berth's ports in Berth's place.
+/// Code that uses Berth's ports in place of Berth.
 pub type Guest = Box<dyn FnOnce(SimPorts) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// Berth as the cluster sees it.
@@ -216,7 +216,7 @@ impl BerthIpam {
         }
     }
 
-    /// Every entry from the world passes here first: tasks read this time.
+    /// Every call from the world passes here first, because tasks read this time.
     fn enter(&mut self, context: &Context<'_>) {
         self.shared
             .now_ns
@@ -315,7 +315,7 @@ impl Ipam for BerthIpam {
         self.enter(context);
         match Token::unpack(token) {
             Token::Api(slot) => self.answered(slot, response),
-            // An administrator whose command failed gives it again.
+            // An administrator whose command failed repeats it.
             Token::Bury(node) if response.is_err() => {
                 let again = context.now() + BURY_AGAIN;
                 context.ipam_timer(node, again, token);
@@ -336,7 +336,7 @@ impl Ipam for BerthIpam {
         match Token::unpack(token) {
             Token::Sleep(slot) => {
                 if let Some((_, _, completer)) = self.sleeps.remove(&slot) {
-                    // A process that was killed meanwhile does not wake up.
+                    // A process killed in the meantime does not wake up.
                     let _ = completer.complete(());
                 }
             }

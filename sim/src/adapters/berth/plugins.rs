@@ -77,7 +77,7 @@ impl BerthIpam {
         self.step(id, PluginInput::Go, context);
     }
 
-    /// The plugin's deadline: a plugin that has answered is not there any more.
+    /// The plugin's deadline: a plugin that has answered is not there anymore.
     pub(super) fn plugin_deadline(&mut self, id: IpamCallId, context: &mut Context<'_>) {
         if let Some(execution) = self.executions.get_mut(&id) {
             if let Some((process, life, _)) = execution.accepted.take() {

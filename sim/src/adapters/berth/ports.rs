@@ -1,6 +1,6 @@
-//! Berth's ports in the simulation. Every port call is posted to the world, counted, and answered
-//! by it; nothing here decides. A call that a fault plan singles out kills its process instead:
-//! before the call (nothing happens) or after it (it happens, the answer reaches nobody).
+//! Berth's ports in the simulation. Every port call is counted, posted to the world and answered by
+//! it; nothing here decides. A call that a fault plan singles out kills its process instead: before
+//! the call (nothing happens) or after it (it happens, but the answer reaches nobody).
 
 use std::future::Future;
 use std::pin::pin;
@@ -48,7 +48,7 @@ pub enum Call {
     Probe(String, Completer<Probe>),
     /// Ask the runtime.
     Sandboxes(Completer<Listed>),
-    /// What others than Berth do to Pods, and to the store.
+    /// What others do to Pods and to the store.
     Act(Act, Completer<Result<(), ApiError>>),
     /// Answer a plugin.
     Reply(RequestId, Response),
@@ -58,7 +58,7 @@ pub enum Call {
     Triggered {
         /// Position in the plan.
         fault: u32,
-        /// The process gets no answer any more.
+        /// The process gets no more answers.
         dies: bool,
     },
 }
@@ -74,7 +74,7 @@ pub enum Act {
     DeletePod(ObjectKey),
     /// Remove a Pod's object, as its kubelet does.
     RemovePod(ObjectKey),
-    /// Forget every state of the store before the present one.
+    /// Forget every state of the store before the current one.
     Compact,
 }
 
@@ -117,18 +117,18 @@ pub struct SimPorts {
     netns_changes: Mutex<Mailbox<()>>,
 }
 
-/// The world's ends of a process' mailboxes.
+/// The world's ends of a process's mailboxes.
 #[derive(Clone)]
 pub struct Posts {
     /// Requests of plugins.
     pub inbox: Post<InboxEvent>,
     /// The spool changed.
     pub spool_changes: Post<()>,
-    /// A namespace went.
+    /// A namespace is gone.
     pub netns_changes: Post<()>,
 }
 
-/// Whether a call goes out, and whether its answer comes back.
+/// Whether a call is sent, and whether its answer comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Normal,
@@ -177,7 +177,7 @@ impl SimPorts {
         lock(&self.shared.outbox).push(posted);
     }
 
-    /// Counts a port call and lets the plan have its way.
+    /// Counts a port call and applies the plan.
     fn count(&self) -> Fate {
         let mut disk = lock(&self.disk);
         disk.calls += 1;
@@ -212,7 +212,7 @@ impl SimPorts {
         }
     }
 
-    /// Lets time pass; that is no port call.
+    /// Lets time pass; this is not a port call.
     async fn rest(&self, time: Duration) {
         if !time.is_zero() {
             let (completer, answer) = completion();
@@ -221,7 +221,7 @@ impl SimPorts {
         }
     }
 
-    /// Writes the journal, which may take a while, fail, or be the end of the process.
+    /// Writes the journal, which may take a while, fail, or end the process.
     async fn write(&self, write: impl FnOnce(&mut Disk) -> Appended) -> Result<(), LocalError> {
         match self.local(write).result().await {
             Appended::After(time) => {

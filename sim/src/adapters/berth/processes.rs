@@ -219,7 +219,7 @@ impl BerthIpam {
         }
     }
 
-    /// Something beside the agent of a machine is out of order.
+    /// Something around the agent of a machine is out of order.
     pub(super) fn trouble(&mut self, node: NodeIndex, trouble: Trouble, fault: u32, draw: u64) {
         let Some(agent) = self.agent_of(node) else {
             return;

@@ -24,7 +24,7 @@ pub struct Records {
     blocks: BTreeMap<String, BTreeMap<u16, Stated>>,
 }
 
-/// What stands at an ordinal.
+/// The record at an ordinal.
 #[derive(Clone, Debug)]
 struct Stated {
     /// The record itself.

@@ -55,7 +55,7 @@ pub(super) struct OpenWatch {
 }
 
 impl BerthIpam {
-    /// Sends a process' request to the apiserver.
+    /// Sends a process's request to the apiserver.
     pub(super) fn request(&mut self, process: usize, call: Call, context: &mut Context<'_>) {
         let (request, done) = match call {
             Call::Get(key, consistency, done) => (get(&key, consistency), Done::Object(done)),

@@ -1,4 +1,4 @@
-//! What is out of order beside an agent: its journal's file, its view of the namespaces, the spool,
+//! What is out of order around an agent: its journal's file, its view of the namespaces, the spool,
 //! the runtime's list. Here is what each trouble does to an answer about paths and sandboxes, and
 //! in `disk` what it does to a file; when it begins and ends is the fault plan's, and what Berth
 //! makes of it is Berth's.
@@ -31,7 +31,7 @@ pub(super) fn is_of_objects(trouble: Trouble) -> bool {
 #[derive(Debug, Default)]
 pub struct Troubles {
     active: Vec<Active>,
-    /// Marks that were made anew in the directory of namespaces, each with another number.
+    /// Marks that were recreated in the directory of namespaces, each with another number.
     canary_count: u64,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Active {
     pub(super) fault: u32,
     trouble: Trouble,
     pub(super) draws: Stream,
-    /// It strikes one look in so many.
+    /// It affects one look in this many.
     one_in: u64,
     /// It has answered a look.
     was_seen: bool,

@@ -8,8 +8,8 @@ use drydock_traces::plan::{CniVerb, Edge, Fault, FaultKind, Target, Trigger};
 use super::{CNI_CALLS, NODES, PORT_CALLS, at_any_time, cni, seconds};
 use crate::faults::roles::strikes_every_allocator;
 
-/// The faults of a seed that a Berth's storm has beside those of every allocator. They come last,
-/// so a storm without one of them is the same as before there were any.
+/// The faults of a seed that a storm of Berth has in addition to those of every allocator. They
+/// come last, so a storm without one of them is the same as before there were any.
 pub(crate) fn faults(streams: &Streams, pods: u32) -> Vec<Fault> {
     let mut faults = super::drawn(streams, pods, |kind| !strikes_every_allocator(kind));
     let mut again = streams.stream("storm", 0, "again");

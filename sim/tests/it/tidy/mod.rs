@@ -1,5 +1,5 @@
-//! The layout and the imports: what depends on what, what may be named where. Reads the sources
-//! and `cargo metadata`; runs nothing.
+//! The layout and the imports: what may depend on what, and what may be named where. It reads the
+//! sources and `cargo metadata`, and runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Claims about Calico: its calls and their order, the time under the lock, what happens when
 //! blocks run out, and what a killed process leaves behind. What waits for the lock, and for how
-//! long, has a file of its own.
+//! long, is in another file.
 
 mod lock_table;
 

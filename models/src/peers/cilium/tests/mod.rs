@@ -1,5 +1,5 @@
 //! Claims about Cilium: the requests of a Pod, podCIDRs that never grow, and what a killed plugin
-//! leaves behind. The limiter has its derived table in a file of its own.
+//! leaves behind. The limiter's derived table is in another file.
 
 mod limiter_table;
 

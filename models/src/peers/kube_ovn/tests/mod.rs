@@ -1,5 +1,5 @@
 //! What the mechanism does, seen through requests, observations and counters of small clusters. The
-//! controller's throughput has a file of its own.
+//! controller's throughput is in another file.
 
 mod throughput;
 
@@ -115,7 +115,7 @@ impl Bench {
     }
 }
 
-/// Bare Pods on given nodes, in the store from the start.
+/// Bare Pods with `nodeName` set, in the store from the start.
 fn bare(count: u32, node: &str) -> Vec<WorkloadObject> {
     (0..count)
         .map(|n| {
@@ -137,8 +137,8 @@ fn a_bound_pod_takes_both_passes_in_one_trip() {
     let requests = bench.requests(ClientClass::IpamController);
     let once = ["POST ips", "PATCH pods", "PUT vpcs", "PATCH pods"];
     assert_eq!(requests[..4], once);
-    // The event of the first patch asks for another round, whose informer has not heard of the
-    // second: pass B goes again, changes nothing, and ends.
+    // The event of the first patch asks for another round, whose informer has not seen the second:
+    // pass B runs again, changes nothing, and ends.
     let counters = bench.counters();
     let again = counters["route_passes"] - 1;
     assert!(again <= 1, "{requests:?}");
@@ -417,7 +417,7 @@ fn a_stateful_pod_keeps_its_address_over_its_deletion() {
 
 #[test]
 fn ports_of_pods_that_went_without_a_leader_are_collected_at_the_start_of_the_next() {
-    // The Pods go while nobody leads; the next leader has two collections at its start.
+    // The Pods go while nobody leads; the next leader runs two collections at its start.
     let mut bench = Bench::new(4, 16, bare(3, "worker4"), &[NOW, PRELOAD]);
     bench.run_to(20);
     for node in 0..3 {

@@ -3,7 +3,7 @@
 //! and a failed job that comes again after 10 to 15 s.
 //!
 //! What the table leaves out is switched off: CPU of plugin and agent beside the attempt, the
-//! agent's token buckets. A request looks at the store half-way through its latency.
+//! agent's token buckets. A request looks at the store halfway through its latency.
 #![expect(
     clippy::disallowed_macros,
     reason = "tests tell figures; cargo shows them when asked"

@@ -1,5 +1,5 @@
 //! Claims about Spiderpool in small clusters with kubelets, multus and macvlan. What its agents do
-//! to one another under fixed latencies has a file of its own.
+//! to one another under fixed latencies is in another file.
 
 mod conflicts;
 
@@ -458,7 +458,7 @@ fn equal_seeds_give_equal_logs() {
 
 #[test]
 fn all_pods_deleted_at_once_return_and_every_address_is_accounted_for() {
-    // Exactly as many addresses as Pods: those that come wait for those that go.
+    // Exactly as many addresses as Pods: new Pods wait for those that go.
     let mut world = World::new(4, deployments(4, 10), &pool(40, true), &[]);
     world.all_run(40, 100);
     let pods = world.pods();

@@ -45,7 +45,7 @@ fn hold(bench: &mut Bench, holder: &str, number: u64) {
 fn idle(waiters: u32, held: Duration, given_back: bool) -> f64 {
     let mut bench = used(vec![v4(400)], &QUICK);
     for number in 0..waiters {
-        // None of them seeds its jitter: those that start together poll together for ever. The
+        // None of them seeds its jitter: those that start together poll together forever. The
         // benchmark's start over half a minute; these over seven seconds.
         hold(&mut bench, "outside", 100 + u64::from(number));
         bench.exec(

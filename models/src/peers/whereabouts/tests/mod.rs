@@ -1,5 +1,5 @@
-//! Claims about processes of Whereabouts at a real apiserver model, without kubelets. How long its
-//! Lease lies idle has a file of its own.
+//! Claims about processes of Whereabouts against the apiserver model, without kubelets. How long
+//! its Lease stays idle is in another file.
 
 mod lease_times;
 
@@ -140,7 +140,7 @@ fn an_uncontended_add_makes_ten_requests_with_eight_in_its_path() {
         ]
     );
     assert!(!bench.lease_is_held());
-    // 43 ms of its own, two connections, four reads and four writes at an idle server.
+    // 43 ms of its own, two connections, four reads and four writes on an idle server.
     let ms = took.as_millis();
     assert!((75..110).contains(&ms), "{ms} ms");
 }
@@ -302,7 +302,7 @@ fn a_killed_leader_leaves_the_lease_held_until_it_expires() {
     bench.act(|ipam, context| ipam.killed(NodeIndex(0), id, context));
     assert_eq!(bench.parts.ipam.process_count(), 0);
     assert_eq!(bench.parts.ipam.totals().holders_killed, 1);
-    // A process of the same Pod takes it at once, any other waits.
+    // A process of the same Pod takes it at once; any other waits.
     let (other, _) = bench.ask(Verb::Add, "other", 3);
     assert!(other > Duration::from_millis(1500), "{other:?}");
     assert_eq!(bench.parts.ipam.totals().leases_expired, 1);
