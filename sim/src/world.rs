@@ -120,6 +120,10 @@ impl World {
         for notice in injector.notices() {
             let (whom, begins) = match notice {
                 Notice::Hinders { whom, begins } => (whom, begins),
+                Notice::Buried(node) => {
+                    listeners.enter(at, &Fact::Buried(node));
+                    continue;
+                }
                 Notice::Replaced { old, new } => {
                     listeners.enter(at, &Fact::Replaced { old, new });
                     continue;

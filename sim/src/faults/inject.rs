@@ -42,6 +42,8 @@ pub enum Notice {
         /// It begins, or ends.
         begins: bool,
     },
+    /// A machine is off for good, and the operator has said so.
+    Buried(NodeIndex),
     /// A machine joined under the node name of another one.
     Replaced {
         /// The machine that had the name.
@@ -634,17 +636,17 @@ impl Injector {
         }
         assert!(self.open > 0, "a fault ends after it began, and once");
         self.open -= 1;
-        // A machine that stays off has no agent that could act, now or later.
-        let gone = matches!(
-            fault.kind,
-            FaultKind::MachineReplaced | FaultKind::PowerOffAndBury
-        );
-        if !gone {
-            self.notices.push(Notice::Hinders {
+        // A machine that stays off is the controller's affair from here on.
+        let notice = match fault.kind {
+            FaultKind::MachineReplaced | FaultKind::PowerOffAndBury => {
+                Notice::Buried(self.struck_machine(index))
+            }
+            _ => Notice::Hinders {
                 whom,
                 begins: false,
-            });
-        }
+            },
+        };
+        self.notices.push(notice);
     }
 
     /// The machine that a fault struck: another one may stand for the node by now.

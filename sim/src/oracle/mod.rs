@@ -104,6 +104,8 @@ pub enum Fact<'a> {
     Hindered(NodeIndex),
     /// It can act again.
     Unhindered(NodeIndex),
+    /// A machine is off for good, and the operator has said so: the controller acts for its agent.
+    Buried(NodeIndex),
     /// A machine joined under the node name of another one.
     Replaced {
         /// The machine that had the name.

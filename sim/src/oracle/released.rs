@@ -2,15 +2,15 @@
 //! another's) within the published bound; the same for a reservation whose Pod ended without a
 //! namespace. Watches: ends of namespaces and Pods, records, hindrances. Suspended: while the
 //! agent of the machine is down or cut off or lacks what it relies on, and while the Pod is still
-//! wanted there (its next sandbox gets the same address). Where an end cannot be told from a path,
-//! the runtime's word tells it.
+//! wanted there (its next sandbox gets the same address). A machine that is off for good owes all
+//! that it had, within the bound of a burial, from the operator's word on. Where an end cannot be
+//! told from a path, the runtime's word tells it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use drydock_engine::time::SimInstant;
-use drydock_models::ids::{NodeIndex, PodUid};
 use drydock_models::observation::Observation;
 
 use super::{Bounds, Breach, Fact, Holder, Invariant, Truth};
@@ -52,7 +52,9 @@ impl Pending {
                     debt.former |= truth.is_of_former_boot(*address, &debt.holder);
                 }
             }
-            Fact::Unhindered(node) => self.start(truth, at, |h| h.node == Some(*node)),
+            Fact::Unhindered(node) | Fact::Buried(node) => {
+                self.start(truth, at, |h| h.node == Some(*node));
+            }
             Fact::Hindered(node) => self.since.retain(|_, debt| debt.holder.node != Some(*node)),
             Fact::Record {
                 addresses, after, ..
@@ -86,7 +88,8 @@ impl Pending {
     fn start(&mut self, truth: &Truth, at: SimInstant, of: impl Fn(&Holder) -> bool) {
         for (address, holder) in truth.records.iter().filter(|(_, holder)| of(holder)) {
             if is_owed(truth, *address, holder) {
-                let former = truth.is_of_former_boot(*address, holder);
+                let is_buried = holder.node.is_some_and(|node| truth.buried.contains(&node));
+                let former = is_buried || truth.is_of_former_boot(*address, holder);
                 let debt = Debt {
                     holder: *holder,
                     since: at,
@@ -132,16 +135,20 @@ impl Pending {
     }
 }
 
-/// The Pod is over, no interface has the address, and the holder's agent can act.
+/// The Pod is over, or lost its machine for good, no interface has the address, and who is to free
+/// it can act.
 fn is_owed(truth: &Truth, address: IpAddr, holder: &Holder) -> bool {
-    let over = |pod: PodUid| truth.ended(pod).is_some();
-    let able = |node: NodeIndex| !truth.hindered.contains_key(&node);
-    over(holder.pod) && !truth.by_address.contains_key(&address) && holder.node.is_some_and(able)
+    let Some(node) = holder.node else {
+        return false;
+    };
+    let is_over = truth.buried.contains(&node) || truth.ended(holder.pod).is_some();
+    let is_able = !truth.hindered.contains_key(&node);
+    is_over && !truth.by_address.contains_key(&address) && is_able
 }
 
 #[cfg(test)]
 mod tests {
-    use drydock_models::ids::{ContainerId, NetnsId};
+    use drydock_models::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
 
     use super::*;
 
@@ -200,5 +207,36 @@ mod tests {
         assert!(is_overdue(&[Fact::Hindered(NodeIndex(1))], &[]));
         let returned = [Fact::Unhindered(NODE)];
         assert!(is_overdue(&[Fact::Hindered(NODE)], &returned));
+    }
+
+    /// A replaced machine's Pods live on elsewhere, under other addresses.
+    #[test]
+    fn a_buried_machine_owes_every_address_within_the_bound_of_a_burial() {
+        let address: IpAddr = [10, 0, 0, 1].into();
+        let node = Some(NODE);
+        let facts = [
+            Fact::Record {
+                addresses: vec![address],
+                before: None,
+                after: Some(Holder { pod: POD, node }),
+            },
+            Fact::World(&Observation::PodCreated { pod: POD }),
+            Fact::Hindered(NODE),
+            Fact::Buried(NODE),
+        ];
+        let (mut truth, mut pending) = (Truth::default(), Pending::default());
+        for fact in &facts {
+            truth.enter(SimInstant::ZERO, fact);
+            pending.check(&truth, SimInstant::ZERO, &BOUNDS, fact);
+        }
+        let overdue_at = |after: Duration| {
+            let at = SimInstant::ZERO + after;
+            pending.overdue(&truth, at, &BOUNDS).is_some()
+        };
+        assert!(!pending.is_empty(&truth));
+        assert!(!overdue_at(BOUNDS.release_former_boot));
+        assert!(overdue_at(
+            BOUNDS.release_former_boot + Duration::from_secs(1)
+        ));
     }
 }

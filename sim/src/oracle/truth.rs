@@ -78,6 +78,8 @@ pub struct Truth {
     pub hindered: BTreeMap<NodeIndex, u32>,
     /// When the agent of each machine could last act again.
     pub unhindered_at: BTreeMap<NodeIndex, SimInstant>,
+    /// Machines that are off for good, by the operator's word.
+    pub buried: BTreeSet<NodeIndex>,
     /// Machines that stand for the node of an earlier one: the first machine of that name.
     pub places: BTreeMap<NodeIndex, NodeIndex>,
     /// When all faults were over; `None` while a plan still has some.
@@ -117,7 +119,10 @@ impl Truth {
                 self.executing.remove(call);
             }
             Fact::Hindered(node) => *self.hindered.entry(*node).or_default() += 1,
-            Fact::Unhindered(node) => {
+            Fact::Unhindered(node) | Fact::Buried(node) => {
+                if matches!(fact, Fact::Buried(_)) {
+                    self.buried.insert(*node);
+                }
                 let count = self
                     .hindered
                     .get_mut(node)

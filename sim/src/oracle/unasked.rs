@@ -67,6 +67,10 @@ impl NeverAsk {
             if self.bound.contains(address) {
                 return None;
             }
+            // What a buried machine had is R's affair.
+            if truth.buried.contains(&node) {
+                return None;
+            }
             if truth.hindered.contains_key(&node) || truth.ended(holder.pod).is_some() {
                 return None;
             }
