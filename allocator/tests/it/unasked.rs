@@ -154,6 +154,19 @@ fn a_reservation_whose_sandbox_never_comes_ends_and_its_add_still_gets_an_addres
     assert_eq!(world.addresses_of("late").len(), 1);
 }
 
+#[test]
+fn an_agent_that_restarts_counts_the_ten_minutes_anew() {
+    let mut world = world("10.7.0.0/31");
+    pod(&mut world, "never", NEVER);
+    seconds(&mut world, 9 * 60);
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    seconds(&mut world, 2 * 60);
+    assert_eq!(world.held_by(), ["pod-never"]);
+    seconds(&mut world, 9 * 60);
+    assert_eq!(world.held_by(), Vec::<String>::new());
+}
+
 /// As after an older copy of the journal was put back: the agent knows of the reservation alone.
 #[test]
 fn what_a_pods_status_reports_is_neither_given_back_nor_taken_over() {
