@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use berth::core::agent::AgentConfig;
 use berth::core::journal::{Entry, decode, encode};
+use berth::core::objects::{Kind, ObjectKey};
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
@@ -511,6 +512,47 @@ fn an_end_that_an_old_copy_awaits_does_not_free_what_the_pods_next_sandbox_has()
         world.delete_pod("a", seconds(60), true);
         world.start_agent("n0");
         assert_eq!(holds_what_lives(world), Ok(()), "seed {seed}");
+    }
+}
+
+/// An old copy names a sandbox that ended since, with or without its DEL. Its address is free, and
+/// stays so: also where the pool can be read only later.
+#[test]
+fn an_ended_sandbox_of_an_old_copy_takes_no_free_address() {
+    for (seed, has_del) in [(0, false), (1, true)] {
+        for is_readable in [true, false] {
+            let mut world = world(seed, |_| {});
+            world.start_agent("n0");
+            world.run_for(seconds(3));
+            if has_del {
+                world.send_del("a");
+                world.run_for(Duration::from_millis(100));
+            }
+            let copy = world.journal_bytes("n0");
+            world.delete_pod("a", Duration::ZERO, false);
+            world.run_for(seconds(60));
+            assert_eq!(world.held_by(), ["pod-b"]);
+            world.kill_agent("n0");
+            world.harm_journal("n0", |bytes| copy.clone_into(bytes));
+            let pool = ObjectKey::cluster(Kind::AddressPool, "p");
+            let good = world.with_store(|store| store.get(&pool).unwrap());
+            let good = serde_json::to_value(good).unwrap();
+            if !is_readable {
+                let mut bad = good.clone();
+                bad["spec"]["routes"] = serde_json::json!([{"dst": "default"}]);
+                world.put_raw(Kind::AddressPool, bad);
+            }
+            world.start_agent("n0");
+            for step in 0..600 {
+                if step == 200 && !is_readable {
+                    world.put_raw(Kind::AddressPool, good.clone());
+                }
+                world.run_for(Duration::from_millis(100));
+                assert_eq!(world.held_by(), ["pod-b"], "{has_del} {is_readable} {step}");
+            }
+            assert!(says(&world, "JournalRestored"));
+            assert_eq!(world.violations(), []);
+        }
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) struct BlockState {
     pub(super) withheld: BTreeSet<u16>,
     /// Ordinals that a reservation keeps, marked or not: only claims for just them may have them.
     pub(super) reserved: BTreeSet<u16>,
+    /// Ordinals that are held by the word of a journal in doubt alone: such a holding keeps its
+    /// record, and takes no free ordinal. Nor does anybody else of this node.
+    pub(super) hearsay: BTreeSet<u16>,
 }
 
 /// Which cooling ordinals are left alone.
@@ -91,6 +94,7 @@ impl BlockState {
             failure_count: 0,
             withheld: BTreeSet::new(),
             reserved: BTreeSet::new(),
+            hearsay: BTreeSet::new(),
         }
     }
 
@@ -108,9 +112,13 @@ impl BlockState {
     /// How many more claims the block could take, if none of its ordinals had to rest.
     pub(super) fn room(&self) -> usize {
         let next = self.expected();
-        let withheld = self.withheld.union(&self.reserved);
-        let withheld = withheld.filter(|ordinal| next.is_available(**ordinal));
-        (next.available_count() - withheld.count()).saturating_sub(self.waiting.len())
+        let kept =
+            if self.withheld.is_empty() && self.reserved.is_empty() && self.hearsay.is_empty() {
+                0
+            } else {
+                next.available().filter(|o| self.is_kept(*o)).count()
+            };
+        (next.available_count() - kept).saturating_sub(self.waiting.len())
     }
 
     /// The same without ordinals that rest.
@@ -125,9 +133,11 @@ impl BlockState {
         self.room().saturating_sub(resting.count())
     }
 
-    /// Whether a reservation keeps the ordinal from claims for any.
+    /// Whether a reservation, or hearsay, keeps the ordinal from claims for any.
     pub(super) fn is_kept(&self, ordinal: u16) -> bool {
-        self.withheld.contains(&ordinal) || self.reserved.contains(&ordinal)
+        [&self.withheld, &self.reserved, &self.hearsay]
+            .iter()
+            .any(|kept| kept.contains(&ordinal))
     }
 
     /// Whether the ordinal of the block-to-be has not cooled down yet.

@@ -65,6 +65,7 @@ impl Agent {
             let base = Block::empty(pool, key.index);
             self.blocks.insert(key, BlockState::new(base));
             self.withhold(key);
+            self.note_hearsay(key);
         }
         self.blocks.get_mut(&key)
     }

@@ -25,6 +25,7 @@ impl Agent {
     pub(super) fn remove_holding(&mut self, place: Place) -> Option<Holding> {
         let holding = self.holdings.remove(&place)?;
         self.claimed_for.remove(&place);
+        self.believe(place);
         let block = self.blocks.get(&place.block);
         if block.is_none_or(|block| block.unfenced) {
             self.lost.explain(place);

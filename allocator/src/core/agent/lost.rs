@@ -66,6 +66,9 @@ pub(super) struct Lost {
     /// Places that others than the known holder may use: reservations that no entry explains, and
     /// what an earlier process bound.
     doubtful: BTreeSet<Place>,
+    /// Places that only entries of a journal in doubt bind: their sandboxes may have ended since,
+    /// and then the address is anybody's.
+    hearsay: BTreeSet<Place>,
     /// Containers whose use of a place ended before everything was explained. The runtime lists a
     /// sandbox until it is removed, long after its end.
     ended: BTreeSet<(Place, String)>,
@@ -276,6 +279,45 @@ impl Agent {
         self.list_sandboxes();
     }
 
+    /// An entry of a journal in doubt holds the place.
+    pub(super) fn take_as_hearsay(&mut self, place: Place) {
+        self.lost.hearsay.insert(place);
+        self.note_hearsay(place.block);
+    }
+
+    /// The place is held for another reason than hearsay, or no more: it is written as it is.
+    pub(super) fn believe(&mut self, place: Place) {
+        if self.lost.hearsay.remove(&place) {
+            self.note_hearsay(place.block);
+            self.touched_blocks.insert(place.block);
+            self.touched_pools.insert(place.block.pool);
+        }
+    }
+
+    pub(super) fn note_hearsay(&mut self, key: BlockKey) {
+        if let Some(block) = self.blocks.get_mut(&key) {
+            let of_block = self.lost.hearsay.iter().filter(|place| place.block == key);
+            block.hearsay = of_block.map(|place| place.ordinal).collect();
+        }
+    }
+
+    /// What the runtime lists, and what is not a sandbox's any more and nobody doubts, is no
+    /// hearsay. A sandbox that it does not list ends, or a look shows it.
+    fn believe_list(&mut self, list: &[Sandbox]) {
+        let is_believed = |place: &Place| match self.holdings.get(place).map(|h| &h.state) {
+            Some(Hold::Attached(attachment)) => {
+                list.iter().any(|s| s.container == attachment.container)
+            }
+            Some(Hold::Unbound | Hold::Lost) => !self.lost.doubtful.contains(place),
+            None => true,
+        };
+        let places = self.lost.hearsay.iter().copied();
+        let believed: Vec<Place> = places.filter(is_believed).collect();
+        for place in believed {
+            self.believe(place);
+        }
+    }
+
     /// Ends an unbound hold, unless it is in doubt: then the runtime decides.
     pub(super) fn give_up(&mut self, place: Place) {
         let holding = self.holdings.get_mut(&place);
@@ -327,6 +369,7 @@ impl Agent {
             holding.is_some_and(|holding| !self.lost.explains(*place, holding))
         };
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
+        self.believe_list(list);
         self.unbind_lost(Lost::explains);
         self.prove_journal();
     }
@@ -422,6 +465,9 @@ impl Agent {
             return;
         }
         self.lost.doubtful.clear();
+        for place in self.lost.hearsay.clone() {
+            self.believe(place);
+        }
         self.unbind_lost(|_, _, _| true);
         self.prove_journal();
     }

@@ -148,8 +148,9 @@ impl Situation<'_> {
             let may_take = match holder {
                 Some(holder) => holder.epoch.machine() == self.own.machine(),
                 None => {
-                    plan.next.is_available(held.ordinal)
-                        || is_reserved_by(before, &held.holding.reservation)
+                    !self.block.hearsay.contains(&held.ordinal)
+                        && (plan.next.is_available(held.ordinal)
+                            || is_reserved_by(before, &held.holding.reservation))
                 }
             };
             if agrees || may_take {

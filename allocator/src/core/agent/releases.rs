@@ -115,6 +115,14 @@ impl Agent {
             .is_some_and(|attached| attached.releasing.is_some())
     }
 
+    /// The attachment was seen, by a look or in a list.
+    fn seen(&mut self, attachment: &Attachment) {
+        self.sweep.unsure.remove(attachment);
+        if let Some(attached) = self.attachments.get(attachment) {
+            self.believe(attached.place);
+        }
+    }
+
     /// DEL. Never fails on missing state, and waits for nothing.
     pub(super) fn del(&mut self, request: &DelRequest, probe: Option<Probe>) {
         let attachment = &request.attachment;
@@ -285,6 +293,7 @@ impl Agent {
             && let Some(attached) = self.attachments.get_mut(attachment)
         {
             attached.binding.mount = Some(mount);
+            self.seen(attachment);
         }
     }
 
@@ -327,6 +336,7 @@ impl Agent {
             // The entries of its end may be lost, and with them those of the Pod's next sandbox,
             // which has the same address.
             self.doubt(place);
+            self.take_as_hearsay(place);
         }
         self.put_holding(
             place,
@@ -442,7 +452,6 @@ impl Agent {
         );
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
-            self.sweep.unsure.remove(attachment);
             self.sweep.gone_since.remove(attachment);
             self.sweep.absent_since.remove(attachment);
             self.note_present(attachment, probe);
@@ -559,7 +568,7 @@ impl Agent {
     }
 
     fn sandbox_lives(&mut self, attachment: &Attachment) {
-        self.sweep.unsure.remove(attachment);
+        self.seen(attachment);
         self.sweep.absent_since.remove(attachment);
     }
 

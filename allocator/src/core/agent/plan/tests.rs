@@ -30,6 +30,8 @@ struct Case {
     held: Vec<Option<(Holding, bool)>>,
     asks: Vec<Ask>,
     kept: (BTreeSet<u16>, BTreeSet<u16>),
+    /// Held by the word of a journal in doubt alone.
+    hearsay: BTreeSet<u16>,
     flags: [bool; 5],
 }
 
@@ -119,10 +121,10 @@ fn case() -> impl Strategy<Value = Case> {
         prop::collection::vec(record(), size),
         prop::collection::vec(prop::option::weighted(0.4, holding()), size),
         prop::collection::vec(ask(), 0..5),
-        (some(), some()),
+        (some(), some(), some()),
         any::<[bool; 5]>(),
     )
-        .prop_map(|(usable, mut records, held, asks, kept, flags)| {
+        .prop_map(|(usable, mut records, held, asks, sets, flags)| {
             // Only what has an address is ever reserved.
             for record in &mut records[usize::from(usable)..] {
                 record.take_if(|record| match record {
@@ -136,7 +138,8 @@ fn case() -> impl Strategy<Value = Case> {
                 records,
                 held,
                 asks,
-                kept,
+                kept: (sets.0, sets.1),
+                hearsay: sets.2,
                 flags,
             }
         })
@@ -152,6 +155,7 @@ impl Case {
         block.trusted = self.flags[0];
         block.withheld.clone_from(&self.kept.0);
         block.reserved.clone_from(&self.kept.1);
+        block.hearsay.clone_from(&self.hearsay);
         // Of every other rest it is known that it began long ago.
         for (ordinal, record) in (0_u16..).zip(&self.records) {
             if let Some(Record::Cooling(stamp)) = record
@@ -281,6 +285,17 @@ proptest! {
     }
 
     #[test]
+    fn a_plan_takes_nothing_by_hearsay(case in case()) {
+        let plan = case.plan(&case.block(), &case.pods());
+        for ordinal in &case.hearsay {
+            let record = case.records[usize::from(*ordinal)].as_ref();
+            if case.is_held(*ordinal) && record.and_then(Record::holder).is_none() {
+                prop_assert_eq!(plan.next.get(*ordinal), record);
+            }
+        }
+    }
+
+    #[test]
     fn a_plan_changes_only_what_is_held_freed_or_claimed(case in case()) {
         let plan = case.plan(&case.block(), &case.pods());
         for (ordinal, record) in (0_u16..).zip(&case.records) {
@@ -366,6 +381,7 @@ fn a_reservation_takes_no_ordinal_that_is_held() {
             is_admitted: true,
         }],
         kept: (BTreeSet::new(), BTreeSet::new()),
+        hearsay: BTreeSet::new(),
         flags: [true, false, false, false, false],
     };
     case.records[2] = Some(Record::Reserved("r0".into()));
