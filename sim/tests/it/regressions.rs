@@ -120,12 +120,16 @@ fn what_others_do_is_survived_and_shows_the_mistake_that_it_was_made_for() {
 }
 
 /// Plans in which the agent of that day gave a live address away, or failed a DEL.
-const MENDED: [(&str, &str); 3] = [
+const MENDED: [(&str, &str); 4] = [
     (
         "journal-lost-while-its-pool-cannot-be-read",
         include_str!(
             "../../../traces/corpus/regressions/journal-lost-while-its-pool-cannot-be-read.toml"
         ),
+    ),
+    (
+        "old-copy-behind-a-newer-pool",
+        include_str!("../../../traces/corpus/regressions/old-copy-behind-a-newer-pool.toml"),
     ),
     (
         "older-journal-and-ten-minutes",
