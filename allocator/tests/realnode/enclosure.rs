@@ -14,9 +14,10 @@ use berth::adapters::clock::boot_time;
 use berth::testing::control_plane::Assets;
 
 use crate::node::{await_that, wait};
+use crate::recorder::kernel;
 
 /// Every trace of a run on the host has this name and the process ID of the test.
-const PREFIX: &str = "drydock-realnode-";
+pub(crate) const PREFIX: &str = "drydock-realnode-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const PLUGINS: [&str; 3] = ["macvlan", "host-local", "loopback"];
 const PROGRAMS: [&str; 10] = [
@@ -67,6 +68,8 @@ pub(crate) struct Place {
     pub cgroup: String,
     /// How many rounds of each kind a comparison has.
     pub pairs: usize,
+    /// Every phase of every Pod is recorded: daemons say more, programs are called by a witness.
+    pub is_recorded: bool,
 }
 
 impl Place {
@@ -83,7 +86,7 @@ impl Place {
     clippy::disallowed_methods,
     reason = "tests are configured by environment"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -108,6 +111,7 @@ pub(crate) fn enclosed(name: &str, body: impl FnOnce(&Place, &Assets)) {
             directory: directory.into(),
             cgroup: variable("REALNODE_CGROUP").unwrap(),
             pairs,
+            is_recorded: false,
         };
         body(&place, &assets);
         return;
@@ -242,6 +246,7 @@ impl Drop for Enclosure {
             let _ = fs::remove_dir_all(&self.directory);
         }
         remove_cgroups(&self.name);
+        kernel::remove(&self.name);
     }
 }
 
@@ -294,6 +299,7 @@ fn sweep() {
             };
             if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
                 remove_cgroups(&name);
+                kernel::remove(&name);
                 let _ = fs::remove_dir_all(std::env::temp_dir().join(&name));
             }
         }

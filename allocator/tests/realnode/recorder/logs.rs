@@ -1,0 +1,250 @@
+//! What kubelet and containerd log.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::file::milliseconds;
+use super::phases::Found;
+use super::{Micros, Origin};
+
+/// Only what is read here: all of level 4 would cost a kubelet more than its Pods.
+pub(crate) const KUBELET_FLAGS: [&str; 2] =
+    ["--v=2", "--vmodule=kubelet=4,volume_manager=3,request=3"];
+/// Go's scheduler says each 100 ms how many goroutines wait for a processor.
+pub(crate) const KUBELET_DEBUG: &str = "schedtrace=100";
+
+pub(crate) const THROTTLE_COLUMNS: [&str; 4] = ["let-go-ms", "waited-ms", "verb", "path"];
+
+#[derive(Default)]
+pub(crate) struct Kubelet {
+    pub phases: Vec<Found>,
+    /// The requests that its own rate held back.
+    pub throttled: Vec<Vec<Value>>,
+    /// How many goroutines waited for a processor, each 100 ms.
+    goroutines: Vec<i64>,
+}
+
+impl Kubelet {
+    pub(crate) fn runnable(&self) -> Value {
+        let mut sorted = self.goroutines.clone();
+        sorted.sort_unstable();
+        let at = |percent: usize| sorted.get((sorted.len().saturating_sub(1)) * percent / 100);
+        json!({
+            "period-ms": 100, "samples": sorted.len(),
+            "p50": at(50), "p90": at(90), "p99": at(99), "most": sorted.last(),
+        })
+    }
+}
+
+/// What follows `mark` in `line`, up to `end`.
+fn between<'a>(line: &'a str, mark: &str, end: char) -> Option<&'a str> {
+    let (_, rest) = line.split_once(mark)?;
+    rest.split_once(end).map(|(found, _)| found)
+}
+
+pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
+    let mut kubelet = Kubelet::default();
+    let mut synced: BTreeMap<&str, u32> = BTreeMap::new();
+    for line in log.lines() {
+        if line.starts_with("SCHED ") {
+            kubelet.goroutines.extend(runnable(line));
+            continue;
+        }
+        let Some(at) = line.get(6..).and_then(|text| origin.of_time_of_day(text)) else {
+            continue;
+        };
+        let Some((_, message)) = line.split_once("] \"") else {
+            continue;
+        };
+        if message.starts_with("SyncLoop ADD") {
+            for pod in message.split("\"default/").skip(1) {
+                let pod = pod.split('"').next().unwrap_or_default();
+                kubelet.phases.push(Found::new(pod, "kubelet-add", at));
+            }
+            continue;
+        }
+        if message.starts_with("Waited before sending request") {
+            kubelet.throttled.extend(throttled(message, at));
+            continue;
+        }
+        let Some(pod) = between(message, "pod=\"default/", '"') else {
+            continue;
+        };
+        let phase = if message.starts_with("SyncPod enter") {
+            let count = synced.entry(pod).or_default();
+            *count += 1;
+            match *count {
+                1 => "sync-begin",
+                2 => "second-sync-begin",
+                _ => continue,
+            }
+        } else if message.starts_with("SyncPod exit") {
+            match synced.get(pod) {
+                Some(1) => "sync-end",
+                Some(2) => "second-sync-end",
+                _ => continue,
+            }
+        } else if message.starts_with("All volumes are attached") {
+            match synced.get(pod) {
+                Some(1) => "volumes-mounted",
+                _ => continue,
+            }
+        } else if message.starts_with("SyncLoop (PLEG)") && message.contains("ContainerStarted") {
+            // The sandbox's comes first, or at once with it: the last one counts.
+            "pleg-seen"
+        } else {
+            continue;
+        };
+        kubelet.phases.push(Found::new(pod, phase, at));
+    }
+    kubelet
+}
+
+fn throttled(message: &str, at: Micros) -> Option<Vec<Value>> {
+    let waited = duration(between(message, "delay=\"", '"')?)?;
+    let verb = between(message, "verb=\"", '"')?;
+    let address = between(message, "URL=\"", '"')?;
+    let path = address.splitn(4, '/').last()?.split('?').next()?;
+    Some(vec![
+        milliseconds(at),
+        milliseconds(waited),
+        json!(verb),
+        json!(path),
+    ])
+}
+
+/// As Go prints it, below an hour: `1m2.5s`, `56.7ms`.
+fn duration(text: &str) -> Option<Micros> {
+    let number = |text: &str, weight: f64| Some((text.parse::<f64>().ok()? * weight) as Micros);
+    if let Some(text) = text.strip_suffix("ms") {
+        return number(text, 1e3);
+    }
+    let text = text.strip_suffix('s')?;
+    match text.split_once('m') {
+        Some((minutes, text)) => Some(number(minutes, 6e7)? + number(text, 1e6)?),
+        None => number(text, 1e6),
+    }
+}
+
+/// Goroutines that wait, in the queue of all and in those of each processor.
+fn runnable(line: &str) -> Option<i64> {
+    let (all, rest) = line.split_once(" runqueue=")?.1.split_once(' ')?;
+    let local = between(rest, "[", ']')?;
+    let local = local
+        .split_whitespace()
+        .filter_map(|word| word.parse::<i64>().ok());
+    Some(all.parse::<i64>().ok()? + local.sum::<i64>())
+}
+
+/// Which Pod a sandbox or a container is of.
+#[derive(Debug, Default)]
+pub(crate) struct Sandboxes {
+    /// Pod, and whether it is the sandbox.
+    pods: BTreeMap<String, (String, bool)>,
+}
+
+impl Sandboxes {
+    pub(crate) fn pod(&self, id: &str) -> Option<(&str, bool)> {
+        let (pod, is_sandbox) = self.pods.get(id)?;
+        Some((pod, *is_sandbox))
+    }
+}
+
+/// What containerd's CRI plugin says of each Pod.
+pub(crate) fn containerd(log: &str, origin: Origin) -> (Sandboxes, Vec<Found>) {
+    let mut sandboxes = Sandboxes::default();
+    let mut found = Vec::new();
+    for line in log.lines() {
+        let Some(at) = between(line, "time=\"", '"').and_then(|time| origin.of_timestamp(time))
+        else {
+            continue;
+        };
+        let Some((_, message)) = line.split_once(" msg=\"") else {
+            continue;
+        };
+        let message = message.replace("\\\"", "\"");
+        if let Some(rest) = message.strip_prefix("RunPodSandbox for ") {
+            let Some(pod) = between(rest, "Name:", ',') else {
+                continue;
+            };
+            match between(rest, "returns sandbox id \"", '"') {
+                Some(id) => {
+                    sandboxes.pods.insert(id.to_owned(), (pod.to_owned(), true));
+                    found.push(Found::new(pod, "sandbox-end", at));
+                }
+                None => found.push(Found::new(pod, "sandbox-begin", at)),
+            }
+        } else if let Some(rest) = message.strip_prefix("CreateContainer within sandbox \"") {
+            let Some((pod, _)) = rest.split('"').next().and_then(|id| sandboxes.pod(id)) else {
+                continue;
+            };
+            let pod = pod.to_owned();
+            match between(rest, "returns container id \"", '"') {
+                Some(id) => {
+                    found.push(Found::new(&pod, "create-end", at));
+                    sandboxes.pods.insert(id.to_owned(), (pod, false));
+                }
+                None => found.push(Found::new(&pod, "create-begin", at)),
+            }
+        } else if let Some(rest) = message.strip_prefix("StartContainer for \"") {
+            let Some((pod, _)) = rest.split('"').next().and_then(|id| sandboxes.pod(id)) else {
+                continue;
+            };
+            let is_end = rest.contains("returns successfully");
+            let name = if is_end { "start-end" } else { "start-begin" };
+            found.push(Found::new(pod, name, at));
+        }
+    }
+    (sandboxes, found)
+}
+
+#[test]
+fn a_pods_way_through_containerd_is_read() {
+    let log = r#"
+time="1970-01-01T00:00:01.5Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:real-0,Uid:u,Namespace:default,Attempt:0,}"
+time="1970-01-01T00:00:02Z" level=info msg="RunPodSandbox for &PodSandboxMetadata{Name:real-0,Uid:u,Namespace:default,Attempt:0,} returns sandbox id \"s1\""
+time="1970-01-01T00:00:03Z" level=info msg="CreateContainer within sandbox \"s1\" for container &ContainerMetadata{Name:pause,Attempt:0,}"
+time="1970-01-01T00:00:04Z" level=info msg="CreateContainer within sandbox \"s1\" for &ContainerMetadata{Name:pause,Attempt:0,} returns container id \"c1\""
+time="1970-01-01T00:00:05Z" level=info msg="StartContainer for \"c1\" returns successfully"
+"#;
+    let (sandboxes, found) = containerd(log, Origin { wall: 0 });
+    assert_eq!(sandboxes.pod("s1"), Some(("real-0", true)));
+    assert_eq!(sandboxes.pod("c1"), Some(("real-0", false)));
+    let second = |name, seconds| Found::new("real-0", name, seconds);
+    let expected = [
+        second("sandbox-begin", 1_500_000),
+        second("sandbox-end", 2_000_000),
+        second("create-begin", 3_000_000),
+        second("create-end", 4_000_000),
+        second("start-end", 5_000_000),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_pods_way_through_the_kubelet_is_read() {
+    let log = r#"
+I0101 00:00:01.000001   77 kubelet.go:1] "SyncLoop ADD" source="api" pods=["default/a","default/b"]
+I0101 00:00:02.000000   77 kubelet.go:1] "SyncPod enter" pod="default/a" podUID="u"
+SCHED 1002ms: gomaxprocs=2 idleprocs=0 threads=9 spinningthreads=0 idlethreads=3 runqueue=7 [ 2 1 ]
+I0101 00:00:03.000000   77 kubelet.go:1] "SyncPod exit" pod="default/a" podUID="u" isTerminal=false
+I0101 00:00:04.000000   77 request.go:1] "Waited before sending request" delay="1.5s" reason="r" verb="GET" URL="https://127.0.0.1:1/api/v1/namespaces/default/pods/a"
+"#;
+    let kubelet = kubelet(log, Origin { wall: 0 });
+    let expected = [
+        Found::new("a", "kubelet-add", 1_000_001),
+        Found::new("b", "kubelet-add", 1_000_001),
+        Found::new("a", "sync-begin", 2_000_000),
+        Found::new("a", "sync-end", 3_000_000),
+    ];
+    assert_eq!(kubelet.phases, expected);
+    assert_eq!(kubelet.goroutines, [10]);
+    let path = json!("api/v1/namespaces/default/pods/a");
+    assert_eq!(
+        kubelet.throttled,
+        [[json!(4000.0), json!(1500.0), json!("GET"), path]]
+    );
+    assert_eq!(duration("1m2.5s"), Some(62_500_000));
+    assert_eq!(duration("56.7ms"), Some(56_700));
+}
