@@ -54,6 +54,12 @@ ip link set lo up
 if [ -e "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cpuacct.usage" ] && [ ! /sys/fs/cgroup/cpuacct -ef /sys/fs/cgroup/cpu ]; then
   echo $$ > "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cgroup.procs"
 fi
+# Others get little of the processors meanwhile, and how those inside share them stays as it is: the
+# daemons are tasks beside the group of all Pods, as on a machine of their own.
+if [ -e "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cpu.shares" ]; then
+  echo 16384 > "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cpu.shares"
+  echo $$ > "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cgroup.procs"
+fi
 set +e
 "$@"
 exit $?

@@ -73,7 +73,7 @@ fn with_berth_pods_run_as_soon_as_with_host_local_on_a_slow_kubelet() {
 fn each_pod_passes_each_phase_once_and_in_order() {
     let name = "each_pod_passes_each_phase_once_and_in_order";
     enclosed(name, |place, assets| {
-        let plan = Plan::from_environment();
+        let mut plan = Plan::from_environment();
         let place = Place {
             is_recorded: true,
             ..place.clone()
@@ -82,10 +82,11 @@ fn each_pod_passes_each_phase_once_and_in_order() {
             let mut cluster = Cluster::start(&place, assets, rate);
             // The first Pods of a node meet cold caches: not recorded.
             cluster.round(Ipam::HostLocal);
-            for (ipam, shape) in plan.rounds() {
-                plan.record(&mut cluster, rate, ipam, shape);
+            for (ipam, deployments) in plan.rounds() {
+                plan.record(&mut cluster, rate, ipam, deployments);
             }
         }
+        assert!(plan.disorders.is_empty(), "{:#?}", plan.disorders);
     });
 }
 

@@ -1,13 +1,13 @@
 //! The apiserver's audit log: who asked for what, when it came and when it was answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::file::{milliseconds, spread};
-use super::phases::Found;
+use super::phases::{Found, Pods};
 use super::{Micros, Origin};
 use crate::enclosure::Place;
 use crate::node::{NODE, text};
@@ -91,6 +91,7 @@ fn is_kubelets(request: &Request) -> bool {
 /// The phases of each Pod that the apiserver saw.
 pub(crate) fn phases(requests: &[Request]) -> Vec<Found> {
     let mut found = Vec::new();
+    let mut told = BTreeSet::new();
     for request in requests {
         let Some(pod) = &request.pod else { continue };
         let names = match (request.verb.as_str(), request.resource.as_str()) {
@@ -99,8 +100,12 @@ pub(crate) fn phases(requests: &[Request]) -> Vec<Found> {
             ("patch", "pods/status") if is_kubelets(request) && request.is_running => {
                 ["running-received", "running-answered"]
             }
-            ("patch", "pods/status") if is_kubelets(request) => {
+            // The first says that its containers are created, the next that its sandbox is.
+            ("patch", "pods/status") if is_kubelets(request) && told.insert(pod) => {
                 ["creating-received", "creating-answered"]
+            }
+            ("patch", "pods/status") if is_kubelets(request) => {
+                ["sandbox-told-received", "sandbox-told-answered"]
             }
             _ => continue,
         };
@@ -140,24 +145,25 @@ pub(crate) fn counts(requests: &[Request]) -> Vec<Vec<Value>> {
 
 pub(crate) const CALL_COLUMNS: [&str; 4] = ["received-ms", "took-ms", "what", "pod"];
 
-/// Each request of the kubelet's main client, which its rate holds back: no events, no leases.
-pub(crate) fn of_kubelet(requests: &[Request]) -> Vec<Vec<Value>> {
+/// Each request of the kubelet's main client, which its rate holds back: no events, no leases. Pods
+/// are told by their row among all Pods.
+pub(crate) fn of_kubelet(requests: &[Request], pods: &Pods) -> Vec<Vec<Value>> {
+    let names = pods.names();
+    let number = |pod: &String| names.iter().position(|name| *name == pod);
     let is_limited = |request: &&Request| {
         is_kubelets(request)
             && request.received >= 0
             && !["events", "leases", "nodes", "nodes/status"].contains(&request.resource.as_str())
     };
     let row = |request: &Request| {
-        let what = match request.is_running {
-            true => format!("{} {} Running", request.verb, request.resource),
-            false => format!("{} {}", request.verb, request.resource),
-        };
+        let outcome = if request.is_running { " Running" } else { "" };
+        let what = format!("{} {}{outcome}", request.verb, request.resource);
         let took = request.answered - request.received;
         vec![
             milliseconds(request.received),
             milliseconds(took),
             json!(what),
-            json!(request.pod),
+            json!(request.pod.as_ref().and_then(number)),
         ]
     };
     requests.iter().filter(is_limited).map(row).collect()

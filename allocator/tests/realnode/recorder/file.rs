@@ -43,17 +43,17 @@ impl File {
             panic!("the head of a file is an object");
         };
         for (name, value) in members {
-            file.set(&name, value);
+            file.set(&name, &value);
         }
         file
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: Value) {
+    pub(crate) fn set(&mut self, name: &str, value: &Value) {
         self.parts.push((name.to_owned(), value.to_string()));
     }
 
     /// An object of `columns` and `rows`.
-    pub(crate) fn table(&mut self, name: &str, columns: &[&str], rows: Vec<Vec<Value>>) {
+    pub(crate) fn table(&mut self, name: &str, columns: &[&str], rows: &[Vec<Value>]) {
         let mut text = format!("{{\"columns\": {}, \"rows\": [", json!(columns));
         for (index, row) in rows.iter().enumerate() {
             assert_eq!(row.len(), columns.len(), "a row of {name}");
@@ -79,9 +79,9 @@ fn a_file_is_json_with_a_line_for_each_row() {
     file.table(
         "t",
         &["a", "b"],
-        vec![vec![json!(1), Value::Null], vec![json!("x"), json!(2.5)]],
+        &[vec![json!(1), Value::Null], vec![json!("x"), json!(2.5)]],
     );
-    file.table("empty", &["a"], Vec::new());
+    file.table("empty", &["a"], &[]);
     let text = file.text();
     assert!(
         text.contains("\n    [1,null],\n    [\"x\",2.5]\n"),

@@ -29,15 +29,20 @@ const CALLS: [(&str, &[&str]); 13] = [
     ("pivot_root", &["runc*"]),
     ("mkdirat", &["runc*", "kubelet", "containerd*"]),
     ("unlinkat", &["runc*", "kubelet", "containerd*"]),
-    ("write", &["runc*", "kubelet"]),
+    ("write", &["runc*"]),
     ("sendto", &["macvlan*", "loopback*", "runc*", "berth*"]),
     ("flock", &["host-local*"]),
     ("clone", &["runc*", "containerd*"]),
 ];
 
+/// How many threads' names the kernel keeps for all instances; 128 unless somebody says more.
+const NAMES: &str = "saved_cmdlines_size";
+
 /// The trace while it goes on. Dropped, the instance is gone.
 pub(crate) struct Tracing {
     instance: PathBuf,
+    /// The former [`NAMES`].
+    names: String,
 }
 
 impl Tracing {
@@ -54,15 +59,17 @@ impl Tracing {
         let name = place.cgroup.trim_start_matches('/');
         let tracing = Self {
             instance: root.join("instances").join(name),
+            names: fs::read_to_string(root.join(NAMES)).unwrap_or_default(),
         };
+        let _ = fs::write(root.join(NAMES), "16384");
         let _ = fs::remove_dir(&tracing.instance);
         fs::create_dir(&tracing.instance).map_err(|error| format!("an instance: {error}"))?;
         tracing.set("buffer_size_kb", &BUFFER_KIB.to_string())?;
         tracing.set("trace_clock", "mono")?;
         for (call, names) in CALLS {
-            let filter = names.iter().map(|name| match name.contains('*') {
-                true => format!("comm ~ \"{name}\""),
-                false => format!("comm == \"{name}\""),
+            let filter = names.iter().map(|name| {
+                let is = if name.contains('*') { "~" } else { "==" };
+                format!("comm {is} \"{name}\"")
             });
             let filter = filter.collect::<Vec<_>>().join(" || ");
             for side in ["enter", "exit"] {
@@ -91,6 +98,9 @@ impl Drop for Tracing {
     fn drop(&mut self) {
         let _ = self.set("events/enable", "0");
         let _ = fs::remove_dir(&self.instance);
+        if !self.names.is_empty() {
+            let _ = fs::write(Path::new(TRACING).join(NAMES), &self.names);
+        }
     }
 }
 
@@ -109,7 +119,7 @@ pub(crate) fn remove(name: &str) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     who: String,
-    call: String,
+    name: String,
     begin: Micros,
     end: Micros,
 }
@@ -140,7 +150,7 @@ fn calls(trace: &str) -> Vec<Call> {
                 if let Some(begin) = open.remove(&(thread, call.to_owned())) {
                     calls.push(Call {
                         who: who(name),
-                        call: call.to_owned(),
+                        name: call.to_owned(),
                         begin,
                         end: at,
                     });
@@ -182,7 +192,7 @@ pub(crate) fn rows(calls: &[Call]) -> Vec<Vec<Value>> {
     let mut groups: BTreeMap<(&str, &str), Vec<&Call>> = BTreeMap::new();
     for call in calls {
         groups
-            .entry((&call.who, &call.call))
+            .entry((&call.who, &call.name))
             .or_default()
             .push(call);
     }

@@ -1,6 +1,6 @@
 //! What kubelet and containerd log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ pub(crate) struct Kubelet {
     pub phases: Vec<Found>,
     /// The requests that its own rate held back.
     pub throttled: Vec<Vec<Value>>,
+    /// Which container or sandbox of a Pod the kubelet saw running when.
+    pub started: Vec<(String, String, Micros)>,
     /// How many goroutines waited for a processor, each 100 ms.
     goroutines: Vec<i64>,
 }
@@ -41,6 +43,19 @@ impl Kubelet {
 fn between<'a>(line: &'a str, mark: &str, end: char) -> Option<&'a str> {
     let (_, rest) = line.split_once(mark)?;
     rest.split_once(end).map(|(found, _)| found)
+}
+
+impl Kubelet {
+    /// When it first saw each Pod's container running.
+    pub(crate) fn seen_running(&self, sandboxes: &Sandboxes) -> Vec<Found> {
+        let mut told = BTreeSet::new();
+        let of_containers = self.started.iter().filter(|(_, id, _)| {
+            let of = sandboxes.pod(id);
+            of.is_some_and(|(_, is_sandbox)| !is_sandbox) && told.insert(id)
+        });
+        let found = |(pod, _, at): &(String, String, Micros)| Found::new(pod, "pleg-seen", *at);
+        of_containers.map(found).collect()
+    }
 }
 
 pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
@@ -91,8 +106,10 @@ pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
                 _ => continue,
             }
         } else if message.starts_with("SyncLoop (PLEG)") && message.contains("ContainerStarted") {
-            // The sandbox's comes first, or at once with it: the last one counts.
-            "pleg-seen"
+            if let Some(id) = between(message, "\"Data\":\"", '"') {
+                kubelet.started.push((pod.to_owned(), id.to_owned(), at));
+            }
+            continue;
         } else {
             continue;
         };
@@ -211,6 +228,15 @@ time="1970-01-01T00:00:05Z" level=info msg="StartContainer for \"c1\" returns su
     let (sandboxes, found) = containerd(log, Origin { wall: 0 });
     assert_eq!(sandboxes.pod("s1"), Some(("real-0", true)));
     assert_eq!(sandboxes.pod("c1"), Some(("real-0", false)));
+    let seen = [("s1", 1), ("c1", 2), ("c1", 3)];
+    let kubelet = Kubelet {
+        started: seen
+            .map(|(id, at)| ("real-0".to_owned(), id.to_owned(), at))
+            .to_vec(),
+        ..Kubelet::default()
+    };
+    let pleg_seen = Found::new("real-0", "pleg-seen", 2);
+    assert_eq!(kubelet.seen_running(&sandboxes), [pleg_seen]);
     let second = |name, seconds| Found::new("real-0", name, seconds);
     let expected = [
         second("sandbox-begin", 1_500_000),

@@ -16,7 +16,9 @@ use super::{Micros, Origin};
 use crate::node::wait;
 
 /// Between two looks.
-pub(crate) const PERIOD: Duration = Duration::from_millis(50);
+pub(crate) const PERIOD: Duration = Duration::from_millis(100);
+/// One look of so many goes through the threads of programs that come in hundreds.
+const THREADS_EACH: usize = 10;
 /// Who is told apart.
 const KINDS: [&str; 11] = [
     "kubelet",
@@ -81,6 +83,7 @@ struct Sample {
     /// Threads that run or could.
     running: [u64; KINDS.len()],
     ticks: [u64; KINDS.len()],
+    is_deep: bool,
     /// Of the whole machine: threads that run or could, and that wait for a disk or the like.
     machine: [u64; 2],
 }
@@ -88,7 +91,7 @@ struct Sample {
 /// The looks of a round.
 #[derive(Default)]
 pub(crate) struct Samples {
-    samples: Vec<Sample>,
+    looks: Vec<Sample>,
     /// How often a thread of whom was seen blocked where in the kernel.
     waits: BTreeMap<(&'static str, String), u64>,
     seen: BTreeMap<u32, (usize, u64)>,
@@ -100,7 +103,9 @@ impl Samples {
             at: wall_time().0 as Micros,
             ..Sample::default()
         };
-        let is_first = self.samples.is_empty();
+        let is_first = self.looks.is_empty();
+        let is_deep = self.looks.len().is_multiple_of(THREADS_EACH);
+        sample.is_deep = is_deep;
         for process in numbers("/proc") {
             let Ok(text) = fs::read_to_string(format!("/proc/{process}/stat")) else {
                 continue;
@@ -118,7 +123,8 @@ impl Samples {
                 .unwrap_or((kind, known));
             // A number of a process that ended may come again.
             sample.ticks[kind] += ticks.saturating_sub(last);
-            if WITH_THREADS.contains(&KINDS[kind]) {
+            let are_many = ["runc", "plugin"].contains(&KINDS[kind]);
+            if WITH_THREADS.contains(&KINDS[kind]) && (is_deep || !are_many) {
                 self.look_at_threads(process, kind, &mut sample);
             } else if state == 'R' {
                 sample.running[kind] += 1;
@@ -129,11 +135,16 @@ impl Samples {
             let count = machine.lines().find_map(|line| line.strip_prefix(name));
             sample.machine[index] = count.and_then(|text| text.parse().ok()).unwrap_or_default();
         }
-        self.samples.push(sample);
+        self.looks.push(sample);
     }
 
     fn look_at_threads(&mut self, process: u32, kind: usize, sample: &mut Sample) {
         let directory = format!("/proc/{process}/task");
+        // Per look of PERIOD: who is looked at less often counts for more.
+        let weight = match KINDS[kind] {
+            "runc" | "plugin" => THREADS_EACH as u64,
+            _ => 1,
+        };
         for thread in numbers(&directory) {
             let Ok(text) = fs::read_to_string(format!("{directory}/{thread}/stat")) else {
                 continue;
@@ -143,7 +154,8 @@ impl Samples {
                 Some((_, 'D', _)) => {
                     let place = fs::read_to_string(format!("{directory}/{thread}/wchan"));
                     let place = place.unwrap_or_default();
-                    *self.waits.entry((KINDS[kind], place)).or_default() += 1;
+                    let place = (KINDS[kind], place);
+                    *self.waits.entry(place).or_default() += weight;
                 }
                 _ => (),
             }
@@ -163,7 +175,7 @@ impl Samples {
     /// A row for each second.
     pub(crate) fn rows(&self, origin: Origin) -> Vec<Vec<Value>> {
         let mut seconds: BTreeMap<Micros, Vec<&Sample>> = BTreeMap::new();
-        for sample in &self.samples {
+        for sample in &self.looks {
             let second = (sample.at - origin.wall).div_euclid(1_000_000);
             seconds.entry(second).or_default().push(sample);
         }
@@ -189,7 +201,14 @@ impl Samples {
             row.push(most(&|sample| sample.processes[index("shim")]));
             for name in WITH_THREADS {
                 let kind = index(name);
-                row.push(mean(&|sample| sample.running[kind]));
+                match name {
+                    // At most one look in a second is deep.
+                    "runc" | "plugin" => {
+                        let deep = samples.iter().find(|sample| sample.is_deep);
+                        row.push(json!(deep.map(|sample| sample.running[kind])));
+                    }
+                    _ => row.push(mean(&|sample| sample.running[kind])),
+                }
             }
             row.push(mean(&|sample| sample.machine[0]));
             row.push(most(&|sample| sample.machine[0]));
@@ -204,7 +223,8 @@ impl Samples {
     }
 }
 
-/// Of [`Samples::rows`]. `runs` is the mean of threads that run or could, `cpu` in milliseconds.
+/// Of [`Samples::rows`]. `runs` is the mean of threads that run or could (of runc and plugins those
+/// of one look), `cpu` in milliseconds.
 pub(crate) const COLUMNS: [&str; 27] = [
     "second",
     "looks",
@@ -269,13 +289,35 @@ impl Sampler {
 
 /// What the kernel's scheduler counts for the threads of a process that live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Scheduled {
+struct Thread {
     run_ns: u64,
     /// Ready, while others ran.
     wait_ns: u64,
     slices: u64,
-    threads: u64,
 }
+
+impl Thread {
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().map(|word| word.parse::<u64>().ok());
+        Some(Self {
+            run_ns: numbers.next()??,
+            wait_ns: numbers.next()??,
+            slices: numbers.next()??,
+        })
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            run_ns: self.run_ns - before.run_ns,
+            wait_ns: self.wait_ns - before.wait_ns,
+            slices: self.slices - before.slices,
+        }
+    }
+}
+
+/// Of a process, or of several, by thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scheduled(BTreeMap<u32, Thread>);
 
 impl Scheduled {
     pub(crate) const COLUMNS: [&str; 7] = [
@@ -288,76 +330,51 @@ impl Scheduled {
         "ready-us-per-slice",
     ];
 
-    fn of(process: u32) -> Self {
-        let mut sum = Self::default();
-        let directory = format!("/proc/{process}/task");
-        for thread in numbers(&directory) {
-            let text = fs::read_to_string(format!("{directory}/{thread}/schedstat"));
-            sum = sum.and(Self::parse(&text.unwrap_or_default()).unwrap_or_default());
+    pub(crate) fn of(processes: impl IntoIterator<Item = u32>) -> Self {
+        let mut threads = BTreeMap::new();
+        for process in processes {
+            let directory = format!("/proc/{process}/task");
+            for thread in numbers(&directory) {
+                let text = fs::read_to_string(format!("{directory}/{thread}/schedstat"));
+                let counted = Thread::parse(&text.unwrap_or_default());
+                threads.insert(thread, counted.unwrap_or_default());
+            }
         }
-        sum
+        Self(threads)
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split_whitespace().map(|word| word.parse::<u64>().ok());
-        Some(Self {
-            run_ns: numbers.next()??,
-            wait_ns: numbers.next()??,
-            slices: numbers.next()??,
-            threads: 1,
-        })
+    /// Of all shims together, since each began.
+    pub(crate) fn of_shims() -> Self {
+        let is_shim = |process: &u32| {
+            let name = fs::read_to_string(format!("/proc/{process}/comm"));
+            name.is_ok_and(|name| name.starts_with("containerd-shim"))
+        };
+        Self::of(numbers("/proc").into_iter().filter(is_shim))
     }
 
-    fn and(self, other: Self) -> Self {
-        Self {
-            run_ns: self.run_ns + other.run_ns,
-            wait_ns: self.wait_ns + other.wait_ns,
-            slices: self.slices + other.slices,
-            threads: self.threads + other.threads,
-        }
-    }
-
-    /// What was added since `before`; threads are all that live.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            run_ns: self.run_ns.saturating_sub(before.run_ns),
-            wait_ns: self.wait_ns.saturating_sub(before.wait_ns),
-            slices: self.slices.saturating_sub(before.slices),
-            threads: self.threads,
-        }
+    /// What was added since `before`. What threads did that ended meanwhile is not known.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let since = |(id, now): (&u32, &Thread)| match before.0.get(id) {
+            Some(before) if before.run_ns <= now.run_ns => (*id, now.since(*before)),
+            _ => (*id, *now),
+        };
+        Self(self.0.iter().map(since).collect())
     }
 
     pub(crate) fn row(&self, who: &str) -> Vec<Value> {
-        let slices = self.slices.max(1);
+        let sum = |of: &dyn Fn(&Thread) -> u64| self.0.values().map(of).sum::<u64>();
+        let [run, wait] = [sum(&|thread| thread.run_ns), sum(&|thread| thread.wait_ns)];
+        let slices = sum(&|thread| thread.slices);
         vec![
             json!(who),
-            json!(self.threads),
-            json!(self.run_ns / 1_000_000),
-            json!(self.wait_ns / 1_000_000),
-            json!(self.slices),
-            json!(self.run_ns / slices / 1000),
-            json!(self.wait_ns / slices / 1000),
+            json!(self.0.len()),
+            json!(run / 1_000_000),
+            json!(wait / 1_000_000),
+            json!(slices),
+            json!(run / slices.max(1) / 1000),
+            json!(wait / slices.max(1) / 1000),
         ]
     }
-}
-
-pub(crate) fn scheduled(daemons: &[(&'static str, u32)]) -> Vec<Scheduled> {
-    daemons
-        .iter()
-        .map(|(_, process)| Scheduled::of(*process))
-        .collect()
-}
-
-/// Of all shims together, since each began.
-pub(crate) fn scheduled_of_shims() -> Scheduled {
-    let is_shim = |process: &u32| {
-        let name = fs::read_to_string(format!("/proc/{process}/comm"));
-        name.is_ok_and(|name| name.starts_with("containerd-shim"))
-    };
-    let shims = numbers("/proc").into_iter().filter(is_shim);
-    shims
-        .map(Scheduled::of)
-        .fold(Scheduled::default(), Scheduled::and)
 }
 
 #[test]
@@ -371,11 +388,11 @@ fn names_with_brackets_and_spaces_are_read() {
 
 #[test]
 fn this_process_is_scheduled() {
-    let before = Scheduled::of(std::process::id());
-    assert!(before.run_ns > 0 && before.threads > 0, "{before:?}");
-    let line = Scheduled::parse("5000000 3000000 7").unwrap();
-    let row = line
-        .since(Scheduled::parse("1000000 1000000 3").unwrap())
+    let now = Scheduled::of([std::process::id()]);
+    assert!(now.0.values().any(|thread| thread.run_ns > 0), "{now:?}");
+    let of = |text: &str| Scheduled(BTreeMap::from([(7, Thread::parse(text).unwrap())]));
+    let row = of("5000000 3000000 7")
+        .since(&of("1000000 1000000 3"))
         .row("x");
     let expected = [
         json!("x"),
