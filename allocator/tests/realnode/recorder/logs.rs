@@ -62,14 +62,8 @@ pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
     let mut kubelet = Kubelet::default();
     let mut synced: BTreeMap<&str, u32> = BTreeMap::new();
     for line in log.lines() {
-        if line.starts_with("SCHED ") {
-            kubelet.goroutines.extend(runnable(line));
-            continue;
-        }
-        let Some(at) = line.get(6..).and_then(|text| origin.of_time_of_day(text)) else {
-            continue;
-        };
-        let Some((_, message)) = line.split_once("] \"") else {
+        kubelet.goroutines.extend(runnable(line));
+        let Some((at, message)) = entry(line, origin) else {
             continue;
         };
         if message.starts_with("SyncLoop ADD") {
@@ -80,7 +74,9 @@ pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
             continue;
         }
         if message.starts_with("Waited before sending request") {
-            kubelet.throttled.extend(throttled(message, at));
+            // Above a second it is said twice.
+            let row = throttled(message, at).filter(|row| kubelet.throttled.last() != Some(row));
+            kubelet.throttled.extend(row);
             continue;
         }
         let Some(pod) = between(message, "pod=\"default/", '"') else {
@@ -118,6 +114,20 @@ pub(crate) fn kubelet(log: &str, origin: Origin) -> Kubelet {
     kubelet
 }
 
+/// When and what. Go's scheduler writes to the same file, so its line may be before it, unfinished.
+fn entry(line: &str, origin: Origin) -> Option<(Micros, &str)> {
+    let (head, message) = line.split_once("] \"")?;
+    let is_date = |text: &str| {
+        let digits = text
+            .get(1..5)
+            .is_some_and(|date| date.bytes().all(|b| b.is_ascii_digit()));
+        digits && text.starts_with(['I', 'W', 'E', 'F']) && text.get(5..6) == Some(" ")
+    };
+    let mut starts = head.char_indices().map(|(at, _)| &head[at..]);
+    let head = starts.find(|text| is_date(text))?;
+    Some((origin.of_time_of_day(&head[6..])?, message))
+}
+
 fn throttled(message: &str, at: Micros) -> Option<Vec<Value>> {
     let waited = duration(between(message, "delay=\"", '"')?)?;
     let verb = between(message, "verb=\"", '"')?;
@@ -146,6 +156,9 @@ fn duration(text: &str) -> Option<Micros> {
 
 /// Goroutines that wait, in the queue of all and in those of each processor.
 fn runnable(line: &str) -> Option<i64> {
+    if !line.starts_with("SCHED ") {
+        return None;
+    }
     let (all, rest) = line.split_once(" runqueue=")?.1.split_once(' ')?;
     let local = between(rest, "[", ']')?;
     let local = local
@@ -254,7 +267,7 @@ fn a_pods_way_through_the_kubelet_is_read() {
 I0101 00:00:01.000001   77 kubelet.go:1] "SyncLoop ADD" source="api" pods=["default/a","default/b"]
 I0101 00:00:02.000000   77 kubelet.go:1] "SyncPod enter" pod="default/a" podUID="u"
 SCHED 1002ms: gomaxprocs=2 idleprocs=0 threads=9 spinningthreads=0 idlethreads=3 runqueue=7 [ 2 1 ]
-I0101 00:00:03.000000   77 kubelet.go:1] "SyncPod exit" pod="default/a" podUID="u" isTerminal=false
+SCHED 1102ms: gomaxprocs=2 idleprocs=0 thI0101 00:00:03.000000   77 kubelet.go:1] "SyncPod exit" pod="default/a" podUID="u" isTerminal=false
 I0101 00:00:04.000000   77 request.go:1] "Waited before sending request" delay="1.5s" reason="r" verb="GET" URL="https://127.0.0.1:1/api/v1/namespaces/default/pods/a"
 "#;
     let kubelet = kubelet(log, Origin { wall: 0 });
@@ -262,6 +275,7 @@ I0101 00:00:04.000000   77 request.go:1] "Waited before sending request" delay="
         Found::new("a", "kubelet-add", 1_000_001),
         Found::new("b", "kubelet-add", 1_000_001),
         Found::new("a", "sync-begin", 2_000_000),
+        // Although a line of the scheduler is in front of it.
         Found::new("a", "sync-end", 3_000_000),
     ];
     assert_eq!(kubelet.phases, expected);
