@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use crate::enclosure::Place;
 use crate::node::{NODE, Node, Rate, await_that};
+use crate::recorder::audit;
 
 const BERTH: &str = "/apis/berth.dev/v1alpha1";
 const SUBNET: &str = "10.77.0.0/24";
@@ -58,10 +59,10 @@ pub(crate) fn pool() -> Vec<String> {
 pub(crate) struct Cluster {
     // Dropped in this order: who asks before who is asked.
     pub agent: Server,
-    controller: Server,
+    pub controller: Server,
     pub node: Node,
-    _scheduler: Server,
-    _controllers: Server,
+    pub scheduler: Server,
+    pub controllers: Server,
     pub plane: ControlPlane,
     pub runtime: Runtime,
     pub place: Place,
@@ -73,7 +74,10 @@ impl Cluster {
     pub(crate) fn start(place: &Place, assets: &Assets, rate: Rate) -> Self {
         let runtime = Runtime::new().unwrap();
         let plane = runtime.block_on(async {
-            let options = Options::whole_cluster();
+            let mut options = Options::whole_cluster();
+            if place.is_recorded {
+                options.apiserver_flags.extend(audit::flags(place));
+            }
             let plane = ControlPlane::start(assets, &options).await.unwrap();
             plane.install_crds().await.unwrap();
             plane
@@ -87,8 +91,8 @@ impl Cluster {
             agent,
             controller,
             node,
-            _scheduler: scheduler,
-            _controllers: controllers,
+            scheduler,
+            controllers,
             plane,
             runtime,
             place: place.clone(),

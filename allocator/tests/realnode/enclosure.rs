@@ -14,9 +14,10 @@ use berth::adapters::clock::boot_time;
 use berth::testing::control_plane::Assets;
 
 use crate::node::{await_that, wait};
+use crate::recorder::kernel;
 
 /// Every trace of a run on the host has this name and the process ID of the test.
-const PREFIX: &str = "drydock-realnode-";
+pub(crate) const PREFIX: &str = "drydock-realnode-";
 const CGROUPS: &str = "/sys/fs/cgroup";
 const PLUGINS: [&str; 3] = ["macvlan", "host-local", "loopback"];
 const PROGRAMS: [&str; 10] = [
@@ -53,6 +54,12 @@ ip link set lo up
 if [ -e "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cpuacct.usage" ] && [ ! /sys/fs/cgroup/cpuacct -ef /sys/fs/cgroup/cpu ]; then
   echo $$ > "/sys/fs/cgroup/cpuacct$REALNODE_CGROUP/cgroup.procs"
 fi
+# Others get little of the processors meanwhile, and how those inside share them stays as it is: the
+# daemons are tasks beside the group of all Pods, as on a machine of their own.
+if [ -e "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cpu.shares" ]; then
+  echo 16384 > "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cpu.shares"
+  echo $$ > "/sys/fs/cgroup/cpu$REALNODE_CGROUP/cgroup.procs"
+fi
 set +e
 "$@"
 exit $?
@@ -67,6 +74,8 @@ pub(crate) struct Place {
     pub cgroup: String,
     /// How many rounds of each kind a comparison has.
     pub pairs: usize,
+    /// Every phase of every Pod is recorded: daemons say more, programs are called by a witness.
+    pub is_recorded: bool,
 }
 
 impl Place {
@@ -83,7 +92,7 @@ impl Place {
     clippy::disallowed_methods,
     reason = "tests are configured by environment"
 )]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -108,6 +117,7 @@ pub(crate) fn enclosed(name: &str, body: impl FnOnce(&Place, &Assets)) {
             directory: directory.into(),
             cgroup: variable("REALNODE_CGROUP").unwrap(),
             pairs,
+            is_recorded: false,
         };
         body(&place, &assets);
         return;
@@ -242,6 +252,7 @@ impl Drop for Enclosure {
             let _ = fs::remove_dir_all(&self.directory);
         }
         remove_cgroups(&self.name);
+        kernel::remove(&self.name);
     }
 }
 
@@ -294,6 +305,7 @@ fn sweep() {
             };
             if process.parse::<u32>().is_ok() && !Path::new("/proc").join(process).exists() {
                 remove_cgroups(&name);
+                kernel::remove(&name);
                 let _ = fs::remove_dir_all(std::env::temp_dir().join(&name));
             }
         }

@@ -108,7 +108,7 @@ impl Simulated {
         let Ok(program) = std::env::var("DRYDOCK") else {
             return Self(None);
         };
-        let (qps, burst) = rate.numbers();
+        let Rate { qps, burst } = rate;
         let output = Command::new(program)
             .args([
                 "run",

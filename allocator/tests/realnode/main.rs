@@ -14,6 +14,7 @@ mod cluster;
 mod enclosure;
 mod figures;
 mod node;
+mod recorder;
 mod rounds;
 
 use std::time::Duration;
@@ -24,12 +25,13 @@ use crate::cluster::{Cluster, Ipam};
 use crate::enclosure::{Place, enclosed};
 use crate::figures::{Curve, Simulated, compare, print_ratio};
 use crate::node::Rate;
+use crate::recorder::Plan;
 
 #[test]
 fn hundred_pods_on_hundred_addresses_outlive_every_kill_without_duplicate_or_leak() {
     let name = "hundred_pods_on_hundred_addresses_outlive_every_kill_without_duplicate_or_leak";
     enclosed(name, |place, assets| {
-        let mut cluster = Cluster::start(place, assets, Rate::Default);
+        let mut cluster = Cluster::start(place, assets, Rate::DEFAULT);
         cluster.switch_to(Ipam::Berth);
         let first = cluster.create();
         println!("first round:  {first}");
@@ -56,14 +58,36 @@ fn hundred_pods_on_hundred_addresses_outlive_every_kill_without_duplicate_or_lea
 #[ignore = "a comparison of minutes; run it on a quiet machine"]
 fn with_berth_pods_run_as_soon_as_with_host_local() {
     let name = "with_berth_pods_run_as_soon_as_with_host_local";
-    enclosed(name, |place, assets| race(place, assets, Rate::Default));
+    enclosed(name, |place, assets| race(place, assets, Rate::DEFAULT));
 }
 
 #[test]
 #[ignore = "a comparison of minutes; run it on a quiet machine"]
 fn with_berth_pods_run_as_soon_as_with_host_local_on_a_slow_kubelet() {
     let name = "with_berth_pods_run_as_soon_as_with_host_local_on_a_slow_kubelet";
-    enclosed(name, |place, assets| race(place, assets, Rate::Slow));
+    enclosed(name, |place, assets| race(place, assets, Rate::SLOW));
+}
+
+#[test]
+#[ignore = "a recording of minutes; run it on a quiet machine"]
+fn each_pod_passes_each_phase_once_and_in_order() {
+    let name = "each_pod_passes_each_phase_once_and_in_order";
+    enclosed(name, |place, assets| {
+        let mut plan = Plan::from_environment();
+        let place = Place {
+            is_recorded: true,
+            ..place.clone()
+        };
+        for rate in plan.rates.clone() {
+            let mut cluster = Cluster::start(&place, assets, rate);
+            // The first Pods of a node meet cold caches: not recorded.
+            cluster.round(Ipam::HostLocal);
+            for (ipam, deployments) in plan.rounds() {
+                plan.record(&mut cluster, rate, ipam, deployments);
+            }
+        }
+        assert!(plan.disorders.is_empty(), "{:#?}", plan.disorders);
+    });
 }
 
 fn race(place: &Place, assets: &Assets, rate: Rate) {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Ipam;
 use crate::enclosure::Place;
+use crate::recorder::{logs, witness};
 
 /// Where a distribution puts CNI plugins.
 pub(crate) const PLUGINS: &str = "/usr/lib/cni";
@@ -23,33 +24,33 @@ const ADDRESS: &str = "10.99.0.1";
 
 /// How fast a kubelet may ask the apiserver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rate {
-    /// 50 requests per second, 100 at once: the default since 1.27.
-    Default,
-    /// 5 and 10: the default before.
-    Slow,
+pub(crate) struct Rate {
+    /// Requests per second.
+    pub qps: u32,
+    /// Requests at once.
+    pub burst: u32,
 }
 
 impl Rate {
-    pub(crate) fn numbers(self) -> (u32, u32) {
-        match self {
-            Self::Default => (50, 100),
-            Self::Slow => (5, 10),
-        }
-    }
+    /// The default since 1.27.
+    pub(crate) const DEFAULT: Self = Self {
+        qps: 50,
+        burst: 100,
+    };
+    /// The default before.
+    pub(crate) const SLOW: Self = Self { qps: 5, burst: 10 };
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rate, burst) = self.numbers();
-        write!(f, "kubelet {rate}/{burst}")
+        write!(f, "kubelet {}/{}", self.qps, self.burst)
     }
 }
 
 pub(crate) struct Node {
     // Dropped in this order: who asks before who is asked.
     pub kubelet: Server,
-    _containerd: Server,
+    pub containerd: Server,
     kubelet_began: BootTime,
     directory: PathBuf,
 }
@@ -57,7 +58,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn start(place: &Place, assets: &Assets, plane: &ControlPlane, rate: Rate) -> Self {
         // Short: a socket's path has at most 107 bytes.
-        let directory = place.directory.join(format!("n{}", rate.numbers().0));
+        let directory = place.directory.join(format!("n{}", rate.qps));
         let path = |name: &str| directory.join(name);
         for name in ["bin", "net.d", "kubelet"] {
             fs::create_dir_all(path(name)).unwrap();
@@ -74,6 +75,10 @@ impl Node {
         for (name, value) in plugin_environment(&directory) {
             containerd.set_variable(name, &value);
         }
+        if place.is_recorded {
+            containerd.set_variable("PATH", &witness::install(&directory));
+            containerd.set_variable("TZ", "UTC");
+        }
         containerd.start().unwrap();
         import_image(&directory);
         let config = kubelet_config(place, plane, &directory, rate);
@@ -81,7 +86,7 @@ impl Node {
         let kubeconfig = plane
             .kubeconfig(&format!("system:node:{NODE}"), "system:nodes")
             .unwrap();
-        let flags = vec![
+        let mut flags = vec![
             format!("--config={}", text(&path("kubelet.json"))),
             format!("--kubeconfig={}", text(&kubeconfig)),
             format!("--root-dir={}", text(&path("kubelet"))),
@@ -89,11 +94,18 @@ impl Node {
             format!("--hostname-override={NODE}"),
             format!("--node-ip={ADDRESS}"),
         ];
+        if place.is_recorded {
+            flags.extend(logs::KUBELET_FLAGS.map(str::to_owned));
+        }
         let mut kubelet = Server::new(&assets.program("kubelet"), flags, path("kubelet.log"));
+        if place.is_recorded {
+            kubelet.set_variable("TZ", "UTC");
+            kubelet.set_variable("GODEBUG", logs::KUBELET_DEBUG);
+        }
         kubelet.start().unwrap();
         Self {
             kubelet,
-            _containerd: containerd,
+            containerd,
             kubelet_began: boot_time(),
             directory,
         }
@@ -184,12 +196,12 @@ fn plugin_environment(directory: &Path) -> [(&'static str, String); 2] {
     ]
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
 /// Runs a program that must succeed.
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
         output.status.success(),
@@ -241,7 +253,7 @@ state = "{directory}/s"
 }
 
 fn kubelet_config(place: &Place, plane: &ControlPlane, directory: &Path, rate: Rate) -> Value {
-    let (qps, burst) = rate.numbers();
+    let Rate { qps, burst } = rate;
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "authentication": {

@@ -1,7 +1,7 @@
 //! A round: Deployments are created, all their Pods run, everything is deleted. And what must be
 //! true then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -16,23 +16,48 @@ use tokio::time::timeout;
 use crate::cluster::{Cluster, Ipam, pool};
 use crate::figures::Curve;
 use crate::node::{IMAGE, await_that};
+use crate::recorder::Origin;
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const POD_COUNT: usize = 100;
+/// How many Deployments have the Pods, each as many.
 const DEPLOYMENT_COUNT: usize = 10;
-const REPLICAS: usize = 10;
-pub(crate) const POD_COUNT: usize = DEPLOYMENT_COUNT * REPLICAS;
 /// All Pods run, or are gone, by then, however busy the machine.
 const LIMIT: Duration = Duration::from_mins(5);
 /// What was freed is free for everybody by then.
 const CONVERGENCE: Duration = Duration::from_mins(2);
 
-fn deployment(number: usize) -> Value {
+/// When the API showed a Pod, after the first request that asked for Pods.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sighting {
+    pub created: Duration,
+    pub running: Option<Duration>,
+}
+
+/// What the API showed in a round.
+#[derive(Clone, Debug)]
+pub(crate) struct Sightings {
+    pub origin: Origin,
+    /// By name.
+    pub pods: BTreeMap<String, Sighting>,
+}
+
+impl Sightings {
+    pub(crate) fn new() -> Self {
+        Self {
+            origin: Origin::now(),
+            pods: BTreeMap::new(),
+        }
+    }
+}
+
+fn deployment(number: usize, replicas: usize) -> Value {
     let name = format!("real-{number:03}");
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
-            "replicas": REPLICAS, "selector": {"matchLabels": {"app": name}},
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
                 "spec": {"containers": [{
@@ -54,46 +79,59 @@ impl Cluster {
         curve
     }
 
-    fn create_deployments(&self) {
-        for number in 0..DEPLOYMENT_COUNT {
-            self.must(Method::POST, DEPLOYMENTS, Some(&deployment(number)));
+    fn create_deployments(&self, count: usize) {
+        for number in 0..count {
+            let deployment = deployment(number, POD_COUNT / count);
+            self.must(Method::POST, DEPLOYMENTS, Some(&deployment));
         }
     }
 
     /// Creates all and waits until all run.
     pub(crate) fn create(&self) -> Curve {
         self.node.await_phase();
+        self.create_now(DEPLOYMENT_COUNT, &mut Sightings::new())
+    }
+
+    /// The same, in so many Deployments, at whatever phase of the kubelet; tells what the API
+    /// showed of each Pod when.
+    pub(crate) fn create_now(&self, deployments: usize, seen: &mut Sightings) -> Curve {
         let before = self.get(PODS).unwrap();
         let version = before["metadata"]["resourceVersion"].as_str().unwrap();
         let path = format!("{PODS}?watch=true&resourceVersion={version}");
         let spent = self.place.processor_time();
         let begin = boot_time();
-        self.create_deployments();
-        let mut times = Vec::new();
-        let watched = self.watch_running(&path, begin, &mut times);
+        seen.origin = Origin::now();
+        self.create_deployments(deployments);
+        let watched = self.watch_running(&path, begin, seen);
         let ended = self
             .runtime
             .block_on(async { timeout(LIMIT, watched).await });
+        let times: Vec<_> = seen.pods.values().filter_map(|seen| seen.running).collect();
         assert!(ended.is_ok(), "{}", self.diagnosis(times.len()));
         let spent = self.place.processor_time().saturating_sub(spent);
         Curve::new(times).with_spent(spent)
     }
 
-    async fn watch_running(&self, path: &str, begin: BootTime, times: &mut Vec<Duration>) {
+    async fn watch_running(&self, path: &str, begin: BootTime, seen: &mut Sightings) {
         let request = Request::get(path).body(Vec::new()).unwrap();
         let stream = self.plane.client().request_events::<Value>(request);
         let mut stream = std::pin::pin!(stream.await.unwrap());
-        let mut running = BTreeSet::new();
-        while running.len() < POD_COUNT {
+        let mut running = 0;
+        while running < POD_COUNT {
             let event = stream.try_next().await.unwrap();
             let event = event.expect("the apiserver does not end a watch so soon");
             let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = event else {
                 continue;
             };
-            if pod["status"]["phase"] == json!("Running")
-                && running.insert(pod["metadata"]["uid"].to_string())
-            {
-                times.push(boot_time().since(begin));
+            let at = boot_time().since(begin);
+            let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+            let seen = seen.pods.entry(name).or_insert(Sighting {
+                created: at,
+                running: None,
+            });
+            if pod["status"]["phase"] == json!("Running") && seen.running.is_none() {
+                seen.running = Some(at);
+                running += 1;
             }
         }
     }
@@ -142,7 +180,7 @@ impl Cluster {
     /// and how long until all ran.
     pub(crate) fn create_while_everything_is_killed(&mut self) -> ([usize; 3], Duration) {
         let begin = boot_time();
-        self.create_deployments();
+        self.create_deployments(DEPLOYMENT_COUNT);
         let first = self.await_running(POD_COUNT / 4);
         self.agent.kill();
         self.agent.start().unwrap();
