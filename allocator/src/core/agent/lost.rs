@@ -329,6 +329,7 @@ impl Agent {
         );
         if self.lost.doubtful.contains(&place) {
             holding.state = Hold::Lost;
+            self.touched_blocks.insert(place.block);
             self.list_sandboxes();
         } else {
             self.let_go(place);

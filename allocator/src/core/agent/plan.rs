@@ -154,8 +154,11 @@ impl Situation<'_> {
                 }
             };
             if agrees || may_take {
-                // A record that agrees is updated, but is not a reason to write.
-                plan.must_write |= !agrees;
+                // A record that agrees is updated, but is not a reason to write, unless it calls
+                // a mere reservation what may be in use.
+                let understates = held.holding.state == Hold::Lost
+                    && holder.is_some_and(|holder| holder.state == HolderState::Unbound);
+                plan.must_write |= !agrees || understates;
                 plan.next
                     .set(held.ordinal, Some(self.record_of(held, holder)));
             }

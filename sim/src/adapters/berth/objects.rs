@@ -203,6 +203,11 @@ pub fn never_asks(pod: &WorldPod) -> Option<bool> {
     other_network(pod).map(|how| how == SETS_UP)
 }
 
+/// Whether the Pod is to get no sandbox.
+pub fn never_comes(pod: &WorldPod) -> bool {
+    other_network(pod) == Some(NEVER_COMES)
+}
+
 fn other_network(pod: &WorldPod) -> Option<&str> {
     let mut annotations = pod.annotations.iter();
     let (_, how) = annotations.find(|(key, _)| **key == *OTHER_NETWORK)?;

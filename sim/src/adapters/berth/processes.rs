@@ -15,6 +15,7 @@ use drydock_models::request::{ClientClass, ClientSpec};
 use drydock_traces::plan::Edge;
 
 use super::disk::{ArmedCall, Disk};
+use super::objects::never_comes;
 use super::ports::{Posts, SimPorts, lock};
 use super::troubles::Listed;
 use super::{BerthIpam, Token};
@@ -317,9 +318,12 @@ pub(super) fn probe(path: &str, node: NodeIndex, disk: &mut Disk, context: &Cont
 /// What the runtime of a machine lists.
 pub(super) fn sandboxes(node: NodeIndex, disk: &mut Disk, context: &Context<'_>) -> Listed {
     let machine = &context.core.machines[node.index()];
+    // The world runs Pods that get no sandbox as Pods of the host's network.
+    let has_none = |pod| context.api.pod(pod).is_some_and(|pod| never_comes(pod));
     let listed = machine
         .sandboxes
         .iter()
+        .filter(|(_, sandbox)| !has_none(sandbox.pod))
         .map(|(container, sandbox)| Sandbox {
             container: container.text(),
             pod_uid: Uid::new(&sandbox.pod.text()),

@@ -285,6 +285,23 @@ proptest! {
     }
 
     #[test]
+    fn a_plan_calls_nothing_a_reservation_that_may_be_in_use(case in case()) {
+        let plan = case.plan(&case.block(), &case.pods());
+        for (ordinal, held) in (0_u16..).zip(&case.held) {
+            let is_lost = held.as_ref().is_some_and(|(holding, _)| holding.state == Hold::Lost);
+            let state = |record: Option<&Record>| {
+                let holder = record.and_then(Record::holder);
+                holder.filter(|holder| holder.epoch.machine() == own().machine()).map(|h| h.state)
+            };
+            let before = state(case.records[usize::from(ordinal)].as_ref());
+            if is_lost && before == Some(HolderState::Unbound) {
+                prop_assert!(plan.must_write);
+                prop_assert_eq!(state(plan.next.get(ordinal)), Some(HolderState::Bound));
+            }
+        }
+    }
+
+    #[test]
     fn a_plan_takes_nothing_by_hearsay(case in case()) {
         let plan = case.plan(&case.block(), &case.pods());
         for ordinal in &case.hearsay {
