@@ -11,8 +11,8 @@
 //! | [`survey`] | answers to an operator's questions, from objects that were read |
 //! | `testing` | every port in memory, under a virtual clock (feature `testing`) |
 //!
-//! - *A failed request, a 429*: `adapters/apiserver` sends once. The module that asked retries after
-//!   a pause of `Policy`; a block after a 429's `Retry-After` (`delay_block` in
+//! - *A failed request, a 429*: `adapters/apiserver` sends once. The module that asked retries
+//!   after a pause of `Policy`; a block after a 429's `Retry-After` (`delay_block` in
 //!   `core/agent/blocks.rs`). `core/agent/errands.rs` says which module asked. Controller: `pause`
 //!   in `core/controller/mod.rs`; its lists and its Lease have pauses of their own.
 //! - *An address is freed*: `core/agent/releases.rs` opens with the table of when, and

@@ -1,6 +1,6 @@
 //! Outages: an apiserver that goes and comes back, a machine that is cut off, a cache that lags, a
-//! disk that is slow. Each changes state and ends watches; what becomes of a call is in `call`. None
-//! draws.
+//! disk that is slow. Each changes state and ends watches; what becomes of a call is in `call`.
+//! None draws.
 
 use std::time::Duration;
 

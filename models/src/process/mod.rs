@@ -642,8 +642,7 @@ impl Process {
                 if done == now {
                     return Some(Reply::Go);
                 }
-                owner.timer(self.node, done, token, context);
-                Waits::Other
+                self.until(done, token, owner, context)
             }
             Wait::With(act) => {
                 act(context);
@@ -652,25 +651,20 @@ impl Process {
             Wait::Watch(client, target, from, reader) => {
                 let token = match reader {
                     Reader::Itself => token,
-                    Reader::Owner(token) => token,
+                    Reader::Owner(of_owner) => of_owner,
                 };
                 let watch = context.watch(client, target, from, owner.watch(token));
                 if let Reader::Itself = reader {
-                    self.state.borrow_mut().changes.clear();
-                    self.watch = Some(watch);
+                    self.reads(watch);
                 }
                 return Some(Reply::Opened(watch));
             }
-            Wait::Until(at) => {
-                owner.timer(self.node, at, token, context);
-                Waits::Other
-            }
+            Wait::Until(at) => self.until(at, token, owner, context),
             Wait::NetworkLock(time) => {
                 let now = context.now();
-                let machine = context.core.machine(self.node);
-                let done = machine.network_lock.submit(now, time);
-                owner.timer(self.node, done, token, context);
-                Waits::Other
+                let lock = &mut context.core.machine(self.node).network_lock;
+                let done = lock.submit(now, time);
+                self.until(done, token, owner, context)
             }
             Wait::Park(limit) => {
                 if let Some(at) = limit {
@@ -680,5 +674,16 @@ impl Process {
             }
         };
         None
+    }
+
+    /// From now on the watch's changes are the process's own to read.
+    fn reads(&mut self, watch: WatchId) {
+        self.state.borrow_mut().changes.clear();
+        self.watch = Some(watch);
+    }
+
+    fn until(&self, at: SimInstant, token: u64, owner: Owner, context: &mut Context<'_>) -> Waits {
+        owner.timer(self.node, at, token, context);
+        Waits::Other
     }
 }
