@@ -89,6 +89,32 @@ fn a_pod_that_waits_in_a_full_pool_takes_an_address_of_a_pool_that_is_added_then
     }
 }
 
+/// A block is created, and the pool has just been changed: what stands in it waits for the pool's
+/// next approval, not for anything else.
+#[test]
+fn a_block_of_a_pool_that_changed_meanwhile_serves_when_the_pool_is_approved_again() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, Faults::default());
+        world.add_pool("a", &[&["10.1.0.0/30"]], Some(4));
+        world.add_node("n0");
+        seconds(&mut world, 1);
+        pod(&mut world, "n0", "asks");
+        let has_block = |world: &mut World| {
+            world.with_store(|store| store.of_kind(Kind::AddressBlock).next().is_some())
+        };
+        while !has_block(&mut world) {
+            world.run_for(Duration::from_millis(1));
+        }
+        change_pool(&mut world, "a", |pool| pool.spec.domain = "other".into());
+        seconds(&mut world, 5);
+        assert_eq!(world.running_count(), 0, "seed {seed}: not approved so");
+        change_pool(&mut world, "a", |pool| pool.spec.domain.clear());
+        seconds(&mut world, 60);
+        assert_eq!(world.running_count(), 1, "seed {seed}: approved again");
+        assert_eq!(world.violations(), []);
+    }
+}
+
 #[test]
 fn a_full_pool_is_followed_by_the_next_admissible_one_in_order() {
     let mut world = World::new(1, Faults::default());

@@ -41,6 +41,17 @@ pub(super) struct PoolState {
     pub(super) check: PoolCheck,
 }
 
+/// What a check found of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// It stands, approved as it is.
+    Approved,
+    /// It stands, changed and not approved again yet, or never to be.
+    Unapproved,
+    /// It is deleted, being deleted, or another one of its name.
+    Gone,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PoolCheck {
     Idle,
@@ -193,27 +204,24 @@ impl Agent {
             unreachable!("what was answered was asked");
         };
         pool.check = PoolCheck::Idle;
-        let usable = match result {
-            Ok(ApiReply::Object(Object::AddressPool(object))) => {
-                object.metadata.deletion_timestamp.is_none()
-                    && pool.pool.as_ref().is_some_and(|pool| {
-                        pool.uid == object.metadata.uid
-                            && object
-                                .status
-                                .approved
-                                .starts_with(&fingerprint(&object.metadata.uid, &object.spec))
-                    })
-            }
-            Err(ApiError::NotFound) => false,
-            // Another pool, or one that is going: that much can be read.
-            Ok(ApiReply::Object(Object::SetAside(object)))
-                if object.metadata.deletion_timestamp.is_some()
-                    || pool
-                        .pool
-                        .as_ref()
-                        .is_none_or(|p| p.uid != object.metadata.uid) =>
+        let is_it = |uid: &Uid| pool.pool.as_ref().is_some_and(|pool| pool.uid == *uid);
+        let found = match result {
+            Ok(ApiReply::Object(Object::AddressPool(object)))
+                if object.metadata.deletion_timestamp.is_none() && is_it(&object.metadata.uid) =>
             {
-                false
+                let fingerprint = fingerprint(&object.metadata.uid, &object.spec);
+                if object.status.approved.starts_with(&fingerprint) {
+                    Found::Approved
+                } else {
+                    Found::Unapproved
+                }
+            }
+            Err(ApiError::NotFound) | Ok(ApiReply::Object(Object::AddressPool(_))) => Found::Gone,
+            // Another pool, or one that is being deleted: that much can be read.
+            Ok(ApiReply::Object(Object::SetAside(object)))
+                if object.metadata.deletion_timestamp.is_some() || !is_it(&object.metadata.uid) =>
+            {
+                Found::Gone
             }
             result => {
                 // People must repair an unreadable one: nothing is handed out meanwhile.
@@ -237,16 +245,24 @@ impl Agent {
             .filter(|(_, block)| block.unconfirmed)
             .map(|(key, _)| *key)
             .collect();
-        for key in unconfirmed {
-            if usable {
-                if let Some(block) = self.blocks.get_mut(&key) {
-                    block.unconfirmed = false;
+        match (found, result) {
+            (Found::Approved, Ok(ApiReply::Object(Object::AddressPool(object)))) => {
+                for key in unconfirmed {
+                    self.known_block_mut(key).unconfirmed = false;
+                    self.holders_may_proceed(key);
                 }
-                self.holders_may_proceed(key);
+                // The watch may have shown the approval before a check that did not see it.
+                if self.known_pool(id).paused {
+                    self.pool_seen(object);
+                }
             }
-        }
-        if !usable {
-            self.retire_pool(id);
+            (Found::Unapproved, _) => {
+                self.retire_pool(id);
+                // It may be approved again, and its blocks wait for this check alone.
+                let pause = self.config.policy.api_retry.pause(6, entropy);
+                self.arm(Timer::PoolCheck(id), now + pause);
+            }
+            _ => self.retire_pool(id),
         }
     }
 }
