@@ -556,6 +556,33 @@ fn an_ended_sandbox_of_an_old_copy_takes_no_free_address() {
     }
 }
 
+/// The journal is gone, and the runtime cannot be asked yet when a DEL comes. Its first list tells
+/// whose that was, and the end counts from there.
+#[test]
+fn a_del_that_comes_before_the_first_list_is_heeded_when_the_list_comes() {
+    let mut world = world(16, |_| {});
+    world.lose_journal("n0");
+    world.set_runtime_lost("n0", true);
+    world.start_agent("n0");
+    world.run_for(seconds(5));
+    world.send_del("a");
+    world.run_for(seconds(5));
+    let is_releasing = |world: &World| {
+        let entries = world.journal("n0").into_iter();
+        entries
+            .rev()
+            .any(|entry| matches!(entry, Entry::Releasing { .. }))
+    };
+    assert!(!is_releasing(&world), "whose it was is not known");
+    world.kill_agent("n0");
+    world.start_agent("n0");
+    world.set_runtime_lost("n0", false);
+    world.run_for(seconds(20));
+    assert!(is_releasing(&world));
+    assert_eq!(world.held_by(), ["pod-a", "pod-b"], "the sandbox is there");
+    assert_eq!(world.violations(), []);
+}
+
 /// The journal is gone, and its disk so slow that who asks for an address comes first. The write
 /// of that claim meets the record that the lost journal bound, and its answer is lost.
 #[test]

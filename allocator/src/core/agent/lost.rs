@@ -354,6 +354,7 @@ impl Agent {
             return;
         };
         self.note_list(list);
+        self.adopt_early_dels();
         // Addresses wait for the second list, and ADDs may wait for those addresses: ask for it as
         // soon as it counts.
         let rest = match self.lost.before {
@@ -591,6 +592,28 @@ impl Agent {
             return;
         };
         self.attach_lost(place, &request.attachment, &request.netns);
+    }
+
+    /// DELs that came before a list told whose container it was.
+    fn adopt_early_dels(&mut self) {
+        let is_unheeded = |attachment: &Attachment| {
+            self.lost.pods.contains_key(&attachment.container)
+                && !self.attachments.contains_key(attachment)
+                && !self.poolless.contains_key(attachment)
+                && !self
+                    .adds
+                    .values()
+                    .any(|add| add.is_of(&attachment.container))
+        };
+        let early: Vec<_> = self
+            .tombstones
+            .iter()
+            .filter(|(attachment, _)| is_unheeded(attachment))
+            .cloned()
+            .collect();
+        for (attachment, netns) in early {
+            self.del(&DelRequest { attachment, netns }, None);
+        }
     }
 
     /// The place of a Pod whose attachment is not known.

@@ -141,7 +141,9 @@ impl Agent {
             return;
         }
         let Some(attached) = self.attachments.get_mut(attachment) else {
-            let early = !request.netns.is_empty() && !self.ended.contains(attachment);
+            // With a path, its ADD may still come; without a journal, it may be somebody's.
+            let is_somebodys = !request.netns.is_empty() || !self.lost.is_proven();
+            let early = is_somebodys && !self.ended.contains(attachment);
             let tombstone = (attachment.clone(), request.netns.clone());
             if early && self.tombstones.insert(tombstone) {
                 self.journal(&Entry::Tombstone {
