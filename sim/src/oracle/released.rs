@@ -47,10 +47,11 @@ impl Pending {
             Fact::World(Observation::NetnsGone { node, .. }) => {
                 self.start(truth, at, |holder| holder.node == Some(*node));
             }
-            Fact::World(Observation::MachineUp { .. }) => {
+            Fact::World(Observation::MachineUp { node, .. }) => {
                 for (address, debt) in &mut self.since {
                     debt.former |= truth.is_of_former_boot(*address, &debt.holder);
                 }
+                self.start(truth, at, |holder| holder.node == Some(*node));
             }
             Fact::Unhindered(node) | Fact::Buried(node) => {
                 self.start(truth, at, |h| h.node == Some(*node));
@@ -135,13 +136,15 @@ impl Pending {
     }
 }
 
-/// The Pod is over, or lost its machine for good, no interface has the address, and who is to free
-/// it can act.
+/// The Pod is over, or lost its machine for good or by a restart, no interface has the address, and
+/// who is to free it can act. After a restart the Pod's next sandbox has another address.
 fn is_owed(truth: &Truth, address: IpAddr, holder: &Holder) -> bool {
     let Some(node) = holder.node else {
         return false;
     };
-    let is_over = truth.buried.contains(&node) || truth.ended(holder.pod).is_some();
+    let is_over = truth.buried.contains(&node)
+        || truth.is_of_former_boot(address, holder)
+        || truth.ended(holder.pod).is_some();
     let is_able = !truth.hindered.contains_key(&node);
     is_over && !truth.by_address.contains_key(&address) && is_able
 }
@@ -209,34 +212,58 @@ mod tests {
         assert!(is_overdue(&[Fact::Hindered(NODE)], &returned));
     }
 
-    /// A replaced machine's Pods live on elsewhere, under other addresses.
-    #[test]
-    fn a_buried_machine_owes_every_address_within_the_bound_of_a_burial() {
-        let address: IpAddr = [10, 0, 0, 1].into();
-        let node = Some(NODE);
-        let facts = [
-            Fact::Record {
-                addresses: vec![address],
-                before: None,
-                after: Some(Holder { pod: POD, node }),
-            },
-            Fact::World(&Observation::PodCreated { pod: POD }),
-            Fact::Hindered(NODE),
-            Fact::Buried(NODE),
-        ];
+    /// Checks that the only address, whose Pod lives on under another, is owed from the end of
+    /// these facts within the bound of a burial.
+    fn is_owed_as_a_burial(facts: &[Fact<'_>]) {
         let (mut truth, mut pending) = (Truth::default(), Pending::default());
-        for fact in &facts {
-            truth.enter(SimInstant::ZERO, fact);
-            pending.check(&truth, SimInstant::ZERO, &BOUNDS, fact);
+        for (second, fact) in (0..).zip(facts) {
+            let at = SimInstant::ZERO + Duration::from_secs(second);
+            truth.enter(at, fact);
+            pending.check(&truth, at, &BOUNDS, fact);
         }
-        let overdue_at = |after: Duration| {
-            let at = SimInstant::ZERO + after;
+        let end = SimInstant::ZERO + Duration::from_secs(facts.len() as u64 - 1);
+        let overdue_after = |after: Duration| {
+            let at = end + after;
             pending.overdue(&truth, at, &BOUNDS).is_some()
         };
         assert!(!pending.is_empty(&truth));
-        assert!(!overdue_at(BOUNDS.release_former_boot));
-        assert!(overdue_at(
-            BOUNDS.release_former_boot + Duration::from_secs(1)
-        ));
+        assert!(!overdue_after(BOUNDS.release_former_boot));
+        let later = BOUNDS.release_former_boot + Duration::from_secs(1);
+        assert!(overdue_after(later));
+    }
+
+    fn record() -> Fact<'static> {
+        let node = Some(NODE);
+        Fact::Record {
+            addresses: vec![[10, 0, 0, 1].into()],
+            before: None,
+            after: Some(Holder { pod: POD, node }),
+        }
+    }
+
+    /// A replaced machine's Pods live on elsewhere, under other addresses.
+    #[test]
+    fn a_buried_machine_owes_every_address_within_the_bound_of_a_burial() {
+        let created = Observation::PodCreated { pod: POD };
+        is_owed_as_a_burial(&[
+            record(),
+            Fact::World(&created),
+            Fact::Hindered(NODE),
+            Fact::Buried(NODE),
+        ]);
+    }
+
+    /// The Pods of a machine that booted again live on there, under other addresses.
+    #[test]
+    fn a_boot_owes_what_was_recorded_before_it_within_the_bound_of_a_burial() {
+        let created = Observation::PodCreated { pod: POD };
+        let down = Observation::MachineDown { node: NODE };
+        let up = Observation::MachineUp { node: NODE };
+        let before = [record(), Fact::World(&created)];
+        let boot = [Fact::World(&down), Fact::World(&up)];
+        is_owed_as_a_burial(&[before.clone(), boot.clone()].concat());
+        let hindered = [Fact::Hindered(NODE)];
+        let able = [Fact::Unhindered(NODE)];
+        is_owed_as_a_burial(&[&before[..], &hindered, &boot, &able].concat());
     }
 }
