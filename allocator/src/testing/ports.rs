@@ -326,7 +326,12 @@ impl Sandboxes for NodePorts {
             if node.ailments.runtime_silent {
                 return Err(LocalError::new("connection refused"));
             }
-            let sandboxes = node.namespaces.values().map(|sandbox| Sandbox {
+            if node.ailments.lists_nothing {
+                return Ok(Vec::new());
+            }
+            let ended = node.ended.iter().filter(|_| node.ailments.lists_ended);
+            let sandboxes = node.namespaces.values().chain(ended);
+            let sandboxes = sandboxes.map(|sandbox| Sandbox {
                 container: sandbox.container.clone(),
                 pod_uid: Uid::new(&sandbox.pod),
             });

@@ -556,6 +556,97 @@ fn an_ended_sandbox_of_an_old_copy_takes_no_free_address() {
     }
 }
 
+/// The runtime lists a sandbox until it is removed, long after its end: that does not make an old
+/// copy true, whether or not records show that it is old.
+#[test]
+fn an_ended_sandbox_that_is_listed_still_takes_no_free_address_either() {
+    for (seed, has_next) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut world = World::new(seed, Faults::default());
+        world.add_pool("p", &[&["10.0.0.0/29"]], Some(8));
+        world.add_node("n0");
+        world.run_for(seconds(1));
+        for name in ["a", "b", "c", "lives"] {
+            pod(&mut world, "n0", name);
+        }
+        world.run_for(seconds(3));
+        let copy = world.journal_bytes("n0");
+        for ended in ["a", "b", "c"] {
+            world.delete_pod(ended, Duration::ZERO, false);
+        }
+        world.run_for(seconds(60));
+        assert_eq!(world.held_by(), ["pod-lives"]);
+        if has_next {
+            pod(&mut world, "n0", "next");
+            world.run_for(seconds(3));
+        }
+        let held = world.held_by();
+        world.kill_agent("n0");
+        world.harm_journal("n0", |bytes| copy.clone_into(bytes));
+        world.set_ailments(
+            "n0",
+            Ailments {
+                lists_ended: true,
+                ..Ailments::default()
+            },
+        );
+        world.start_agent("n0");
+        for step in 0..1200 {
+            if step == 600 {
+                world.set_ailments("n0", Ailments::default());
+            }
+            world.run_for(Duration::from_millis(100));
+            assert_eq!(world.held_by(), held, "seed {seed}, step {step}");
+        }
+        assert_eq!(says(&world, "JournalLost"), has_next, "seed {seed}");
+        assert_eq!(world.violations(), []);
+    }
+}
+
+/// A sandbox got its address, and the plugin that called is not done with it yet, so the runtime
+/// does not list it. The copy that is put back does not know of it, and another Pod asks.
+#[test]
+fn what_an_unlisted_sandbox_has_is_not_taken_over_while_its_add_may_be_under_way() {
+    for (seed, is_lost) in [(0, false), (1, true), (2, false), (3, true)] {
+        let mut world = World::new(seed, Faults::default());
+        world.add_pool("p", &[&["10.0.0.0/31"]], Some(2));
+        world.add_node("n0");
+        world.run_for(seconds(1));
+        pod(&mut world, "n0", "lives");
+        world.run_for(seconds(3));
+        let copy = world.journal_bytes("n0");
+        pod(&mut world, "n0", "is-made");
+        world.run_for(seconds(3));
+        assert_eq!(world.running_count(), 2);
+        world.kill_agent("n0");
+        if is_lost {
+            world.lose_journal("n0");
+        } else {
+            world.harm_journal("n0", |bytes| copy.clone_into(bytes));
+        }
+        world.set_ailments(
+            "n0",
+            Ailments {
+                lists_nothing: true,
+                ..Ailments::default()
+            },
+        );
+        world.start_agent("n0");
+        pod(&mut world, "n0", "asks");
+        world.run_for(seconds(200));
+        assert_eq!(world.violations(), [], "seed {seed}");
+        assert!(
+            world.held_by().contains(&"pod-is-made".into()),
+            "seed {seed}"
+        );
+        world.set_ailments("n0", Ailments::default());
+        world.run_for(seconds(100));
+        assert_eq!(world.violations(), [], "seed {seed}");
+        world.delete_pod("is-made", Duration::ZERO, false);
+        world.run_for(seconds(60));
+        assert_eq!(world.held_by(), ["pod-asks", "pod-lives"], "seed {seed}");
+    }
+}
+
 /// The journal is gone, and the runtime cannot be asked yet when a DEL comes. Its first list tells
 /// whose that was, and the end counts from there.
 #[test]

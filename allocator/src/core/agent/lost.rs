@@ -8,7 +8,8 @@
 //! - *in doubt*: the journal of this boot has no seal, or one that does not match. Reservations are
 //!   used as usual. One that no entry explains, or that an earlier process bound, is given up only
 //!   when the runtime, in two lists some time apart, has no sandbox of its Pod except those that
-//!   entries explain. If the runtime cannot be asked, an undamaged journal is trusted after
+//!   entries explain; while the Pod lives, not before the longest ADD of an earlier process is
+//!   over, because the runtime lists a sandbox only when its network is complete. If the runtime cannot be asked, an undamaged journal is trusted after
 //!   [`super::Policy::runtime_patience`].
 //! - *lost*: the journal of this boot is missing, damaged or older than the records, or says that
 //!   an earlier one was. Records say which Pod holds what, but not which container: all count as
@@ -31,7 +32,7 @@ use super::rights::FIRST_INTERFACE;
 use super::timers::Timer;
 use crate::core::api::{ApiError, ApiReply, ApiRequest, Consistency, ListQuery, Selection};
 use crate::core::exchange::{Attachment, DelRequest, Sandbox};
-use crate::core::holder::{Holder, decode_records};
+use crate::core::holder::{Holder, Record, decode_records};
 use crate::core::journal::{Binding, Damage, Entry, State};
 use crate::core::objects::{AddressBlock, Kind, Object, Uid};
 use crate::core::time::BootTime;
@@ -60,6 +61,8 @@ pub(super) struct Lost {
     active: bool,
     /// The journal says that it does not know all.
     marked: bool,
+    /// When this process took up what earlier ones left.
+    started: Option<BootTime>,
     /// How often all blocks were searched for own records.
     survey_count: u32,
     is_surveying: bool,
@@ -190,6 +193,7 @@ impl Agent {
     /// Whether the journal of this boot is lost; `known_before`: this machine was at work in this
     /// boot before this process.
     pub(super) fn decide_lost(&mut self, known_before: bool) {
+        self.lost.started = Some(self.now);
         let missing = (known_before && self.lost.is_missing).then(|| "there is none".to_owned());
         if let Some(why) = self.lost.proof.take().or(missing) {
             self.lost_for(&why);
@@ -262,7 +266,26 @@ impl Agent {
             .is_some_and(|block| block.unfenced)
             && !self.lost.is_proven
             && !self.lost.explained.contains(&place)
-            && !self.lost.is_unbound(pod)
+            && (!self.lost.is_unbound(pod) || self.is_young_for(pod))
+    }
+
+    /// The Pod lives, and an ADD that an earlier process answered may still be under way: until
+    /// then the runtime lists no sandbox of it. The kubelet makes one at a time, so one that began
+    /// in this process' time shows that none is.
+    fn is_young_for(&self, pod: &Uid) -> bool {
+        let lives = self.pods.get(pod).is_some_and(|pod| pod.seen.is_some());
+        let started = self.lost.started.unwrap_or(self.now);
+        let is_young = self.now.since(started) < self.config.policy.longest_add;
+        let began_here = |(attachment, attached): (&Attachment, &Attached)| {
+            let is_first = attachment.interface == FIRST_INTERFACE;
+            is_first && attached.answered_here && attached.binding.pod_uid == *pod
+        };
+        lives && is_young && !self.attachments.iter().any(began_here)
+    }
+
+    /// Who holds the place may be a sandbox that nobody knows yet; see [`Agent::is_young_for`].
+    fn may_be_coming(&self, holding: &Holding) -> bool {
+        !matches!(holding.state, Hold::Attached(_)) && self.is_young_for(&holding.pod)
     }
 
     /// Whether this run treats an incomplete journal as complete.
@@ -301,12 +324,14 @@ impl Agent {
         }
     }
 
-    /// What the runtime lists, and what is not a sandbox's any more and nobody doubts, is no
-    /// hearsay. A sandbox that it does not list ends, or a look shows it.
+    /// What the runtime lists, and no look could tell of, is no hearsay. Nor is what is not a
+    /// sandbox's any more and nobody doubts: see [`Agent::settle_hearsay`]. A sandbox that it does
+    /// not list ends, or a look shows it.
     fn believe_list(&mut self, list: &[Sandbox]) {
         let is_believed = |place: &Place| match self.holdings.get(place).map(|h| &h.state) {
             Some(Hold::Attached(attachment)) => {
-                list.iter().any(|s| s.container == attachment.container)
+                let is_listed = |s: &Sandbox| s.container == attachment.container;
+                self.sweep.is_blind(attachment) && list.iter().any(is_listed)
             }
             Some(Hold::Unbound | Hold::Lost) => !self.lost.doubtful.contains(place),
             None => true,
@@ -314,7 +339,26 @@ impl Agent {
         let places = self.lost.hearsay.iter().copied();
         let believed: Vec<Place> = places.filter(is_believed).collect();
         for place in believed {
+            self.settle_hearsay(place);
+        }
+    }
+
+    /// What no sandbox has any more is worth as much as its record: without one, the ordinal was
+    /// given back, perhaps long ago, and is anybody's.
+    fn settle_hearsay(&mut self, place: Place) {
+        let holding = self.holdings.get(&place);
+        let Some(ended) = holding.filter(|h| !matches!(h.state, Hold::Attached(_))) else {
+            return self.believe(place);
+        };
+        let Some(block) = self.blocks.get(&place.block).filter(|block| block.trusted) else {
+            return;
+        };
+        let record = block.base.get(place.ordinal).and_then(Record::holder);
+        let stands = record.is_some_and(|holder| holder.pod_uid == ended.pod);
+        if stands {
             self.believe(place);
+        } else {
+            self.let_go(place);
         }
     }
 
@@ -368,7 +412,9 @@ impl Agent {
         let doubtful = std::mem::take(&mut self.lost.doubtful);
         let is_still = |place: &Place| {
             let holding = self.holdings.get(place);
-            holding.is_some_and(|holding| !self.lost.explains(*place, holding))
+            holding.is_some_and(|holding| {
+                !self.lost.explains(*place, holding) || self.may_be_coming(holding)
+            })
         };
         self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
         self.believe_list(list);
@@ -445,6 +491,7 @@ impl Agent {
             .holdings
             .iter()
             .filter(|(place, h)| h.state == Hold::Lost && is_unbound(&self.lost, **place, h))
+            .filter(|(_, h)| !self.may_be_coming(h))
             .map(|(place, _)| *place)
             // See `entry_is_old`.
             .filter(|place| self.attachments.values().all(|a| a.place != *place))
@@ -466,9 +513,14 @@ impl Agent {
         if self.lost.marked || self.lost.is_torn || is_patient || !self.is_settled() {
             return;
         }
-        self.lost.doubtful.clear();
+        let doubtful = std::mem::take(&mut self.lost.doubtful);
+        let is_still = |place: &Place| {
+            let holding = self.holdings.get(place);
+            holding.is_some_and(|holding| self.may_be_coming(holding))
+        };
+        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
         for place in self.lost.hearsay.clone() {
-            self.believe(place);
+            self.settle_hearsay(place);
         }
         self.unbind_lost(|_, _, _| true);
         self.prove_journal();

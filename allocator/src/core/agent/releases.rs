@@ -70,6 +70,8 @@ pub(super) struct Sweep {
     unlisted: BTreeSet<Attachment>,
     /// Attachments whose end may have been missed, until they are seen.
     unsure: BTreeSet<Attachment>,
+    /// Attachments of whose path the last look told nothing.
+    blind: BTreeSet<Attachment>,
     /// When every look began to show the path gone.
     gone_since: BTreeMap<Attachment, BootTime>,
     /// Untold ones that the runtime does not list, and when that began.
@@ -88,6 +90,11 @@ impl Sweep {
         self.pending.len()
     }
 
+    /// Whether the last look told nothing of an attachment's path.
+    pub(super) fn is_blind(&self, attachment: &Attachment) -> bool {
+        self.blind.contains(attachment)
+    }
+
     /// How many wait for the runtime's answer, long after their DEL.
     pub(super) fn overdue_count(&self) -> usize {
         self.overdue.len()
@@ -97,6 +104,7 @@ impl Sweep {
         for set in [
             &mut self.unlisted,
             &mut self.unsure,
+            &mut self.blind,
             &mut self.untold,
             &mut self.suspects,
             &mut self.overdue,
@@ -115,7 +123,7 @@ impl Agent {
             .is_some_and(|attached| attached.releasing.is_some())
     }
 
-    /// The attachment was seen, by a look or in a list.
+    /// A look shows the attachment.
     fn seen(&mut self, attachment: &Attachment) {
         self.sweep.unsure.remove(attachment);
         if let Some(attached) = self.attachments.get(attachment) {
@@ -281,11 +289,21 @@ impl Agent {
             self.end_attachment(attachment);
             return;
         }
+        self.note_blind(attachment, probe);
         self.note_present(attachment, probe);
         if let Some(attached) = self.attachments.get_mut(attachment)
             && let Some(releasing) = &mut attached.releasing
         {
             releasing.is_present = matches!(probe.state, PathState::Present { .. });
+        }
+    }
+
+    fn note_blind(&mut self, attachment: &Attachment, probe: Probe) {
+        let is_blind = probe.state == PathState::Unknown;
+        if is_blind && self.attachments.contains_key(attachment) {
+            self.sweep.blind.insert(attachment.clone());
+        } else {
+            self.sweep.blind.remove(attachment);
         }
     }
 
@@ -452,6 +470,7 @@ impl Agent {
             self.sweep.pending.remove(attachment),
             "each look of a sweep is awaited"
         );
+        self.note_blind(attachment, probe);
         if matches!(probe.state, PathState::Present { .. }) {
             self.sweep.present_count += 1;
             self.sweep.gone_since.remove(attachment);
@@ -569,9 +588,14 @@ impl Agent {
         self.end_attachment(attachment);
     }
 
+    /// The runtime lists it. It lists a sandbox until that is removed, long after its end: so what
+    /// is listed frees nothing, but makes hearsay believed only where no look could tell.
     fn sandbox_lives(&mut self, attachment: &Attachment) {
-        self.seen(attachment);
+        self.sweep.unsure.remove(attachment);
         self.sweep.absent_since.remove(attachment);
+        if self.sweep.is_blind(attachment) {
+            self.seen(attachment);
+        }
     }
 
     /// The runtime cannot be asked: two other witnesses suffice.

@@ -172,7 +172,8 @@ impl Inner {
 
     pub(in crate::testing) fn end_namespace(&mut self, node: &str, path: &str) {
         let node = self.node(node);
-        node.namespaces.remove(path);
+        let ended = node.namespaces.remove(path);
+        node.ended.extend(ended);
         notify(&mut node.namespace_waiter);
     }
 

@@ -46,6 +46,10 @@ pub struct Ailments {
     pub looks_every: u64,
     /// The runtime cannot be asked.
     pub runtime_silent: bool,
+    /// The runtime also lists what ended on this node: nobody removes it.
+    pub lists_ended: bool,
+    /// The runtime lists nothing: all its sandboxes are still being made.
+    pub lists_nothing: bool,
 }
 
 /// What looks at paths show.
@@ -74,6 +78,8 @@ pub(in crate::testing) struct NodeState {
     pub(in crate::testing) node_name: Option<String>,
     /// Live namespaces by path.
     pub(in crate::testing) namespaces: BTreeMap<String, Sandboxed>,
+    /// Sandboxes whose namespaces ended.
+    pub(in crate::testing) ended: Vec<Sandboxed>,
     pub(in crate::testing) spool: Vec<SpoolEntry>,
     pub(in crate::testing) inbox: VecDeque<InboxEvent>,
     pub(in crate::testing) inbox_waiter: Option<oneshot::Sender<()>>,
