@@ -602,6 +602,20 @@ fn an_ended_sandbox_that_is_listed_still_takes_no_free_address_either() {
     }
 }
 
+/// Whose ADD an earlier process answered is not young: its DEL waits no longer than others.
+#[test]
+fn a_del_of_what_a_lost_journal_bound_does_not_wait_as_for_a_young_add() {
+    let mut world = world(17, |_| {});
+    world.lose_journal("n0");
+    world.start_agent("n0");
+    world.run_for(seconds(60));
+    assert_eq!(world.held_by(), ["pod-a", "pod-b"]);
+    world.delete_pod("a", Duration::ZERO, false);
+    world.run_for(seconds(28));
+    assert_eq!(world.held_by(), ["pod-b"]);
+    assert_eq!(world.violations(), []);
+}
+
 /// A sandbox got its address, and the plugin that called is not done with it yet, so the runtime
 /// does not list it. The copy that is put back does not know of it, and another Pod asks.
 #[test]

@@ -679,7 +679,8 @@ impl Agent {
     }
 
     fn attach_lost(&mut self, place: Place, attachment: &Attachment, netns: &str) {
-        let now = self.now;
+        // An earlier process answered its ADD, when is not known.
+        let at = self.lost.started.unwrap_or(self.now);
         let pool = self.pools.get(&place.block.pool).expect(known::POOL);
         let Some(geometry) = &pool.pool else { return };
         let ordinal = place.block.index * u64::from(geometry.block_size) + u64::from(place.ordinal);
@@ -703,7 +704,7 @@ impl Agent {
             index: place.block.index,
             ordinal: place.ordinal,
             answer,
-            at: now,
+            at,
         };
         let attached = Attached {
             binding: binding.clone(),
