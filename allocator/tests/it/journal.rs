@@ -616,6 +616,35 @@ fn a_del_of_what_a_lost_journal_bound_does_not_wait_as_for_a_young_add() {
     assert_eq!(world.violations(), []);
 }
 
+/// The journal is lost, the runtime cannot be asked, and a Pod that was deleted by force has a
+/// sandbox that lives on.
+fn lost_beside_a_silent_runtime(configure: Configure) -> Result<(), String> {
+    let mut world = world(18, configure);
+    world.lose_journal("n0");
+    world.set_runtime_lost("n0", true);
+    world.delete_pod("a", seconds(60), true);
+    world.start_agent("n0");
+    world.run_for(seconds(3));
+    pod(&mut world, "n1", "c");
+    world.run_for(seconds(45));
+    if world.violations().is_empty() {
+        return Ok(());
+    }
+    Err(format!("{:?}", world.violations()))
+}
+
+#[test]
+fn a_runtime_that_cannot_be_asked_is_not_taken_for_an_empty_one() {
+    assert_eq!(lost_beside_a_silent_runtime(|_| {}), Ok(()));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+fn a_runtime_that_cannot_be_asked_catches_the_mutant_that_takes_it_for_an_empty_one() {
+    let mutant: Configure = |c| c.mutant = Some(berth::core::Mutant::LostRuntimeTakenForEmpty);
+    assert!(lost_beside_a_silent_runtime(mutant).is_err());
+}
+
 /// A sandbox got its address, and the plugin that called is not done with it yet, so the runtime
 /// does not list it. The copy that is put back does not know of it, and another Pod asks.
 #[test]

@@ -13,7 +13,7 @@ use crate::program::{output, scenario, stderr, stdout};
 
 /// Mutants, each with a range of seeds in which it falls. `unknown-taken-for-gone` is the rare one:
 /// it needs a path that cannot be told while its link lives on, so its range begins late.
-const FALLS_WITHIN: [(&str, SeedRange); 12] = [
+const FALLS_WITHIN: [(&str, SeedRange); 11] = [
     ("no-resource-version", SeedRange { first: 0, end: 40 }),
     ("release-on-pod-absent", SeedRange { first: 0, end: 40 }),
     ("read-settles-unknown", SeedRange { first: 0, end: 160 }),
@@ -26,10 +26,6 @@ const FALLS_WITHIN: [(&str, SeedRange); 12] = [
             first: 40,
             end: 160,
         },
-    ),
-    (
-        "lost-runtime-taken-for-empty",
-        SeedRange { first: 0, end: 80 },
     ),
     (
         "rights-only-on-ordinary-path",
@@ -51,6 +47,10 @@ const FALLS_WITHIN: [(&str, SeedRange); 12] = [
         },
     ),
 ];
+
+/// Mutants that no storm was seen to fell: the kubelets of storms end at once what is deleted by
+/// force. Berth's own test of an unaskable runtime fells it, in `allocator/tests/it/journal.rs`.
+const FALLS_ELSEWHERE: [&str; 1] = ["lost-runtime-taken-for-empty"];
 
 fn subject(mutant: Option<&str>) -> Subject {
     Subject {
@@ -91,7 +91,8 @@ fn each_mutant_falls_within_its_range_of_seeds() {
     assert!(
         mutants()
             .iter()
-            .all(|mutant| named.contains(&mutant.as_str())),
+            .map(String::as_str)
+            .all(|mutant| named.contains(&mutant) || FALLS_ELSEWHERE.contains(&mutant)),
         "a mutant without a range"
     );
     for (mutant, seeds) in FALLS_WITHIN {

@@ -9,8 +9,8 @@
 //!   used as usual. One that no entry explains, or that an earlier process bound, is given up only
 //!   when the runtime, in two lists some time apart, has no sandbox of its Pod except those that
 //!   entries explain; while the Pod lives, not before the longest ADD of an earlier process is
-//!   over, because the runtime lists a sandbox only when its network is complete. If the runtime cannot be asked, an undamaged journal is trusted after
-//!   [`super::Policy::runtime_patience`].
+//!   over, because the runtime lists a sandbox only when its network is complete. If the runtime
+//!   cannot be asked, an undamaged journal is trusted after [`super::Policy::runtime_patience`].
 //! - *lost*: the journal of this boot is missing, damaged or older than the records, or says that
 //!   an earlier one was. Records say which Pod holds what, but not which container: all count as
 //!   bound until the runtime says otherwise, however long that takes.
