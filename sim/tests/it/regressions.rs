@@ -120,7 +120,19 @@ fn what_others_do_is_survived_and_shows_the_mistake_that_it_was_made_for() {
 }
 
 /// Plans in which the agent of that day gave a live address away, or failed a DEL.
-const MENDED: [(&str, &str); 4] = [
+const MENDED: [(&str, &str); 6] = [
+    (
+        "old-copy-and-the-record-of-who-lives",
+        include_str!(
+            "../../../traces/corpus/regressions/old-copy-and-the-record-of-who-lives.toml"
+        ),
+    ),
+    (
+        "old-copy-beside-a-sandbox-that-is-made",
+        include_str!(
+            "../../../traces/corpus/regressions/old-copy-beside-a-sandbox-that-is-made.toml"
+        ),
+    ),
     (
         "journal-lost-while-its-pool-cannot-be-read",
         include_str!(

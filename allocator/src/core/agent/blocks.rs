@@ -418,7 +418,7 @@ impl Agent {
                 found.missing.push((*place, holding.state.clone(), true));
             } else if holder.epoch != *own {
                 // Of an earlier incarnation: rewritten by the next plan.
-            } else if block.unfenced && is_anothers && holding.state != Hold::Lost {
+            } else if block.unfenced && is_anothers {
                 found.older.push((*place, holder.clone()));
             } else if holding.state == Hold::Unbound && self.is_in_doubt(*place, &holding.pod) {
                 found.unclear.push(*place);
