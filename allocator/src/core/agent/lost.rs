@@ -409,14 +409,7 @@ impl Agent {
         if self.lost.before.is_none() || !self.is_settled() {
             return;
         }
-        let doubtful = std::mem::take(&mut self.lost.doubtful);
-        let is_still = |place: &Place| {
-            let holding = self.holdings.get(place);
-            holding.is_some_and(|holding| {
-                !self.lost.explains(*place, holding) || self.may_be_coming(holding)
-            })
-        };
-        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
+        self.end_doubts(Lost::explains);
         self.believe_list(list);
         self.unbind_lost(Lost::explains);
         self.prove_journal();
@@ -486,6 +479,17 @@ impl Agent {
             .retain(|(_, container)| listed.contains(container));
     }
 
+    /// Ends doubts about what is explained, unless a sandbox that nobody knows may have it.
+    fn end_doubts(&mut self, is_explained: impl Fn(&Lost, Place, &Holding) -> bool) {
+        let doubtful = std::mem::take(&mut self.lost.doubtful);
+        let is_still = |place: &Place| {
+            self.holdings.get(place).is_some_and(|holding| {
+                !is_explained(&self.lost, *place, holding) || self.may_be_coming(holding)
+            })
+        };
+        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
+    }
+
     fn unbind_lost(&mut self, is_unbound: impl Fn(&Lost, Place, &Holding) -> bool) {
         let unbound: Vec<Place> = self
             .holdings
@@ -513,13 +517,8 @@ impl Agent {
         if self.lost.marked || self.lost.is_torn || is_patient || !self.is_settled() {
             return;
         }
-        let doubtful = std::mem::take(&mut self.lost.doubtful);
-        let is_still = |place: &Place| {
-            let holding = self.holdings.get(place);
-            holding.is_some_and(|holding| self.may_be_coming(holding))
-        };
-        self.lost.doubtful = doubtful.into_iter().filter(is_still).collect();
-        for place in self.lost.hearsay.clone() {
+        self.end_doubts(|_, _, _| true);
+        for place in &self.lost.hearsay - &self.lost.doubtful {
             self.settle_hearsay(place);
         }
         self.unbind_lost(|_, _, _| true);
