@@ -2,10 +2,12 @@
 //! address that may be in use is given to another, and what is free is free again in time.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use berth::core::agent::AgentConfig;
+use berth::core::holder::decode_records;
 use berth::core::journal::{Entry, decode, encode};
-use berth::core::objects::{Kind, ObjectKey};
+use berth::core::objects::{Kind, Object, ObjectKey};
 use berth::testing::{Ailments, Faults, PodPlan, World};
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
@@ -231,6 +233,59 @@ fn an_address_that_a_sandbox_got_instead_of_a_lost_one_ends_the_doubt_about_that
         assert_eq!(world.held_by(), Vec::<String>::new(), "again: {again}");
         assert_eq!(world.violations(), []);
     }
+}
+
+/// Which of two addresses a Pod's next sandbox has is not known, so the Pod keeps both to its end,
+/// and no record says that a sandbox has one which is gone.
+#[test]
+fn a_record_of_what_a_pod_keeps_for_want_of_a_journal_names_no_sandbox_that_is_gone() {
+    let mut world = World::new(21, Faults::default());
+    world.add_pool("p", &[&["10.0.0.0/29"]], Some(8));
+    world.add_node("n0");
+    world.run_for(seconds(1));
+    pod(&mut world, "n0", "a");
+    world.run_for(seconds(3));
+    // Its claim is written, and with it by whom a's is used.
+    pod(&mut world, "n0", "b");
+    world.run_for(seconds(3));
+    let first = named_for(&mut world, "pod-a");
+    assert_eq!(first.len(), 1);
+    let copy = world.journal_bytes("n0");
+    // No look shows that the first sandbox ended, so the next one gets another address.
+    world.set_namespaces_lost("n0", true);
+    world.lose_sandbox("a", seconds(1));
+    world.run_for(seconds(6));
+    assert_eq!(world.held_by(), ["pod-a", "pod-a", "pod-b"]);
+    world.kill_agent("n0");
+    world.harm_journal("n0", |bytes| copy.clone_into(bytes));
+    world.set_namespaces_lost("n0", false);
+    world.set_runtime_lost("n0", true);
+    world.start_agent("n0");
+    world.run_for(seconds(5));
+    assert_eq!(named_for(&mut world, "pod-a"), first);
+    world.set_runtime_lost("n0", false);
+    world.run_for(seconds(300));
+    assert_eq!(world.held_by(), ["pod-a", "pod-a", "pod-b"]);
+    assert!(named_for(&mut world, "pod-a").is_disjoint(&first));
+    world.delete_pod("a", Duration::ZERO, false);
+    world.run_for(seconds(90));
+    assert_eq!(world.held_by(), ["pod-b"]);
+    assert_eq!(world.violations(), []);
+}
+
+/// The containers that the Pod's records name.
+fn named_for(world: &mut World, pod: &str) -> BTreeSet<String> {
+    let key = ObjectKey::cluster(Kind::AddressBlock, "p-0");
+    let Object::AddressBlock(block) = world.with_store(|store| store.get(&key).unwrap()) else {
+        panic!("it is a block")
+    };
+    let records = decode_records(&block.spec.records).flatten();
+    let holders = records.filter_map(|(_, record)| record.holder().cloned());
+    let of_pod = holders.filter(|holder| holder.pod_uid.as_str() == pod);
+    of_pod
+        .map(|holder| holder.container)
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// What happens to a journal, by a number.

@@ -124,6 +124,11 @@ impl Lost {
         self.has_only(pod, |_| false)
     }
 
+    /// Whether the runtime, asked for the second time or later, does not list the container.
+    fn is_gone(&self, container: &str) -> bool {
+        self.before.is_some() && !self.pods.contains_key(container)
+    }
+
     /// Whether only the known holder uses a place: every sandbox of the Pod is the container that
     /// has the place, or one whose use of it is known to have ended.
     fn explains(&self, place: Place, holding: &Holding) -> bool {
@@ -412,7 +417,27 @@ impl Agent {
         self.end_doubts(Lost::explains);
         self.believe_list(list);
         self.unbind_lost(Lost::explains);
+        let lost = self.holdings.iter().filter(|(_, h)| h.state == Hold::Lost);
+        let misnamed = lost
+            .map(|(place, _)| *place)
+            .filter(|place| self.is_misnamed(*place));
+        let blocks: BTreeSet<_> = misnamed.map(|place| place.block).collect();
+        self.touched_blocks.extend(blocks);
         self.prove_journal();
+    }
+
+    /// Whether the record of what is lost names a container that ended. Another sandbox of the Pod
+    /// may have the place, so it stays held, and the record must not say by whom.
+    pub(super) fn is_misnamed(&self, place: Place) -> bool {
+        let is_lost = self
+            .holdings
+            .get(&place)
+            .is_some_and(|h| h.state == Hold::Lost);
+        let block = self.blocks.get(&place.block).filter(|_| is_lost);
+        let holder = block.and_then(|block| block.base.get(place.ordinal)?.holder());
+        holder.is_some_and(|holder| {
+            !holder.container.is_empty() && self.lost.is_gone(&holder.container)
+        })
     }
 
     /// How far apart two lists must be to count as two. A sandbox is listed only when its network

@@ -15,6 +15,8 @@ pub(super) struct Held<'a> {
     pub(super) holding: &'a Holding,
     /// A DEL of its attachment was seen.
     pub(super) is_releasing: bool,
+    /// Its record names a container that ended, and which one has it now is not known.
+    pub(super) is_misnamed: bool,
 }
 
 /// A claim that waits for the block's next write.
@@ -155,10 +157,10 @@ impl Situation<'_> {
             };
             if agrees || may_take {
                 // A record that agrees is updated, but is not a reason to write, unless it calls
-                // a mere reservation what may be in use.
+                // a mere reservation what may be in use, or names a container that is gone.
                 let understates = held.holding.state == Hold::Lost
                     && holder.is_some_and(|holder| holder.state == HolderState::Unbound);
-                plan.must_write |= !agrees || understates;
+                plan.must_write |= !agrees || understates || held.is_misnamed;
                 plan.next
                     .set(held.ordinal, Some(self.record_of(held, holder)));
             }

@@ -175,6 +175,7 @@ impl Case {
                 ordinal,
                 holding,
                 is_releasing: *is_releasing,
+                is_misnamed: false,
             })
         });
         let waiting = (0_u64..).zip(self.asks.iter().zip(pods));
