@@ -152,7 +152,7 @@ impl Agent {
                 Hold::Attached(attachment) => self.is_releasing(attachment),
                 Hold::Unbound | Hold::Lost => false,
             },
-            is_misnamed: self.is_misnamed(*place),
+            is_misnamed: self.is_misnamed(*place, holding),
         });
         let waiting = block.waiting.iter().map(|id| {
             let claim = self.known_claim(*id);

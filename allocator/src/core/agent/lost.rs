@@ -417,25 +417,26 @@ impl Agent {
         self.end_doubts(Lost::explains);
         self.believe_list(list);
         self.unbind_lost(Lost::explains);
-        let lost = self.holdings.iter().filter(|(_, h)| h.state == Hold::Lost);
-        let misnamed = lost
-            .map(|(place, _)| *place)
-            .filter(|place| self.is_misnamed(*place));
-        let blocks: BTreeSet<_> = misnamed.map(|place| place.block).collect();
+        let misnamed = self
+            .holdings
+            .iter()
+            .filter(|(p, h)| self.is_misnamed(**p, h));
+        let blocks: BTreeSet<_> = misnamed.map(|(place, _)| place.block).collect();
         self.touched_blocks.extend(blocks);
         self.prove_journal();
     }
 
     /// Whether the record of what is lost names a container that ended. Another sandbox of the Pod
     /// may have the place, so it stays held, and the record must not say by whom.
-    pub(super) fn is_misnamed(&self, place: Place) -> bool {
-        let is_lost = self
-            .holdings
-            .get(&place)
-            .is_some_and(|h| h.state == Hold::Lost);
-        let block = self.blocks.get(&place.block).filter(|_| is_lost);
-        let holder = block.and_then(|block| block.base.get(place.ordinal)?.holder());
-        holder.is_some_and(|holder| {
+    pub(super) fn is_misnamed(&self, place: Place, holding: &Holding) -> bool {
+        if holding.state != Hold::Lost {
+            return false;
+        }
+        let record = self
+            .blocks
+            .get(&place.block)
+            .and_then(|block| block.base.get(place.ordinal));
+        record.and_then(Record::holder).is_some_and(|holder| {
             !holder.container.is_empty() && self.lost.is_gone(&holder.container)
         })
     }
