@@ -18,7 +18,7 @@ use crate::cni::NodeChange;
 use crate::event::{CpuToken, Event};
 use crate::ids::{ContainerId, NetnsId, NodeIndex, PodUid};
 use crate::observation::Observation;
-use crate::parameters::{Millicores, NodeParameters};
+use crate::parameters::{Millicores, Parameters};
 
 /// One machine: what queues on it, and its truth to read.
 pub struct Machine {
@@ -59,14 +59,15 @@ impl Machine {
         node_name: Rc<str>,
         machine_id: Rc<str>,
         control_plane: bool,
-        parameters: &NodeParameters,
+        parameters: &Parameters,
     ) -> Self {
+        let node = &parameters.node_side.node;
         let base = if control_plane {
-            parameters.base_control_plane
+            node.base_control_plane
         } else {
-            parameters.base_worker
+            node.base_worker
         };
-        let Millicores(cores) = parameters.cores;
+        let Millicores(cores) = parameters.cores_of(control_plane);
         Self {
             cpu: ProcessorSharing::new(cores.saturating_sub(base.0)),
             bbolt: FifoServer::new(1),
@@ -316,14 +317,13 @@ impl Change<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::{Parameters, Table};
+    use crate::parameters::Table;
     use drydock_engine::queue::TieBreak;
 
     /// What one change after another made known.
     fn known(act: impl FnOnce(&mut Change<'_>)) -> (Machine, Vec<Observation>) {
         let parameters = Parameters::read(&Table::profile("measured").unwrap()).unwrap();
-        let node = &parameters.node_side.node;
-        let mut machine = Machine::new("node".into(), "id".into(), false, node);
+        let mut machine = Machine::new("node".into(), "id".into(), false, &parameters);
         let (mut observed, mut queue) = (Vec::new(), Queue::new(TieBreak::Fifo));
         act(&mut Change {
             node: NodeIndex(0),

@@ -102,11 +102,12 @@ pub struct ScenarioArgs {
     /// Seed: decimal, 0x hexadecimal, or 40 digits of a commit.
     #[arg(long, default_value = "1")]
     pub seed: Seed,
-    /// Nodes; the first three also carry the control plane.
+    /// Nodes; the first three (`cluster.masters`) also carry the control plane.
     #[arg(long, default_value_t = NODES, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
     /// A parameter set: `measured`, `serial-pull`, `node-cpu`, `slow-api`, `master-cpu`,
-    /// `event-model-check`, `real-node`, or a TOML file.
+    /// `event-model-check`, `real-node`, or a TOML file. Several are laid over each other, as the
+    /// cluster of another report is in `measured,older-report`.
     #[arg(long, value_name = "FILE|NAME", default_value = PARAMETERS)]
     pub parameters: String,
     /// Override one parameter, e.g. `--set kubelet.qps=50`; `cargo sim params` lists all.

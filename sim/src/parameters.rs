@@ -1,6 +1,7 @@
 //! Parameters of a run: the world's, and the prices of Berth's processes. Files and names only;
 //! where a value is used says what it means.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use drydock_models::parameters::{ParameterError, Parameters, Table};
@@ -32,7 +33,8 @@ pub struct RunParameters {
 }
 
 impl RunParameters {
-    /// The released values, a parameter set over them, single overrides over that.
+    /// The released values, parameter sets over them in order, single overrides over that. Sets are
+    /// separated by commas: `measured,older-report`.
     /// Errors: an unknown set or key (with the nearest), an unreadable value, a malformed file.
     pub fn load(profile: &str, set: &[String]) -> Result<RunParameters, ParameterError> {
         let mut table = Self::base(profile)?;
@@ -56,25 +58,29 @@ impl RunParameters {
         })
     }
 
-    /// A built-in profile, or the released values with a file over them.
-    fn base(name: &str) -> Result<Table, ParameterError> {
+    /// The released values with built-in profiles and files over them.
+    fn base(names: &str) -> Result<Table, ParameterError> {
         let own = Table::parse("berth.toml", include_str!("../parameters/berth.toml"))?;
-        match Table::profile(name) {
-            Err(unknown @ ParameterError::Profile { .. }) => {
-                let text = std::fs::read_to_string(Path::new(name)).map_err(|_| unknown)?;
-                let mut table = Table::released();
-                table.entries.extend(own.entries);
-                table.overlay(Table::parse(name, &text)?)?;
-                table.check_fitted(name)?;
-                Ok(table)
-            }
-            Err(error) => Err(error),
-            Ok(mut table) => {
-                table.entries.extend(own.entries);
-                Ok(table)
-            }
+        let mut table = Table::released();
+        table.entries.extend(own.entries);
+        for name in names.split(',') {
+            table.overlay(Table::parse(name, &set_text(name)?)?)?;
         }
+        table.check_fitted(names)?;
+        Ok(table)
     }
+}
+
+/// The text of a parameter set: a built-in name or a file.
+/// Errors: neither.
+pub fn set_text(name: &str) -> Result<Cow<'static, str>, ParameterError> {
+    Table::profile_text(name).map_or_else(
+        |unknown| {
+            let file = std::fs::read_to_string(Path::new(name));
+            file.map(Cow::Owned).map_err(|_| unknown)
+        },
+        |text| Ok(Cow::Borrowed(text)),
+    )
 }
 
 #[cfg(test)]
@@ -88,6 +94,29 @@ mod tests {
                 panic!("{name}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_cluster_goes_over_any_profile_and_only_changes_its_shape() {
+        let older = Table::parse("older", Table::profile_text("older-report").unwrap()).unwrap();
+        for name in drydock_models::parameters::RIVALS {
+            let table = |names: &str| RunParameters::load(names, &[]).unwrap().table.entries;
+            let (alone, laid) = (table(name), table(&format!("{name},older-report")));
+            for (key, entry) in laid {
+                let expected = older.entries.get(&key).unwrap_or(&alone[&key]);
+                assert_eq!(entry, *expected, "{name}: {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_not_there_is_named_alone() {
+        let error = RunParameters::load("measured,oldest-report", &[]).map(drop);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("`oldest-report`") && error.contains("older-report"),
+            "{error}"
+        );
     }
 
     #[test]

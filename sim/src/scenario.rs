@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use drydock_models::cluster::ClusterSpec;
 use drydock_models::parameters::ParameterError;
 use drydock_traces::corpus;
 use drydock_traces::manifest::{self, ManifestErrors, SourceFile};
@@ -15,9 +16,6 @@ use drydock_traces::workload::{AddressPool, Stack, Workload};
 
 use crate::parameters::RunParameters;
 use crate::subject::{Addresses, Allocator, Subject};
-
-/// Nodes that also carry the control plane.
-pub const MASTERS_MAX: u32 = 3;
 
 /// Nodes, where nobody says how many.
 pub const NODES: u32 = 10;
@@ -43,7 +41,7 @@ pub struct Spec {
     pub seed: Seed,
     /// Nodes, masters included.
     pub nodes: u32,
-    /// A parameter set: a built-in name or a file.
+    /// Parameter sets, separated by commas: built-in names or files.
     pub parameters: String,
     /// Overrides, `key=value`.
     pub set: Vec<String>,
@@ -177,6 +175,19 @@ pub enum ScenarioError {
         /// Those that exist.
         known: String,
     },
+    /// No Pod can run anywhere.
+    #[error(
+        "--nodes {nodes}: cluster.masters is {masters} and cluster.masters_take_pods is false, so \
+         no node takes Pods; allowed: --nodes {least} or more"
+    )]
+    NoWorker {
+        /// What was given.
+        nodes: u32,
+        /// Which of them carry the control plane.
+        masters: u32,
+        /// How many leave one that takes Pods.
+        least: u64,
+    },
     /// The allocator refuses a pool.
     #[error("AddressPool {pool}: {reason}")]
     Pool {
@@ -215,7 +226,7 @@ impl Scenario {
             };
             (vec![made_pool(stack, count)?], addresses.to_string(), stack)
         };
-        Ok(Scenario {
+        let scenario = Scenario {
             allocator: spec.allocator,
             mutant: None,
             workload,
@@ -229,7 +240,16 @@ impl Scenario {
             until: Duration::from_secs(spec.until_s),
             plan: None,
             recreate: false,
-        })
+        };
+        let cluster = &scenario.parameters.world.cluster;
+        if !cluster.masters_take_pods && scenario.masters() == scenario.nodes {
+            return Err(ScenarioError::NoWorker {
+                nodes: scenario.nodes,
+                masters: scenario.masters(),
+                least: cluster.masters + 1,
+            });
+        }
+        Ok(scenario)
     }
 
     /// A run of the published benchmark.
@@ -290,7 +310,7 @@ impl Scenario {
 
     /// Nodes that also carry the control plane.
     pub fn masters(&self) -> u32 {
-        self.nodes.min(MASTERS_MAX)
+        ClusterSpec::masters(self.nodes as usize, &self.parameters.world) as u32
     }
 
     fn workload(spec: &Spec) -> Result<Workload, ScenarioError> {

@@ -344,9 +344,10 @@ impl Drive for World {
 
 /// The cluster of a scenario.
 fn spec(scenario: &Scenario, order: TieBreak) -> ClusterSpec {
+    let (nodes, masters) = (scenario.nodes as usize, scenario.masters() as usize);
     ClusterSpec {
-        node_names: ClusterSpec::node_names(scenario.nodes as usize),
-        masters: scenario.masters() as usize,
+        node_names: ClusterSpec::node_names(nodes, masters),
+        masters,
         parameters: scenario.parameters.world.clone(),
         workload: scenario.workload.clone(),
         seed: scenario.seed.0,

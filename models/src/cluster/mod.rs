@@ -56,9 +56,9 @@ pub struct ClusterSpec {
 
 impl ClusterSpec {
     /// Names as the reference cluster has them: `master1`…, then `worker4`….
-    pub fn node_names(nodes: usize) -> Vec<String> {
+    pub fn node_names(nodes: usize, masters: usize) -> Vec<String> {
         let name = |number: usize| {
-            let role = if number <= Self::masters(nodes) {
+            let role = if number <= masters {
                 "master"
             } else {
                 "worker"
@@ -73,10 +73,12 @@ impl ClusterSpec {
     ///
     /// Panics: when the constants contradict each other.
     pub fn small(nodes: usize, table: &Table, objects: Vec<WorkloadObject>, seed: u64) -> Self {
+        let parameters = Parameters::read(table).expect("consistent parameters");
+        let masters = Self::masters(nodes, &parameters);
         Self {
-            node_names: Self::node_names(nodes),
-            masters: Self::masters(nodes),
-            parameters: Parameters::read(table).expect("consistent parameters"),
+            node_names: Self::node_names(nodes, masters),
+            masters,
+            parameters,
             workload: Workload {
                 objects,
                 ..Workload::default()
@@ -89,8 +91,8 @@ impl ClusterSpec {
     }
 
     /// How many apiservers a cluster of this many nodes has.
-    pub fn masters(nodes: usize) -> usize {
-        nodes.min(3)
+    pub fn masters(nodes: usize, parameters: &Parameters) -> usize {
+        nodes.min(parameters.cluster.masters as usize)
     }
 }
 
@@ -471,7 +473,7 @@ impl World for Cluster {
 /// A new machine.
 fn machine(name: &Rc<str>, node: NodeIndex, master: bool, parameters: &Parameters) -> Machine {
     let id = Rc::from(format!("machine-{:08x}", node.0));
-    Machine::new(name.clone(), id, master, &parameters.node_side.node)
+    Machine::new(name.clone(), id, master, parameters)
 }
 
 /// How long until a role that lost its leader has a new one.

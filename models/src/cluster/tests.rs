@@ -10,6 +10,7 @@ use drydock_traces::workload::{Controller, PodManagement, WorkloadObject};
 use crate::cluster::{Action, ClusterSpec, End};
 use crate::ids::{NodeIndex, PodUid};
 use crate::observation::Observation;
+use crate::parameters::Parameters;
 use crate::peers::Pool;
 use crate::peers::instant::Instant;
 use crate::testing::{ControlPlane, ControlPlaneSpec, TestCluster, deployments, object, table};
@@ -476,5 +477,45 @@ fn a_thousand_pods_on_real_kubelets_run_and_cost_few_events() {
             events < 130_000,
             "{profile}: {events} events, {requests} requests"
         );
+    }
+}
+
+#[test]
+fn masters_that_take_no_pods_stay_empty_and_the_others_share_all() {
+    let set = &["cluster.masters_take_pods=false"];
+    let mut bench = bench(deployments(7, 10), set);
+    bench.run_to(60);
+    let mut per_node = BTreeMap::new();
+    for pod in bench.cluster.api().pods() {
+        let node = pod.node_name.as_deref().expect("every Pod is bound");
+        *per_node.entry(node.to_owned()).or_insert(0) += 1;
+    }
+    let nodes: Vec<_> = per_node.keys().map(String::as_str).collect();
+    let expected = [
+        "worker10", "worker4", "worker5", "worker6", "worker7", "worker8", "worker9",
+    ];
+    assert_eq!(nodes, expected);
+    assert!(per_node.values().all(|pods| *pods == 10), "{per_node:?}");
+}
+
+#[test]
+fn a_cluster_has_as_many_masters_as_it_says_and_they_have_their_own_cores() {
+    let of = |set: &[&str]| {
+        let table = table("measured", set);
+        let spec = ClusterSpec::small(4, &table, deployments(1, 1), 1);
+        let masters = spec
+            .node_names
+            .iter()
+            .filter(|name| name.starts_with("master"));
+        let cores = [true, false].map(|master| spec.parameters.cores_of(master).0);
+        (spec.masters, masters.count(), cores)
+    };
+    assert_eq!(of(&[]), (3, 3, [3000, 3000]));
+    let one = ["cluster.masters=1", "cluster.master_extra_cores=1"];
+    assert_eq!(of(&one), (1, 1, [4000, 3000]));
+    for masters in ["cluster.masters=0", "cluster.masters=4"] {
+        let table = table("measured", &[masters]);
+        let error = Parameters::read(&table).unwrap_err().to_string();
+        assert!(error.contains("1 to 3"), "{error}");
     }
 }

@@ -490,7 +490,7 @@ impl Scheduler {
                 Some(_) if highest == 0 => 100,
                 Some(_) => 100 * (highest + lowest - raw(slot)) / highest,
             };
-            spread * SPREAD_WEIGHT + least_allocated(self.slots[slot].pods, parameters)
+            spread * SPREAD_WEIGHT + least_allocated(&self.slots[slot], parameters)
         };
         let best = feasible.iter().map(|slot| score(*slot)).max().unwrap_or(0);
         let tied: Vec<usize> = feasible
@@ -505,11 +505,14 @@ impl Scheduler {
     fn feasible(&self, pod: &Pod, parameters: &Parameters) -> Result<Vec<usize>, String> {
         let kubelet = &parameters.node_side.kubelet;
         let room = (kubelet.max_pods - kubelet.system_pods) as u32;
-        let (mut full, mut unready, mut unwanted) = (0, 0, 0);
+        let takes_pods = parameters.cluster.masters_take_pods;
+        let (mut full, mut unready, mut unwanted, mut tainted) = (0, 0, 0, 0);
         let mut feasible = Vec::with_capacity(self.slots.len());
         for (index, slot) in self.slots.iter().enumerate() {
             if !slot.ready {
                 unready += 1;
+            } else if slot.control_plane && !takes_pods {
+                tainted += 1;
             } else if !selected(&pod.spec.node_selector, slot) {
                 unwanted += 1;
             } else if slot.pods >= room {
@@ -521,8 +524,12 @@ impl Scheduler {
         if feasible.is_empty() {
             return Err(format!(
                 "0/{} nodes are available: {full} too many pods, {unready} not ready, {unwanted} didn't match \
-                 the Pod's node selector",
-                self.slots.len()
+                 the Pod's node selector{}",
+                self.slots.len(),
+                match tainted {
+                    0 => String::new(),
+                    _ => format!(", {tainted} had the control plane's taint"),
+                }
             ));
         }
         Ok(feasible)
@@ -570,11 +577,11 @@ fn selected(selector: &[(Rc<str>, Rc<str>)], slot: &Slot) -> bool {
 }
 
 /// LeastAllocated: the mean of the free shares of CPU and memory, 0 to 100.
-fn least_allocated(pods: u32, parameters: &Parameters) -> u64 {
-    let after = u64::from(pods) + 1;
+fn least_allocated(slot: &Slot, parameters: &Parameters) -> u64 {
+    let after = u64::from(slot.pods) + 1;
     let free =
         |capacity: u64, each: u64| capacity.saturating_sub(after * each) * 100 / capacity.max(1);
-    let cpu = free(parameters.node_side.node.cores.0, POD_CPU);
+    let cpu = free(parameters.cores_of(slot.control_plane).0, POD_CPU);
     let memory = free(parameters.sched.node_memory, POD_MEMORY);
     u64::midpoint(cpu, memory)
 }
@@ -615,7 +622,17 @@ mod tests {
     #[test]
     fn a_full_node_scores_nothing_for_free_resources() {
         let parameters = Parameters::profile("measured").unwrap();
-        assert_eq!(least_allocated(100, &parameters), 0);
-        assert!(least_allocated(0, &parameters) > least_allocated(1, &parameters));
+        let score = |pods| {
+            let slot = Slot {
+                name: "node".into(),
+                node: NodeIndex(0),
+                control_plane: false,
+                pods,
+                ready: true,
+            };
+            least_allocated(&slot, &parameters)
+        };
+        assert_eq!(score(100), 0);
+        assert!(score(0) > score(1));
     }
 }

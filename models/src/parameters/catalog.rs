@@ -12,12 +12,12 @@ macro_rules! file {
     };
 }
 
-/// A profile below `parameters/profiles/`, with its name.
-macro_rules! profile {
-    ($name:literal) => {
+/// A profile or cluster below `parameters/`, by its folder, with its name.
+macro_rules! set {
+    ($folder:literal, $name:literal) => {
         (
             $name,
-            include_str!(concat!("../../parameters/profiles/", $name, ".toml")),
+            include_str!(concat!("../../parameters/", $folder, "/", $name, ".toml")),
         )
     };
 }
@@ -25,6 +25,7 @@ macro_rules! profile {
 /// The released values.
 const FILES: &[(&str, &str)] = &[
     file!("api.toml"),
+    file!("cluster.toml"),
     file!("controllers.toml"),
     file!("cost.toml"),
     file!("node.toml"),
@@ -42,16 +43,17 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// The built-in profiles, laid over the released values: name and text. `measured`, the default,
-/// lays nothing over them.
+/// lays nothing over them. A cluster says no more than its shape, so it goes over any other.
 const PROFILES: &[(&str, &str)] = &[
     ("measured", ""),
-    profile!("event-model-check"),
-    profile!("real-node"),
-    profile!("serial-pull"),
-    profile!("node-cpu"),
-    profile!("slow-api"),
-    profile!("master-cpu"),
-    profile!("slow-disk"),
+    set!("profiles", "event-model-check"),
+    set!("profiles", "real-node"),
+    set!("profiles", "serial-pull"),
+    set!("profiles", "node-cpu"),
+    set!("profiles", "slow-api"),
+    set!("profiles", "master-cpu"),
+    set!("profiles", "slow-disk"),
+    set!("clusters", "older-report"),
 ];
 
 /// The rival explanations of the reference benchmark's floor: `measured`, which fits nothing, and
@@ -87,25 +89,22 @@ impl Table {
     /// The values of a built-in profile.
     /// Errors: no such profile.
     pub fn profile(name: &str) -> Result<Table, ParameterError> {
-        let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = Table::profile_names().collect();
-            return Err(ParameterError::Profile {
-                name: name.to_owned(),
-                known: known.join(", "),
-            });
-        };
         let mut table = Table::released();
-        table.overlay(Table::parse(name, text)?)?;
+        table.overlay(Table::parse(name, Table::profile_text(name)?)?)?;
         table.check_fitted(name)?;
         Ok(table)
     }
 
     /// The text of a built-in profile, as it is committed.
-    pub fn profile_text(name: &str) -> Option<&'static str> {
-        PROFILES
-            .iter()
-            .find(|(known, _)| *known == name)
+    /// Errors: no such profile.
+    pub fn profile_text(name: &str) -> Result<&'static str, ParameterError> {
+        let found = PROFILES.iter().find(|(known, _)| *known == name);
+        found
             .map(|(_, text)| *text)
+            .ok_or_else(|| ParameterError::Profile {
+                name: name.to_owned(),
+                known: Table::profile_names().collect::<Vec<_>>().join(", "),
+            })
     }
 
     /// Names of the built-in profiles; the first is the default.

@@ -19,6 +19,7 @@
 
 mod apiserver;
 mod catalog;
+mod cluster;
 mod control_plane;
 mod node;
 mod table;
@@ -26,6 +27,7 @@ mod value;
 
 pub use self::apiserver::{ApiParameters, CostParameters, EtcdParameters, NetParameters};
 pub use self::catalog::RIVALS;
+pub use self::cluster::{ClusterParameters, MASTERS_MAX};
 pub use self::control_plane::{ClientParameters, DriverParameters, KcmParameters, SchedParameters};
 pub use self::node::{
     CheckParameters, CniParameters, ContainerdParameters, KubeletParameters, MacvlanParameters,
@@ -53,6 +55,8 @@ parameters! {
     api: ApiParameters,
     /// `client.*`
     client: ClientParameters,
+    /// `cluster.*`
+    cluster: ClusterParameters,
     /// `cost.*`
     cost: CostParameters,
     /// `driver.*`
@@ -84,6 +88,13 @@ impl Parameters {
         Parameters::read(&Table::profile(name)?)
     }
 
+    /// Cores of a machine, with an apiserver or without.
+    pub(crate) fn cores_of(&self, control_plane: bool) -> Millicores {
+        let Millicores(cores) = self.node_side.node.cores;
+        let Millicores(extra) = self.cluster.master_extra_cores;
+        Millicores(cores + if control_plane { extra } else { 0 })
+    }
+
     /// How long one sync of a Raft log on a master takes, etcd's or another's.
     pub(crate) fn log_sync(&self) -> Span {
         let disk = self.node_side.node.fdatasync;
@@ -113,6 +124,11 @@ impl Parameters {
             if base.0 >= node.cores.0 {
                 return refuse(key, format!("{} millicores", base.0), "below node.cores");
             }
+        }
+        let masters = self.cluster.masters;
+        if !(1..=MASTERS_MAX).contains(&masters) {
+            let allowed = format!("1 to {MASTERS_MAX}");
+            return refuse("cluster.masters", masters.to_string(), &allowed);
         }
         let kubelet = &self.node_side.kubelet;
         if kubelet.system_pods >= kubelet.max_pods {

@@ -35,11 +35,10 @@ pub(crate) struct Bench<P> {
 impl<P: Components> Bench<P> {
     /// Workers `node-0` and so on, and a machine that carries the apiserver and nothing else.
     pub(crate) fn with_workers(workers: u32, parameters: Parameters, seed: u64, parts: P) -> Self {
-        let node = &parameters.node_side.node;
         let machines = (0..=workers)
             .map(|index| {
                 let name: Rc<str> = format!("node-{index}").into();
-                Machine::new(Rc::clone(&name), name, index == workers, node)
+                Machine::new(Rc::clone(&name), name, index == workers, &parameters)
             })
             .collect();
         let streams = Streams::new(seed);

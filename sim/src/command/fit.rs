@@ -13,6 +13,7 @@ use crate::cli::FitArgs;
 use crate::command::{UsageError, interrupt_flag, print, write};
 use crate::decimal::{Milli, decimal, milli};
 use crate::host::cores;
+use crate::parameters::set_text;
 use crate::subject::CellName;
 use crate::variants::{Base, run};
 
@@ -25,7 +26,7 @@ const NEAR_NS: u64 = 250_000_000;
 /// Runs the command.
 /// Errors: usage, files, or the testbed's own.
 pub fn main(args: &FitArgs) -> anyhow::Result<ExitClass> {
-    let text = profile_text(&args.profile)?;
+    let text = set_text(&args.profile)?;
     let (key, entry) = fitted(&args.profile, &text)?;
     let (mut low, mut high) = range(&key, &entry)?;
     let mut tries = Tries::new(args, &key, &entry.unit);
@@ -169,20 +170,6 @@ fn source(args: &FitArgs) -> String {
         args.target,
         args.seeds
     )
-}
-
-fn profile_text(name: &str) -> anyhow::Result<String> {
-    if let Some(text) = Table::profile_text(name) {
-        return Ok(text.to_owned());
-    }
-    std::fs::read_to_string(name).map_err(|_| {
-        let known: Vec<&str> = Table::profile_names().collect();
-        let known = known.join(", ");
-        UsageError(format!(
-            "unknown profile `{name}`: not a file, and the built-in ones are {known}"
-        ))
-        .into()
-    })
 }
 
 /// The one entry of kind `fitted`.

@@ -102,7 +102,7 @@ fn the_simulated_apiserver_keeps_the_contract() {
         });
         let ipam = BerthIpam::with_guest(setup(&scenario).unwrap(), tasks.clone(), guest);
         let spec = ClusterSpec {
-            node_names: ClusterSpec::node_names(3),
+            node_names: ClusterSpec::node_names(3, 1),
             masters: 1,
             parameters: scenario.parameters.world.clone(),
             workload: scenario.workload.clone(),

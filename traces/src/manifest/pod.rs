@@ -74,7 +74,10 @@ const POD: [(&str, &str); 35] = [
     ("setHostnameAsFQDN", NO_TRAFFIC),
     ("shareProcessNamespace", NO_PROCESS),
     ("subdomain", NO_TRAFFIC),
-    ("tolerations", "not simulated: no node has a taint"),
+    (
+        "tolerations",
+        "not simulated: no Pod tolerates the taint of masters that take no Pods, and no other is there",
+    ),
     ("topologySpreadConstraints", NO_AFFINITY),
     ("volumes", NO_VOLUMES),
 ];

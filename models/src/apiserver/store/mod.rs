@@ -24,12 +24,13 @@ use self::pods::merged;
 use crate::ids::{NodeIndex, PodUid};
 use crate::objects::{Pod, ResourceVersion, WorkloadObject};
 use crate::observation::Observation;
+use crate::parameters::MASTERS_MAX;
 use crate::request::{
     Answer, Custom, CustomKind, Part, Request, Response, Selector, WorkloadWrite, matches,
 };
 
 /// Most apiservers that a cluster has here; the history holds one instant for each.
-pub(super) const SERVERS_MAX: usize = 3;
+pub(super) const SERVERS_MAX: usize = MASTERS_MAX as usize;
 
 /// An object in one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
